@@ -1,0 +1,1 @@
+//! `boot`: see ARCHITECTURE.md.

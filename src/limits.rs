@@ -1,0 +1,36 @@
+//! Every bound in one place, as named arithmetic; what relates two bounds is asserted when this file compiles.
+//!
+//! Not here: what an operator may set (that is `config`, whose defaults come from here).
+//! Invariant: nothing in the program grows past a bound that is not written down here.
+
+/// Deepest nesting of arrays and objects accepted in a JSON text.
+pub const JSON_DEPTH_MAX: usize = 64;
+/// Most tokens (values and keys) accepted in one JSON text.
+pub const JSON_TOKENS_MAX: usize = 100_000;
+/// Largest HTTP request head in bytes: request line and header fields.
+pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Most header fields in one HTTP request.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// Longest request target in bytes.
+pub const HTTP_TARGET_BYTES_MAX: usize = 4 * 1024;
+/// Longest chunk extension in bytes, summed over one chunk header.
+pub const HTTP_CHUNK_EXTENSION_BYTES_MAX: usize = 256;
+/// Largest message body accepted by default, in bytes.
+pub const BODY_BYTES_DEFAULT: usize = 1024 * 1024;
+/// Largest message body that can be configured, in bytes.
+pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Most messages in one JSON-RPC batch (2025-03-26 only).
+pub const BATCH_MESSAGES_MAX: usize = 100;
+
+/// Most shards.
+pub const SHARDS_MAX: usize = 1024;
+/// Most cores.
+pub const CORES_MAX: usize = 64;
+
+/// Bytes in one slot of a mesh ring.
+pub const RING_SLOT_BYTES: usize = 256;
+/// Slots in one mesh ring.
+pub const RING_SLOTS: usize = 1024;
+
+const _: () = assert!(BODY_BYTES_DEFAULT <= BODY_BYTES_MAX);
+const _: () = assert!(RING_SLOTS.is_power_of_two() && RING_SLOT_BYTES % 64 == 0);

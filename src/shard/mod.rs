@@ -1,0 +1,1 @@
+//! `shard`: see ARCHITECTURE.md.
