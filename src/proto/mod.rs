@@ -1,1 +1,8 @@
-//! `proto`: see ARCHITECTURE.md.
+//! Bytes to values and back: JSON, JSON-RPC, MCP, HTTP/1.1, server-sent events, newline-delimited JSON.
+//!
+//! Not here: sockets, clocks, threads, randomness, or what a message means to us.
+//! Invariant: nothing in this module performs I/O, and no input makes it panic, loop or grow past `limits`.
+
+pub mod json;
+pub mod jsonrpc;
+pub mod mcp;

@@ -1,1 +1,2 @@
 //! `server`: see ARCHITECTURE.md.
+pub mod service;

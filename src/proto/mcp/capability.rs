@@ -1,0 +1,154 @@
+//! What a client says it can do, as bits, and the levels of a log message.
+//!
+//! Not here: what our side can do (that follows from what the service serves).
+//! Invariant: a bit is set only if the client declared the capability as an object.
+
+use crate::proto::json::Value;
+
+/// The client's capabilities that change what a server may ask or answer.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Capabilities(u16);
+
+impl Capabilities {
+    /// May be asked by a form (`elicitation`, or `elicitation.form`).
+    pub const ELICITATION_FORM: Capabilities = Capabilities(1);
+    /// May be sent to a URL (`elicitation.url`).
+    pub const ELICITATION_URL: Capabilities = Capabilities(1 << 1);
+    /// Has a language model to sample from.
+    pub const SAMPLING: Capabilities = Capabilities(1 << 2);
+    /// Sampling with tools.
+    pub const SAMPLING_TOOLS: Capabilities = Capabilities(1 << 3);
+    /// Has roots.
+    pub const ROOTS: Capabilities = Capabilities(1 << 4);
+    /// Knows the tasks extension (`extensions["io.modelcontextprotocol/tasks"]`).
+    pub const TASKS_EXTENSION: Capabilities = Capabilities(1 << 5);
+
+    /// Reads a `ClientCapabilities` object; `None` if the text is not an object.
+    pub fn parse(text: &[u8]) -> Option<Capabilities> {
+        let value = Value::new(text);
+        if !value.is_object() {
+            return None;
+        }
+        let mut bits = Capabilities::default();
+        if let Some(elicitation) = value.get("elicitation").filter(Value::is_object) {
+            let form = elicitation.get("form").is_some();
+            let url = elicitation.get("url").is_some();
+            // 2025-06-18 knew only forms and wrote `{}`.
+            if form || !url {
+                bits = bits.with(Capabilities::ELICITATION_FORM);
+            }
+            if url {
+                bits = bits.with(Capabilities::ELICITATION_URL);
+            }
+        }
+        if let Some(sampling) = value.get("sampling").filter(Value::is_object) {
+            bits = bits.with(Capabilities::SAMPLING);
+            if sampling.get("tools").is_some() {
+                bits = bits.with(Capabilities::SAMPLING_TOOLS);
+            }
+        }
+        if value.get("roots").is_some_and(|roots| roots.is_object()) {
+            bits = bits.with(Capabilities::ROOTS);
+        }
+        if let Some(extensions) = value.get("extensions").filter(Value::is_object)
+            && extensions.get("io.modelcontextprotocol/tasks").is_some_and(|tasks| tasks.is_object())
+        {
+            bits = bits.with(Capabilities::TASKS_EXTENSION);
+        }
+        Some(bits)
+    }
+
+    /// These and those.
+    pub const fn with(self, other: Capabilities) -> Capabilities {
+        Capabilities(self.0 | other.0)
+    }
+
+    /// Whether all of `other` are declared.
+    pub const fn has(self, other: Capabilities) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// The bits, for a sealed session id.
+    pub const fn to_bits(self) -> u16 {
+        self.0
+    }
+
+    /// From the bits of a sealed session id.
+    pub const fn from_bits(bits: u16) -> Capabilities {
+        Capabilities(bits)
+    }
+}
+
+/// Severity of a log message (RFC 5424), least severe first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum LogLevel {
+    /// Details for finding faults.
+    Debug = 0,
+    /// What went on.
+    Info = 1,
+    /// Normal but worth noting.
+    Notice = 2,
+    /// May become a fault.
+    Warning = 3,
+    /// A fault.
+    Error = 4,
+    /// A part is failing.
+    Critical = 5,
+    /// Somebody must act.
+    Alert = 6,
+    /// Unusable.
+    Emergency = 7,
+}
+
+impl LogLevel {
+    /// Every level, least severe first.
+    pub const ALL: [LogLevel; 8] = [
+        LogLevel::Debug,
+        LogLevel::Info,
+        LogLevel::Notice,
+        LogLevel::Warning,
+        LogLevel::Error,
+        LogLevel::Critical,
+        LogLevel::Alert,
+        LogLevel::Emergency,
+    ];
+
+    /// The level with this name.
+    pub fn parse(name: &[u8]) -> Option<LogLevel> {
+        LogLevel::ALL.into_iter().find(|level| level.as_str().as_bytes() == name)
+    }
+
+    /// The name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            LogLevel::Debug => "debug",
+            LogLevel::Info => "info",
+            LogLevel::Notice => "notice",
+            LogLevel::Warning => "warning",
+            LogLevel::Error => "error",
+            LogLevel::Critical => "critical",
+            LogLevel::Alert => "alert",
+            LogLevel::Emergency => "emergency",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_follow_what_the_client_declared() {
+        let all = Capabilities::parse(
+            br#"{"elicitation":{"url":{}},"sampling":{"tools":{}},"roots":{"listChanged":true},
+                "extensions":{"io.modelcontextprotocol/tasks":{}}}"#,
+        )
+        .expect("an object");
+        assert!(all.has(Capabilities::ELICITATION_URL) && !all.has(Capabilities::ELICITATION_FORM));
+        assert!(all.has(Capabilities::SAMPLING_TOOLS.with(Capabilities::ROOTS).with(Capabilities::TASKS_EXTENSION)));
+        assert!(Capabilities::parse(br#"{"elicitation":{}}"#).expect("ok").has(Capabilities::ELICITATION_FORM));
+        assert_eq!(Capabilities::parse(br#"{"sampling":true}"#), Some(Capabilities::default()));
+        assert_eq!(Capabilities::parse(b"[]"), None);
+    }
+}
