@@ -10,8 +10,6 @@ mod driver;
 mod features;
 mod receive;
 mod streams;
-mod wheel;
 
 pub use driver::{Driver, DriverSettings, Ended, Event, Lease, Stats};
 pub use features::{Disabled, Features, ProbeError};
-pub use wheel::Wheel;
