@@ -40,6 +40,21 @@ fn model() -> impl Strategy<Value = Model> {
     })
 }
 
+/// An object whose names are mostly those that are recorded, down to `params._meta`.
+fn message() -> impl Strategy<Value = Model> {
+    let object = |inner: Option<(&'static str, BoxedStrategy<Model>)>| {
+        let members = prop::collection::btree_map(text(), model(), 0..6);
+        let inner =
+            inner.map_or_else(|| Just(None).boxed(), |(name, it)| it.prop_map(move |it| Some((name, it))).boxed());
+        let all = (members, inner).prop_map(|(mut members, inner)| {
+            members.extend(inner.map(|(name, value)| (name.to_owned(), value)));
+            members.into_iter().collect::<Vec<_>>()
+        });
+        all.prop_shuffle().prop_map(Model::Object).boxed()
+    };
+    object(Some(("params", object(Some(("_meta", object(None)))))))
+}
+
 impl Model {
     fn write(&self, out: &mut Vec<u8>) {
         match self {
@@ -141,7 +156,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1024))]
 
     #[test]
-    fn what_is_written_is_accepted_and_read_back(model in model(), dice in prop::collection::vec(any::<u8>(), 1..50)) {
+    fn what_is_written_is_accepted_and_read_back(
+model in prop_oneof![model(), message()], dice in prop::collection::vec(any::<u8>(), 1..50),
+) {
         let (mut tight, mut loose, mut envelope) = (Vec::new(), Vec::new(), Envelope::default());
         model.write(&mut tight);
         model.write_loosely(&mut loose, &mut dice.into_iter().cycle());
