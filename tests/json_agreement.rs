@@ -50,7 +50,7 @@ fn read(value: Value<'_>) -> serde_json::Value {
     }
 }
 
-/// Whether two values are the same but for the last digit of a float, where serde_json may round the other way.
+/// Whether two values are the same but for the last bits of a float: serde_json rounds loosely unless asked.
 fn alike(ours: &serde_json::Value, theirs: &serde_json::Value) -> bool {
     use serde_json::Value::{Array, Number, Object};
     match (ours, theirs) {
@@ -60,7 +60,7 @@ fn alike(ours: &serde_json::Value, theirs: &serde_json::Value) -> bool {
         }
         (Number(ours), Number(theirs)) => {
             let (a, b) = (ours.as_f64().unwrap_or_default(), theirs.as_f64().unwrap_or_default());
-            ours == theirs || (a - b).abs() <= f64::EPSILON * a.abs() || (a - b).abs() <= f64::MIN_POSITIVE
+            ours == theirs || (a - b).abs() <= 8.0 * f64::EPSILON * a.abs() || (a - b).abs() <= f64::MIN_POSITIVE
         }
         _ => ours == theirs,
     }
