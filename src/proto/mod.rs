@@ -1,1 +1,3 @@
 //! `proto`: see ARCHITECTURE.md.
+
+pub mod http1;
