@@ -8,5 +8,8 @@ pub mod head;
 #[cfg(test)]
 mod head_tests;
 pub mod media;
+pub mod mirror;
+pub mod origin;
+pub mod respond;
 #[cfg(test)]
 mod smuggling;
