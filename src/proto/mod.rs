@@ -1,3 +1,5 @@
 //! `proto`: see ARCHITECTURE.md.
 
 pub mod http1;
+pub mod ndjson;
+pub mod sse;
