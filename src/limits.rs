@@ -19,6 +19,10 @@ pub const HTTP_HEADERS_MAX: usize = 64;
 pub const HTTP_TARGET_BYTES_MAX: usize = 4 * 1024;
 /// Longest chunk extension in bytes, summed over one chunk header.
 pub const HTTP_CHUNK_EXTENSION_BYTES_MAX: usize = 256;
+/// Longest request line in bytes: the target, and room for a method, a version and two spaces.
+pub const HTTP_REQUEST_LINE_BYTES_MAX: usize = HTTP_TARGET_BYTES_MAX + 64;
+/// Longest `id` or `event` field of a server-sent event in bytes; both are kept for the life of a stream.
+pub const SSE_FIELD_BYTES_MAX: usize = 1024;
 /// Largest message body accepted by default, in bytes.
 pub const BODY_BYTES_DEFAULT: usize = 1024 * 1024;
 /// Largest message body that can be configured, in bytes.
@@ -36,6 +40,7 @@ pub const RING_SLOT_BYTES: usize = 256;
 /// Slots in one mesh ring.
 pub const RING_SLOTS: usize = 1024;
 
+const _: () = assert!(HTTP_REQUEST_LINE_BYTES_MAX < HTTP_HEAD_BYTES_MAX);
 const _: () = assert!(BODY_BYTES_DEFAULT <= BODY_BYTES_MAX);
 // The offsets of a JSON span are `u32`, the highest of which means none.
 const _: () = assert!(BODY_BYTES_MAX < u32::MAX as usize);
