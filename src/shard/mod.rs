@@ -1,1 +1,3 @@
 //! `shard`: see ARCHITECTURE.md.
+
+pub mod range;
