@@ -4,4 +4,5 @@
 //! Not here: io_uring (`uring`), and any decision (`boot` decides, this module does).
 //! Invariant: no caller of this module needs `unsafe`.
 
+pub mod socket;
 pub mod steer;

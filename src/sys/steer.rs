@@ -9,7 +9,7 @@
 //! In a SO_REUSEPORT group of TCP listeners the kernel moves the packet's start past the TCP header before it runs the
 //! program. A SYN has no payload, so a plain absolute load, of offset 0 or any other, runs off the end: the program is ended
 //! with the result 0 and every connection would go to core 0. Loads relative to the network header (`SKF_NET_OFF`) reach the
-//! addresses and, past the IP header, the ports; `tests/steering.rs` shows both against the running kernel.
+//! addresses and, past the IP header, the ports. The tests of this module hold the running kernel to both.
 //!
 //! # The hash
 //! The words of the packet (peer's address, our address, both ports) are folded one after the other: exclusive-or, multiply by

@@ -166,3 +166,78 @@ fn the_largest_program_is_small() {
     let count = SteeringProgram::build(&table, MULTIPLIER).instructions().len();
     assert!(count < 256, "{count} instructions");
 }
+
+/// What the running kernel lets a program read of a SYN, and which listener an index means. The program above is written on
+/// these facts, so a kernel that differs should fail here first.
+mod kernel {
+    use super::*;
+    use socket2::{Domain, Socket, Type};
+    use std::os::fd::AsFd;
+
+    /// Three listeners on one loopback port, which began to listen in the order given.
+    fn three(loopback: &str, listen_order: [usize; 3]) -> [Socket; 3] {
+        let mut address: SocketAddr = loopback.parse().expect("valid");
+        let sockets = [(); 3].map(|()| {
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("socket");
+            socket.set_reuse_port(true).expect("SO_REUSEPORT");
+            socket.bind(&address.into()).expect("free");
+            address = socket.local_addr().expect("bound").as_socket().expect("IP");
+            socket.set_nonblocking(true).expect("fcntl");
+            socket
+        });
+        for index in listen_order {
+            sockets[index].listen(16).expect("bound");
+        }
+        sockets
+    }
+
+    /// The listener that gets a connection under the program.
+    fn lands_on(sockets: &[Socket; 3], instructions: Vec<sock_filter>) -> usize {
+        attach(sockets[0].as_fd(), &SteeringProgram { instructions }).expect("attached");
+        let address = sockets[0].local_addr().expect("bound").as_socket().expect("IP");
+        let _client = std::net::TcpStream::connect(address).expect("somebody listens");
+        loop {
+            if let Some(index) = sockets.iter().position(|socket| socket.accept().is_ok()) {
+                return index;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_syn_has_nothing_at_its_own_start_and_all_past_the_network_header() {
+        for (loopback, ports_at) in [("127.0.0.1:0", 20), ("[::1]:0", 40)] {
+            let sockets = three(loopback, [0, 1, 2]);
+            assert_eq!(lands_on(&sockets, vec![give(2)]), 2, "an index is honoured");
+            assert_eq!(lands_on(&sockets, vec![load_word(0), give(2)]), 0, "plain offset 0 is past the TCP header");
+            assert_eq!(lands_on(&sockets, vec![load_word(NETWORK + ports_at), give(2)]), 2, "the ports can be read");
+            let port = u32::from(sockets[0].local_addr().expect("bound").as_socket().expect("IP").port());
+            let ours = vec![
+                load_word(NETWORK + ports_at),
+                instruction(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0xffff),
+                jump_if_equal(port, 0, 1),
+                give(2),
+                give(1),
+            ];
+            assert_eq!(lands_on(&sockets, ours), 2, "the low half is our port");
+        }
+    }
+
+    #[test]
+    fn an_index_counts_listen_calls_not_binds() {
+        let sockets = three("127.0.0.1:0", [2, 0, 1]);
+        assert_eq!(lands_on(&sockets, vec![give(0)]), 2);
+        assert_eq!(lands_on(&sockets, vec![give(1)]), 0);
+        assert_eq!(lands_on(&sockets, vec![give(2)]), 1);
+    }
+
+    #[test]
+    fn an_index_past_the_group_is_left_to_the_kernels_hash() {
+        let sockets = three("127.0.0.1:0", [0, 1, 2]);
+        let mut reached = [false; 3];
+        for _ in 0..100 {
+            reached[lands_on(&sockets, vec![give(UNSTEERED)])] = true;
+        }
+        assert_eq!(reached, [true; 3]);
+    }
+}
