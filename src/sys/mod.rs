@@ -4,5 +4,11 @@
 //! Not here: io_uring (`uring`), and any decision (`boot` decides, this module does).
 //! Invariant: no caller of this module needs `unsafe`.
 
+pub mod affinity;
+pub mod cpu;
+pub mod entropy;
+pub mod eventfd;
+pub mod limits;
 pub mod socket;
 pub mod steer;
+pub mod thread;
