@@ -33,7 +33,8 @@ pub enum PlanError {
     },
     /// A CPU that was asked for is outside the inherited mask, and not isolated.
     #[error(
-        "CPU {cpu} is not among those corelane was given ({eligible}); start it without taskset, widen AllowedCPUs= or CPUAffinity= of its unit, or name other CPUs"
+        "CPU {cpu} is not among those corelane was given ({eligible}); \
+         start it without taskset, widen AllowedCPUs= or CPUAffinity= of its unit, or name other CPUs"
     )]
     NotEligible {
         /// The CPU.
@@ -194,8 +195,8 @@ fn spread(topology: &Topology, count: usize) -> Result<Vec<Cpu>, PlanError> {
     Ok(first_round.iter().copied().cycle().take(count).collect())
 }
 
-/// The CPUs no core uses, if there are any; otherwise all we were given. Isolated ones are kept out of it: between them the
-/// scheduler does not balance, so a pool would pile up on the first.
+/// The CPUs no core uses, if there are any; otherwise all we were given. Isolated ones are kept out of it: between them
+/// the scheduler does not balance, so a pool would pile up on the first.
 fn beside(topology: &Topology, cores: &[CorePlacement]) -> SidePlacement {
     let used: BTreeSet<Cpu> = cores.iter().map(|placement| placement.place.cpu).collect();
     let given = topology.cpus().iter().filter(|place| place.inherited);

@@ -1,4 +1,5 @@
-//! The host's CPUs: which are online, which of them we were given, which are isolated, and what each shares with others.
+//! The host's CPUs: which are online, which of them we were given, which are isolated, and what each shares with
+//! others.
 //!
 //! Not here: choosing among them (`boot::plan`).
 //! Invariant: every CPU listed is online, and the list ascends by CPU number.
@@ -25,7 +26,8 @@ pub enum TopologyError {
     },
     /// There is no CPU we could run on.
     #[error(
-        "no CPU is both online and in the inherited affinity mask; start corelane without taskset, or with CPUs that {SYSFS_CPUS}/online lists"
+        "no CPU is both online and in the inherited affinity mask; start corelane without taskset, \
+         or with CPUs that {SYSFS_CPUS}/online lists"
     )]
     NoCpus,
     /// A file cannot be read, although it is there.
@@ -72,8 +74,8 @@ impl Topology {
         Self::read(Path::new(SYSFS_CPUS), &affinity::inherited())
     }
 
-    /// Reads the description under `root`, laid out as [`SYSFS_CPUS`]. Where a file is missing (containers, some virtual
-    /// machines) a CPU is taken for a physical core of its own on package 0.
+    /// Reads the description under `root`, laid out as [`SYSFS_CPUS`]. Where a file is missing (containers, some
+    /// virtual machines) a CPU is taken for a physical core of its own on package 0.
     ///
     /// # Errors
     /// As [`of_this_host`](Self::of_this_host).
@@ -119,7 +121,8 @@ impl Topology {
         self.cpus.iter().filter(|place| place.inherited).map(|place| place.cpu).collect()
     }
 
-    /// The CPUs that may be asked for by number: those we were given, and the isolated ones, which no mask holds by itself.
+    /// The CPUs that may be asked for by number: those we were given, and the isolated ones, which no mask holds by
+    /// itself.
     pub fn eligible(&self) -> CpuSet {
         self.cpus.iter().filter(|place| place.inherited || place.isolated).map(|place| place.cpu).collect()
     }

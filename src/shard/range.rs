@@ -1,9 +1,10 @@
 //! Which core owns which shard: contiguous ranges, and the one table of their boundaries.
 //!
-//! Not here: which shard a name or a connection hashes to (`shard` and `sys::steer` do that), and moving a shard to another
-//! core, which is not a thing corelane does.
+//! Not here: which shard a name or a connection hashes to (`shard` and `sys::steer` do that), and moving a shard to
+//! another core, which is not a thing corelane does.
 //! Invariant: the ranges of one split lie end to end from shard 0 to the last, one for each core, none empty, and their
-//! sizes differ by at most one. It holds by construction: range `i` runs from `i * S / N` to where range `i + 1` starts.
+//! sizes differ by at most one. It holds by construction: range `i` runs from `i * S / N` to where range `i + 1`
+//! starts.
 
 use crate::ids::{CoreId, ShardId};
 use crate::limits::{CORES_MAX, SHARDS_MAX};
@@ -17,14 +18,16 @@ pub const SHARDS_DEFAULT_MIN: usize = 16;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SplitError {
     /// There are no cores, or more than [`CORES_MAX`].
-    #[error("{cores} cores were asked for, 1 to {max} are possible; list fewer CPUs or set a smaller number of cores", max = CORES_MAX)]
+    #[error("{cores} cores were asked for, 1 to {max} are possible; list fewer CPUs or set a smaller number of cores",
+        max = CORES_MAX)]
     Cores {
         /// The number asked for.
         cores: usize,
     },
     /// A core would own nothing.
     #[error(
-        "{shards} shards cannot be spread over {cores} cores, because every core must own at least one; set at least {cores} shards or use at most {shards} cores"
+        "{shards} shards cannot be spread over {cores} cores, because every core must own at least one; \
+         set at least {cores} shards or use at most {shards} cores"
     )]
     FewerShardsThanCores {
         /// The number of shards asked for.
@@ -33,7 +36,8 @@ pub enum SplitError {
         cores: usize,
     },
     /// There are no shards, or more than [`SHARDS_MAX`].
-    #[error("{shards} shards were asked for, 1 to {max} are possible; leave the setting out to have it chosen from the expected connections", max = SHARDS_MAX)]
+    #[error("{shards} shards were asked for, 1 to {max} are possible; \
+         leave the setting out to have it chosen from the expected connections", max = SHARDS_MAX)]
     Shards {
         /// The number asked for.
         shards: usize,

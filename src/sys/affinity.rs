@@ -17,7 +17,8 @@ type Mask = [u64; (CPU_MAX as usize + 1) / WORD_BITS];
 /// Why a thread could not be pinned.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot run on CPUs {cpus}: {source}; they must be online, and inside the cpuset of this process's cgroup (cpuset.cpus.effective; systemd: AllowedCPUs=)"
+    "cannot run on CPUs {cpus}: {source}; \
+     they must be online, and inside the cpuset of this process's cgroup (cpuset.cpus.effective; systemd: AllowedCPUs=)"
 )]
 pub struct PinError {
     /// The CPUs asked for.
@@ -36,8 +37,8 @@ pub fn pin_current_thread(cpus: &CpuSet) -> Result<(), PinError> {
         let number = usize::from(cpu.number());
         mask[number / WORD_BITS] |= 1 << (number % WORD_BITS);
     }
-    // SAFETY: needed because the standard library cannot pin threads and `core_affinity` neither more than one CPU at a time
-    // nor those past 1023. The kernel reads `size_of_val(&mask)` bytes, all of them ours, and writes nothing.
+    // SAFETY: needed because the standard library cannot pin threads and `core_affinity` neither more than one CPU at a
+    // time nor those past 1023. The kernel reads `size_of_val(&mask)` bytes, all of them ours, and writes nothing.
     let result = unsafe { libc::sched_setaffinity(0, size_of_val(&mask), mask.as_ptr().cast()) };
     if result == 0 { Ok(()) } else { Err(PinError { cpus: cpus.clone(), source: io::Error::last_os_error() }) }
 }
@@ -48,8 +49,8 @@ pub fn pin_current_thread(cpus: &CpuSet) -> Result<(), PinError> {
 /// None that a Linux kernel is known to give.
 pub fn current_thread() -> io::Result<CpuSet> {
     let mut mask: Mask = [0; _];
-    // SAFETY: needed because no safe wrapper reads more than 1024 CPUs. The kernel writes at most `size_of_val(&mask)` bytes
-    // into `mask`, which is ours alone, and any bits are a valid mask.
+    // SAFETY: needed because no safe wrapper reads more than 1024 CPUs. The kernel writes at most `size_of_val(&mask)`
+    // bytes into `mask`, which is ours alone, and any bits are a valid mask.
     let result = unsafe { libc::sched_getaffinity(0, size_of_val(&mask), mask.as_mut_ptr().cast()) };
     if result != 0 {
         return Err(io::Error::last_os_error());
@@ -61,7 +62,8 @@ pub fn current_thread() -> io::Result<CpuSet> {
     Ok((0..=u32::from(CPU_MAX)).filter_map(Cpu::new).filter(is_set).collect())
 }
 
-/// The CPUs this process was given by whoever started it. Call it before any thread is pinned: the mask is the thread's.
+/// The CPUs this process was given by whoever started it. Call it before any thread is pinned: the mask is the
+/// thread's.
 ///
 /// Isolated CPUs (`isolcpus=`) are not among them unless the process was started on them on purpose.
 pub fn inherited() -> CpuSet {

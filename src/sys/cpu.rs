@@ -60,7 +60,8 @@ pub enum CpuListError {
     TooLong,
 }
 
-/// Reads a list such as `0-3,8,10-11`. Order and repetition are kept: `0,0,1,1` has four entries. Nothing is an empty list.
+/// Reads a list such as `0-3,8,10-11`. Order and repetition are kept: `0,0,1,1` has four entries. Nothing is an empty
+/// list.
 ///
 /// # Errors
 /// When a part is not a number or an ascending range, or the list is absurdly long.

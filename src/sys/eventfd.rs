@@ -23,8 +23,8 @@ impl EventFd {
         Self::with_flags(libc::EFD_CLOEXEC | libc::EFD_NONBLOCK)
     }
 
-    /// For a waiter that keeps a read in its ring: the descriptor blocks, so that the read waits in the kernel instead of
-    /// ending with `EAGAIN`. [`drain`](Self::drain) would wait too. Close-on-exec.
+    /// For a waiter that keeps a read in its ring: the descriptor blocks, so that the read waits in the kernel instead
+    /// of ending with `EAGAIN`. [`drain`](Self::drain) would wait too. Close-on-exec.
     ///
     /// # Errors
     /// When the process or the host is out of descriptors.
@@ -33,7 +33,8 @@ impl EventFd {
     }
 
     fn with_flags(flags: libc::c_int) -> io::Result<Self> {
-        // SAFETY: needed because the standard library has no eventfd. The call takes two integers and touches no memory.
+        // SAFETY: needed because the standard library has no eventfd. The call takes two integers and touches no
+        // memory.
         let fd = unsafe { libc::eventfd(0, flags) };
         if fd < 0 {
             return Err(io::Error::last_os_error());

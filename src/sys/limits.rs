@@ -50,7 +50,8 @@ impl Resource {
 /// None that a Linux kernel is known to give.
 pub fn read(resource: Resource) -> io::Result<Limit> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: needed because the standard library has no rlimits. The kernel writes one `rlimit` into `limit`, ours alone.
+    // SAFETY: needed because the standard library has no rlimits. The kernel writes one `rlimit` into `limit`, ours
+    // alone.
     let result = unsafe { libc::getrlimit(resource.code(), &raw mut limit) };
     if result == 0 { Ok(Limit { soft: limit.rlim_cur, hard: limit.rlim_max }) } else { Err(io::Error::last_os_error()) }
 }
@@ -75,17 +76,18 @@ pub fn raise(resource: Resource) -> io::Result<Raised> {
     Ok(Raised { before, now })
 }
 
-/// Makes the command's child start with the soft limit that was in force before [`raise`]: programs that use `select`, or
-/// close every possible descriptor one by one, are hurt by a large one.
+/// Makes the command's child start with the soft limit that was in force before [`raise`]: programs that use `select`,
+/// or close every possible descriptor one by one, are hurt by a large one.
 pub fn restore_in_child(command: &mut Command, resource: Resource, before: Limit) -> &mut Command {
-    // SAFETY: needed because it runs between fork and exec, where only async-signal-safe calls are allowed. `write` makes one
-    // system call on a copied value and neither allocates nor takes a lock, nor does building its error.
+    // SAFETY: needed because it runs between fork and exec, where only async-signal-safe calls are allowed. `write`
+    // makes one system call on a copied value and neither allocates nor takes a lock, nor does building its error.
     unsafe { command.pre_exec(move || write(resource, before)) }
 }
 
 fn write(resource: Resource, wanted: Limit) -> io::Result<()> {
     let limit = libc::rlimit { rlim_cur: wanted.soft, rlim_max: wanted.hard };
-    // SAFETY: needed because the standard library has no rlimits. The kernel reads one `rlimit`, which outlives the call.
+    // SAFETY: needed because the standard library has no rlimits. The kernel reads one `rlimit`, which outlives the
+    // call.
     let result = unsafe { libc::setrlimit(resource.code(), &raw const limit) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
@@ -96,7 +98,8 @@ mod tests {
 
     #[test]
     fn the_soft_limit_is_raised_and_children_get_the_old_one() {
-        // The tests of this process share its limits, so only this one touches them, and only upwards from a sane value.
+        // The tests of this process share its limits, so only this one touches them, and only upwards from a sane
+        // value.
         let found = read(Resource::Nofile).expect("readable");
         let lowered = Limit { soft: found.soft.min(512), hard: found.hard };
         let raised = raise(Resource::Nofile).expect("always allowed");

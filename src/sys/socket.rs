@@ -1,9 +1,10 @@
 //! Listeners: a group of TCP listeners on one address, one per core, and the single listener of a unix socket.
 //!
 //! Not here: accepting (`uring`), steering (`sys::steer`), and which addresses to listen on (`config`).
-//! Invariant: listener `i` of a group has index `i` in the kernel's SO_REUSEPORT group for as long as all of them stay open.
-//! The kernel numbers a listener when it starts to *listen*, not when it is bound, so all are bound first (whatever is wrong
-//! shows before the first client can connect) and then listen in core order. Closing one moves another to its index.
+//! Invariant: listener `i` of a group has index `i` in the kernel's SO_REUSEPORT group for as long as all of them stay
+//! open. The kernel numbers a listener when it starts to *listen*, not when it is bound, so all are bound first
+//! (whatever is wrong shows before the first client can connect) and then listen in core order. Closing one moves
+//! another to its index.
 
 use std::fmt;
 use std::io;
@@ -42,7 +43,8 @@ impl fmt::Display for ListenAddress {
 pub enum ListenError {
     /// No interface of this host has the address.
     #[error(
-        "cannot listen on {address}: no interface of this host has that address; use one that `ip address` lists, or 0.0.0.0 or [::] for all"
+        "cannot listen on {address}: no interface of this host has that address; \
+         use one that `ip address` lists, or 0.0.0.0 or [::] for all"
     )]
     AddressNotLocal {
         /// The address asked for.
@@ -50,7 +52,8 @@ pub enum ListenError {
     },
     /// Somebody else listens there: another program, or another corelane.
     #[error(
-        "cannot listen on {address}: it is in use, perhaps by another corelane; {} shows by whom; stop that one, or listen elsewhere",
+        "cannot listen on {address}: it is in use, perhaps by another corelane; \
+         {} shows by whom; stop that one, or listen elsewhere",
         whose(address)
     )]
     InUse {
@@ -59,7 +62,8 @@ pub enum ListenError {
     },
     /// There is a file at the path of the unix socket, and it is no socket.
     #[error(
-        "cannot listen on {address}: there is a file of that name which is not a socket, so it is left alone; remove it or choose another path"
+        "cannot listen on {address}: there is a file of that name which is not a socket, \
+         so it is left alone; remove it or choose another path"
     )]
     NotASocket {
         /// The path asked for.
@@ -135,13 +139,13 @@ impl ListenGroup {
 
 /// Listens on `address` once per core. With port 0 the kernel chooses a port nobody uses.
 ///
-/// TCP_NODELAY is set on the listeners, since on Linux accepted sockets inherit it: no system call per connection. An IPv6
-/// listener takes IPv6 only, so that `0.0.0.0` and `[::]` can be listened on side by side whatever the sysctl says.
-/// A backlog over `net.core.somaxconn` is cut by the kernel without a word (`boot::host` looks at that).
+/// TCP_NODELAY is set on the listeners, since on Linux accepted sockets inherit it: no system call per connection. An
+/// IPv6 listener takes IPv6 only, so that `0.0.0.0` and `[::]` can be listened on side by side whatever the sysctl
+/// says. A backlog over `net.core.somaxconn` is cut by the kernel without a word (`boot::host` looks at that).
 ///
 /// # Errors
-/// Every reason an address cannot be listened on, among them that somebody, another corelane too, already does. Two that
-/// start within the same millisecond may both miss the other.
+/// Every reason an address cannot be listened on, among them that somebody, another corelane too, already does. Two
+/// that start within the same millisecond may both miss the other.
 ///
 /// # Panics
 /// When there are no cores.
@@ -166,7 +170,8 @@ pub fn listen_group(address: SocketAddr, cores: usize, backlog: u32) -> Result<L
 
 #[derive(Clone, Copy, PartialEq)]
 enum Sharing {
-    /// Fails if anybody listens on the address: with SO_REUSEPORT a second corelane of the same user would silently join.
+    /// Fails if anybody listens on the address: with SO_REUSEPORT a second corelane of the same user would silently
+    /// join.
     Alone,
     Group,
 }
@@ -215,8 +220,8 @@ impl FileIdentity {
 }
 
 impl UnixListenSocket {
-    /// Listens at `path`, which gets the permission bits `mode` before anybody can connect. A socket that a dead process left
-    /// there is removed; a live one, or a file of another kind, is not.
+    /// Listens at `path`, which gets the permission bits `mode` before anybody can connect. A socket that a dead
+    /// process left there is removed; a live one, or a file of another kind, is not.
     ///
     /// # Errors
     /// When somebody listens there, when the path is taken by something else, or when the kernel refuses.

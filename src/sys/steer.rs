@@ -1,23 +1,24 @@
 //! Steering: the classic BPF program by which the kernel gives a new connection to the listener of its core.
 //!
-//! Not here: making the listeners (`sys::socket`) or deciding whether to steer at all (`boot`; without the program the kernel
-//! spreads by a hash of its own, and nothing but the prediction is lost).
+//! Not here: making the listeners (`sys::socket`) or deciding whether to steer at all (`boot`; without the program the
+//! kernel spreads by a hash of its own, and nothing but the prediction is lost).
 //! Invariant: for a connection between two addresses the program's result is the index of
 //! `table.owner_of(shard_of(local, peer, ..))`, bit for bit, for every table and multiplier.
 //!
 //! # What the program may read
 //! In a SO_REUSEPORT group of TCP listeners the kernel moves the packet's start past the TCP header before it runs the
-//! program. A SYN has no payload, so a plain absolute load, of offset 0 or any other, runs off the end: the program is ended
-//! with the result 0 and every connection would go to core 0. Loads relative to the network header (`SKF_NET_OFF`) reach the
-//! addresses and, past the IP header, the ports. The tests of this module hold the running kernel to both.
+//! program. A SYN has no payload, so a plain absolute load, of offset 0 or any other, runs off the end: the program is
+//! ended with the result 0 and every connection would go to core 0. Loads relative to the network header
+//! (`SKF_NET_OFF`) reach the addresses and, past the IP header, the ports. The tests of this module hold the running
+//! kernel to both.
 //!
 //! # The hash
-//! The words of the packet (peer's address, our address, both ports) are folded one after the other: exclusive-or, multiply by
-//! an odd number drawn at start, fold the upper half down. With the addresses fixed this maps the ports one to one, and who
-//! does not know the multiplier cannot aim at a core.
+//! The words of the packet (peer's address, our address, both ports) are folded one after the other: exclusive-or,
+//! multiply by an odd number drawn at start, fold the upper half down. With the addresses fixed this maps the ports one
+//! to one, and who does not know the multiplier cannot aim at a core.
 //!
-//! A packet that is neither plain IPv4 nor IPv6 with TCP as its next header (extension headers) yields [`UNSTEERED`], an index
-//! past any group, on which the kernel falls back to its own keyed hash.
+//! A packet that is neither plain IPv4 nor IPv6 with TCP as its next header (extension headers) yields [`UNSTEERED`],
+//! an index past any group, on which the kernel falls back to its own keyed hash.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -67,8 +68,8 @@ impl SteeringProgram {
         Self::build_avoiding(table, multiplier, &[])
     }
 
-    /// The same, but connections of the cores in `avoided` go to the next core that is not among them. For a core that no
-    /// longer comes back from its work: its shards keep their owner, it only gets no new connections.
+    /// The same, but connections of the cores in `avoided` go to the next core that is not among them. For a core that
+    /// no longer comes back from its work: its shards keep their owner, it only gets no new connections.
     ///
     /// If every core is avoided, none is.
     pub fn build_avoiding(table: &BoundaryTable, multiplier: Multiplier, avoided: &[CoreId]) -> Self {
@@ -142,8 +143,8 @@ pub fn shard_of(local: SocketAddr, peer: SocketAddr, multiplier: Multiplier, sha
 pub fn attach(listener: BorrowedFd<'_>, program: &SteeringProgram) -> io::Result<()> {
     let filter =
         libc::sock_fprog { len: program.instructions.len() as u16, filter: program.instructions.as_ptr().cast_mut() };
-    // SAFETY: needed because no safe wrapper offers this option. `filter` and the `len` instructions it points to outlive the
-    // call, the kernel copies both and writes neither, and the size given is that of the struct passed.
+    // SAFETY: needed because no safe wrapper offers this option. `filter` and the `len` instructions it points to
+    // outlive the call, the kernel copies both and writes neither, and the size given is that of the struct passed.
     let result = unsafe {
         libc::setsockopt(
             listener.as_raw_fd(),
@@ -162,8 +163,8 @@ pub fn attach(listener: BorrowedFd<'_>, program: &SteeringProgram) -> io::Result
 /// `ENOENT` when none is attached.
 pub fn detach(listener: BorrowedFd<'_>) -> io::Result<()> {
     let ignored: libc::c_int = 0;
-    // SAFETY: needed because no safe wrapper offers this option. The kernel reads at most the one int given, which outlives
-    // the call.
+    // SAFETY: needed because no safe wrapper offers this option. The kernel reads at most the one int given, which
+    // outlives the call.
     let result = unsafe {
         libc::setsockopt(
             listener.as_raw_fd(),
@@ -178,7 +179,8 @@ pub fn detach(listener: BorrowedFd<'_>) -> io::Result<()> {
 
 /// How far the product's upper bits are folded down after each word.
 const FOLD_BITS: u32 = 15;
-/// The two folds and the product after the last word, so that the low bits, which choose the shard, depend on every word.
+/// The two folds and the product after the last word, so that the low bits, which choose the shard, depend on every
+/// word.
 const FINISH_BITS: [u32; 2] = [16, 13];
 const FINISH_FACTOR: u32 = 0x85eb_ca6b;
 

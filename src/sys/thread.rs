@@ -11,21 +11,23 @@ use std::time::Duration;
 /// Most bytes of a thread's name; the kernel cuts the rest.
 pub const NAME_BYTES_MAX: usize = 15;
 
-/// Names the current thread, as top, perf and gdb show it. Longer names are cut at a character, after [`NAME_BYTES_MAX`].
+/// Names the current thread, as top, perf and gdb show it. Longer names are cut at a character, after
+/// [`NAME_BYTES_MAX`].
 ///
 /// # Errors
 /// When the name contains a zero byte.
 pub fn set_name(name: &str) -> io::Result<()> {
     let name = CString::new(&name[..name.floor_char_boundary(NAME_BYTES_MAX)])?;
-    // SAFETY: needed because the standard library names a thread only at its start. The kernel reads up to 16 bytes, ending
-    // with the zero byte, from `name`, which outlives the call.
+    // SAFETY: needed because the standard library names a thread only at its start. The kernel reads up to 16 bytes,
+    // ending with the zero byte, from `name`, which outlives the call.
     let result = unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// The kernel's id of the current thread: the number in /proc/self/task.
 pub fn current_id() -> u32 {
-    // SAFETY: needed because the standard library keeps this number to itself. The call takes no arguments and cannot fail.
+    // SAFETY: needed because the standard library keeps this number to itself. The call takes no arguments and cannot
+    // fail.
     let id = unsafe { libc::gettid() };
     id.cast_unsigned()
 }
@@ -35,15 +37,16 @@ pub fn current_id() -> u32 {
 pub struct ScheduleStat {
     /// Time on a CPU.
     pub running: Duration,
-    /// Time ready to run, waiting for a CPU. On a pinned core it should stand still: it is somebody else's use of our CPU.
+    /// Time ready to run, waiting for a CPU. On a pinned core it should stand still: it is somebody else's use of our
+    /// CPU.
     pub waiting: Duration,
     /// How often it was put on a CPU.
     pub turns: u64,
 }
 
 impl ScheduleStat {
-    /// Of the thread with that kernel id, which belongs to this process. The figures of a thread that runs at this moment lag
-    /// by up to a tick.
+    /// Of the thread with that kernel id, which belongs to this process. The figures of a thread that runs at this
+    /// moment lag by up to a tick.
     ///
     /// # Errors
     /// When there is no such thread, or the kernel keeps no such figures.

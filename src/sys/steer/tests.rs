@@ -167,8 +167,8 @@ fn the_largest_program_is_small() {
     assert!(count < 256, "{count} instructions");
 }
 
-/// What the running kernel lets a program read of a SYN, and which listener an index means. The program above is written on
-/// these facts, so a kernel that differs should fail here first.
+/// What the running kernel lets a program read of a SYN, and which listener an index means. The program above is
+/// written on these facts, so a kernel that differs should fail here first.
 mod kernel {
     use super::*;
     use socket2::{Domain, Socket, Type};
