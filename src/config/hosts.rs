@@ -21,7 +21,7 @@ pub enum HostRule {
 }
 
 /// The accepted hosts: those configured, or else those that follow from the listeners.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AllowedHosts {
     given: Vec<HostRule>,
     derived: Vec<HostRule>,
@@ -67,6 +67,15 @@ impl HostRule {
                 own.eq_ignore_ascii_case(host) && (wanted.is_none() || *wanted == port)
             }
         }
+    }
+}
+
+/// Loopback names only.
+impl Default for AllowedHosts {
+    fn default() -> AllowedHosts {
+        let mut hosts = AllowedHosts { given: Vec::new(), derived: Vec::new() };
+        hosts.derive_from(&[]);
+        hosts
     }
 }
 
@@ -180,7 +189,7 @@ impl Setting for AllowedHosts {
     }
 
     fn read(given: &Given) -> Result<Self, Refused> {
-        Ok(AllowedHosts { given: Vec::read(given)?, derived: Vec::new() })
+        Ok(AllowedHosts { given: Vec::read(given)?, ..AllowedHosts::default() })
     }
 
     fn write(&self) -> String {
