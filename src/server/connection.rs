@@ -10,7 +10,7 @@ use super::exchange::ExchangeKey;
 use super::service::Nanos;
 use crate::ids::ConnectionId;
 use crate::proto::http1::{BodyFraming, ChunkError, ChunkedDecoder, Head, HeadError, HeadFinder, StreamFraming, parse};
-use crate::proto::ndjson::LineFinder;
+use crate::proto::ndjson::{LineFinder, LineTooLong};
 use crate::shard::session::SessionKey;
 
 /// What is spoken on a connection.
@@ -278,11 +278,16 @@ impl Framing {
                     Err(error) => (0, Frame::Fault(error.into())),
                 }
             }
-            Framing::Lines(finder) => match finder.next(buffer, line_max) {
-                Ok(Some(line)) => (line.consumed, Frame::Line(line.line)),
-                Ok(None) => (0, Frame::More),
-                Err(_) => (0, Frame::Fault(Fault::LineTooLong { max: line_max })),
-            },
+            Framing::Lines(finder) => {
+                let mut lines = finder.lines(buffer, line_max);
+                let line = lines.next();
+                let consumed = lines.consumed();
+                match line {
+                    Some(Ok(line)) => (consumed, Frame::Line(line)),
+                    None => (consumed, Frame::More),
+                    Some(Err(LineTooLong { max })) => (consumed, Frame::Fault(Fault::LineTooLong { max })),
+                }
+            }
         }
     }
 
