@@ -6,6 +6,7 @@
 
 use thiserror::Error;
 
+use super::token::is_token_byte;
 use crate::limits::{HTTP_CHUNK_EXTENSION_BYTES_MAX, HTTP_HEAD_BYTES_MAX};
 
 /// Why a chunked body is refused. The connection's framing is lost: answer, then close.
@@ -247,10 +248,6 @@ impl ChunkedDecoder {
             _ => Err(ChunkError::Trailer),
         }
     }
-}
-
-fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]

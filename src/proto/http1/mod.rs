@@ -13,3 +13,4 @@ pub mod origin;
 pub mod respond;
 #[cfg(test)]
 mod smuggling;
+mod token;
