@@ -342,6 +342,11 @@ mod tests {
         let error = ChunkedDecoder::new().decode(&input, &mut out, 100).unwrap_err();
         assert_eq!((error.status(), out.len()), (413, 100));
 
+        // Refused by its size alone, before any of it is there to be copied.
+        let mut out = Vec::new();
+        let verdict = ChunkedDecoder::new().decode(b"2\r\nab\r\n2\r\n", &mut out, 3);
+        assert_eq!((verdict, out.len()), (Err(ChunkError::BodyTooLarge { max: 3 }), 2));
+
         let extension = |bytes: usize| format!("1;{}\r\na\r\n", "e".repeat(bytes - 1)).into_bytes();
         assert!(decode(&extension(HTTP_CHUNK_EXTENSION_BYTES_MAX), 9).is_ok());
         let long = extension(HTTP_CHUNK_EXTENSION_BYTES_MAX + 1);

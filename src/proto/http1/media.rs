@@ -232,6 +232,7 @@ mod tests {
             (&["application/json;profile=\"a,b;q=0\", text/event-stream"], true, true),
             (&["application/json;charset=utf-8;q=0.5"], true, false),
             (&["application/json", "application/json;q=0"], false, false),
+            (&["application/json;q=0", "application/json"], false, false),
             (&["text/plain;x=\"application/json,"], false, false),
         ];
         for &(lines, json, event_stream) in cases {
