@@ -44,7 +44,7 @@ const _: () = assert!(HTTP_REQUEST_LINE_BYTES_MAX < HTTP_HEAD_BYTES_MAX);
 const _: () = assert!(BODY_BYTES_DEFAULT <= BODY_BYTES_MAX);
 // The offsets of a JSON span are `u32`, the highest of which means none.
 const _: () = assert!(BODY_BYTES_MAX < u32::MAX as usize);
-const _: () = assert!(RING_SLOTS.is_power_of_two() && RING_SLOT_BYTES % 64 == 0);
+const _: () = assert!(RING_SLOTS.is_power_of_two() && RING_SLOT_BYTES.is_multiple_of(64));
 
 /// Most ports of the mesh: one per core and one for the control thread.
 pub const PORTS_MAX: usize = CORES_MAX + 1;

@@ -169,7 +169,7 @@ fn limits() {
 
     // Both limits are passed: the earlier byte decides, wherever the pieces end.
     assert_eq!(read_with(b"data: 12\ndata: 2345678", limits), too_large);
-    assert_eq!(read_with(b"data: 1\ndata: 2345678", SseLimits { event_bytes_max: 9, ..limits }), too_long);
+    assert_eq!(read_with(b"data: 1\ndata: 234567890", SseLimits { event_bytes_max: 9, ..limits }), too_long);
 
     let id = |length: usize| format!("id: {}\n\n", "a".repeat(length));
     assert_eq!(read(id(SSE_FIELD_BYTES_MAX).as_bytes()).len(), 1);

@@ -6,6 +6,7 @@
 
 use thiserror::Error;
 
+use super::token::is_token_byte;
 use crate::limits::{HTTP_CHUNK_EXTENSION_BYTES_MAX, HTTP_HEAD_BYTES_MAX};
 
 /// Why a chunked body is refused. The connection's framing is lost: answer, then close.
@@ -249,10 +250,6 @@ impl ChunkedDecoder {
     }
 }
 
-fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -344,6 +341,11 @@ mod tests {
         let mut out = Vec::new();
         let error = ChunkedDecoder::new().decode(&input, &mut out, 100).unwrap_err();
         assert_eq!((error.status(), out.len()), (413, 100));
+
+        // Refused by its size alone, before any of it is there to be copied.
+        let mut out = Vec::new();
+        let verdict = ChunkedDecoder::new().decode(b"2\r\nab\r\n2\r\n", &mut out, 3);
+        assert_eq!((verdict, out.len()), (Err(ChunkError::BodyTooLarge { max: 3 }), 2));
 
         let extension = |bytes: usize| format!("1;{}\r\na\r\n", "e".repeat(bytes - 1)).into_bytes();
         assert!(decode(&extension(HTTP_CHUNK_EXTENSION_BYTES_MAX), 9).is_ok());

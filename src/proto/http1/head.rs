@@ -12,6 +12,7 @@ use memchr::{memchr, memchr_iter};
 use thiserror::Error;
 
 use super::media::Accepts;
+use super::token::{is_token_byte, same};
 use crate::limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX, HTTP_REQUEST_LINE_BYTES_MAX, HTTP_TARGET_BYTES_MAX};
 
 /// Why a request head is refused.
@@ -157,9 +158,7 @@ impl HeadFinder {
             return Err(HeadError::TargetTooLong);
         }
         match window.get(self.request_start) {
-            Some(first) if !first.is_ascii_alphabetic() && !matches!(first, b'\r' | b'\n') => {
-                Err(HeadError::RequestLine)
-            }
+            Some(&first) if !is_token_byte(first) && !matches!(first, b'\r' | b'\n') => Err(HeadError::RequestLine),
             _ => Ok(()),
         }
     }
@@ -254,7 +253,7 @@ pub struct Head<'a> {
     field_lines: &'a [u8],
 }
 
-const MCP_PARAM_PREFIX: &str = "mcp-param-";
+const MCP_PARAM_PREFIX: &[u8; 10] = b"mcp-param-";
 
 impl<'a> Head<'a> {
     /// All header fields in order, names as sent.
@@ -272,7 +271,7 @@ impl<'a> Head<'a> {
     pub fn accepts(&self) -> Option<Accepts> {
         let first = self.accept?;
         if !self.accept_repeated {
-            return Some(Accepts::of([first]));
+            return Some(Accepts::of_line(first));
         }
         let lines = self.fields().filter(|(name, _)| name.eq_ignore_ascii_case("accept"));
         Some(Accepts::of(lines.map(|(_, value)| value)))
@@ -327,45 +326,40 @@ pub fn parse(head: &[u8]) -> Result<Head<'_>, HeadError> {
     let method = method_of(method)?;
     let (path, query) = split_target(target)?;
     let field_lines = request.headers.first().map_or(&[][..], |first| &head[offset_in(head, first.name)..]);
-    let mut reader = FieldReader {
-        head: Head {
-            method,
-            path,
-            query,
-            minor_version,
-            keep_alive: minor_version == 1,
-            body: BodyFraming::None,
-            expect_continue: false,
-            duplicate: None,
-            host: None,
-            origin: None,
-            content_type: None,
-            accept: None,
-            content_encoding: None,
-            session_id: None,
-            protocol_version: None,
-            mcp_method: None,
-            mcp_name: None,
-            mcp_param_count: 0,
-            last_event_id: None,
-            authorization: None,
-            request_timeout_ms: None,
-            access_control_request_method: None,
-            access_control_request_headers: None,
-            traceparent: None,
-            accept_repeated: false,
-            field_lines,
-        },
-        content_length: None,
-        chunked: false,
-        close: false,
-        keep: false,
-        traceparent_repeated: false,
+    let mut head = Head {
+        method,
+        path,
+        query,
+        minor_version,
+        keep_alive: minor_version == 1,
+        body: BodyFraming::None,
+        expect_continue: false,
+        duplicate: None,
+        host: None,
+        origin: None,
+        content_type: None,
+        accept: None,
+        content_encoding: None,
+        session_id: None,
+        protocol_version: None,
+        mcp_method: None,
+        mcp_name: None,
+        mcp_param_count: 0,
+        last_event_id: None,
+        authorization: None,
+        request_timeout_ms: None,
+        access_control_request_method: None,
+        access_control_request_headers: None,
+        traceparent: None,
+        accept_repeated: false,
+        field_lines,
     };
+    let mut framing = Framing::default();
     for (index, line) in request.headers.iter().enumerate() {
-        reader.read(line.name, line.value, &request.headers[..index])?;
+        framing.read(&mut head, line.name, line.value, &request.headers[..index])?;
     }
-    reader.finish()
+    framing.settle(&mut head)?;
+    Ok(head)
 }
 
 fn refusal_of(error: httparse::Error) -> HeadError {
@@ -417,7 +411,8 @@ fn split_target(target: &str) -> Result<(&str, Option<&str>), HeadError> {
     if bytes == b"*" {
         return Err(HeadError::AsteriskTarget);
     }
-    if bytes[0] != b'/' || !bytes.iter().all(|&byte| byte.is_ascii_graphic() && byte != b'#') {
+    // That there are no control bytes and no spaces is httparse's doing.
+    if bytes[0] != b'/' || !bytes.is_ascii() || memchr(b'#', bytes).is_some() {
         return Err(HeadError::TargetForm);
     }
     Ok(match memchr(b'?', bytes) {
@@ -427,13 +422,14 @@ fn split_target(target: &str) -> Result<(&str, Option<&str>), HeadError> {
 }
 
 fn is_mcp_param(name: &str) -> bool {
-    name.len() > MCP_PARAM_PREFIX.len()
-        && name.as_bytes()[..MCP_PARAM_PREFIX.len()].eq_ignore_ascii_case(MCP_PARAM_PREFIX.as_bytes())
+    name.as_bytes()
+        .split_at_checked(MCP_PARAM_PREFIX.len())
+        .is_some_and(|(prefix, rest)| same(prefix, MCP_PARAM_PREFIX) && !rest.is_empty())
 }
 
-/// Gathers what the fields say, and refuses what they may not say together.
-struct FieldReader<'a> {
-    head: Head<'a>,
+/// What the fields say about the message's end and the connection's, and what they may not say together.
+#[derive(Default)]
+struct Framing {
     content_length: Option<u64>,
     chunked: bool,
     close: bool,
@@ -441,81 +437,64 @@ struct FieldReader<'a> {
     traceparent_repeated: bool,
 }
 
-impl<'a> FieldReader<'a> {
-    fn read(&mut self, name: &'a str, value: &'a [u8], earlier: &[httparse::Header<'a>]) -> Result<(), HeadError> {
-        let is = |known: &str| name.eq_ignore_ascii_case(known);
-        let head = &mut self.head;
+impl Framing {
+    fn read<'a>(
+        &mut self,
+        head: &mut Head<'a>,
+        name: &'a str,
+        value: &'a [u8],
+        earlier: &[httparse::Header<'a>],
+    ) -> Result<(), HeadError> {
+        let bytes = name.as_bytes();
         match name.len() {
-            4 if is("host") => once(&mut head.host, value, "Host"),
-            6 if is("origin") => once(&mut head.origin, value, "Origin"),
-            6 if is("accept") => {
+            4 if same(bytes, b"host") => once(&mut head.host, value, "Host"),
+            6 if same(bytes, b"origin") => once(&mut head.origin, value, "Origin"),
+            6 if same(bytes, b"accept") => {
                 head.accept_repeated = head.accept.is_some();
                 head.accept.get_or_insert(value);
                 Ok(())
             }
-            6 if is("expect") => {
+            6 if same(bytes, b"expect") => {
                 head.expect_continue = true;
                 if value.eq_ignore_ascii_case(b"100-continue") { Ok(()) } else { Err(HeadError::Expectation) }
             }
-            10 if is("connection") => {
+            10 if same(bytes, b"connection") => {
                 self.read_connection(value);
                 Ok(())
             }
-            11 if is("traceparent") => {
+            11 if same(bytes, b"traceparent") => {
                 self.traceparent_repeated = head.traceparent.replace(value).is_some() || self.traceparent_repeated;
                 Ok(())
             }
-            12 if is("content-type") => once(&mut head.content_type, value, "Content-Type"),
-            13 if is("authorization") => once(&mut head.authorization, value, "Authorization"),
-            13 if is("last-event-id") => once(&mut head.last_event_id, value, "Last-Event-ID"),
-            14 if is("content-length") => {
+            12 if same(bytes, b"content-type") => once(&mut head.content_type, value, "Content-Type"),
+            13 if same(bytes, b"authorization") => once(&mut head.authorization, value, "Authorization"),
+            13 if same(bytes, b"last-event-id") => once(&mut head.last_event_id, value, "Last-Event-ID"),
+            14 if same(bytes, b"content-length") => {
                 let length = content_length(value).ok_or(HeadError::ContentLength)?;
                 match self.content_length.replace(length) {
                     None => Ok(()),
                     Some(_) => Err(HeadError::ContentLengthRepeated),
                 }
             }
-            16 if is("content-encoding") => once(&mut head.content_encoding, value, "Content-Encoding"),
-            17 if is("transfer-encoding") => {
+            16 if same(bytes, b"content-encoding") => once(&mut head.content_encoding, value, "Content-Encoding"),
+            17 if same(bytes, b"transfer-encoding") => {
                 let first = !std::mem::replace(&mut self.chunked, true);
                 if first && value.eq_ignore_ascii_case(b"chunked") { Ok(()) } else { Err(HeadError::TransferEncoding) }
             }
-            20 if is("x-request-timeout-ms") => once(&mut head.request_timeout_ms, value, "X-Request-Timeout-Ms"),
-            29 if is("access-control-request-method") => {
+            20 if same(bytes, b"x-request-timeout-ms") => {
+                once(&mut head.request_timeout_ms, value, "X-Request-Timeout-Ms")
+            }
+            29 if same(bytes, b"access-control-request-method") => {
                 once(&mut head.access_control_request_method, value, "Access-Control-Request-Method")
             }
-            30 if is("access-control-request-headers") => {
+            30 if same(bytes, b"access-control-request-headers") => {
                 once(&mut head.access_control_request_headers, value, "Access-Control-Request-Headers")
             }
-            4.. if name.as_bytes()[..4].eq_ignore_ascii_case(b"mcp-") => {
-                self.read_mcp(name, value, earlier);
+            4.. if same(&bytes[..4], b"mcp-") => {
+                read_mcp(head, name, value, earlier);
                 Ok(())
             }
             _ => Ok(()),
-        }
-    }
-
-    /// Repeated `mcp-*` fields are remembered, not refused: their answer carries a JSON-RPC body of its own.
-    fn read_mcp(&mut self, name: &'a str, value: &'a [u8], earlier: &[httparse::Header<'a>]) {
-        let is = |known: &str| name.eq_ignore_ascii_case(known);
-        let head = &mut self.head;
-        let slot = match name.len() {
-            8 if is("mcp-name") => &mut head.mcp_name,
-            10 if is("mcp-method") => &mut head.mcp_method,
-            14 if is("mcp-session-id") => &mut head.session_id,
-            20 if is("mcp-protocol-version") => &mut head.protocol_version,
-            _ => {
-                head.mcp_param_count += u8::from(is_mcp_param(name));
-                if earlier.iter().any(|line| is(line.name)) {
-                    head.duplicate.get_or_insert(name);
-                }
-                return;
-            }
-        };
-        if slot.is_some() {
-            head.duplicate.get_or_insert(name);
-        } else {
-            *slot = Some(value);
         }
     }
 
@@ -526,25 +505,48 @@ impl<'a> FieldReader<'a> {
         }
     }
 
-    fn finish(mut self) -> Result<Head<'a>, HeadError> {
-        let http11 = self.head.minor_version == 1;
-        if http11 && self.head.host.is_none() {
+    fn settle(self, head: &mut Head<'_>) -> Result<(), HeadError> {
+        let http11 = head.minor_version == 1;
+        if http11 && head.host.is_none() {
             return Err(HeadError::HostMissing);
         }
-        self.head.body = match (self.chunked, self.content_length) {
+        head.body = match (self.chunked, self.content_length) {
             (true, Some(_)) => return Err(HeadError::LengthAndChunked),
             (true, None) if !http11 => return Err(HeadError::TransferEncodingOnHttp10),
             (true, None) => BodyFraming::Chunked,
             (false, Some(length)) => BodyFraming::Length(length),
             (false, None) => BodyFraming::None,
         };
-        self.head.keep_alive = !self.close && (http11 || self.keep);
+        head.keep_alive = !self.close && (http11 || self.keep);
         // RFC 9110 section 10.1.1: an expectation in an HTTP/1.0 request is ignored.
-        self.head.expect_continue &= http11;
+        head.expect_continue &= http11;
         if self.traceparent_repeated {
-            self.head.traceparent = None;
+            head.traceparent = None;
         }
-        Ok(self.head)
+        Ok(())
+    }
+}
+
+/// Repeated `mcp-*` fields are remembered, not refused: their answer carries a JSON-RPC body of its own.
+fn read_mcp<'a>(head: &mut Head<'a>, name: &'a str, value: &'a [u8], earlier: &[httparse::Header<'a>]) {
+    let bytes = name.as_bytes();
+    let slot = match name.len() {
+        8 if same(bytes, b"mcp-name") => &mut head.mcp_name,
+        10 if same(bytes, b"mcp-method") => &mut head.mcp_method,
+        14 if same(bytes, b"mcp-session-id") => &mut head.session_id,
+        20 if same(bytes, b"mcp-protocol-version") => &mut head.protocol_version,
+        _ => {
+            head.mcp_param_count += u8::from(is_mcp_param(name));
+            if earlier.iter().any(|line| line.name.eq_ignore_ascii_case(name)) {
+                head.duplicate.get_or_insert(name);
+            }
+            return;
+        }
+    };
+    if slot.is_some() {
+        head.duplicate.get_or_insert(name);
+    } else {
+        *slot = Some(value);
     }
 }
 

@@ -110,6 +110,10 @@ fn methods_targets_expectations() {
         ["DELETE", "GET", "HEAD", "OPTIONS", "get", "PATCH", "POST", "PUT"].map(|name| method(&format!("{name} /")));
     use Method::*;
     assert_eq!(all, [Delete, Get, Head, Options, Other, Patch, Post, Put]);
+    // Found by fuzzing: a method is any token, and finder and parser must agree on it.
+    let odd = b"0!|~ / HTTP/1.1\r\nHost: a\r\n\r\n";
+    assert_eq!(parse(odd).unwrap().method, Other);
+    assert_eq!(HeadFinder::new().find(odd), Ok(Some(odd.len())));
     let head = parse(b"GET /a%2f/..//b?c=?d HTTP/1.0\r\n\r\n").unwrap();
     assert_eq!((head.path, head.query, head.host), ("/a%2f/..//b", Some("c=?d"), None));
     assert_eq!((head.minor_version, head.fields().count()), (0, 0));

@@ -3,6 +3,8 @@
 //! Not here: choosing the answer's form (that is the router's), any type MCP does not use.
 //! Invariant: only what is written correctly counts; a malformed media type is no media type.
 
+use super::token::is_token;
+
 /// The media types that MCP knows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MediaType {
@@ -17,6 +19,10 @@ pub enum MediaType {
 impl MediaType {
     /// Reads a `Content-Type` value. Parameters are allowed; `charset` must be `utf-8` if it is there.
     pub fn of(content_type: &[u8]) -> Self {
+        // What nearly everybody sends.
+        if content_type == b"application/json" {
+            return Self::Json;
+        }
         let mut parts = split_outside_quotes(content_type, b';');
         let essence = parts.next().unwrap_or_default().trim_ascii();
         let known = if essence.eq_ignore_ascii_case(b"application/json") {
@@ -56,6 +62,15 @@ const NAMES_KIND: u8 = 2;
 const NAMES_TYPE: u8 = 3;
 
 impl Accepts {
+    /// Reads one `Accept` line, the usual case.
+    pub fn of_line(line: &[u8]) -> Self {
+        // What the SDKs send.
+        if line == b"application/json, text/event-stream" || line == b"text/event-stream, application/json" {
+            return Self { json: true, event_stream: true };
+        }
+        Self::of([line])
+    }
+
     /// Reads all `Accept` lines of a request. Malformed ranges are skipped; `q=0` excludes what the range names.
     pub fn of<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let (mut json, mut event_stream) = (Verdict::default(), Verdict::default());
@@ -142,10 +157,6 @@ fn ends_in_escape(inner: &[u8]) -> bool {
     inner.iter().rev().take_while(|&&byte| byte == b'\\').count() % 2 == 1
 }
 
-fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
-}
-
 /// Splits at `separator`, except inside a quoted string.
 fn split_outside_quotes(list: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let (mut quoted, mut escaped) = (false, false);
@@ -199,6 +210,7 @@ mod tests {
     fn accept_lines() {
         let cases: &[(&[&str], bool, bool)] = &[
             (&["application/json, text/event-stream"], true, true),
+            (&["text/event-stream, application/json"], true, true),
             (&["application/json", "text/event-stream"], true, true),
             (&["APPLICATION/JSON"], true, false),
             (&["text/event-stream"], false, true),
@@ -220,11 +232,15 @@ mod tests {
             (&["application/json;profile=\"a,b;q=0\", text/event-stream"], true, true),
             (&["application/json;charset=utf-8;q=0.5"], true, false),
             (&["application/json", "application/json;q=0"], false, false),
+            (&["application/json;q=0", "application/json"], false, false),
             (&["text/plain;x=\"application/json,"], false, false),
         ];
         for &(lines, json, event_stream) in cases {
             let accepts = Accepts::of(lines.iter().map(|line| line.as_bytes()));
             assert_eq!(accepts, Accepts { json, event_stream }, "{lines:?}");
+            if let [line] = lines {
+                assert_eq!(Accepts::of_line(line.as_bytes()), accepts, "{line}");
+            }
         }
     }
 }

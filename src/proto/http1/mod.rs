@@ -13,6 +13,7 @@ pub mod origin;
 pub mod respond;
 #[cfg(test)]
 mod smuggling;
+mod token;
 
 pub use body::{ChunkError, ChunkedDecoder};
 pub use head::{BodyFraming, Head, HeadError, HeadFinder, Method, parse};

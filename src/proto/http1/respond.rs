@@ -6,6 +6,8 @@
 //! Invariant: a value can not end its field: CR, LF and other control bytes in it become spaces, and a field whose name
 //! is not a token is left out.
 
+use super::token::is_token;
+
 /// An additional field of a response: a name that is a token, and its value.
 pub type Field<'a> = (&'a str, &'a [u8]);
 
@@ -188,14 +190,14 @@ fn begin(out: &mut Vec<u8>, status: u16, keep_alive: bool, extra: &[Field<'_>]) 
         out.extend_from_slice(b"Connection: close\r\n");
     }
     for &(name, value) in extra {
-        debug_assert!(is_token(name), "{name:?} is not a field name");
+        debug_assert!(is_token(name.as_bytes()), "{name:?} is not a field name");
         debug_assert!(is_field_value(value), "the value of {name} would break its field");
         push_field(out, name, value);
     }
 }
 
 fn push_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    if !is_token(name) {
+    if !is_token(name.as_bytes()) {
         return;
     }
     out.extend_from_slice(name.as_bytes());
@@ -206,10 +208,6 @@ fn push_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
         out[value_at..].iter_mut().filter(|byte| breaks_field(**byte)).for_each(|byte| *byte = b' ');
     }
     out.extend_from_slice(b"\r\n");
-}
-
-fn is_token(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 fn is_field_value(value: &[u8]) -> bool {
