@@ -11,15 +11,16 @@ use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
 Examples:
-  corelane                                          serve MCP on http://127.0.0.1:8808/mcp
-  corelane serve --listen 0.0.0.0:8808 --cores 2-7  every interface, six pinned cores
-  corelane serve --config /etc/corelane.toml        settings from a file
-  corelane config --default > corelane.toml         a commented file to start from
-  corelane check --config corelane.toml             would it serve on this host? what is missing?
-  corelane stdio                                    one client on standard input and output
+  corelane                                        serve MCP on http://127.0.0.1:8808/mcp
+  corelane serve -l 10.0.0.7:8808 --cores 2-7     another address, six pinned cores
+  corelane serve --config /etc/corelane.toml      settings from a file
+  corelane config --default > corelane.toml       a commented file to start from
+  corelane check --config corelane.toml           would it serve here? what is missing?
+  corelane stdio                                  one client on standard input and output
 
-A flag wins over the environment (CORELANE_<SECTION>_<KEY>, such as CORELANE_LIMITS_BODY_BYTES), the environment over
-the file, the file over the default. `corelane config --default` explains every key.
+A flag wins over the environment, the environment over the file, the file over
+the default. In the environment a key is CORELANE_<SECTION>_<KEY>, such as
+CORELANE_LIMITS_BODY_BYTES. `corelane config --default` explains every key.
 
 Exit codes: 0 success, 1 failed or would not serve, 2 wrong usage.";
 

@@ -30,7 +30,7 @@ pub enum LogError {
 
 /// Sets up logging for this process, once. `CORELANE_LOG` wins over the level in `settings`.
 pub fn init(settings: &LogSettings) -> Result<(), LogError> {
-    let directives = std::env::var(LOG_VARIABLE).ok();
+    let directives = std::env::var_os(LOG_VARIABLE).map(|value| value.to_string_lossy().into_owned());
     let filter = filter(settings.level, directives.as_deref())?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -5,6 +5,7 @@
 
 mod health;
 mod http;
+mod listener;
 pub mod log;
 
 pub use health::{CoreState, Health};
@@ -23,6 +24,11 @@ use tokio::sync::oneshot;
 const THREAD_NAME: &str = "corelane-control";
 /// How long answers in flight may take once the thread is to end.
 const STOP_GRACE: Duration = Duration::from_millis(250);
+
+/// Most connections at once; supervisors and scrapers need a handful.
+const CONNECTIONS_MAX: usize = 64;
+/// Longest life of a connection; a scraper connects again.
+const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
 
 /// What an operator's signal asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -103,6 +109,7 @@ pub fn spawn(
         http::routes(Arc::new(http::Shown { registry, health: health.clone(), hosts: settings.allowed_hosts }));
     let (stop, stopped) = oneshot::channel();
     let body = move || {
+        let listener = listener::BoundedListener::new(listener, CONNECTIONS_MAX, CONNECTION_LIFETIME);
         let (end, ended) = oneshot::channel::<()>();
         runtime.block_on(async {
             let ended = async { drop(ended.await) };

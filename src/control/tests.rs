@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::ids::CoreId;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 
 fn start(health: &Health, on_signal: impl FnMut(Stop) + Send + 'static) -> (ControlHandle, Arc<Registry>) {
@@ -104,21 +105,42 @@ fn stopping_does_not_wait_for_idle_connections() {
     drop(idle);
 }
 
+/// The name of the test below, to run it alone in a child process.
+const CHILD: &str = "control::tests::child_that_is_signalled";
+
+/// Signals reach every control thread of a process, so the one that gets them is alone in its own.
 #[test]
-fn the_first_signal_drains_and_the_second_ends() {
+#[ignore = "run by `the_first_signal_drains_and_the_second_ends` in a process of its own"]
+fn child_that_is_signalled() {
     let health = Health::new(1);
     health.set(CoreId(0), CoreState::Ready);
     let (sender, receiver) = mpsc::channel();
     let (handle, _) = start(&health, move |stop| sender.send(stop).expect("the test waits"));
-    let raise = |signal: &str| {
-        let command = format!("kill -{signal} {}", std::process::id());
-        assert!(std::process::Command::new("sh").args(["-c", &command]).status().expect("a shell").success());
-        receiver.recv_timeout(Duration::from_secs(10)).expect("the signal arrives")
-    };
-    assert_eq!(raise("TERM"), Stop::Drain);
-    assert!(health.is_draining());
-    assert_eq!(get(&handle, "/readyz").0, 503);
-    assert_eq!(raise("INT"), Stop::Now);
-    assert_eq!(raise("INT"), Stop::Now);
+    eprintln!("signal me");
+    for expected in [Stop::Drain, Stop::Now, Stop::Now] {
+        let stop = receiver.recv_timeout(Duration::from_secs(20)).expect("a signal arrives");
+        assert_eq!(stop, expected);
+        assert!(health.is_draining());
+        assert_eq!(get(&handle, "/readyz").0, 503);
+        eprintln!("signal me");
+    }
     handle.stop().expect("no panic");
+}
+
+#[test]
+fn the_first_signal_drains_and_the_second_ends() {
+    let mut child = Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", CHILD, "--ignored", "--nocapture"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the test binary runs");
+    let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    for signal in ["TERM", "INT", "TERM"] {
+        assert!(lines.any(|line| line.is_ok_and(|line| line == "signal me")), "the child waits for a signal");
+        let command = format!("kill -{signal} {}", child.id());
+        assert!(Command::new("sh").args(["-c", &command]).status().expect("a shell").success());
+    }
+    assert!(lines.any(|line| line.is_ok_and(|line| line == "signal me")), "the last signal was understood");
+    assert!(child.wait().expect("the child ends").success());
 }
