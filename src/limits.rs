@@ -33,7 +33,7 @@ pub const RING_SLOT_BYTES: usize = 256;
 pub const RING_SLOTS: usize = 1024;
 
 const _: () = assert!(BODY_BYTES_DEFAULT <= BODY_BYTES_MAX);
-const _: () = assert!(RING_SLOTS.is_power_of_two() && RING_SLOT_BYTES % 64 == 0);
+const _: () = assert!(RING_SLOTS.is_power_of_two() && RING_SLOT_BYTES.is_multiple_of(64));
 
 /// Most ports of the mesh: one per core and one for the control thread.
 pub const PORTS_MAX: usize = CORES_MAX + 1;
