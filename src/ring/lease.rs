@@ -64,10 +64,22 @@ impl Spares {
         }
     }
 
-    /// Keeps a buffer for reuse, or frees it if enough are kept: here, on the core that made it.
+    /// Keeps a buffer for reuse, or frees it if enough are kept: here, on the core that made it. Of too many the smallest
+    /// goes, or the stock would fill with buffers that never fit.
     pub(super) fn keep(&mut self, mut buffer: Vec<u8>) {
-        if self.buffers.len() < PORT_SPARES_MAX && self.bytes + buffer.capacity() <= PORT_SPARE_BYTES_MAX {
-            buffer.clear();
+        if buffer.capacity() == 0 {
+            return;
+        }
+        buffer.clear();
+        if self.buffers.len() == PORT_SPARES_MAX
+            && let Some(smallest) = self.buffers.iter_mut().min_by_key(|spare| spare.capacity())
+            && smallest.capacity() < buffer.capacity()
+            && self.bytes - smallest.capacity() + buffer.capacity() <= PORT_SPARE_BYTES_MAX
+        {
+            self.bytes -= smallest.capacity();
+            self.bytes += buffer.capacity();
+            *smallest = buffer;
+        } else if self.buffers.len() < PORT_SPARES_MAX && self.bytes + buffer.capacity() <= PORT_SPARE_BYTES_MAX {
             self.bytes += buffer.capacity();
             self.buffers.push(buffer);
         }

@@ -71,8 +71,10 @@ fn doorbell_loses_no_wake_up() {
         if published.load(Ordering::Acquire) {
             doorbell.get_up();
         } else {
-            bell.wait();
-            assert!(published.load(Ordering::Acquire), "woken for nothing");
+            // loom's `wait` may also end for no reason, as a driver's may; the second time it does not.
+            while !published.load(Ordering::Acquire) {
+                bell.wait();
+            }
         }
         caller.join().expect("the caller ends");
     });

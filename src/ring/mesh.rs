@@ -84,7 +84,7 @@ impl<H: Parcel> Mesh<H> {
     pub fn retire(&mut self, port: PortId, bell: &mut impl Bell) {
         let shore = &self.shared.ports[port.index()];
         let generation = shore.generation.load(Ordering::Relaxed);
-        if generation % 2 == 0 {
+        if generation.is_multiple_of(2) {
             self.publish(port, generation.wrapping_add(1), bell);
         }
     }
@@ -123,7 +123,7 @@ impl Shore {
 
 /// Whether a port of that generation lives.
 pub(super) fn lives(generation: u32) -> bool {
-    generation % 2 == 0
+    generation.is_multiple_of(2)
 }
 
 impl<H> Shared<H> {
