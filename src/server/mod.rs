@@ -4,10 +4,13 @@
 //! Invariant: all but `drive` is synchronous and pure: the same inputs at the same times give the same effects.
 
 pub mod accept;
+pub mod alarms;
 pub mod connection;
 pub mod core;
 mod deliver;
 pub mod drain;
+#[cfg(feature = "host")]
+pub mod drive;
 pub mod exchange;
 mod http;
 mod lines;
