@@ -7,6 +7,10 @@
 pub const JSON_DEPTH_MAX: usize = 64;
 /// Most tokens (values and keys) accepted in one JSON text.
 pub const JSON_TOKENS_MAX: usize = 100_000;
+/// Most keys (24 bytes each) a scanner keeps room for between two texts; a larger text pays for its own room.
+pub const JSON_KEYS_RETAINED: usize = 1024;
+/// Most bytes of unescaped keys a scanner keeps room for between two texts.
+pub const JSON_UNESCAPED_BYTES_RETAINED: usize = 4 * 1024;
 /// Largest HTTP request head in bytes: request line and header fields.
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Most header fields in one HTTP request.
@@ -33,4 +37,6 @@ pub const RING_SLOT_BYTES: usize = 256;
 pub const RING_SLOTS: usize = 1024;
 
 const _: () = assert!(BODY_BYTES_DEFAULT <= BODY_BYTES_MAX);
+// The offsets of a JSON span are `u32`, the highest of which means none.
+const _: () = assert!(BODY_BYTES_MAX < u32::MAX as usize);
 const _: () = assert!(RING_SLOTS.is_power_of_two() && RING_SLOT_BYTES % 64 == 0);

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::json::write;
+use super::json;
 
 /// A JSON-RPC error code. The constants are the only ones this program makes up or passes on by name.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -105,9 +105,9 @@ pub fn error(out: &mut Vec<u8>, id: Option<&[u8]>, null_id: bool, error: &RpcErr
         None => {}
     }
     out.extend_from_slice(br#""error":{"code":"#);
-    write::integer(out, i64::from(error.code.0));
+    json::integer(out, i64::from(error.code.0));
     out.extend_from_slice(br#","message":"#);
-    write::string(out, &error.message);
+    json::string(out, &error.message);
     if let Some(data) = &error.data {
         out.extend_from_slice(br#","data":"#);
         out.extend_from_slice(data);
@@ -118,7 +118,7 @@ pub fn error(out: &mut Vec<u8>, id: Option<&[u8]>, null_id: bool, error: &RpcErr
 /// Appends a notification; `params` is a JSON text.
 pub fn notification(out: &mut Vec<u8>, method: &str, params: &[u8]) {
     out.extend_from_slice(br#"{"jsonrpc":"2.0","method":"#);
-    write::string(out, method);
+    json::string(out, method);
     out.extend_from_slice(br#","params":"#);
     out.extend_from_slice(params);
     out.push(b'}');
@@ -127,9 +127,9 @@ pub fn notification(out: &mut Vec<u8>, method: &str, params: &[u8]) {
 /// Appends a request of ours with a string id; `params` is a JSON text.
 pub fn request(out: &mut Vec<u8>, id: &str, method: &str, params: &[u8]) {
     out.extend_from_slice(br#"{"jsonrpc":"2.0","id":"#);
-    write::string(out, id);
+    json::string(out, id);
     out.extend_from_slice(br#","method":"#);
-    write::string(out, method);
+    json::string(out, method);
     out.extend_from_slice(br#","params":"#);
     out.extend_from_slice(params);
     out.push(b'}');

@@ -3,7 +3,7 @@
 //! Not here: what our side can do (that follows from what the service serves).
 //! Invariant: a bit is set only if the client declared the capability as an object.
 
-use crate::proto::json::Value;
+use crate::proto::json::{Value, ValueKind};
 
 /// The client's capabilities that change what a server may ask or answer.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -26,11 +26,11 @@ impl Capabilities {
     /// Reads a `ClientCapabilities` object; `None` if the text is not an object.
     pub fn parse(text: &[u8]) -> Option<Capabilities> {
         let value = Value::new(text);
-        if !value.is_object() {
+        if !is_object(&value) {
             return None;
         }
         let mut bits = Capabilities::default();
-        if let Some(elicitation) = value.get("elicitation").filter(Value::is_object) {
+        if let Some(elicitation) = value.get("elicitation").filter(is_object) {
             let form = elicitation.get("form").is_some();
             let url = elicitation.get("url").is_some();
             // 2025-06-18 knew only forms and wrote `{}`.
@@ -41,17 +41,17 @@ impl Capabilities {
                 bits = bits.with(Capabilities::ELICITATION_URL);
             }
         }
-        if let Some(sampling) = value.get("sampling").filter(Value::is_object) {
+        if let Some(sampling) = value.get("sampling").filter(is_object) {
             bits = bits.with(Capabilities::SAMPLING);
             if sampling.get("tools").is_some() {
                 bits = bits.with(Capabilities::SAMPLING_TOOLS);
             }
         }
-        if value.get("roots").is_some_and(|roots| roots.is_object()) {
+        if value.get("roots").is_some_and(|roots| is_object(&roots)) {
             bits = bits.with(Capabilities::ROOTS);
         }
-        if let Some(extensions) = value.get("extensions").filter(Value::is_object)
-            && extensions.get("io.modelcontextprotocol/tasks").is_some_and(|tasks| tasks.is_object())
+        if let Some(extensions) = value.get("extensions").filter(is_object)
+            && extensions.get("io.modelcontextprotocol/tasks").is_some_and(|tasks| is_object(&tasks))
         {
             bits = bits.with(Capabilities::TASKS_EXTENSION);
         }
@@ -77,6 +77,10 @@ impl Capabilities {
     pub const fn from_bits(bits: u16) -> Capabilities {
         Capabilities(bits)
     }
+}
+
+fn is_object(value: &Value<'_>) -> bool {
+    value.kind() == ValueKind::Object
 }
 
 /// Severity of a log message (RFC 5424), least severe first.

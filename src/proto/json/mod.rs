@@ -1,0 +1,19 @@
+//! JSON texts as bytes: one strict pass that finds what routing needs, a navigator, and a writer.
+//!
+//! Not here: values that own memory, serde, or any meaning beyond where a member of a JSON-RPC message begins and ends.
+//! Invariant: the bytes that were judged are the bytes that are forwarded, so every result is a [`Span`] of the text
+//! that was scanned, and two parsers can never disagree about it: what is ambiguous (duplicate keys, lone surrogates,
+//! numbers no `f64` can hold, a byte order mark) is refused by [`Scanner`].
+
+mod envelope;
+mod error;
+mod scan;
+mod strings;
+mod value;
+mod write;
+
+pub use envelope::{Envelope, IdKind, Key, Kind, Root, Span};
+pub use error::ScanError;
+pub use scan::Scanner;
+pub use value::{Elements, Members, RawStr, Value, ValueKind};
+pub use write::{Array, Object, compact, has_newline, integer, raw, string};

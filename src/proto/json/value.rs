@@ -1,0 +1,282 @@
+//! A navigator over JSON text that a scanner has judged: it reads members and elements where they stand.
+//!
+//! Not here: judging. On text that nobody scanned it never panics and always ends, but what it reads is what it likes.
+//! Invariant: every value it hands out is a piece of the text it was made from, whitespace around it removed. Finding
+//! a member costs the bytes before it, so a reader who needs many members walks `members` once.
+
+use std::borrow::Cow;
+
+use super::strings;
+
+/// One value of a judged text: its exact bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Value<'a> {
+    text: &'a [u8],
+}
+
+/// What a [`Value`] is, by its first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueKind {
+    /// `[...]`
+    Array,
+    /// `true` or `false`
+    Bool,
+    /// Nothing that JSON knows: the text was never judged.
+    Malformed,
+    /// `null`
+    Null,
+    /// A number of any size.
+    Number,
+    /// `{...}`
+    Object,
+    /// `"..."`
+    String,
+}
+
+/// The content of a string as it is written: without its quotes, with its escapes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RawStr<'a> {
+    content: &'a [u8],
+}
+
+impl<'a> Value<'a> {
+    /// The value that `text` is; whitespace around it is left out.
+    #[inline]
+    pub fn new(text: &'a [u8]) -> Self {
+        let text = skip_whitespace(text);
+        let end = text.iter().rposition(|byte| !is_whitespace(*byte)).map_or(0, |last| last + 1);
+        Self { text: &text[..end] }
+    }
+
+    /// Its exact bytes, quotes and brackets included.
+    #[inline]
+    pub fn raw(self) -> &'a [u8] {
+        self.text
+    }
+
+    /// What it is.
+    #[inline]
+    pub fn kind(self) -> ValueKind {
+        match self.text.first() {
+            Some(b'[') => ValueKind::Array,
+            Some(b't' | b'f') => ValueKind::Bool,
+            Some(b'n') => ValueKind::Null,
+            Some(b'-' | b'0'..=b'9') => ValueKind::Number,
+            Some(b'{') => ValueKind::Object,
+            Some(b'"') => ValueKind::String,
+            _ => ValueKind::Malformed,
+        }
+    }
+
+    /// Whether it is `null`.
+    #[inline]
+    pub fn is_null(self) -> bool {
+        self.text == b"null"
+    }
+
+    /// The boolean it is.
+    #[inline]
+    pub fn as_bool(self) -> Option<bool> {
+        match self.text {
+            b"true" => Some(true),
+            b"false" => Some(false),
+            _ => None,
+        }
+    }
+
+    /// The integer it is, when written without fraction and exponent and in range.
+    pub fn as_i64(self) -> Option<i64> {
+        self.number()?.parse().ok()
+    }
+
+    /// The integer it is, when written without sign, fraction and exponent and in range.
+    pub fn as_u64(self) -> Option<u64> {
+        self.number()?.parse().ok()
+    }
+
+    /// The nearest `f64` to the number it is.
+    pub fn as_f64(self) -> Option<f64> {
+        self.number()?.parse().ok().filter(|number: &f64| number.is_finite())
+    }
+
+    /// Its digits, when it is a number. No `inf`, `nan` or leading `+`, which Rust would accept.
+    fn number(self) -> Option<&'a str> {
+        let looks_right = matches!(self.text.first()?, b'-' | b'0'..=b'9')
+            && self.text.iter().all(|byte| matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9'));
+        if looks_right { std::str::from_utf8(self.text).ok() } else { None }
+    }
+
+    /// The content of the string it is, as written.
+    #[inline]
+    pub fn as_raw_str(self) -> Option<RawStr<'a>> {
+        let content = self.text.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+        Some(RawStr { content })
+    }
+
+    /// The content of the string it is, unescaped; borrowed when it has no escapes.
+    pub fn as_str(self) -> Option<Cow<'a, str>> {
+        self.as_raw_str()?.unescaped()
+    }
+
+    /// The value of the member `key` of the object it is; keys are compared unescaped and by case.
+    pub fn get(self, key: &str) -> Option<Value<'a>> {
+        self.members().find(|(name, _)| name.is(key)).map(|(_, value)| value)
+    }
+
+    /// The members of the object it is, in order; none of anything else.
+    #[inline]
+    pub fn members(self) -> Members<'a> {
+        Members { rest: inside(self.text, b'{', b'}') }
+    }
+
+    /// The elements of the array it is, in order; none of anything else.
+    #[inline]
+    pub fn elements(self) -> Elements<'a> {
+        Elements { rest: inside(self.text, b'[', b']') }
+    }
+}
+
+impl std::fmt::Debug for Value<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Value({})", self.text.escape_ascii())
+    }
+}
+
+impl<'a> RawStr<'a> {
+    /// The bytes between the quotes.
+    #[inline]
+    pub fn raw(self) -> &'a [u8] {
+        self.content
+    }
+
+    /// Whether its content, unescaped, is `expected`.
+    pub fn is(self, expected: &str) -> bool {
+        if memchr::memchr(b'\\', self.content).is_none() {
+            return self.content == expected.as_bytes();
+        }
+        self.unescaped().is_some_and(|content| content == expected)
+    }
+
+    /// Its content when it has no escapes: as it stands, without a copy.
+    #[inline]
+    pub fn as_plain(self) -> Option<&'a str> {
+        if memchr::memchr(b'\\', self.content).is_some() {
+            return None;
+        }
+        std::str::from_utf8(self.content).ok()
+    }
+
+    /// Its content with escapes undone, borrowed when there are none; `None` only if nobody judged the text.
+    pub fn unescaped(self) -> Option<Cow<'a, str>> {
+        if memchr::memchr(b'\\', self.content).is_none() {
+            return std::str::from_utf8(self.content).ok().map(Cow::Borrowed);
+        }
+        let mut content = Vec::with_capacity(self.content.len());
+        strings::unescape(self.content, &mut content).ok()?;
+        String::from_utf8(content).ok().map(Cow::Owned)
+    }
+}
+
+impl std::fmt::Debug for RawStr<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "RawStr({})", self.content.escape_ascii())
+    }
+}
+
+/// The members of an object; made by [`Value::members`].
+#[derive(Clone, Debug)]
+pub struct Members<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Members<'a> {
+    type Item = (RawStr<'a>, Value<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = std::mem::take(&mut self.rest);
+        let (key, rest) = split_value(skip_whitespace(rest))?;
+        let (value, rest) = split_value(skip_whitespace(skip_whitespace(rest).strip_prefix(b":")?))?;
+        self.rest = after_comma(rest);
+        Some((key.as_raw_str()?, value))
+    }
+}
+
+/// The elements of an array; made by [`Value::elements`].
+#[derive(Clone, Debug)]
+pub struct Elements<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = Value<'a>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = std::mem::take(&mut self.rest);
+        let (value, rest) = split_value(skip_whitespace(rest))?;
+        self.rest = after_comma(rest);
+        Some(value)
+    }
+}
+
+fn inside(text: &[u8], opening: u8, closing: u8) -> &[u8] {
+    text.strip_prefix(&[opening]).and_then(|text| text.strip_suffix(&[closing])).unwrap_or_default()
+}
+
+/// What follows the comma that `rest` begins with; nothing when there is none, which ends an iteration.
+#[inline]
+fn after_comma(rest: &[u8]) -> &[u8] {
+    skip_whitespace(rest).strip_prefix(b",").unwrap_or_default()
+}
+
+#[inline]
+fn is_whitespace(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
+}
+
+#[inline]
+fn skip_whitespace(text: &[u8]) -> &[u8] {
+    let skipped = text.iter().position(|byte| !is_whitespace(*byte)).unwrap_or(text.len());
+    &text[skipped..]
+}
+
+/// The value that `text` begins with and what follows it; `None` when there is none or it does not end.
+fn split_value(text: &[u8]) -> Option<(Value<'_>, &[u8])> {
+    let end = match text.first()? {
+        b'"' => after_string(text, 0)?,
+        b'{' | b'[' => after_container(text)?,
+        _ => text.iter().position(|byte| is_whitespace(*byte) || b",:]}\"[{".contains(byte)).unwrap_or(text.len()),
+    };
+    let (value, rest) = text.split_at_checked(end)?;
+    (!value.is_empty()).then_some((Value { text: value }, rest))
+}
+
+/// The offset after the string whose opening quote stands at `at`.
+fn after_string(text: &[u8], at: usize) -> Option<usize> {
+    let mut at = at + 1;
+    loop {
+        at += memchr::memchr2(b'"', b'\\', text.get(at..)?)?;
+        if text[at] == b'"' {
+            return Some(at + 1);
+        }
+        at += 2;
+    }
+}
+
+/// The offset after the container that `text` begins with: brackets are counted, strings skipped.
+fn after_container(text: &[u8]) -> Option<usize> {
+    let mut depth = 0_usize;
+    let mut at = 0;
+    loop {
+        match *text.get(at)? {
+            b'"' => {
+                at = after_string(text, at)?;
+                continue;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' if depth == 1 => return Some(at + 1),
+            b'}' | b']' => depth -= 1,
+            _ => {}
+        }
+        at += 1;
+    }
+}
