@@ -104,10 +104,38 @@ pub struct About {
     pub offers: Offers,
 }
 
+/// An argument of a tool that its callers repeat in an `Mcp-Param-*` header (`x-mcp-header`, SEP-2243).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HeaderParam {
+    /// What follows `Mcp-Param-` in the header's name.
+    pub header_suffix: String,
+    /// The chain of property names that leads to the argument, from the root of `arguments`.
+    pub path: Vec<String>,
+    /// How header and argument are compared.
+    pub kind: HeaderParamKind,
+}
+
+/// The type of an argument that is repeated in a header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HeaderParamKind {
+    /// `true` or `false`.
+    Boolean,
+    /// Compared as numbers.
+    Integer,
+    /// Compared byte for byte, once decoded.
+    String,
+}
+
 /// Whatever answers calls on one core.
 pub trait Service {
     /// Who it is and what it offers; the same for the life of the core.
     fn about(&self) -> &About;
+
+    /// The arguments of a tool that must also stand in headers; none for a tool it does not know.
+    fn header_params(&self, tool: &str) -> &[HeaderParam] {
+        let _ = tool;
+        &[]
+    }
 
     /// Serves one of the methods from completion, prompts, resources, tasks, tools.
     /// On `Served::Done` it has appended one result object to `out`, with everything the revision wants in it
