@@ -17,3 +17,6 @@ pub use error::ScanError;
 pub use scan::Scanner;
 pub use value::{Elements, Members, RawStr, Value, ValueKind};
 pub use write::{Array, Object, compact, has_newline, integer, raw, string};
+
+#[cfg(test)]
+mod tests;

@@ -20,21 +20,15 @@ pub(super) struct Scanned {
 }
 
 /// Marks, by their highest bits, the bytes of `word` that end or interrupt a run of plain ASCII: quotes, backslashes,
-/// control characters and everything from 0x80.
+/// control characters and everything from 0x80 (whose highest bit at most one of the two xors and a borrow can clear).
 ///
 /// Only the lowest mark is exact, as a borrow may reach the bytes above a real one: read it with `trailing_zeros`.
 #[inline(always)]
 fn interruptions(word: u64) -> u64 {
-    (word | quotes_backslashes_controls(word)) & HIGHS
-}
-
-/// As [`interruptions`], but a byte from 0x80 may be marked or not.
-#[inline(always)]
-fn quotes_backslashes_controls(word: u64) -> u64 {
     let quotes = (word ^ (ONES * b'"' as u64)).wrapping_sub(ONES);
     let backslashes = (word ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
     let controls = word.wrapping_sub(ONES * 0x20);
-    quotes | backslashes | controls
+    (quotes | backslashes | controls) & HIGHS
 }
 
 /// Eight bytes from `at`, the first one lowest.
@@ -69,7 +63,7 @@ fn end_of_rich(text: &[u8], start: usize, from: usize) -> Result<Scanned, ScanEr
     loop {
         while let Some(word) = word_at(text, at) {
             // Bytes from 0x80 are judged together at the end of the string, so that long runs of them stay fast.
-            let marks = quotes_backslashes_controls(word) & !word & HIGHS;
+            let marks = interruptions(word) & !word;
             if marks != 0 {
                 let clean = marks.trailing_zeros() / 8;
                 ascii &= word & HIGHS & !(u64::MAX << (8 * clean)) == 0;

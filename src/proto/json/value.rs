@@ -280,3 +280,75 @@ fn after_container(text: &[u8]) -> Option<usize> {
         at += 1;
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_and_elements_are_walked_where_they_stand() {
+        let value = Value::new(br#" { "a" : [1 , {"x":"]}\""} ,"s"] , "\u0062":null,"":-0.5e1 } "#);
+        let seen: Vec<(&[u8], &[u8])> = value.members().map(|(key, value)| (key.raw(), value.raw())).collect();
+        let list = br#"[1 , {"x":"]}\""} ,"s"]"#;
+        assert_eq!(seen, [(&b"a"[..], &list[..]), (br"\u0062", b"null"), (b"", b"-0.5e1")]);
+        let elements: Vec<&[u8]> = value.get("a").unwrap().elements().map(Value::raw).collect();
+        assert_eq!(elements, [&b"1"[..], br#"{"x":"]}\""}"#, br#""s""#]);
+        assert!(value.get("b").unwrap().is_null());
+        assert_eq!(value.get("").unwrap().as_f64(), Some(-5.0));
+        assert_eq!((value.get("A"), value.get(r"\u0062"), value.elements().count()), (None, None, 0));
+    }
+
+    #[test]
+    fn scalars_are_read_exactly_or_not_at_all() {
+        let of = |text: &'static str| Value::new(text.as_bytes());
+        assert_eq!((of("9223372036854775807").as_i64(), of("9223372036854775808").as_i64()), (Some(i64::MAX), None));
+        assert_eq!((of("18446744073709551615").as_u64(), of("-1").as_u64()), (Some(u64::MAX), None));
+        assert_eq!((of("1.0").as_i64(), of("1e1").as_u64(), of("1e1").as_f64()), (None, None, Some(10.0)));
+        for not_a_number in ["+1", "inf", "-inf", "nan", "-nan", "1e999", "", "\"1\"", "0x1"] {
+            assert_eq!(of(not_a_number).as_f64(), None, "{not_a_number}");
+        }
+        assert_eq!(
+            (of(" true ").as_bool(), of("false").as_bool(), of("truer").as_bool()),
+            (Some(true), Some(false), None)
+        );
+        assert!(matches!(of(r#""plain""#).as_str(), Some(Cow::Borrowed("plain"))));
+        assert!(matches!(of(r#""\ud83d\ude00""#).as_str(), Some(Cow::Owned(text)) if text == "😀"));
+        assert_eq!((of("7").as_str(), of("\"").as_str()), (None, None));
+        let kinds = ["[]", "true", "?", "null", "-1", "{}", "\"\"", ""].map(|text| of(text).kind());
+        use ValueKind::*;
+        assert_eq!(kinds, [Array, Bool, Malformed, Null, Number, Object, String, Malformed]);
+    }
+
+    #[test]
+    fn text_that_nobody_judged_ends_the_walk() {
+        for text in [
+            "{",
+            "{}}",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{:}",
+            "{a:1}",
+            "{\"a\":1 2}",
+            "[",
+            "[,]",
+            "[1,,2]",
+            "[[[]",
+            "]",
+            "[}]",
+            "{\"\\",
+            "[\"\\\"]",
+            "{\"a\":\"}",
+            "[1 2 3]",
+            "{\"\\ud800\":1}",
+            "[\"\\uZZ\"]",
+        ] {
+            let value = Value::new(text.as_bytes());
+            assert!(value.members().count() + value.elements().count() <= 2, "{text}");
+            let _ = (value.get("a"), value.as_str(), value.elements().map(Value::as_str).count());
+        }
+        assert_eq!(Value::new(b"\"\xff\"").as_str(), None);
+        assert_eq!(Value::new(b"\"\\ud800\"").as_str(), None);
+    }
+}

@@ -236,3 +236,52 @@ impl Drop for Array<'_> {
         self.out.push(b']');
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_are_escaped_where_json_demands_it() {
+        let mut out = Vec::new();
+        string(&mut out, "a\"b\\c/\u{0}\u{1f}\u{8}\u{c}\n\r\té\u{7f}\u{2028}😀");
+        assert_eq!(out, "\"a\\\"b\\\\c/\\u0000\\u001f\\b\\f\\n\\r\\té\u{7f}\u{2028}😀\"".as_bytes());
+    }
+
+    #[test]
+    fn commas_stand_between_and_brackets_around() {
+        let mut out = b">".to_vec();
+        let mut object = Object::begin(&mut out);
+        object.integer("a\"", u64::MAX);
+        object.null("n");
+        let mut array = object.array("l");
+        array.array().end();
+        array.object().end();
+        array.string("s");
+        array.integer(-1);
+        array.boolean(true);
+        array.null();
+        array.raw(b"0.5");
+        array.end();
+        object.boolean("f", false);
+        object.object("o").raw("x", b"{}");
+        object.end();
+        let expected =
+            r#">{"a\"":18446744073709551615,"n":null,"l":[[],{},"s",-1,true,null,0.5],"f":false,"o":{"x":{}}}"#;
+        assert_eq!(std::str::from_utf8(&out), Ok(expected));
+    }
+
+    #[test]
+    fn whitespace_goes_but_that_in_strings_stays() {
+        let mut out = Vec::new();
+        let text = b" {\r\n\t\"a b\" : [ 1 ,\"x \\\" \\\\\" ,\n {} ] }\n";
+        assert!(has_newline(text) && has_newline(b"\r") && !has_newline(b" \t"));
+        compact(&mut out, text);
+        assert_eq!(out, br#"{"a b":[1,"x \" \\",{}]}"#);
+        for cut_off in [&b"\"a"[..], b"\"a\\", b"\"", b""] {
+            out.clear();
+            compact(&mut out, cut_off);
+            assert_eq!(out, cut_off);
+        }
+    }
+}
