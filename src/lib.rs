@@ -24,3 +24,8 @@ pub mod sys;
 pub mod upstream;
 #[cfg(feature = "host")]
 pub mod uring;
+
+#[cfg(feature = "host")]
+pub use proto::mcp::{Capabilities, LogLevel, Version};
+#[cfg(feature = "host")]
+pub use upstream::native::*;

@@ -30,6 +30,17 @@ pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Most messages in one JSON-RPC batch (2025-03-26 only).
 pub const BATCH_MESSAGES_MAX: usize = 100;
 
+/// Most tasks one core keeps, running and finished together.
+pub const TASKS_PER_CORE_MAX: usize = 1024;
+/// Most bytes of tasks' results and questions one core keeps.
+pub const TASK_BYTES_PER_CORE_MAX: usize = 16 * 1024 * 1024;
+/// Largest `requestState` before it is sealed: the answers and remembered values of one call.
+pub const REQUEST_STATE_BYTES_MAX: usize = 64 * 1024;
+/// Most values in one answer to `completion/complete` (the specification's bound).
+pub const COMPLETION_VALUES_MAX: usize = 100;
+/// Entries in one page of a list by default.
+pub const LIST_PAGE_DEFAULT: usize = 250;
+
 /// Most shards.
 pub const SHARDS_MAX: usize = 1024;
 /// Most cores.

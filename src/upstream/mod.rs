@@ -1,1 +1,6 @@
-//! `upstream`: see ARCHITECTURE.md.
+//! Whatever answers calls: native servers today, a gateway's upstreams beside them.
+//!
+//! Not here: how calls get to a core.
+//! Invariant: everything here answers through `server::service::Service`.
+
+pub mod native;

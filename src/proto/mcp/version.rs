@@ -23,13 +23,8 @@ pub enum Version {
 
 impl Version {
     /// Every revision, oldest first.
-    pub const ALL: [Version; 5] = [
-        Version::V2024_11_05,
-        Version::V2025_03_26,
-        Version::V2025_06_18,
-        Version::V2025_11_25,
-        Version::V2026_07_28,
-    ];
+    pub const ALL: [Version; 5] =
+        [Version::V2024_11_05, Version::V2025_03_26, Version::V2025_06_18, Version::V2025_11_25, Version::V2026_07_28];
     /// The newest revision that opens with `initialize`.
     pub const LATEST_LEGACY: Version = Version::V2025_11_25;
     /// What a legacy request without a version header is taken to speak (2025-06-18, "Protocol Version Header").

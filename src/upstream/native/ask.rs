@@ -1,0 +1,435 @@
+//! What a handler may ask the client for: a form, a visit to a URL, a sample from its model, its roots.
+//!
+//! Not here: how a question travels (`exchange`): as a request in legacy revisions, inside `input_required` results in
+//! modern ones, through `tasks/update` for tasks.
+//! Invariant: an answer that reaches a handler has the shape its question promised.
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+
+use super::content::JsonText;
+use crate::proto::json::{self, Object, Value, ValueKind};
+use crate::proto::jsonrpc::{Code, RpcError};
+use crate::proto::mcp::{Capabilities, Version};
+
+/// Why there is no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AskError {
+    /// The client answered with something else than what was asked.
+    #[error("the client's answer to `{key}` does not have the form of an answer")]
+    Answer {
+        /// The question.
+        key: String,
+    },
+    /// The client did not declare what the question needs.
+    #[error("this needs a client that declares {}", needs(*.0))]
+    NotDeclared(Capabilities),
+    /// The client answered with an error.
+    #[error("the client refused: {message} ({code})")]
+    Refused {
+        /// Its code.
+        code: i32,
+        /// Its message.
+        message: String,
+    },
+    /// The call came by a way that carries no questions.
+    #[error("the client cannot be asked on this transport")]
+    Unreachable,
+    /// The handler is a plain function; only `async` handlers can wait for an answer.
+    #[error("only asynchronous handlers can ask")]
+    Synchronous,
+}
+
+impl AskError {
+    /// The error a modern client gets for it, when there is one.
+    pub(super) fn to_rpc(&self) -> Option<RpcError> {
+        match self {
+            AskError::NotDeclared(capabilities) => Some(missing_capability(*capabilities)),
+            _ => None,
+        }
+    }
+}
+
+fn needs(capabilities: Capabilities) -> &'static str {
+    if capabilities.has(Capabilities::TASKS_EXTENSION) {
+        "the tasks extension"
+    } else if capabilities.has(Capabilities::SAMPLING) {
+        "`sampling`"
+    } else if capabilities.has(Capabilities::ROOTS) {
+        "`roots`"
+    } else if capabilities.has(Capabilities::ELICITATION_URL) {
+        "`elicitation.url`"
+    } else {
+        "`elicitation`"
+    }
+}
+
+/// The error for a call that needs capabilities the client did not declare, with `data.requiredCapabilities`.
+pub(super) fn missing_capability(required: Capabilities) -> RpcError {
+    let mut data = Vec::new();
+    let mut outer = Object::begin(&mut data);
+    let mut object = outer.object("requiredCapabilities");
+    let (form, url) = (required.has(Capabilities::ELICITATION_FORM), required.has(Capabilities::ELICITATION_URL));
+    if form || url {
+        let mut elicitation = object.object("elicitation");
+        if form && url {
+            elicitation.raw("form", b"{}");
+        }
+        if url {
+            elicitation.raw("url", b"{}");
+        }
+    }
+    if required.has(Capabilities::ROOTS) {
+        object.raw("roots", b"{}");
+    }
+    if required.has(Capabilities::SAMPLING) {
+        let tools = required.has(Capabilities::SAMPLING_TOOLS);
+        object.raw("sampling", if tools { br#"{"tools":{}}"# } else { b"{}" });
+    }
+    if required.has(Capabilities::TASKS_EXTENSION) {
+        object.raw("extensions", br#"{"io.modelcontextprotocol/tasks":{}}"#);
+    }
+    object.end();
+    outer.end();
+    let message = format!("Missing required client capability: this call needs {}", needs(required));
+    RpcError::new(Code::MISSING_CAPABILITY, message).with_data(data)
+}
+
+/// A question with the key its answer comes back under.
+///
+/// The key is chosen by the handler and must be the same every time the handler runs.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Ask {
+    pub(super) key: String,
+    pub(super) needs: Capabilities,
+    pub(super) question: Question,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Question {
+    Elicit(Form),
+    Roots,
+    Sample(Sampling),
+    Visit { message: String, url: String },
+}
+
+impl Ask {
+    /// A form for the user.
+    pub fn elicit(key: impl Into<String>, form: Form) -> Ask {
+        Ask { key: key.into(), needs: Capabilities::ELICITATION_FORM, question: Question::Elicit(form) }
+    }
+
+    /// A page for the user to visit.
+    pub fn elicit_url(key: impl Into<String>, message: impl Into<String>, url: impl Into<String>) -> Ask {
+        let question = Question::Visit { message: message.into(), url: url.into() };
+        Ask { key: key.into(), needs: Capabilities::ELICITATION_URL, question }
+    }
+
+    /// The client's roots.
+    pub fn roots(key: impl Into<String>) -> Ask {
+        Ask { key: key.into(), needs: Capabilities::ROOTS, question: Question::Roots }
+    }
+
+    /// A sample from the client's model.
+    pub fn sample(key: impl Into<String>, sampling: Sampling) -> Ask {
+        Ask { key: key.into(), needs: Capabilities::SAMPLING, question: Question::Sample(sampling) }
+    }
+
+    pub(super) fn method(&self) -> &'static str {
+        match self.question {
+            Question::Elicit(_) | Question::Visit { .. } => "elicitation/create",
+            Question::Roots => "roots/list",
+            Question::Sample(_) => "sampling/createMessage",
+        }
+    }
+
+    /// The parameters, a JSON object. `elicitation_id` names a visit in legacy revisions.
+    pub(super) fn params(&self, version: Version, elicitation_id: impl FnOnce() -> String) -> Vec<u8> {
+        let mut params = Vec::new();
+        let mut object = Object::begin(&mut params);
+        match &self.question {
+            Question::Elicit(form) => {
+                // 2025-06-18 had no modes.
+                if version >= Version::V2025_11_25 {
+                    object.string("mode", "form");
+                }
+                object.string("message", &form.message);
+                form.write_schema(object.key("requestedSchema"));
+            }
+            Question::Roots => {}
+            Question::Sample(sampling) => sampling.write(&mut object),
+            Question::Visit { message, url } => {
+                object.string("mode", "url");
+                object.string("message", message);
+                object.string("url", url);
+                if !version.is_modern() {
+                    object.string("elicitationId", &elicitation_id());
+                }
+            }
+        }
+        object.end();
+        params
+    }
+}
+
+/// Whether `answer` has the form of an answer to `method`.
+pub(super) fn is_answer(method: &str, answer: &[u8]) -> bool {
+    let answer = Value::new(answer);
+    let has = |name: &str, kinds: &[ValueKind]| answer.get(name).is_some_and(|value| kinds.contains(&value.kind()));
+    match method {
+        "elicitation/create" => {
+            let action = answer.get("action").and_then(Value::as_str);
+            matches!(action.as_deref(), Some("accept" | "decline" | "cancel"))
+                && answer.get("content").is_none_or(|content| content.kind() == ValueKind::Object)
+        }
+        "sampling/createMessage" => has("content", &[ValueKind::Object, ValueKind::Array]),
+        _ => has("roots", &[ValueKind::Array]),
+    }
+}
+
+/// A form for the user: a message and a flat object schema (strings, numbers, booleans, choices).
+///
+/// ```
+/// use corelane::Form;
+///
+/// let form = Form::new("Where should it be delivered?")
+///     .field("city", r#"{"type":"string"}"#)
+///     .optional_field("gift", r#"{"type":"boolean","default":false}"#);
+/// # let _ = form;
+/// ```
+#[derive(Clone, PartialEq, Debug)]
+pub struct Form {
+    message: String,
+    schema: Option<String>,
+    fields: Vec<(String, String, bool)>,
+}
+
+impl Form {
+    /// A form without fields.
+    pub fn new(message: impl Into<String>) -> Form {
+        Form { message: message.into(), schema: None, fields: Vec::new() }
+    }
+
+    /// A form with a schema written out, a JSON object.
+    pub fn with_schema(message: impl Into<String>, schema: impl Into<String>) -> Form {
+        Form { message: message.into(), schema: Some(one_line(schema.into())), fields: Vec::new() }
+    }
+
+    /// A form with the fields of a type; read the answer with [`Elicited::parse`].
+    pub fn of<T: JsonSchema>(message: impl Into<String>) -> Form {
+        Form::with_schema(message, super::schema::of::<T>())
+    }
+
+    /// Adds a field that must be filled in; `schema` is a JSON object.
+    pub fn field(mut self, name: impl Into<String>, schema: impl Into<String>) -> Form {
+        self.fields.push((name.into(), one_line(schema.into()), true));
+        self
+    }
+
+    /// Adds a field that may be left out; `schema` is a JSON object.
+    pub fn optional_field(mut self, name: impl Into<String>, schema: impl Into<String>) -> Form {
+        self.fields.push((name.into(), one_line(schema.into()), false));
+        self
+    }
+
+    fn write_schema(&self, out: &mut Vec<u8>) {
+        if let Some(schema) = &self.schema {
+            out.extend_from_slice(schema.as_bytes());
+            return;
+        }
+        let mut object = Object::begin(out);
+        object.string("type", "object");
+        let mut properties = object.object("properties");
+        self.fields.iter().for_each(|(name, schema, _)| properties.raw(name, schema.as_bytes()));
+        properties.end();
+        if self.fields.iter().any(|(_, _, required)| *required) {
+            let mut required = object.array("required");
+            self.fields.iter().filter(|(_, _, is)| *is).for_each(|(name, _, _)| required.string(name));
+        }
+        object.end();
+    }
+}
+
+/// A message must not hold a newline; between the tokens of a JSON text a space means the same.
+pub(super) fn one_line(text: String) -> String {
+    if json::has_newline(text.as_bytes()) { text.replace(['\n', '\r'], " ") } else { text }
+}
+
+/// What the user did with a form or a page.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Elicited {
+    /// Filled it in: the content, a JSON object (`{}` for a page).
+    Accepted(JsonText),
+    /// Closed it without an answer.
+    Cancelled,
+    /// Said no.
+    Declined,
+}
+
+impl Elicited {
+    pub(super) fn read(answer: &JsonText) -> Elicited {
+        let value = answer.value();
+        match value.get("action").and_then(Value::as_str).as_deref() {
+            Some("accept") => {
+                let content = value.get("content").map_or(&b"{}"[..], Value::raw);
+                Elicited::Accepted(JsonText::new(content))
+            }
+            Some("decline") => Elicited::Declined,
+            _ => Elicited::Cancelled,
+        }
+    }
+
+    /// The word of the protocol for it.
+    pub fn action(&self) -> &'static str {
+        match self {
+            Elicited::Accepted(_) => "accept",
+            Elicited::Cancelled => "cancel",
+            Elicited::Declined => "decline",
+        }
+    }
+
+    /// What was filled in.
+    pub fn content(&self) -> Option<&JsonText> {
+        match self {
+            Elicited::Accepted(content) => Some(content),
+            Elicited::Cancelled | Elicited::Declined => None,
+        }
+    }
+
+    /// A string field that was filled in.
+    pub fn str(&self, field: &str) -> Option<String> {
+        self.content()?.str(field)
+    }
+
+    /// What was filled in, typed; `None` if nothing was.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<Option<T>, serde_json::Error> {
+        self.content().map(JsonText::parse).transpose()
+    }
+}
+
+/// A request for a sample from the client's model.
+///
+/// ```
+/// use corelane::Sampling;
+///
+/// let request = Sampling::new(100).user("What is the capital of France?").system_prompt("Answer in one word.");
+/// # let _ = request;
+/// ```
+#[derive(Clone, PartialEq, Debug)]
+pub struct Sampling {
+    max_tokens: u32,
+    messages: Vec<(&'static str, String)>,
+    system_prompt: Option<String>,
+    members: Vec<(String, String)>,
+}
+
+impl Sampling {
+    /// An empty conversation; at most so many tokens may be sampled.
+    pub fn new(max_tokens: u32) -> Sampling {
+        Sampling { max_tokens, messages: Vec::new(), system_prompt: None, members: Vec::new() }
+    }
+
+    /// Adds what the user said.
+    pub fn user(mut self, text: impl Into<String>) -> Sampling {
+        self.messages.push(("user", text.into()));
+        self
+    }
+
+    /// Adds what the assistant said.
+    pub fn assistant(mut self, text: impl Into<String>) -> Sampling {
+        self.messages.push(("assistant", text.into()));
+        self
+    }
+
+    /// Sets the system prompt.
+    pub fn system_prompt(mut self, text: impl Into<String>) -> Sampling {
+        self.system_prompt = Some(text.into());
+        self
+    }
+
+    /// Adds any other parameter (`temperature`, `modelPreferences`, ...); `value` is a JSON text.
+    pub fn member(mut self, name: impl Into<String>, value: impl Into<String>) -> Sampling {
+        self.members.push((name.into(), one_line(value.into())));
+        self
+    }
+
+    fn write(&self, object: &mut Object<'_>) {
+        let mut messages = object.array("messages");
+        for (role, text) in &self.messages {
+            let mut message = messages.object();
+            message.string("role", role);
+            let mut content = message.object("content");
+            content.string("type", "text");
+            content.string("text", text);
+        }
+        messages.end();
+        object.integer("maxTokens", self.max_tokens);
+        if let Some(system_prompt) = &self.system_prompt {
+            object.string("systemPrompt", system_prompt);
+        }
+        self.members.iter().for_each(|(name, value)| object.raw(name, value.as_bytes()));
+    }
+}
+
+/// What the client's model said.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sampled(pub(super) JsonText);
+
+impl Sampled {
+    /// The first text in it.
+    pub fn text(&self) -> Option<String> {
+        let content = self.0.value().get("content")?;
+        let is_text = |value: &Value<'_>| value.get("type").and_then(Value::as_str).as_deref() == Some("text");
+        let piece = match content.kind() {
+            ValueKind::Array => content.elements().find(is_text)?,
+            _ => Some(content).filter(is_text)?,
+        };
+        piece.get("text")?.as_str().map(|text| text.into_owned())
+    }
+
+    /// The whole `CreateMessageResult`.
+    pub fn json(&self) -> &JsonText {
+        &self.0
+    }
+}
+
+/// A place the client works in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Root {
+    /// Where, usually a `file://` URI.
+    pub uri: String,
+    /// What it is called.
+    pub name: Option<String>,
+}
+
+pub(super) fn read_roots(answer: &JsonText) -> Vec<Root> {
+    let Some(roots) = answer.value().get("roots") else { return Vec::new() };
+    let string = |root: Value<'_>, name: &str| Some(root.get(name)?.as_str()?.into_owned());
+    roots.elements().filter_map(|root| Some(Root { uri: string(root, "uri")?, name: string(root, "name") })).collect()
+}
+
+/// The answers to several questions asked at once.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answers(pub(super) Vec<(String, JsonText)>);
+
+impl Answers {
+    /// The answer to a question, as it came.
+    pub fn json(&self, key: &str) -> Option<&JsonText> {
+        self.0.iter().find(|(other, _)| other == key).map(|(_, answer)| answer)
+    }
+
+    /// The answer to a form or a visit.
+    pub fn elicited(&self, key: &str) -> Option<Elicited> {
+        self.json(key).map(Elicited::read)
+    }
+
+    /// The answer to a request for a sample.
+    pub fn sampled(&self, key: &str) -> Option<Sampled> {
+        self.json(key).cloned().map(Sampled)
+    }
+
+    /// The answer to a question for roots.
+    pub fn roots(&self, key: &str) -> Vec<Root> {
+        self.json(key).map(read_roots).unwrap_or_default()
+    }
+}

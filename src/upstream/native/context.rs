@@ -1,0 +1,414 @@
+//! What a handler knows about its call and can do during it.
+//!
+//! Not here: arguments (they are arguments) and results (they are returned).
+//! Invariant: nothing here blocks, and nothing here needs to know the revision: one interface serves all of them.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::ask::{Answers, Ask, AskError, Elicited, Form, Root, Sampled, Sampling};
+use super::desk::{Desk, Open, log_params};
+use super::exchange::{Exchange, StopSignal, Way};
+use super::failure::Failure;
+use super::tasks;
+use super::wait::{self, Asking, Cancelled, Offloaded, Sleep};
+use crate::proto::json::{self, Object};
+use crate::proto::mcp::{Capabilities, LogLevel, Version};
+use crate::server::service::{Call, CallKey, Change, Mail, Nanos};
+
+/// What handlers on one core share.
+pub(super) struct Lane<S> {
+    pub state: S,
+    pub desk: Rc<Desk>,
+}
+
+/// Whether a call may be turned into a task, and how long that is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum TaskWish {
+    No,
+    Yes { ttl_ms: u64 },
+}
+
+/// The call a handler works on, and the core it works on.
+///
+/// # What may be awaited
+///
+/// A handler runs on a core, and a core serves thousands of connections. A handler therefore never blocks, and it awaits
+/// only what it gets from here: [`sleep`](Context::sleep), [`offload`](Context::offload),
+/// [`blocking`](Context::blocking), the questions, [`cancelled`](Context::cancelled), and combinations of them
+/// (channels that any thread may send on, such as `tokio::sync`, are fine too). **tokio's sleeps and sockets do not
+/// work on a core**, nor do libraries built on them such as `reqwest`: there is no tokio reactor there. Give their
+/// futures to `offload`:
+///
+/// ```
+/// use corelane::{Context, Failure};
+/// # use corelane::NoArguments;
+///
+/// async fn fetch(_: NoArguments, ctx: Context) -> Result<String, Failure> {
+///     let text = ctx.offload(async { reqwest::get("http://127.0.0.1/").await?.text().await }).await??;
+///     Ok(text)
+/// }
+/// # corelane::Server::builder("s", "1").async_tool(corelane::Tool::new("fetch"), fetch).build()?;
+/// # Ok::<(), corelane::BuildError>(())
+/// ```
+///
+/// Every poll is timed; one over a millisecond is counted and shows in the metrics of the tool.
+pub struct Context<S = ()> {
+    pub(super) lane: Rc<Lane<S>>,
+    key: CallKey,
+    version: Version,
+    capabilities: Capabilities,
+    log_level: Option<LogLevel>,
+    session: Option<u64>,
+    deadline: Nanos,
+    task_wish: TaskWish,
+    progress_token: Option<Box<[u8]>>,
+    last_progress: Cell<f64>,
+    exchange: Option<Rc<Exchange>>,
+}
+
+impl<S> Context<S> {
+    #[inline]
+    pub(super) fn new(
+        lane: &Rc<Lane<S>>,
+        call: &Call<'_>,
+        exchange: Option<Rc<Exchange>>,
+        task_wish: TaskWish,
+    ) -> Context<S> {
+        let token = call.envelope.text(json::Key::MetaProgressToken, call.text);
+        Context {
+            lane: Rc::clone(lane),
+            key: call.key,
+            version: call.version,
+            capabilities: call.capabilities,
+            log_level: call.log_level,
+            session: call.session,
+            deadline: call.deadline,
+            task_wish,
+            progress_token: token.map(Box::from),
+            last_progress: Cell::new(f64::NEG_INFINITY),
+            exchange,
+        }
+    }
+
+    /// This core's own instance of the server's state: no other thread ever sees it, so a `Cell` or `RefCell` will do.
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// use corelane::{Context, NoArguments, Server, Tool};
+    ///
+    /// #[derive(Default)]
+    /// struct Visits(Cell<u64>);
+    ///
+    /// let server = Server::builder("counter", "1.0")
+    ///     .state(Visits::default)
+    ///     .tool(Tool::new("visit"), |_: NoArguments, ctx: &Context<Visits>| {
+    ///         let visits = &ctx.state().0;
+    ///         visits.set(visits.get() + 1);
+    ///         visits.get()
+    ///     })
+    ///     .build()?;
+    /// # Ok::<(), corelane::BuildError>(())
+    /// ```
+    pub fn state(&self) -> &S {
+        &self.lane.state
+    }
+
+    /// The revision the call is spoken in.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// What the client says it can do.
+    pub fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    /// A number for the legacy session, the same for all its calls on this core; `None` for modern calls.
+    pub fn session(&self) -> Option<u64> {
+        self.session
+    }
+
+    /// The core's clock: nanoseconds since the process started.
+    pub fn now(&self) -> Nanos {
+        self.lane.desk.host.now()
+    }
+
+    /// When the call's time is up, on the same clock; the core answers by itself then and drops the handler.
+    pub fn deadline(&self) -> Nanos {
+        self.deadline
+    }
+
+    /// How much of it is left.
+    pub fn time_left(&self) -> Duration {
+        Duration::from_nanos(self.deadline.saturating_sub(self.now()))
+    }
+
+    /// Whether the caller is gone.
+    pub fn is_cancelled(&self) -> bool {
+        self.exchange.as_ref().is_some_and(|exchange| exchange.cancelled.get())
+    }
+
+    /// Completes when the caller is gone. Usually there is no need for it: a handler whose caller is gone is dropped at
+    /// its await. One that waits for this is polled once more before, to put things in order without awaiting.
+    pub fn cancelled(&self) -> Cancelled {
+        Cancelled { exchange: self.exchange.clone() }
+    }
+
+    /// A sign for other threads that the caller is gone, for loops in [`blocking`](Context::blocking) functions.
+    pub fn stop_signal(&self) -> StopSignal {
+        self.exchange.as_ref().map(|exchange| exchange.stop.clone()).unwrap_or_default()
+    }
+
+    fn is_task(&self) -> bool {
+        self.exchange.as_ref().is_some_and(|exchange| exchange.way.get() == Way::Task)
+    }
+
+    fn notice(&self, method: &'static str, params: Vec<u8>) {
+        self.lane.desk.note(Mail::Notice { key: self.key, method, params });
+    }
+
+    /// Tells the client how far the work is, if it asked for that. A value that is not larger than the last one is
+    /// left out, as is progress of tasks.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use corelane::{Context, NoArguments, Server, Tool};
+    ///
+    /// async fn bake(_: NoArguments, ctx: Context) -> &'static str {
+    ///     for done in 0..3 {
+    ///         ctx.progress(f64::from(done), Some(3.0), Some("baking"));
+    ///         ctx.sleep(Duration::from_millis(10)).await;
+    ///     }
+    ///     "a cake"
+    /// }
+    /// let server = Server::builder("bakery", "1.0").async_tool(Tool::new("bake"), bake).build()?;
+    /// # Ok::<(), corelane::BuildError>(())
+    /// ```
+    pub fn progress(&self, progress: f64, total: Option<f64>, message: Option<&str>) {
+        let Some(token) = &self.progress_token else { return };
+        if !progress.is_finite() || progress <= self.last_progress.get() || self.is_task() {
+            return;
+        }
+        self.last_progress.set(progress);
+        let mut params = Vec::with_capacity(96);
+        let mut object = Object::begin(&mut params);
+        object.raw("progressToken", token);
+        object.raw("progress", progress.to_string().as_bytes());
+        if let Some(total) = total.filter(|total| total.is_finite()) {
+            object.raw("total", total.to_string().as_bytes());
+        }
+        if let Some(message) = message.filter(|_| self.version >= Version::V2025_03_26) {
+            object.string("message", message);
+        }
+        object.end();
+        self.notice("notifications/progress", params);
+    }
+
+    /// Sends a log message, if the client wants messages of this level. `message` is text or anything serde can write.
+    pub fn log<T: Serialize + ?Sized>(&self, level: LogLevel, logger: Option<&str>, message: &T) {
+        if self.log_level.is_none_or(|least| level < least) || self.is_task() {
+            return;
+        }
+        if let Ok(json) = serde_json::to_vec(message) {
+            self.notice("notifications/message", log_params(level.as_str(), logger, &json));
+        }
+    }
+
+    /// Ends the HTTP stream of the call early; the client comes back for the outcome (2025-11-25). Does nothing where
+    /// there is no such thing.
+    pub fn end_stream(&self) {
+        if self.version == Version::V2025_11_25 && !self.is_task() {
+            self.lane.desk.note(Mail::EndStream { key: self.key });
+        }
+    }
+
+    /// Tells subscribers that the list of tools changed.
+    pub fn notify_tools_changed(&self) {
+        self.lane.desk.mailbox.push(Mail::Changed(Change::Tools));
+    }
+
+    /// Tells subscribers that the list of prompts changed.
+    pub fn notify_prompts_changed(&self) {
+        self.lane.desk.mailbox.push(Mail::Changed(Change::Prompts));
+    }
+
+    /// Tells subscribers that the list of resources changed.
+    pub fn notify_resources_changed(&self) {
+        self.lane.desk.mailbox.push(Mail::Changed(Change::Resources));
+    }
+
+    /// Tells subscribers of a resource that its contents changed.
+    pub fn resource_updated(&self, uri: impl Into<String>) {
+        self.lane.desk.mailbox.push(Mail::Changed(Change::Resource(uri.into())));
+    }
+
+    /// Waits.
+    pub fn sleep(&self, duration: Duration) -> Sleep {
+        let nanos = Nanos::try_from(duration.as_nanos()).unwrap_or(Nanos::MAX);
+        Sleep::new(Rc::clone(&self.lane.desk.host), self.now().saturating_add(nanos))
+    }
+
+    /// Runs a future on the offload pool, where tokio's reactor and timers are. It is dropped there when this one is
+    /// dropped here, so when the caller is gone or the call's time is up.
+    pub fn offload<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> Offloaded<T> {
+        wait::offload(&*self.lane.desk.host, future)
+    }
+
+    /// Runs a function that may block, on a thread of its own. A long one should look at
+    /// [`stop_signal`](Context::stop_signal) now and then.
+    ///
+    /// ```
+    /// use corelane::{Context, Failure, NoArguments, Server, Tool};
+    ///
+    /// async fn hosts(_: NoArguments, ctx: Context) -> Result<String, Failure> {
+    ///     Ok(ctx.blocking(|| std::fs::read_to_string("/etc/hosts")).await??)
+    /// }
+    /// let server = Server::builder("files", "1.0").async_tool(Tool::new("hosts"), hosts).build()?;
+    /// # Ok::<(), corelane::BuildError>(())
+    /// ```
+    pub fn blocking<T: Send + 'static>(&self, function: impl FnOnce() -> T + Send + 'static) -> Offloaded<T> {
+        wait::blocking(&*self.lane.desk.host, function)
+    }
+
+    /// Asks the user by a form. See [`ask_all`](Context::ask_all) for what asking means.
+    ///
+    /// ```
+    /// use corelane::{Context, Failure, Form, NoArguments, Server, Tool};
+    ///
+    /// async fn greet(_: NoArguments, ctx: Context) -> Result<String, Failure> {
+    ///     let form = Form::new("What is your name?").field("name", r#"{"type":"string"}"#);
+    ///     let answer = ctx.elicit("user_name", form).await?;
+    ///     Ok(format!("Hello, {}!", answer.str("name").unwrap_or("stranger".into())))
+    /// }
+    /// let server = Server::builder("greeter", "1.0").async_tool(Tool::new("greet"), greet).build()?;
+    /// # Ok::<(), corelane::BuildError>(())
+    /// ```
+    pub async fn elicit(&self, key: impl Into<String>, form: Form) -> Result<Elicited, AskError> {
+        Ok(Elicited::read(&self.ask(Ask::elicit(key, form)).await?))
+    }
+
+    /// Asks the user to visit a page.
+    pub async fn elicit_url(
+        &self,
+        key: impl Into<String>,
+        message: impl Into<String>,
+        url: impl Into<String>,
+    ) -> Result<Elicited, AskError> {
+        Ok(Elicited::read(&self.ask(Ask::elicit_url(key, message, url)).await?))
+    }
+
+    /// Asks for a sample from the client's model.
+    pub async fn sample(&self, key: impl Into<String>, sampling: Sampling) -> Result<Sampled, AskError> {
+        Ok(Sampled(self.ask(Ask::sample(key, sampling)).await?))
+    }
+
+    /// Asks for the client's roots.
+    pub async fn roots(&self, key: impl Into<String>) -> Result<Vec<Root>, AskError> {
+        Ok(super::ask::read_roots(&self.ask(Ask::roots(key)).await?))
+    }
+
+    async fn ask(&self, ask: Ask) -> Result<super::JsonText, AskError> {
+        let Answers(mut answers) = self.ask_all([ask]).await?;
+        // One question, one answer.
+        answers.pop().map(|(_, answer)| answer).ok_or(AskError::Unreachable)
+    }
+
+    /// Asks the client several things at once and waits for all the answers.
+    ///
+    /// # What stands before a question runs again
+    ///
+    /// In legacy revisions the question goes out as a request, and the handler goes on where it stopped. In modern
+    /// revisions (2026-07-28) a server keeps nothing between requests: **the handler is dropped at the first question
+    /// without an answer**, the client gets `input_required` with all questions asked so far and a sealed
+    /// `requestState`, and its retry **runs the handler from its beginning**, where questions that were answered return
+    /// at once. So keep what stands before a question free of side effects, or wrap it in [`once`](Context::once); and
+    /// let a question depend only on arguments, answers and remembered values. A key names one question: asked again it
+    /// gives the same answer.
+    ///
+    /// ```
+    /// use corelane::{Ask, Context, Failure, Form, NoArguments, Sampling, Server, Tool};
+    ///
+    /// async fn introduce(_: NoArguments, ctx: Context) -> Result<String, Failure> {
+    ///     let name = Form::new("What is your name?").field("name", r#"{"type":"string"}"#);
+    ///     let greeting = Sampling::new(50).user("Generate a greeting");
+    ///     let answers = ctx.ask_all([Ask::elicit("name", name), Ask::sample("greeting", greeting)]).await?;
+    ///     let greeting = answers.sampled("greeting").and_then(|sample| sample.text());
+    ///     let name = answers.elicited("name").and_then(|form| form.str("name"));
+    ///     Ok(format!("{greeting:?} {name:?}"))
+    /// }
+    /// # Server::builder("s", "1").async_tool(Tool::new("introduce"), introduce).build()?;
+    /// # Ok::<(), corelane::BuildError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Only what the client declared may be asked: [`AskError::NotDeclared`] otherwise, before anything is sent.
+    /// Returned from the handler it becomes the error -32021 with `requiredCapabilities` in modern revisions and a tool
+    /// error in legacy ones.
+    pub async fn ask_all(&self, asks: impl IntoIterator<Item = Ask>) -> Result<Answers, AskError> {
+        let exchange = self.exchange.as_ref().ok_or(AskError::Synchronous)?;
+        Asking::new(&self.lane.desk, exchange, self.key, asks.into_iter().collect()).await
+    }
+
+    /// Fails unless the client declared these capabilities; for handlers that need them later.
+    pub fn require(&self, capabilities: Capabilities) -> Result<(), AskError> {
+        if self.capabilities.has(capabilities) { Ok(()) } else { Err(AskError::NotDeclared(capabilities)) }
+    }
+
+    /// Runs `work` once per call, however often the handler runs: the value is remembered in the `requestState` and
+    /// returned at once when the handler runs again (see [`ask_all`](Context::ask_all)).
+    ///
+    /// ```
+    /// use corelane::{Context, Failure, Form, NoArguments, Server, Tool};
+    ///
+    /// async fn order(_: NoArguments, ctx: Context) -> Result<String, Failure> {
+    ///     let number: u64 = ctx.once("number", async { 42 /* reserve one */ }).await?;
+    ///     let form = Form::new(format!("Really order {number}?"));
+    ///     Ok(format!("{number}: {}", ctx.elicit("sure", form).await?.action()))
+    /// }
+    /// # Server::builder("s", "1").async_tool(Tool::new("order"), order).build()?;
+    /// # Ok::<(), corelane::BuildError>(())
+    /// ```
+    pub async fn once<T, F>(&self, key: impl Into<String>, work: F) -> Result<T, serde_json::Error>
+    where
+        T: Serialize + DeserializeOwned,
+        F: Future<Output = T>,
+    {
+        let Some(exchange) = &self.exchange else { return Ok(work.await) };
+        let key = key.into();
+        let known = exchange.remembered.borrow().iter().find(|(other, _)| *other == key).map(|(_, json)| json.clone());
+        if let Some(json) = known {
+            return serde_json::from_slice(&json);
+        }
+        let value = work.await;
+        exchange.remembered.borrow_mut().push((key, serde_json::to_vec(&value)?));
+        Ok(value)
+    }
+
+    /// Turns the call into a task from here on, if the tool supports that, the client can follow it and (in 2025-11-25)
+    /// asked for it: the client gets the task's id now and the outcome later. `false` means that the handler goes on as
+    /// an ordinary call. Only tools built with [`Tool::becomes_task`](super::Tool::becomes_task) need this; others are
+    /// tasks from their beginning. What was asked before is asked as in any call.
+    pub async fn become_task(&self) -> Result<bool, Failure> {
+        let Some(exchange) = &self.exchange else { return Ok(false) };
+        let TaskWish::Yes { ttl_ms } = self.task_wish else { return Ok(false) };
+        if exchange.way.get() == Way::Task {
+            return Ok(true);
+        }
+        let desk = &self.lane.desk;
+        let run = match desk.open.borrow().get(&self.key) {
+            Some(Open::Run(run)) => Rc::clone(run),
+            _ => return Ok(false),
+        };
+        let created = tasks::create(desk, &run, self.session, ttl_ms)?;
+        desk.open.borrow_mut().remove(&self.key);
+        desk.mailbox.push(Mail::Reply { key: self.key, outcome: Ok(created) });
+        Ok(true)
+    }
+}

@@ -1,0 +1,459 @@
+//! A server on one core: `Service` for native handlers.
+//!
+//! Not here: what is shared by all cores (`catalog`), the life of a future (`run`), tasks (`tasks`, `task_methods`).
+//! Invariant: a plain handler's result is written straight behind what the core already wrote, and taken back whole if
+//! the handler fails.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::arguments::RawJson;
+use super::ask::{AskError, missing_capability};
+use super::catalog::Catalog;
+use super::content::JsonText;
+use super::context::{Context, Lane, TaskWish};
+use super::desk::{Desk, HandlerCounts, Open, panicked};
+use super::exchange::{Exchange, Way};
+use super::failure::resource_not_found;
+use super::listing::Listing;
+use super::outcome::{Outcome, Rendered};
+use super::output::{ToolOutput, close_result, open_result};
+use super::prompt::{Completing, PromptArguments, PromptHandler, completion};
+use super::request_state;
+use super::resource::{self, Reader};
+use super::run::{Run, Sink};
+use super::task_methods;
+use super::tasks;
+use super::tool::{PlainTool, TaskSupport, ToolHandler, settle};
+use crate::proto::json::{Key, Value, ValueKind};
+use crate::proto::jsonrpc::{Code, RpcError};
+use crate::proto::mcp::{Capabilities, Method, Version};
+use crate::server::service::{About, Call, CallKey, HeaderParam, Host, LocalFuture, Mail, Mailbox, Served, Service};
+
+/// A server on one core.
+pub struct NativeService<S> {
+    catalog: Arc<Catalog<S>>,
+    lane: Rc<Lane<S>>,
+}
+
+impl<S: 'static> NativeService<S> {
+    pub(super) fn new(catalog: Arc<Catalog<S>>, host: Rc<dyn Host>, mailbox: Mailbox) -> NativeService<S> {
+        // One set of counters per tool, one for everything else.
+        let handlers = catalog.tools.len() + 1;
+        let desk = Desk::new(host, mailbox, catalog.settings, catalog.modern_tail.clone(), handlers);
+        let lane = Rc::new(Lane { state: (catalog.state)(), desk: Rc::new(desk) });
+        NativeService { catalog, lane }
+    }
+
+    /// This core's state.
+    pub fn state(&self) -> &S {
+        &self.lane.state
+    }
+
+    /// What a tool did on this core; `None` if there is no such tool.
+    pub fn tool_counts(&self, tool: &str) -> Option<HandlerCounts> {
+        self.catalog.tool_names.get(tool).map(|&index| self.desk().counts(index))
+    }
+
+    /// What every tool did on this core, in the order of registration.
+    pub fn all_tool_counts(&self) -> impl Iterator<Item = (&str, HandlerCounts)> {
+        let names = self.catalog.tools.iter().map(|entry| entry.tool.name.as_str());
+        names.enumerate().map(|(index, name)| (name, self.desk().counts(index)))
+    }
+
+    /// What readers, prompts and completers did on this core, together.
+    pub fn other_counts(&self) -> HandlerCounts {
+        self.desk().counts(self.others())
+    }
+
+    /// How many tasks this core keeps.
+    pub fn tasks_len(&self) -> usize {
+        self.desk().tasks.borrow().len()
+    }
+
+    fn desk(&self) -> &Rc<Desk> {
+        &self.lane.desk
+    }
+
+    fn others(&self) -> usize {
+        self.catalog.tools.len()
+    }
+
+    fn call_tool(&self, call: &Call<'_>, out: &mut Vec<u8>) -> Result<Served, RpcError> {
+        let name = call.envelope.str(Key::Name, call.text).ok_or_else(|| invalid("`name` must be a string"))?;
+        let Some(&index) = self.catalog.tool_names.get(name.as_ref()) else {
+            return Err(invalid(format!("Unknown tool: {name}")));
+        };
+        let arguments = arguments(call)?;
+        let entry = &self.catalog.tools[index];
+        self.desk().count_call(index);
+        match &entry.handler {
+            ToolHandler::Plain(handler) if !asks_for_task(call) => {
+                Ok(self.call_plain_tool(call, handler, index, arguments, out))
+            }
+            ToolHandler::Plain(_) => Err(no_task()),
+            ToolHandler::Async(handler) => {
+                let wish = self.task_wish(call, entry.tool.task_support)?;
+                let exchange = self.exchange(call, &name, arguments)?;
+                let ctx = Context::new(&self.lane, call, Some(Rc::clone(&exchange)), wish);
+                let begun = catch_unwind(AssertUnwindSafe(|| handler(RawJson::new(arguments), ctx)));
+                let future: LocalFuture<Outcome> = match begun {
+                    Ok(Ok(future)) => future,
+                    Ok(Err(failure)) => {
+                        settle(failure, call.version)?.write(out, call.version, &self.catalog.modern_tail);
+                        return Ok(Served::Done);
+                    }
+                    Err(_) => return Err(self.count_panic(index)),
+                };
+                let run = Run::new(self.desk(), exchange, index, Sink::Call(call.key), future);
+                match wish {
+                    TaskWish::Yes { ttl_ms } if !entry.tool.becomes_task => {
+                        let created = tasks::create(self.desk(), &run, call.session, ttl_ms)?;
+                        out.extend_from_slice(&created);
+                        run.spawn();
+                        Ok(Served::Done)
+                    }
+                    _ => Ok(run.start(call.key, out)),
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn call_plain_tool(
+        &self,
+        call: &Call<'_>,
+        handler: &PlainTool<S>,
+        index: usize,
+        arguments: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Served {
+        let desk = self.desk();
+        let (mark, noted) = (out.len(), desk.noted());
+        let ctx = Context::new(&self.lane, call, None, TaskWish::No);
+        open_result(out, call.version);
+        let mut output = ToolOutput::begin(out, call.version);
+        let started = desk.host.now();
+        let ended = catch_unwind(AssertUnwindSafe(|| handler(RawJson::new(arguments), &ctx, &mut output)));
+        desk.count_poll(index, desk.host.now() - started);
+        let served = match ended {
+            Ok(Ok(())) => {
+                let meta = output.finish();
+                close_result(out, call.version, &meta, &self.catalog.modern_tail);
+                Served::Done
+            }
+            Ok(Err(failure)) => {
+                out.truncate(mark);
+                self.finish(settle(failure, call.version), call.version, out)
+            }
+            Err(_) => {
+                out.truncate(mark);
+                Served::Failed(self.count_panic(index))
+            }
+        };
+        self.in_order(call.key, mark, noted, served, out)
+    }
+
+    /// What a handler left in the mail must arrive before its outcome: then the outcome goes by mail too.
+    #[inline]
+    fn in_order(&self, key: CallKey, mark: usize, noted: u64, served: Served, out: &mut Vec<u8>) -> Served {
+        if self.desk().noted() == noted {
+            return served;
+        }
+        let outcome = match served {
+            Served::Done => Ok(out.split_off(mark)),
+            Served::Failed(error) => Err(error),
+            Served::Pending => return Served::Pending,
+        };
+        self.desk().mailbox.push(Mail::Reply { key, outcome });
+        Served::Pending
+    }
+
+    fn finish(&self, outcome: Outcome, version: Version, out: &mut Vec<u8>) -> Served {
+        match outcome {
+            Ok(rendered) => {
+                rendered.write(out, version, &self.catalog.modern_tail);
+                Served::Done
+            }
+            Err(error) => Served::Failed(error),
+        }
+    }
+
+    fn count_panic(&self, index: usize) -> RpcError {
+        self.desk().count_panic(index);
+        panicked()
+    }
+
+    /// Runs a plain handler that is not a tool.
+    fn call_plain(&self, call: &Call<'_>, out: &mut Vec<u8>, handler: impl FnOnce(&Context<S>) -> Outcome) -> Served {
+        let desk = self.desk();
+        let (mark, noted) = (out.len(), desk.noted());
+        let ctx = Context::new(&self.lane, call, None, TaskWish::No);
+        let started = desk.host.now();
+        let ended = catch_unwind(AssertUnwindSafe(|| handler(&ctx)));
+        desk.count_poll(self.others(), desk.host.now() - started);
+        let served = match ended {
+            Ok(outcome) => self.finish(outcome, call.version, out),
+            Err(_) => Served::Failed(self.count_panic(self.others())),
+        };
+        self.in_order(call.key, mark, noted, served, out)
+    }
+
+    /// Runs an asynchronous handler that is not a tool.
+    fn call_async(
+        &self,
+        call: &Call<'_>,
+        out: &mut Vec<u8>,
+        name: &str,
+        arguments: &[u8],
+        handler: impl FnOnce(Context<S>) -> LocalFuture<Outcome>,
+    ) -> Result<Served, RpcError> {
+        let exchange = self.exchange(call, name, arguments)?;
+        let ctx = Context::new(&self.lane, call, Some(Rc::clone(&exchange)), TaskWish::No);
+        match catch_unwind(AssertUnwindSafe(|| handler(ctx))) {
+            Ok(future) => {
+                let run = Run::new(self.desk(), exchange, self.others(), Sink::Call(call.key), future);
+                Ok(run.start(call.key, out))
+            }
+            Err(_) => Err(self.count_panic(self.others())),
+        }
+    }
+
+    /// The questions and answers of a call: for a retry, those of the rounds before.
+    fn exchange(&self, call: &Call<'_>, name: &str, arguments: &[u8]) -> Result<Rc<Exchange>, RpcError> {
+        if !call.version.is_modern() {
+            return Ok(Rc::new(Exchange::new(Way::Live, call.version, call.capabilities, call.may_ask, 0)));
+        }
+        let binding = self.catalog.binding_keys.bind(call.method.as_str(), name, arguments);
+        let exchange = Exchange::new(Way::Replay, call.version, call.capabilities, call.may_ask, binding);
+        if let Some(state) = call.envelope.value(Key::RequestState, call.text) {
+            let refused = || invalid("requestState is not valid for this call, or no longer");
+            let sealed = state.as_str().ok_or_else(refused)?;
+            let host = &self.desk().host;
+            let plain = host.open(&sealed).ok_or_else(refused)?;
+            request_state::read(&plain, &exchange, host.now()).ok_or_else(refused)?;
+        }
+        if let Some(responses) = call.envelope.value(Key::InputResponses, call.text) {
+            let mut answers = exchange.answers.borrow_mut();
+            for (key, answer) in responses.members() {
+                let key = key.unescaped().unwrap_or_default().into_owned();
+                answers.retain(|(other, _)| *other != key);
+                answers.push((key, JsonText::new(answer.raw())));
+            }
+        }
+        Ok(Rc::new(exchange))
+    }
+
+    fn task_wish(&self, call: &Call<'_>, support: TaskSupport) -> Result<TaskWish, RpcError> {
+        let ttl_ms = self.catalog.settings.task_ttl.as_millis() as u64;
+        if call.version.is_modern() {
+            let able = call.capabilities.has(Capabilities::TASKS_EXTENSION);
+            return match support {
+                TaskSupport::Required if !able => Err(missing_capability(Capabilities::TASKS_EXTENSION)),
+                TaskSupport::Optional | TaskSupport::Required if able => Ok(TaskWish::Yes { ttl_ms }),
+                _ => Ok(TaskWish::No),
+            };
+        }
+        match (support, asks_for_task(call)) {
+            (TaskSupport::Forbidden, true) => Err(no_task()),
+            (TaskSupport::Required, false) => {
+                Err(RpcError::new(Code::METHOD_NOT_FOUND, "this tool only runs as a task: send `task` with the call"))
+            }
+            (_, false) => Ok(TaskWish::No),
+            (_, true) => {
+                let task = call.envelope.value(Key::Task, call.text);
+                let wished = task.and_then(|task| task.get("ttl")).and_then(Value::as_u64);
+                Ok(TaskWish::Yes { ttl_ms: wished.unwrap_or(ttl_ms).clamp(1, ttl_ms) })
+            }
+        }
+    }
+
+    fn get_prompt(&self, call: &Call<'_>, out: &mut Vec<u8>) -> Result<Served, RpcError> {
+        let name = call.envelope.str(Key::Name, call.text).ok_or_else(|| invalid("`name` must be a string"))?;
+        let Some(&index) = self.catalog.prompt_names.get(name.as_ref()) else {
+            return Err(invalid(format!("Unknown prompt: {name}")));
+        };
+        let entry = &self.catalog.prompts[index];
+        let text = arguments(call)?;
+        let read = PromptArguments::read(Some(Value::new(text)));
+        let arguments = read.ok_or_else(|| invalid("the arguments of a prompt must be strings"))?;
+        if let Some(missing) = entry.prompt.missing(&arguments) {
+            return Err(invalid(format!("Missing argument: {missing}")));
+        }
+        self.desk().count_call(self.others());
+        match &entry.handler {
+            PromptHandler::Plain(handler) => Ok(self.call_plain(call, out, |ctx| handler(&arguments, ctx))),
+            PromptHandler::Async(handler) => self.call_async(call, out, &name, text, |ctx| handler(arguments, ctx)),
+        }
+    }
+
+    fn read_resource(&self, call: &Call<'_>, out: &mut Vec<u8>) -> Result<Served, RpcError> {
+        let uri = call.envelope.str(Key::Uri, call.text).ok_or_else(|| invalid("`uri` must be a string"))?;
+        let Some((reader, reading, mime_type, cache)) = self.catalog.reader(&uri) else {
+            return Err(resource_not_found(&uri, call.version));
+        };
+        self.desk().count_call(self.others());
+        let version = call.version;
+        match reader {
+            Reader::Plain(reader) => Ok(self
+                .call_plain(call, out, |ctx| resource::render(reader(&reading, ctx), &uri, mime_type, cache, version))),
+            Reader::Async(reader) => {
+                let (owned_uri, mime_type) = (uri.clone().into_owned(), mime_type.map(str::to_owned));
+                self.call_async(call, out, &uri, b"{}", |ctx| {
+                    let future = reader(reading, ctx);
+                    Box::pin(
+                        async move { resource::render(future.await, &owned_uri, mime_type.as_deref(), cache, version) },
+                    )
+                })
+            }
+        }
+    }
+
+    /// Whether there is such a resource; who is told of its changes is the core's business.
+    fn subscribe(&self, call: &Call<'_>, out: &mut Vec<u8>) -> Result<Served, RpcError> {
+        let uri = call.envelope.str(Key::Uri, call.text).ok_or_else(|| invalid("`uri` must be a string"))?;
+        if self.catalog.reader(&uri).is_none() {
+            return Err(resource_not_found(&uri, call.version));
+        }
+        out.extend_from_slice(b"{}");
+        Ok(Served::Done)
+    }
+
+    fn complete(&self, call: &Call<'_>, out: &mut Vec<u8>) -> Result<Served, RpcError> {
+        let string = |value: Option<Value<'_>>, name: &str| Some(value?.get(name)?.as_str()?.into_owned());
+        let (reference, argument) =
+            (call.envelope.value(Key::Ref, call.text), call.envelope.value(Key::Argument, call.text));
+        let name = string(argument, "name").ok_or_else(|| invalid("`argument.name` must be a string"))?;
+        let value = string(argument, "value").ok_or_else(|| invalid("`argument.value` must be a string"))?;
+        let found = match string(reference, "type").as_deref() {
+            Some("ref/prompt") => {
+                let prompt = string(reference, "name").ok_or_else(|| invalid("`ref.name` must be a string"))?;
+                let found = self.catalog.prompt_completer(&prompt, &name);
+                found.ok_or_else(|| invalid(format!("Unknown prompt: {prompt}")))?
+            }
+            Some("ref/resource") => {
+                let uri = string(reference, "uri").ok_or_else(|| invalid("`ref.uri` must be a string"))?;
+                let found = self.catalog.template_completer(&uri, &name);
+                found.ok_or_else(|| invalid(format!("Unknown resource template: {uri}")))?
+            }
+            _ => return Err(invalid("`ref.type` must be ref/prompt or ref/resource")),
+        };
+        let chosen = call.envelope.value(Key::Context, call.text).and_then(|context| context.get("arguments"));
+        let others = PromptArguments::read(chosen).ok_or_else(|| invalid("`context.arguments` must be strings"))?;
+        let completing = Completing { value, others };
+        self.desk().count_call(self.others());
+        Ok(self.call_plain(call, out, |ctx| {
+            let values = found.map(|completer| completer(&completing, ctx)).unwrap_or_default();
+            Ok::<Rendered, RpcError>(completion(&values))
+        }))
+    }
+
+    fn list(&self, list: &Listing, call: &Call<'_>, out: &mut Vec<u8>) -> Result<Served, RpcError> {
+        let cursor = match call.envelope.value(Key::Cursor, call.text) {
+            None => None,
+            Some(cursor) => Some(cursor.as_str().ok_or_else(|| invalid("`cursor` must be a string"))?),
+        };
+        let page = list.page(call.version, cursor.as_deref());
+        out.extend_from_slice(page.ok_or_else(|| invalid("this cursor is not one of ours, or the list has changed"))?);
+        Ok(Served::Done)
+    }
+}
+
+/// `arguments` of a call, an object; `{}` if there are none.
+#[inline]
+fn arguments<'a>(call: &Call<'a>) -> Result<&'a [u8], RpcError> {
+    match call.envelope.value(Key::Arguments, call.text) {
+        None => Ok(b"{}"),
+        Some(value) if value.kind() == ValueKind::Object => Ok(value.raw()),
+        Some(_) => Err(invalid("`arguments` must be an object")),
+    }
+}
+
+/// Modern clients may still send `task`; it means nothing there.
+#[inline]
+fn asks_for_task(call: &Call<'_>) -> bool {
+    call.version == Version::V2025_11_25 && call.envelope.has(Key::Task)
+}
+
+fn no_task() -> RpcError {
+    RpcError::new(Code::METHOD_NOT_FOUND, "this tool does not run as a task")
+}
+
+fn invalid(text: impl Into<std::borrow::Cow<'static, str>>) -> RpcError {
+    RpcError::new(Code::INVALID_PARAMS, text)
+}
+
+impl<S: 'static> Service for NativeService<S> {
+    fn about(&self) -> &About {
+        &self.catalog.about
+    }
+
+    fn header_params(&self, tool: &str) -> &[HeaderParam] {
+        self.catalog.tool_names.get(tool).map_or(&[], |&index| &self.catalog.tools[index].header_params)
+    }
+
+    fn call(&mut self, call: &Call<'_>, out: &mut Vec<u8>) -> Served {
+        let served = match call.method {
+            Method::ToolsCall => self.call_tool(call, out),
+            Method::ToolsList => self.list(&self.catalog.tool_list, call, out),
+            Method::PromptsGet => self.get_prompt(call, out),
+            Method::PromptsList => self.list(&self.catalog.prompt_list, call, out),
+            Method::ResourcesList => self.list(&self.catalog.resource_list, call, out),
+            Method::ResourcesTemplatesList => self.list(&self.catalog.template_list, call, out),
+            Method::ResourcesRead => self.read_resource(call, out),
+            Method::ResourcesSubscribe | Method::ResourcesUnsubscribe => self.subscribe(call, out),
+            Method::CompletionComplete => self.complete(call, out),
+            Method::TasksCancel | Method::TasksGet | Method::TasksList | Method::TasksResult | Method::TasksUpdate => {
+                Ok(task_methods::serve(self.desk(), call, out))
+            }
+            // The core answers these itself.
+            Method::Initialize
+            | Method::LoggingSetLevel
+            | Method::Ping
+            | Method::ServerDiscover
+            | Method::SubscriptionsListen => Err(RpcError::new(Code::METHOD_NOT_FOUND, "not a method of a service")),
+        };
+        served.unwrap_or_else(Served::Failed)
+    }
+
+    fn cancel(&mut self, key: CallKey) {
+        let open = self.desk().open.borrow_mut().remove(&key);
+        match open {
+            Some(Open::Run(run)) => run.cancel(),
+            Some(Open::TaskResult(task)) => tasks::stop_waiting(self.desk(), task, key),
+            None => {}
+        }
+    }
+
+    fn answered(&mut self, key: CallKey, ask: u32, answer: Result<&[u8], RpcError>) {
+        let (exchange, task) = match self.desk().open.borrow().get(&key) {
+            Some(Open::Run(run)) => (Rc::clone(&run.exchange), None),
+            Some(Open::TaskResult(task)) => match self.desk().tasks.borrow().get(*task) {
+                Some(entry) => (Rc::clone(&entry.exchange), Some(*task)),
+                None => return,
+            },
+            None => return,
+        };
+        let refused = |error: RpcError| AskError::Refused { code: error.code.0, message: error.message.into_owned() };
+        exchange.answered(ask, answer.map_err(refused));
+        if let Some(task) = task {
+            tasks::observe(self.desk(), task);
+        }
+    }
+}
+
+/// Futures hold the lane, and the lane's desk holds them: the circle is cut here.
+impl<S> Drop for NativeService<S> {
+    fn drop(&mut self) {
+        let desk = &self.lane.desk;
+        let open = std::mem::take(&mut *desk.open.borrow_mut());
+        for (_, open) in open {
+            if let Open::Run(run) = open {
+                run.cancel();
+            }
+        }
+        let tasks = desk.tasks.borrow_mut().take_all();
+        tasks.into_iter().for_each(|task| tasks::end_quietly(desk, task));
+    }
+}
