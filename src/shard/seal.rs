@@ -1,8 +1,9 @@
 //! Sealing: what goes through a client's hands and comes back is encrypted and authenticated (AES-256-GCM, 96-bit
 //! nonce: a random prefix per sealer and a counter), so that nobody can read, forge or guess it.
 //!
-//! Not here: where keys come from, what is sealed.
-//! Invariant: a nonce is used once per key: no two sealers of a process share a prefix, and the counter only grows.
+//! Not here: where keys and entropy come from, what is sealed.
+//! Invariant: a nonce is used once per key. A sealer counts from a random 96-bit start, so that two sealers with one key
+//! (other cores, or this core after a restart with a configured key) do not meet.
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Key, Nonce};
@@ -23,7 +24,8 @@ pub enum Purpose {
     Stream = b'e',
 }
 
-const NONCE_BYTES: usize = 12;
+/// Bytes of a nonce.
+pub const NONCE_BYTES: usize = 12;
 /// Longest sealed text that is looked at.
 const SEALED_CHARACTERS_MAX: usize = 64 * 1024;
 
@@ -35,9 +37,11 @@ pub struct Sealer {
 }
 
 impl Sealer {
-    /// A sealer with a prefix that no other sealer with the same key has.
-    pub fn new(key: &[u8; 32], prefix: [u8; 4]) -> Sealer {
-        Sealer { cipher: Aes256Gcm::new(&Key::<Aes256Gcm>::from(*key)), prefix, counter: 0 }
+    /// A sealer that counts its nonces from `start`, which must be random wherever a key is used by more than one sealer.
+    pub fn new(key: &[u8; 32], start: [u8; NONCE_BYTES]) -> Sealer {
+        let [a, b, c, d, counter @ ..] = start;
+        let counter = u64::from_be_bytes(counter);
+        Sealer { cipher: Aes256Gcm::new(&Key::<Aes256Gcm>::from(*key)), prefix: [a, b, c, d], counter }
     }
 
     /// Seals `plain`: visible ASCII (base64url), 28 bytes longer before encoding.
@@ -45,7 +49,7 @@ impl Sealer {
     /// # Panics
     /// If `plain` is longer than AES-GCM allows (64 GiB).
     pub fn seal(&mut self, purpose: Purpose, plain: &[u8]) -> String {
-        self.counter += 1;
+        self.counter = self.counter.wrapping_add(1);
         let mut nonce = [0; NONCE_BYTES];
         nonce[..4].copy_from_slice(&self.prefix);
         nonce[4..].copy_from_slice(&self.counter.to_be_bytes());
@@ -75,12 +79,12 @@ mod tests {
 
     #[test]
     fn a_sealed_text_opens_only_whole_and_for_its_purpose() {
-        let mut ours = Sealer::new(&[7; 32], [0, 0, 0, 1]);
+        let mut ours = Sealer::new(&[7; 32], [0; 12]);
         let sealed = ours.seal(Purpose::Session, b"shard 3");
         assert!(sealed.bytes().all(|byte| (0x21..=0x7e).contains(&byte)), "a header value: {sealed}");
         assert_eq!(ours.open(Purpose::Session, sealed.as_bytes()).as_deref(), Some(&b"shard 3"[..]));
         assert_eq!(ours.open(Purpose::Task, sealed.as_bytes()), None);
-        assert_eq!(Sealer::new(&[8; 32], [0; 4]).open(Purpose::Session, sealed.as_bytes()), None);
+        assert_eq!(Sealer::new(&[8; 32], [0; 12]).open(Purpose::Session, sealed.as_bytes()), None);
         for index in 0..sealed.len() {
             let mut forged = sealed.clone().into_bytes();
             forged[index] = if forged[index] == b'A' { b'B' } else { b'A' };

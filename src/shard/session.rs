@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_ticket_survives_the_clients_hands_and_a_forgery_does_not() {
-        let mut sealer = Sealer::new(&[1; 32], [0; 4]);
+        let mut sealer = Sealer::new(&[1; 32], [0; 12]);
         let id = ticket().seal(&mut sealer);
         assert_eq!(SessionTicket::open(&sealer, id.as_bytes()), Some(ticket()));
         assert_eq!(SessionTicket::open(&sealer, b"2ae4a5c6-0000-4000-8000-000000000000"), None);
