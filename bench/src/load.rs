@@ -223,7 +223,7 @@ impl Load {
         let until = |ns: u64| thread::sleep(Duration::from_nanos(ns.saturating_sub(sys::now_ns())));
         let times = || {
             let server = self.aim.server_pid.and_then(observe::cpu_ns);
-            (sys::now_ns(), server, observe::cpu_ns(std::process::id()).unwrap_or(0))
+            (sys::now_ns(), server, sys::own_cpu_ns())
         };
         let first = begin + (self.warmup * 1e9) as u64;
         until(first);

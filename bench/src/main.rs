@@ -11,6 +11,7 @@ mod fleet;
 mod floor;
 mod lane;
 mod load;
+mod mass;
 mod message;
 mod observe;
 mod ring;
@@ -27,14 +28,20 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 enum Command {
     /// Serve fixed bytes as cheaply as the kernel allows.
     Floor(floor::Floor),
+    /// Open many connections, call once on each, and report the memory of an idle one.
+    Idle(mass::Idle),
     /// Call a tool over many connections and report rate, latency and cost.
     Load(load::Load),
+    /// Hold very many sessions at once and show that they live.
+    Sessions(mass::Sessions),
 }
 
 fn main() -> std::process::ExitCode {
     let ended = match Command::parse() {
         Command::Floor(floor) => floor.run(),
+        Command::Idle(idle) => idle.run(),
         Command::Load(load) => load.run(),
+        Command::Sessions(sessions) => sessions.run(),
     };
     match ended {
         Ok(()) => std::process::ExitCode::SUCCESS,

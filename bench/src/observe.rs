@@ -15,11 +15,11 @@ pub fn cpu_ns(pid: u32) -> Option<u64> {
     let mut total = 0;
     for task in tasks.flatten() {
         // A thread may end between the listing and the reading; it then counts no more than one that ended before.
-        if let Ok(text) = fs::read_to_string(task.path().join("schedstat")) {
-            total += text.split(' ').next()?.parse::<u64>().ok()?;
-        }
+        let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+        total += text.split(' ').next().and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
     }
-    Some(total)
+    // A process always has a thread that has run.
+    (total > 0).then_some(total)
 }
 
 /// Resident memory of a process in bytes (VmRSS).

@@ -37,6 +37,14 @@ pub fn pin(cpu: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// CPU time that this process has used, threads that ended included, in ns.
+pub fn own_cpu_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec into `time`, which outlives the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 /// Raises the soft limit of open files to the hard one and returns it. A table of direct descriptors may be as large as this.
 pub fn raise_nofile() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -118,11 +126,6 @@ pub fn confine(command: &mut std::process::Command, cpu: usize) {
 pub fn terminate(pid: u32) {
     // SAFETY: kill touches no memory; the caller holds the child unreaped, so the id cannot have been given to another process.
     unsafe { libc::kill(pid as libc::pid_t, libc::SIGTERM) };
-}
-
-/// How many CPUs this process may use.
-pub fn cpus() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// A port of `address` that was free a moment ago.
