@@ -100,7 +100,6 @@ pub struct Fleet {
     /// Number of this fleet's first connection in the whole process: chooses the source address.
     first: usize,
     done: Vec<Done>,
-    up: usize,
 }
 
 impl Fleet {
@@ -118,7 +117,6 @@ impl Fleet {
             address,
             first,
             done: Vec::with_capacity(65_536),
-            up: 0,
         })))
     }
 
@@ -127,15 +125,9 @@ impl Fleet {
         self.to_connect.push_back(link as u32);
     }
 
-    /// Connections that are up.
-    pub fn up(&self) -> usize {
-        self.up
-    }
-
     /// Closes a connection at once with a reset, so that no port lingers.
     pub fn close(&mut self, link: usize) {
         if std::mem::take(&mut self.links[link].up) {
-            self.up -= 1;
             // SAFETY: a close points to no memory. The recv that is armed keeps the file until it ends, and its buffers are
             // the ring's own; the slot is not used again.
             unsafe { self.ring.push(opcode::Close::new(types::Fixed(link as u32)).build().user_data(CLOSE)) };
@@ -197,7 +189,6 @@ impl Fleet {
             return;
         }
         self.links[link].up = true;
-        self.up += 1;
         self.receive(link);
         crew.connected(link, &mut self.outbox);
     }

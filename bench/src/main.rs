@@ -9,6 +9,7 @@ mod dice;
 mod drive;
 mod fleet;
 mod floor;
+mod ladder;
 mod lane;
 mod load;
 mod mass;
@@ -30,6 +31,8 @@ enum Command {
     Floor(floor::Floor),
     /// Open many connections, call once on each, and report the memory of an idle one.
     Idle(mass::Idle),
+    /// Compare the floor, corelane and rmcp, round after round.
+    Ladder(ladder::Ladder),
     /// Call a tool over many connections and report rate, latency and cost.
     Load(load::Load),
     /// Hold very many sessions at once and show that they live.
@@ -40,6 +43,7 @@ fn main() -> std::process::ExitCode {
     let ended = match Command::parse() {
         Command::Floor(floor) => floor.run(),
         Command::Idle(idle) => idle.run(),
+        Command::Ladder(ladder) => ladder.run(),
         Command::Load(load) => load.run(),
         Command::Sessions(sessions) => sessions.run(),
     };
