@@ -34,9 +34,6 @@ pub struct Plan {
 
 /// After an open loop's window, how long stragglers are waited for.
 const GRACE_NS: u64 = 2_000_000_000;
-/// A closed loop's call that is outstanding for longer at the end counts as an error.
-const STALLED_NS: u64 = 1_000_000_000;
-
 /// The connections and what is known of them.
 pub struct Driver<'a> {
     fleet: &'static mut Fleet,
@@ -71,8 +68,10 @@ struct Count {
 impl Count {
     /// A call that was made or due at `at` is over: counts it if it belongs to the window.
     fn over(&mut self, at: u64, fault: Option<Fault>) {
+        let ends_inside = (self.from..self.to).contains(&self.now);
+        self.tally.ended += u64::from(ends_inside);
         // A closed loop counts the calls that end in the window, an open loop those that were due in it.
-        let inside = (self.from..self.to).contains(if self.open_loop { &at } else { &self.now });
+        let inside = if self.open_loop { (self.from..self.to).contains(&at) } else { ends_inside };
         match fault {
             _ if !inside => {}
             None => self.tally.latency.saturating_record(self.now.saturating_sub(at)),
@@ -156,7 +155,8 @@ impl<'a> Driver<'a> {
             // The wait is bounded so that a silent server cannot keep the run from ending.
             self.turn(Some(Duration::from_millis(20)))?;
         }
-        let before = self.callers.count.to.saturating_sub(STALLED_NS);
+        // Made before the window and not answered in all of it.
+        let before = self.callers.count.from;
         let stalled = self.callers.lanes.iter().map(|lane| lane.outstanding_since(before)).sum::<usize>();
         self.callers.count.tally.errors_many("stalled".into(), stalled as u64);
         Ok(())

@@ -29,8 +29,9 @@ const INDEX: u64 = (1 << 60) - 1;
 
 /// Connects in flight at once: well below any listen backlog, so that none is dropped and retried after a second.
 const CONNECTING_MAX: usize = 256;
-/// Connections per source address: below the 28 thousand ephemeral ports that a pair of addresses has.
-const PER_SOURCE: usize = 20_000;
+/// Connections per source address: well below half of the 28 thousand ephemeral ports that a pair of addresses has, because
+/// connect tries all ports of one parity before the other, and with that half full each connect walks 14 thousand of them.
+const PER_SOURCE: usize = 10_000;
 
 /// What a connection died of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,7 +171,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// 127.0.0.2 and up, one for each twenty thousand connections; none towards anything that is not IPv4 loopback.
+    /// 127.0.0.2 and up, one for each ten thousand connections; none towards anything that is not IPv4 loopback.
     fn source(&self, link: usize) -> Option<SocketAddr> {
         match self.address.ip() {
             IpAddr::V4(target) if target.is_loopback() => {

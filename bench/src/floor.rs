@@ -43,7 +43,10 @@ pub struct Floor {
     /// Bytes of each request on the wire (shape http only; `corelane-bench load --print-sizes` tells).
     #[arg(long, default_value_t = 0, required_if_eq("shape", "http"))]
     request_bytes: usize,
-    /// Direct descriptors; the limit of open files unless given.
+    /// Rings, each with a thread and a table of its own, all on the same CPU: for more connections than one table holds.
+    #[arg(long, default_value_t = 1)]
+    rings: usize,
+    /// Direct descriptors of each; the limit of open files unless given.
     #[arg(long)]
     slots: Option<u32>,
 }
@@ -86,24 +89,49 @@ struct Server {
 impl Floor {
     /// Serves until killed.
     pub fn run(&self) -> Result<(), crate::Failure> {
+        if self.shape == Shape::Http && self.request_bytes == 0 {
+            return Err("--request-bytes must be above zero".into());
+        }
         sys::pin(self.cpu)?;
         let limit = u32::try_from(sys::raise_nofile()?).unwrap_or(u32::MAX);
         // Above about a million the kernel refuses whatever the limit says.
         let slots = self.slots.unwrap_or(limit).min(limit).min(1 << 20);
-        let listener = sys::listening(self.listen)?;
         let answer = answer(self.shape, self.reply_bytes)?;
+        // Never freed: the kernel may read it as long as a ring lives.
+        let answers: &'static [u8] = answer.repeat(ANSWERS_PER_SEND).leak();
+        let rings = self.rings.max(1);
+        eprintln!(
+            "floor listens on {}, {rings} x {slots} direct descriptors, {} bytes per answer",
+            self.listen,
+            answer.len()
+        );
+        std::thread::scope(|scope| {
+            for _ in 1..rings {
+                scope.spawn(|| {
+                    if let Err(error) = self.serve(slots, answers, answer.len()) {
+                        eprintln!("floor: {error}");
+                        std::process::exit(1);
+                    }
+                });
+            }
+            self.serve(slots, answers, answer.len())
+        })
+    }
+
+    /// One ring, on this thread.
+    fn serve(&self, slots: u32, answers: &'static [u8], reply_bytes: usize) -> Result<(), crate::Failure> {
+        sys::pin(self.cpu)?;
+        let listener = sys::listening(self.listen, self.rings > 1)?;
         let server = Server {
             ring: Ring::new(slots)?,
             peers: vec![Peer::default(); slots as usize],
             dirty: Vec::new(),
-            // Never freed: the kernel may read it as long as the ring lives.
-            answers: answer.repeat(ANSWERS_PER_SEND).leak(),
+            answers,
             shape: self.shape,
             request_bytes: self.request_bytes,
-            reply_bytes: answer.len(),
+            reply_bytes,
             listener: listener.as_raw_fd(),
         };
-        eprintln!("floor listens on {}, {slots} direct descriptors, {} bytes per answer", self.listen, answer.len());
         server.serve()?;
         Ok(())
     }

@@ -41,6 +41,9 @@ pub struct Aim {
     /// CPU to pin the generator to.
     #[arg(long, default_value_t = 1)]
     pub cpu: usize,
+    /// Connections per ring at most; as many as the limit of open files allows unless given.
+    #[arg(long)]
+    pub table: Option<usize>,
     /// Process whose CPU time and memory are reported.
     #[arg(long)]
     pub server_pid: Option<u32>,
@@ -49,6 +52,12 @@ pub struct Aim {
 }
 
 impl Aim {
+    /// How many connections one ring may hold.
+    pub fn table(&self) -> Result<usize, Failure> {
+        let limit = usize::try_from(sys::raise_nofile()?)?;
+        Ok(self.table.unwrap_or(limit).clamp(1, limit))
+    }
+
     /// Refuses targets that belong to somebody else, and makes the script.
     pub fn script(&self) -> Result<Script, Failure> {
         let ip = self.target.ip();
@@ -131,9 +140,9 @@ impl Load {
             return Err("--connections and --rate must be above zero".into());
         }
         let environment = Environment::now();
-        let limit = usize::try_from(sys::raise_nofile()?)?;
+        let table = self.aim.table()?;
         sys::pin(self.aim.cpu)?;
-        let cuts = tables(self.connections, limit);
+        let cuts = tables(self.connections, table);
         let threads = cuts.len();
         let ready = Arc::new(Barrier::new(threads + 1));
         let begin_ns = Arc::new(AtomicU64::new(0));
@@ -178,13 +187,14 @@ impl Load {
         }
         let rss_after_bytes = self.aim.server_pid.and_then(observe::rss_bytes);
         let calls = tally.latency.len();
-        let per_second = calls as f64 / self.seconds;
+        let ended = tally.ended;
+        let per_second = ended as f64 / self.seconds;
         let server = window.server.zip(self.aim.server_pid).map(|(cpu_ns, pid)| ServerCost {
             pid,
             cpu_seconds: cpu_ns as f64 / 1e9,
             window_seconds: window.seconds,
             // Both as rates, because the two windows begin some microseconds apart.
-            cpu_us_per_call: (calls > 0).then(|| cpu_ns as f64 / 1e3 / window.seconds / per_second),
+            cpu_us_per_call: (ended > 0).then(|| cpu_ns as f64 / 1e3 / window.seconds / per_second),
             rss_before_bytes,
             rss_after_bytes,
         });
@@ -203,11 +213,12 @@ impl Load {
             verified: !self.unverified,
             rate_asked: self.rate,
             request_bytes: script.call_bytes(),
-            response_bytes: (calls > 0).then(|| tally.bytes_received as f64 / calls as f64),
+            response_bytes: (ended > 0).then(|| tally.bytes_received as f64 / ended as f64),
             warmup_seconds: self.warmup,
             seconds: self.seconds,
             offered: self.rate.map(|_| tally.offered),
             calls,
+            ended_in_window: ended,
             calls_per_second: per_second,
             latency_us: Percentiles::of(&tally.latency),
             send_lag_us: Percentiles::of(&tally.lag),

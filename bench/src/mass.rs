@@ -122,7 +122,7 @@ impl Troop {
             return Err("at least one connection is needed".into());
         }
         let script = Arc::new(aim.script()?);
-        let table = usize::try_from(sys::raise_nofile()?)?;
+        let table = aim.table()?;
         sys::pin(aim.cpu)?;
         let per_session = 1 + usize::from(streams);
         let (tell, tells) = mpsc::channel();

@@ -93,14 +93,15 @@ pub fn outgoing(target: SocketAddr, source: Option<SocketAddr>) -> io::Result<Ow
     Ok(socket.into())
 }
 
-/// A listening socket that can be bound again at once.
-pub fn listening(address: SocketAddr) -> io::Result<OwnedFd> {
+/// A listening socket that can be bound again at once; `shared` lets several listen on the same port.
+pub fn listening(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
     let socket = socket2::Socket::new(
         socket2::Domain::for_address(address),
         socket2::Type::STREAM,
         Some(socket2::Protocol::TCP),
     )?;
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
     // Inherited by every accepted socket.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;

@@ -22,6 +22,8 @@ pub struct Tally {
     pub errors: BTreeMap<String, u64>,
     /// Calls due in the window (open loop).
     pub offered: u64,
+    /// Calls that ended in the window, rightly or not, whenever they were due: what the server's CPU time was spent on.
+    pub ended: u64,
     pub ready: usize,
     pub lost: usize,
     pub bytes_received: u64,
@@ -38,6 +40,7 @@ impl Tally {
             lag: empty(),
             errors: BTreeMap::new(),
             offered: 0,
+            ended: 0,
             ready: 0,
             lost: 0,
             bytes_received: 0,
@@ -64,6 +67,7 @@ impl Tally {
             self.errors_many(kind, count);
         }
         self.offered += other.offered;
+        self.ended += other.ended;
         self.ready += other.ready;
         self.lost += other.lost;
         self.bytes_received += other.bytes_received;
@@ -123,7 +127,11 @@ pub struct Report {
     pub warmup_seconds: f64,
     pub seconds: f64,
     pub offered: Option<u64>,
+    /// Calls that succeeded: in a closed loop those that ended in the window, in an open loop those that were due in it.
     pub calls: u64,
+    /// Calls that ended in the window, errors included; CPU and bytes per call are shares of these.
+    pub ended_in_window: u64,
+    /// Of the calls that ended in the window.
     pub calls_per_second: f64,
     pub latency_us: Option<Percentiles>,
     pub send_lag_us: Option<Percentiles>,

@@ -10,6 +10,7 @@ use super::{
     Record, Scenario,
     judge::{self, Figure, PAIRS_MIN, WIDTH_MAX},
 };
+use crate::tally::Report;
 
 /// The whole page.
 pub fn table(record: &Record) -> String {
@@ -92,7 +93,15 @@ fn section(page: &mut String, record: &Record, scenario: &Scenario) -> std::fmt:
         let failed = runs.iter().filter(|run| run.report.is_none()).count();
         let errors: u64 =
             runs.iter().filter_map(|run| run.report.as_ref()).flat_map(|report| report.errors.values()).sum();
-        let errors = if failed > 0 { format!("{errors}; {failed} rounds failed") } else { errors.to_string() };
+        let reports = || runs.iter().filter_map(|run| run.report.as_ref());
+        let behind = reports().filter(|report| behind(report)).count();
+        let mut errors = errors.to_string();
+        if failed > 0 {
+            write!(errors, "; {failed} rounds failed")?;
+        }
+        if behind > 0 {
+            write!(errors, "; behind the rate in {behind} rounds")?;
+        }
         writeln!(
             page,
             "| {rung} | {what} | {}{spread} | {capacity} | {} | {} | {} | {} | {errors} | {} % |",
@@ -105,6 +114,16 @@ fn section(page: &mut String, record: &Record, scenario: &Scenario) -> std::fmt:
         )?;
     }
     comparisons(page, record, scenario)
+}
+
+/// An open loop in which fewer than 98 in 100 of the calls asked for ended in the window: it was not at its rate.
+fn behind(report: &Report) -> bool {
+    report.rate_asked.is_some_and(|rate| report.calls_per_second < 0.98 * rate * offered_share(report, rate))
+}
+
+/// What a Poisson process offered, as a share of what its rate promises.
+fn offered_share(report: &Report, rate: f64) -> f64 {
+    report.offered.map_or(1.0, |offered| (offered as f64 / (rate * report.seconds)).min(1.0))
 }
 
 fn comparisons(page: &mut String, record: &Record, scenario: &Scenario) -> std::fmt::Result {
