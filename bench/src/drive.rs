@@ -70,6 +70,7 @@ impl Count {
     fn over(&mut self, at: u64, fault: Option<Fault>) {
         let ends_inside = (self.from..self.to).contains(&self.now);
         self.tally.ended += u64::from(ends_inside);
+        self.tally.succeeded += u64::from(ends_inside && fault.is_none());
         // A closed loop counts the calls that end in the window, an open loop those that were due in it.
         let inside = if self.open_loop { (self.from..self.to).contains(&at) } else { ends_inside };
         match fault {

@@ -33,7 +33,7 @@ pub struct Ladder {
     #[arg(long)]
     corelane: Option<PathBuf>,
     /// How it is started; {http}, {tcp} and {cpu} are filled in.
-    #[arg(long, default_value = "serve --listen {http} --tcp {tcp} --cores {cpu}")]
+    #[arg(long, allow_hyphen_values = true, default_value = "serve --listen {http} --tcp {tcp} --cores {cpu}")]
     corelane_args: String,
     /// The rmcp-echo binary; its rungs are left out without it.
     #[arg(long)]

@@ -188,13 +188,13 @@ impl Load {
         let rss_after_bytes = self.aim.server_pid.and_then(observe::rss_bytes);
         let calls = tally.latency.len();
         let ended = tally.ended;
-        let per_second = ended as f64 / self.seconds;
+        let ended_per_second = ended as f64 / self.seconds;
         let server = window.server.zip(self.aim.server_pid).map(|(cpu_ns, pid)| ServerCost {
             pid,
             cpu_seconds: cpu_ns as f64 / 1e9,
             window_seconds: window.seconds,
             // Both as rates, because the two windows begin some microseconds apart.
-            cpu_us_per_call: (ended > 0).then(|| cpu_ns as f64 / 1e3 / window.seconds / per_second),
+            cpu_us_per_call: (ended > 0).then(|| cpu_ns as f64 / 1e3 / window.seconds / ended_per_second),
             rss_before_bytes,
             rss_after_bytes,
         });
@@ -219,7 +219,7 @@ impl Load {
             offered: self.rate.map(|_| tally.offered),
             calls,
             ended_in_window: ended,
-            calls_per_second: per_second,
+            calls_per_second: tally.succeeded as f64 / self.seconds,
             latency_us: Percentiles::of(&tally.latency),
             send_lag_us: Percentiles::of(&tally.lag),
             errors: tally.errors,

@@ -24,6 +24,8 @@ pub struct Tally {
     pub offered: u64,
     /// Calls that ended in the window, rightly or not, whenever they were due: what the server's CPU time was spent on.
     pub ended: u64,
+    /// Those of them that succeeded.
+    pub succeeded: u64,
     pub ready: usize,
     pub lost: usize,
     pub bytes_received: u64,
@@ -41,6 +43,7 @@ impl Tally {
             errors: BTreeMap::new(),
             offered: 0,
             ended: 0,
+            succeeded: 0,
             ready: 0,
             lost: 0,
             bytes_received: 0,
@@ -68,6 +71,7 @@ impl Tally {
         }
         self.offered += other.offered;
         self.ended += other.ended;
+        self.succeeded += other.succeeded;
         self.ready += other.ready;
         self.lost += other.lost;
         self.bytes_received += other.bytes_received;
@@ -131,7 +135,7 @@ pub struct Report {
     pub calls: u64,
     /// Calls that ended in the window, errors included; CPU and bytes per call are shares of these.
     pub ended_in_window: u64,
-    /// Of the calls that ended in the window.
+    /// Of the calls that ended in the window and succeeded.
     pub calls_per_second: f64,
     pub latency_us: Option<Percentiles>,
     pub send_lag_us: Option<Percentiles>,
