@@ -8,11 +8,14 @@ import argparse
 import asyncio
 import json
 import sys
+import warnings
 
 from mcp import Client, StdioServerParameters
 from mcp import types
 
 PAGES_MAX = 50
+
+warnings.filterwarnings("ignore", message=".*ping is removed")  # it is sent in the era that has it
 
 
 def report(step, **seen):
@@ -20,6 +23,8 @@ def report(step, **seen):
 
 
 def plain(model):
+    if model is None:  # server info, for instance, which a pinned client learns only with its first result
+        return None
     return model.model_dump(by_alias=True, mode="json", exclude_none=True)
 
 

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rmcp::model::{
-    ArgumentInfo, CallToolRequestParams, ClientCapabilities, ClientInfo, CompleteRequestParams, ElicitRequestParams,
-    ElicitResult, ElicitationAction, GetPromptRequestParams, Implementation, JsonObject, ProgressNotificationParam,
-    ProtocolVersion, ReadResourceRequestParams, Reference,
+    ArgumentInfo, CallToolRequestParams, ClientCapabilities, ClientConfig, CompleteRequestParams, ElicitRequestParams,
+    ElicitResult, ElicitationAction, ElicitationCapability, GetPromptRequestParams, Implementation, JsonObject,
+    ProgressNotificationParam, ProtocolVersion, ReadResourceRequestParams, Reference,
 };
-use rmcp::service::{ClientLifecycleMode, ClientServiceExt, NotificationContext, RequestContext, RoleClient, RunningService};
+use rmcp::service::{
+    ClientLifecycleMode, ClientServiceExt, NotificationContext, RequestContext, RoleClient, RunningService,
+};
 use rmcp::transport::{StreamableHttpClientTransport, TokioChildProcess};
 use rmcp::{ClientHandler, ErrorData, ServiceError};
 use serde::Deserialize;
@@ -65,11 +67,13 @@ struct Script {
 }
 
 /// The user at the keyboard: answers every question with the scripted answer and remembers what was asked.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Visitor {
+    /// What `initialize` names; rmcp's own default is a version that has no `initialize`.
+    version: ProtocolVersion,
     answer: Arc<Mutex<Value>>,
     asked: Arc<Mutex<Vec<Value>>>,
-    progress: Arc<Mutex<Vec<(f64, Option<f64>)>>>,
+    progress: Arc<Mutex<Vec<Value>>>,
 }
 
 impl ClientHandler for Visitor {
@@ -78,19 +82,22 @@ impl ClientHandler for Visitor {
         request: ElicitRequestParams,
         _context: RequestContext<RoleClient>,
     ) -> Result<ElicitResult, ErrorData> {
-        let question = serde_json::to_value(&request).map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
+        let question =
+            serde_json::to_value(&request).map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
         self.asked.lock().expect("no holder panics").push(question);
         let answer = self.answer.lock().expect("no holder panics").clone();
         Ok(ElicitResult::new(ElicitationAction::Accept).with_content(answer))
     }
 
     async fn on_progress(&self, step: ProgressNotificationParam, _context: NotificationContext<RoleClient>) {
-        self.progress.lock().expect("no holder panics").push((step.progress, step.total));
+        self.progress.lock().expect("no holder panics").push(json!([step.progress, step.total]));
     }
 
-    fn get_info(&self) -> ClientInfo {
-        let capabilities = ClientCapabilities::builder().enable_elicitation().build();
-        ClientInfo::new(capabilities, Implementation::new("corelane-tests-rmcp", env!("CARGO_PKG_VERSION")))
+    fn get_info(&self) -> ClientConfig {
+        let mut capabilities = ClientCapabilities::default();
+        capabilities.elicitation = Some(ElicitationCapability::default());
+        ClientConfig::new(capabilities, Implementation::new("corelane-tests-rmcp", env!("CARGO_PKG_VERSION")))
+            .with_protocol_version(self.version.clone())
     }
 }
 
@@ -174,14 +181,21 @@ async fn main() -> Result<()> {
     let option = |name: &str| arguments.windows(2).find(|pair| pair[0] == name).map(|pair| pair[1].clone());
     let file = option("--script").context("usage: --script FILE [--mode M] (--url URL | --stdio JSON-ARRAY)")?;
     let script: Script = serde_json::from_str(&std::fs::read_to_string(&file).context(file)?)?;
-    let modern = vec![ProtocolVersion::V_2026_07_28];
-    let lifecycle = match option("--mode").as_deref() {
-        None | Some("legacy") => ClientLifecycleMode::Initialize,
-        Some("auto") => ClientLifecycleMode::Auto { preferred_versions: modern, legacy_version: None },
-        Some("2026-07-28") => ClientLifecycleMode::Discover { preferred_versions: modern },
-        Some(other) => bail!("mode {other} is none of legacy, auto, 2026-07-28"),
+    let modern = || vec![ProtocolVersion::V_2026_07_28];
+    let (lifecycle, version) = match option("--mode").as_deref() {
+        // The trap that every user of `serve` walks into: `initialize` naming a version that has none.
+        None | Some("default") => (ClientLifecycleMode::Initialize, ProtocolVersion::default()),
+        Some("legacy") => (ClientLifecycleMode::Initialize, ProtocolVersion::LATEST_WITH_INITIALIZE),
+        Some("auto") => {
+            let auto = ClientLifecycleMode::Auto { preferred_versions: modern(), legacy_version: None };
+            (auto, ProtocolVersion::LATEST_WITH_INITIALIZE)
+        }
+        Some("2026-07-28") => {
+            (ClientLifecycleMode::Discover { preferred_versions: modern() }, ProtocolVersion::V_2026_07_28)
+        }
+        Some(other) => bail!("mode {other} is none of default, legacy, auto, 2026-07-28"),
     };
-    let visitor = Visitor::default();
+    let visitor = Visitor { version, answer: Arc::default(), asked: Arc::default(), progress: Arc::default() };
     let client = match (option("--url"), option("--stdio")) {
         (Some(url), None) => {
             let transport = StreamableHttpClientTransport::from_uri(url);
