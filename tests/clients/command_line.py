@@ -71,10 +71,10 @@ def fastmcp(cli, options, script):
     else:
         server = ["--command", " ".join(json.loads(options.stdio))]
 
-    def call(target, pairs=(), further=(), statuses=(0,)):
+    def call(target, further=(), statuses=(0,)):
         # With --command there is no server to name, and the target then has to be named as such.
         target = [target] if options.url else ["--target", target]
-        return output_of([*cli, "call", *server, *target, *pairs, *further, "--json"], statuses)
+        return output_of([*cli, "call", *server, *target, *further, "--json"], statuses)
 
     everything = output_of([*cli, "list", *server, "--resources", "--prompts", "--json"])
     report("tools", result={"tools": everything["tools"]})
@@ -87,8 +87,7 @@ def fastmcp(cli, options, script):
         report("resource", result={"contents": call(wanted["uri"])})
     if wanted := script.get("prompt"):
         report("prompts", result={"prompts": everything["prompts"]})
-        pairs = [f"{name}={value}" for name, value in wanted["arguments"].items()]
-        report("prompt", result=call(wanted["name"], pairs, ("--prompt",)))
+        report("prompt", result=call(wanted["name"], ("--prompt", "--input-json", json.dumps(wanted["arguments"]))))
     report("closed")
 
 

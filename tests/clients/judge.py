@@ -136,8 +136,7 @@ class Judge:
             self.check(part in text, "elicitation", f"{part!r} is not in the answer", text)
 
     def on_list_changed(self, line, _):
-        if "list_changed" in self.steps_due():
-            self.check(line["arrived"], "list_changed", "notifications/tools/list_changed never arrived")
+        self.check(line["arrived"], "list_changed", "notifications/tools/list_changed never arrived")
 
     def on_unknown_tool(self, line, _):
         self.check(line.get("error", {}).get("code") == -32602, "unknown_tool", "is not refused with -32602", line)
@@ -167,7 +166,8 @@ class Judge:
         self.check(len(gets) > 0, "session_end", "the client never opened its GET stream")
         self.check(len(gets) <= 3, "session_end", "the GET stream was opened again and again", len(gets))
         deletes = [one["status"] for one in exchanges if one["method"] == "DELETE"]
-        self.check(deletes in ([200], [202], [204], [405]), "session_end", "DELETE is neither honoured nor refused with 405", deletes)
+        # 202 would be honest as well, but the Python SDK reports it as a failure to its user.
+        self.check(deletes in ([200], [204], [405]), "session_end", "DELETE is answered with none of 200, 204, 405", deletes)
         if line["after"] is not None and deletes != [405]:
             self.check(line["after"] == 404, "session_end", "a deleted session is not answered 404", line["after"])
 

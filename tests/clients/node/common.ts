@@ -16,7 +16,7 @@ export type Script = {
   resource_template?: { uri: string };
   prompt?: { name: string; arguments: Record<string, string> };
   completion?: { prompt: string; argument: { name: string; value: string } };
-  list_changed?: { name: string };
+  list_changed?: { name: string; eras: string[] };
   unknown_tool?: { name: string };
   unknown_resource?: { uri: string };
   elicitation?: { legacy: Elicitation; modern: Elicitation };

@@ -59,7 +59,7 @@ if (script.elicitation) {
   const { name, arguments: args } = script.elicitation.legacy;
   report("elicitation", { result: await client.callTool({ name, arguments: args }), asked });
 }
-if (script.list_changed) {
+if (script.list_changed?.eras.includes("legacy")) {
   await client.callTool({ name: script.list_changed.name, arguments: {} });
   report("list_changed", { arrived: await eventually(() => toolsChanged > 0, 3000) });
 }
@@ -84,7 +84,7 @@ if (transport instanceof StreamableHTTPClientTransport) {
       body: JSON.stringify({ jsonrpc: "2.0", id: 1, method: "ping" }),
     });
     after = response.status;
-    await response.body?.cancel();
+    await response.text(); // read to its end: an unread body keeps the connection, and so this process, alive
   }
   report("session_end", { exchanges, session: session ?? null, after });
 }

@@ -54,7 +54,7 @@ if (script.elicitation) {
   const { name, arguments: args } = script.elicitation[era()];
   report("elicitation", { result: await client.callTool({ name, arguments: args }), asked });
 }
-if (script.list_changed) {
+if (script.list_changed?.eras.includes(era())) {
   const subscription = era() === "modern" ? await client.listen({ toolsListChanged: true }) : undefined;
   await client.callTool({ name: script.list_changed.name, arguments: {} });
   report("list_changed", { arrived: await eventually(() => toolsChanged > 0, 3000) });

@@ -7,7 +7,6 @@ import sys
 
 from fastmcp import Client
 from fastmcp.client.transports import StdioTransport
-
 from sdk_client import plain, refused, report
 
 

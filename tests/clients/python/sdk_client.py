@@ -10,8 +10,7 @@ import json
 import sys
 import warnings
 
-from mcp import Client, StdioServerParameters
-from mcp import types
+from mcp import Client, StdioServerParameters, types
 
 PAGES_MAX = 50
 
