@@ -45,13 +45,17 @@ class Server:
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
             if not self.alive():
-                sys.exit(f"the server ended with status {self.process.returncode} at start; its log, {self.log_path}:\n{tail(self.log_path)}")
+                sys.exit(
+                    f"the server ended with status {self.process.returncode} at start; its log, {self.log_path}:\n{tail(self.log_path)}"
+                )
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
                 return
             except OSError:
                 time.sleep(0.05)
-        sys.exit(f"the server did not listen on port {self.port} within {READY_SECONDS} s; its log, {self.log_path}:\n{tail(self.log_path)}")
+        sys.exit(
+            f"the server did not listen on port {self.port} within {READY_SECONDS} s; its log, {self.log_path}:\n{tail(self.log_path)}"
+        )
 
     def stop(self):
         """None, or what was wrong with the way it ended."""

@@ -38,7 +38,12 @@ class Judge:
 
     def steps_due(self):
         """The steps this client can do, less those that this server is not asked for."""
-        lists = {"resources": "resource", "templates": "resource_template", "template": "resource_template", "prompts": "prompt"}
+        lists = {
+            "resources": "resource",
+            "templates": "resource_template",
+            "template": "resource_template",
+            "prompts": "prompt",
+        }
         always = {"connected", "tools", "closed", "ping", "session_end"}
         due = {step for step in self.wanted if step in always or self.expected.get(lists.get(step, step))}
         if self.era == "modern":
@@ -53,10 +58,17 @@ class Judge:
 
     def on_connected(self, line, _):
         version = {"legacy": LEGACY, "modern": MODERN}[self.era]
-        self.check(line["protocolVersion"] == version, "connected", f"negotiated version is not {version}", line["protocolVersion"])
+        self.check(
+            line["protocolVersion"] == version,
+            "connected",
+            f"negotiated version is not {version}",
+            line["protocolVersion"],
+        )
         info = line.get("serverInfo")
         if info is not None:
-            self.check(bool(info["name"]) and bool(info["version"]), "connected", "serverInfo lacks name or version", info)
+            self.check(
+                bool(info["name"]) and bool(info["version"]), "connected", "serverInfo lacks name or version", info
+            )
         if "session" in line and self.http and line["session"] is not None:
             visible = all(0x21 <= ord(character) <= 0x7E for character in line["session"])
             self.check(visible, "connected", "session id is not visible ASCII", line["session"])
@@ -68,7 +80,12 @@ class Judge:
         for name in wanted or ():
             self.check(name in names, "tools", f"{name} is missing", names)
         for tool in line["result"]["tools"]:
-            self.check(tool["inputSchema"].get("type") == "object", "tools", f"inputSchema of {tool['name']} is no object", tool)
+            self.check(
+                tool["inputSchema"].get("type") == "object",
+                "tools",
+                f"inputSchema of {tool['name']} is no object",
+                tool,
+            )
 
     def on_call(self, line, wanted):
         self.check(not line["result"].get("isError"), "call", "came back as an error", line["result"])
@@ -92,7 +109,12 @@ class Judge:
     def on_resource(self, line, wanted):
         (content,) = line["result"]["contents"]
         self.check(content["uri"] == wanted["uri"], "resource", f"uri is not {wanted['uri']}", content)
-        self.check(content.get("mimeType") == wanted["mime_type"], "resource", f"mimeType is not {wanted['mime_type']}", content)
+        self.check(
+            content.get("mimeType") == wanted["mime_type"],
+            "resource",
+            f"mimeType is not {wanted['mime_type']}",
+            content,
+        )
         self.check(content.get("text") == wanted["text"], "resource", f"text is not {wanted['text']!r}", content)
 
     def on_templates(self, line, _):
@@ -129,7 +151,12 @@ class Judge:
         for question in line["asked"]:
             self.check(bool(question["message"]), "elicitation", "the question has no message", question)
             properties = sorted(question["requestedSchema"]["properties"])
-            self.check(properties == sorted(wanted["properties"]), "elicitation", f"properties are not {wanted['properties']}", properties)
+            self.check(
+                properties == sorted(wanted["properties"]),
+                "elicitation",
+                f"properties are not {wanted['properties']}",
+                properties,
+            )
         self.check(not line["result"].get("isError"), "elicitation", "came back as an error", line["result"])
         text = "".join(block.get("text", "") for block in line["result"]["content"])
         for part in wanted["text"]:
@@ -143,7 +170,9 @@ class Judge:
 
     def on_unknown_resource(self, line, _):
         codes = NOT_FOUND[self.era]
-        self.check(line.get("error", {}).get("code") in codes, "unknown_resource", f"is not refused with one of {codes}", line)
+        self.check(
+            line.get("error", {}).get("code") in codes, "unknown_resource", f"is not refused with one of {codes}", line
+        )
 
     def on_ping(self, line, _):
         stray = set(line["result"]) - {"_meta", "resultType"}
@@ -167,7 +196,9 @@ class Judge:
         self.check(len(gets) <= 3, "session_end", "the GET stream was opened again and again", len(gets))
         deletes = [one["status"] for one in exchanges if one["method"] == "DELETE"]
         # 202 would be honest as well, but the Python SDK reports it as a failure to its user.
-        self.check(deletes in ([200], [204], [405]), "session_end", "DELETE is answered with none of 200, 204, 405", deletes)
+        self.check(
+            deletes in ([200], [204], [405]), "session_end", "DELETE is answered with none of 200, 204, 405", deletes
+        )
         if line["after"] is not None and deletes != [405]:
             self.check(line["after"] == 404, "session_end", "a deleted session is not answered 404", line["after"])
 
