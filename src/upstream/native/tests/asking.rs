@@ -193,7 +193,7 @@ fn a_state_is_good_for_its_call_for_a_while() {
         assert_eq!(code, -32602, "{message}");
     };
     refused(retry("greet", answers(), &json!(format!("{state}-TAMPERED"))));
-    refused(retry("greet", answers(), &json!(format!("{}0", &state[..state.len() - 1]))));
+    refused(retry("greet", answers(), &json!(format!("{}f", &state[..state.len() - 1]))));
     refused(retry("greet", answers(), &json!("")));
     refused(retry("greet", answers(), &json!(5)));
     refused(retry("rounds", answers(), &json!(state)));
