@@ -50,4 +50,4 @@ pub const RING_SLOTS: usize = 1024;
 const _: () = assert!(BODY_BYTES_DEFAULT <= BODY_BYTES_MAX);
 // The offsets of a JSON span are `u32`, the highest of which means none.
 const _: () = assert!(BODY_BYTES_MAX < u32::MAX as usize);
-const _: () = assert!(RING_SLOTS.is_power_of_two() && RING_SLOT_BYTES % 64 == 0);
+const _: () = assert!(RING_SLOTS.is_power_of_two() && RING_SLOT_BYTES.is_multiple_of(64));

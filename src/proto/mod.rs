@@ -6,3 +6,4 @@
 pub mod json;
 pub mod jsonrpc;
 pub mod mcp;
+pub mod uri_template;
