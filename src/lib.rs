@@ -26,6 +26,8 @@ pub mod upstream;
 pub mod uring;
 
 #[cfg(feature = "host")]
+pub use proto::jsonrpc::{Code, RpcError};
+#[cfg(feature = "host")]
 pub use proto::mcp::{Capabilities, LogLevel, Version};
 #[cfg(feature = "host")]
 pub use upstream::native::*;

@@ -9,3 +9,4 @@ pub mod jsonrpc;
 pub mod mcp;
 pub mod ndjson;
 pub mod sse;
+pub mod uri_template;

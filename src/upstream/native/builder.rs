@@ -26,9 +26,9 @@ use super::prompt::{
 use super::resource::{self, IntoContents, Reader, Reading, Resource, ResourceEntry, ResourceTemplate, TemplateEntry};
 use super::schema::{self, SchemaError};
 use super::service::NativeService;
-use super::template::{TemplateError, UriError, UriTemplate, check_uri};
 use super::tool::{self, TaskSupport, Tool, ToolEntry, ToolHandler, is_name};
 use crate::limits::{LIST_PAGE_DEFAULT, TASKS_PER_CORE_MAX};
+use crate::proto::uri_template::{TemplateError, UriError, UriTemplate, check_uri};
 use crate::server::service::{Host, Mailbox};
 
 /// Why a server cannot be built.

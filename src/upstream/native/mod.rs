@@ -31,7 +31,6 @@ mod service;
 mod task_methods;
 mod task_text;
 mod tasks;
-pub mod template;
 #[cfg(test)]
 mod tests;
 mod tool;

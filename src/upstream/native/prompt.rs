@@ -228,9 +228,12 @@ impl<T: IntoPromptResult, E: Into<Failure>> IntoPromptResult for Result<T, E> {
     }
 }
 
+type AsyncPrompt<S> = Box<dyn Fn(PromptArguments, Context<S>) -> LocalFuture<Outcome> + Send + Sync>;
+type PlainPrompt<S> = Box<dyn Fn(&PromptArguments, &Context<S>) -> Outcome + Send + Sync>;
+
 pub(super) enum PromptHandler<S> {
-    Async(Box<dyn Fn(PromptArguments, Context<S>) -> LocalFuture<Outcome> + Send + Sync>),
-    Plain(Box<dyn Fn(&PromptArguments, &Context<S>) -> Outcome + Send + Sync>),
+    Async(AsyncPrompt<S>),
+    Plain(PlainPrompt<S>),
 }
 
 pub(super) fn plain<S, R, F>(handler: F) -> PromptHandler<S>

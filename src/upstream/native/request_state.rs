@@ -28,11 +28,7 @@ impl BindingKeys {
     /// their arguments anew for a retry.
     pub fn bind(&self, method: &str, name: &str, arguments: &[u8]) -> u128 {
         let arguments = Value::new(arguments);
-        let half = |keys: &RandomState| {
-            let mut hasher = keys.build_hasher();
-            (method, name, condense(keys, arguments)).hash(&mut hasher);
-            u128::from(hasher.finish())
-        };
+        let half = |keys: &RandomState| u128::from(keys.hash_one((method, name, condense(keys, arguments))));
         half(&self.0) << 64 | half(&self.1)
     }
 }

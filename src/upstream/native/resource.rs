@@ -1,6 +1,6 @@
 //! Resources and resource templates: their description and their readers.
 //!
-//! Not here: matching of templates (`template`).
+//! Not here: matching of templates (`proto::uri_template`).
 //! Invariant: a reader is called only with a URI it was registered for, and what it returns is never an empty list.
 
 use std::future::Future;
@@ -11,9 +11,9 @@ use super::failure::{Asked, Failure};
 use super::label::{Label, labelled};
 use super::listing::CacheHint;
 use super::outcome::{Outcome, Rendered};
-use super::template::{UriTemplate, percent_decode};
 use crate::proto::json::Object;
 use crate::proto::mcp::Version;
+use crate::proto::uri_template::{UriTemplate, percent_decode};
 use crate::server::service::LocalFuture;
 
 /// A resource at one URI.
@@ -202,9 +202,13 @@ impl<T: IntoContents, E: Into<Failure>> IntoContents for Result<T, E> {
     }
 }
 
+type Read = Result<Vec<Contents>, Failure>;
+type AsyncReader<S> = Box<dyn Fn(Reading, Context<S>) -> LocalFuture<Read> + Send + Sync>;
+type PlainReader<S> = Box<dyn Fn(&Reading, &Context<S>) -> Read + Send + Sync>;
+
 pub(super) enum Reader<S> {
-    Async(Box<dyn Fn(Reading, Context<S>) -> LocalFuture<Result<Vec<Contents>, Failure>> + Send + Sync>),
-    Plain(Box<dyn Fn(&Reading, &Context<S>) -> Result<Vec<Contents>, Failure> + Send + Sync>),
+    Async(AsyncReader<S>),
+    Plain(PlainReader<S>),
 }
 
 pub(super) fn plain<S, R, F>(reader: F) -> Reader<S>

@@ -154,7 +154,7 @@ impl<'c> Asking<'c> {
                 }
             }
         }
-        (!missing).then(|| Ok(Answers(answers)))
+        (!missing).then_some(Ok(Answers(answers)))
     }
 
     fn want(&self, ask: &Ask) {
