@@ -168,14 +168,14 @@ fn parcels_cross_the_end_of_the_ring_in_order() {
 fn a_starved_sender_that_sleeps_is_woken_when_there_is_room() {
     explore(2, || {
         let (_mesh, mut core, mut control) = two_ports();
-        for header in 0..2 {
-            core.try_send(CONTROL, &header, &[0; 2000]).expect("room");
+        for length in [1000, 1000, 2000] {
+            core.try_send(CONTROL, &1, &vec![0; length]).expect("room");
         }
         let _ = core.bells_due();
         let bell = Arc::new(Notify::new());
         let mut chime = Chime(Arc::clone(&bell));
         let reader = thread::spawn(move || {
-            // One parcel at a time; the third needs the room of the first.
+            // One parcel at a time; what is refused needs the room of both.
             for _ in 0..2 {
                 control.drain(1, |_, _, _| ());
                 control.ring_bells(&mut chime);
@@ -211,6 +211,30 @@ fn a_lease_is_read_and_comes_home() {
         let _ = core.bells_due();
         let buffer = core.halves().0.buffer(5000);
         assert_eq!(buffer.capacity(), 8192, "the buffer that came home, not a new one");
+    });
+}
+
+#[test]
+fn a_sleeper_is_told_of_a_death() {
+    explore(3, || {
+        let (mut mesh, core, mut control) = two_ports();
+        let bell = Arc::new(Notify::new());
+        let mut chime = Chime(Arc::clone(&bell));
+        let boot = thread::spawn(move || {
+            drop(core);
+            mesh.retire(CORE, &mut chime);
+            mesh
+        });
+        let mut lost = 0;
+        while lost == 0 {
+            control.observe(|_, _| lost += 1);
+            if lost == 0 && control.try_sleep() {
+                bell.wait();
+                control.wake();
+            }
+        }
+        assert_eq!(control.try_send(CORE, &1, b""), Err(Refused::Gone));
+        drop(boot.join());
     });
 }
 
