@@ -291,7 +291,9 @@ impl<H: Parcel> Outlet<H> {
         match outcome {
             Ok(Sent { lent, .. }) => {
                 self.written.insert(to);
-                self.starved.remove(to);
+                if !self.starved.is_empty() {
+                    self.starved.remove(to);
+                }
                 self.counts.sent += 1;
                 self.counts.lent += u64::from(lent);
             }
