@@ -45,6 +45,7 @@ fn receive(port: &mut Port<Header>, wanted: usize, bell: &Notify) -> Vec<(u64, V
     let mut got = Vec::new();
     while got.len() < wanted {
         port.drain(8, |_, header, payload| got.push((header.to_native(), payload.to_vec())));
+        assert!(port.bells_due().is_empty(), "the sender does not sleep");
         if got.len() < wanted && port.try_sleep() {
             bell.wait();
             port.wake();
@@ -263,6 +264,7 @@ fn a_peer_never_reads_a_dead_generation_after_it_observed_the_new_one() {
                 assert!(header == 2 || lost == 0, "a parcel of a dead port was shown after its death was observed");
                 headers.push(header);
             });
+            assert!(control.bells_due().is_empty(), "the new port does not sleep");
             if headers.last() != Some(&2) && control.try_sleep() {
                 bell.wait();
                 control.wake();

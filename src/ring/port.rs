@@ -204,7 +204,8 @@ impl<H: Parcel> Port<H> {
     /// Declares this thread asleep, if it may be: true means that any of its peers rings from now on, so the thread may wait
     /// for a bell; false means that there is something to do first. `bells_due` comes before.
     pub fn try_sleep(&mut self) -> bool {
-        debug_assert!(self.outlet.written.is_empty(), "bells are due, and who is owed one may sleep");
+        debug_assert!(self.outlet.written.is_empty(), "bells are due, and who was sent something may sleep");
+        debug_assert!(self.inlet.drained.is_empty(), "bells are due, and who waits for room may sleep");
         self.outlet.shared.bell(self.outlet.me).lie_down();
         let stirred =
             self.inlet.has_parcels() || self.outlet.has_room_again() || self.outlet.shared.epoch() != self.epoch;
