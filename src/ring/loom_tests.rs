@@ -45,6 +45,7 @@ fn receive(port: &mut Port<Header>, wanted: usize, bell: &Notify) -> Vec<(u64, V
     let mut got = Vec::new();
     while got.len() < wanted {
         port.drain(8, |_, header, payload| got.push((header.to_native(), payload.to_vec())));
+        assert!(port.bells_due().is_empty(), "the sender does not sleep");
         if got.len() < wanted && port.try_sleep() {
             bell.wait();
             port.wake();
@@ -168,14 +169,14 @@ fn parcels_cross_the_end_of_the_ring_in_order() {
 fn a_starved_sender_that_sleeps_is_woken_when_there_is_room() {
     explore(2, || {
         let (_mesh, mut core, mut control) = two_ports();
-        for header in 0..2 {
-            core.try_send(CONTROL, &header, &[0; 2000]).expect("room");
+        for length in [1000, 1000, 2000] {
+            core.try_send(CONTROL, &1, &vec![0; length]).expect("room");
         }
         let _ = core.bells_due();
         let bell = Arc::new(Notify::new());
         let mut chime = Chime(Arc::clone(&bell));
         let reader = thread::spawn(move || {
-            // One parcel at a time; the third needs the room of the first.
+            // One parcel at a time; what is refused needs the room of both.
             for _ in 0..2 {
                 control.drain(1, |_, _, _| ());
                 control.ring_bells(&mut chime);
@@ -215,6 +216,30 @@ fn a_lease_is_read_and_comes_home() {
 }
 
 #[test]
+fn a_sleeper_is_told_of_a_death() {
+    explore(3, || {
+        let (mut mesh, core, mut control) = two_ports();
+        let bell = Arc::new(Notify::new());
+        let mut chime = Chime(Arc::clone(&bell));
+        let boot = thread::spawn(move || {
+            drop(core);
+            mesh.retire(CORE, &mut chime);
+            mesh
+        });
+        let mut lost = 0;
+        while lost == 0 {
+            control.observe(|_, _| lost += 1);
+            if lost == 0 && control.try_sleep() {
+                bell.wait();
+                control.wake();
+            }
+        }
+        assert_eq!(control.try_send(CORE, &1, b""), Err(Refused::Gone));
+        drop(boot.join());
+    });
+}
+
+#[test]
 fn a_peer_never_reads_a_dead_generation_after_it_observed_the_new_one() {
     explore(2, || {
         let (mut mesh, mut core, mut control) = two_ports();
@@ -239,6 +264,7 @@ fn a_peer_never_reads_a_dead_generation_after_it_observed_the_new_one() {
                 assert!(header == 2 || lost == 0, "a parcel of a dead port was shown after its death was observed");
                 headers.push(header);
             });
+            assert!(control.bells_due().is_empty(), "the new port does not sleep");
             if headers.last() != Some(&2) && control.try_sleep() {
                 bell.wait();
                 control.wake();

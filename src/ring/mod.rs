@@ -26,7 +26,7 @@ mod stand_in;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-pub use audited::Parcel;
+pub use audited::{Parcel, SlotRoom};
 pub use doorbell::Bell;
 pub use mesh::Mesh;
 pub use peers::{PortId, PortSet};

@@ -204,7 +204,8 @@ impl<H: Parcel> Port<H> {
     /// Declares this thread asleep, if it may be: true means that any of its peers rings from now on, so the thread may wait
     /// for a bell; false means that there is something to do first. `bells_due` comes before.
     pub fn try_sleep(&mut self) -> bool {
-        debug_assert!(self.outlet.written.is_empty(), "bells are due, and who is owed one may sleep");
+        debug_assert!(self.outlet.written.is_empty(), "bells are due, and who was sent something may sleep");
+        debug_assert!(self.inlet.drained.is_empty(), "bells are due, and who waits for room may sleep");
         self.outlet.shared.bell(self.outlet.me).lie_down();
         let stirred =
             self.inlet.has_parcels() || self.outlet.has_room_again() || self.outlet.shared.epoch() != self.epoch;
@@ -244,10 +245,7 @@ impl<H: Parcel> Outlet<H> {
     /// has made room. *Panics* if the peer is this port itself or no port of the mesh.
     pub fn try_send(&mut self, to: impl Into<PortId>, header: &H, payload: &[u8]) -> Result<Sent, Refused> {
         let to = to.into();
-        let mut outcome = self.attempt(to, header, payload);
-        if outcome == Err(Refused::Full) && self.ask_for_room(to) {
-            outcome = self.attempt(to, header, payload);
-        }
+        let outcome = self.attempt(to, header, payload);
         self.count(to, outcome)
     }
 
@@ -262,11 +260,7 @@ impl<H: Parcel> Outlet<H> {
         payload: Vec<u8>,
     ) -> Result<Sent, (Refused, Vec<u8>)> {
         let to = to.into();
-        let mut outcome = self.attempt_owned(to, header, payload);
-        if matches!(outcome, Err((Refused::Full, _))) && self.ask_for_room(to) {
-            outcome = outcome.or_else(|(_, payload)| self.attempt_owned(to, header, payload));
-        }
-        let (told, payload) = match outcome {
+        let (told, payload) = match self.attempt_owned(to, header, payload) {
             Ok(sent) => (Ok(sent), None),
             Err((refused, payload)) => (Err(refused), Some(payload)),
         };
@@ -298,11 +292,16 @@ impl<H: Parcel> Outlet<H> {
         match outcome {
             Ok(Sent { lent, .. }) => {
                 self.written.insert(to);
-                self.starved.remove(to);
+                if !self.starved.is_empty() {
+                    self.starved.remove(to);
+                }
                 self.counts.sent += 1;
                 self.counts.lent += u64::from(lent);
             }
             Err(Refused::Full) => {
+                if let Some(producer) = &self.producers[to.index()] {
+                    producer.ask_for_room();
+                }
                 self.starved.insert(to);
                 self.counts.refused_full += 1;
             }
@@ -310,16 +309,6 @@ impl<H: Parcel> Outlet<H> {
             Err(Refused::TooLarge) => {}
         }
         outcome
-    }
-
-    /// Asks a peer for a bell when it has made room; true if that was news, and the room is to be looked for once more,
-    /// because the peer may have made it before it could see the question.
-    fn ask_for_room(&mut self, to: PortId) -> bool {
-        let news = self.producers[to.index()].as_ref().is_some_and(Producer::ask_for_room);
-        if news {
-            announce();
-        }
-        news
     }
 
     /// Sees to it that there is a ring to `to`.

@@ -131,14 +131,12 @@ impl<H: Parcel> Producer<H> {
         self.lender.out() > 0
     }
 
-    /// Asks the reader for a bell when it has made room. The caller fences, and then tries once more.
-    pub(super) fn ask_for_room(&self) -> bool {
-        // While an earlier request stands another one, and the fence after it, would be for nothing.
-        let standing = self.tally.starved.load(Ordering::Relaxed);
-        if !standing {
+    /// Asks the reader for a bell when it has made room. Whether it heard in time is settled before sleeping
+    /// ([`room_is_asked_for`](Self::room_is_asked_for)), so that a refusal costs no fence.
+    pub(super) fn ask_for_room(&self) {
+        if !self.tally.starved.load(Ordering::Relaxed) {
             self.tally.starved.store(true, Ordering::Relaxed);
         }
-        !standing
     }
 
     /// Before sleeping, after a fence, having seen no room: whether the reader still owes the bell asked for. If it was just
