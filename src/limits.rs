@@ -83,3 +83,6 @@ const _: () = assert!(PARCEL_SLOTS_MAX <= u8::MAX as usize && PARCEL_SLOTS_MAX *
 const _: () = assert!(RING_SLOTS >= 2 * PARCEL_SLOTS_MAX, "the longest pad and the longest parcel fit together");
 const _: () = assert!(RING_LEASED_BYTES_MAX >= BODY_BYTES_MAX && RING_LEASED_BYTES_MAX <= u32::MAX as usize);
 const _: () = assert!(mesh_bytes(16) == 68 * 1024 * 1024, "16 cores: 272 rings of 256 KiB");
+
+/// Bytes that may wait in one core's outbox to another before further requests that way are refused.
+pub const OUTBOX_BYTES_MAX: usize = 4 * 1024 * 1024;

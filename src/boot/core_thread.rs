@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 
@@ -19,14 +20,15 @@ use crate::metrics::CoreMetrics;
 use crate::runtime::{self, Tasks};
 use crate::server::alarms::Alarms;
 use crate::server::core::{Core, CoreParts};
-use crate::server::drive::{Clock, Loop, Orders};
+use crate::ring::Port;
+use crate::server::drive::{Chime, Clock, Loop, Orders};
+use crate::server::outbox::Header;
 use crate::server::service::Mailbox;
 use crate::server::settings::Settings;
 use crate::shard::Shards;
-use crate::shard::range::ShardRange;
+use crate::shard::range::{BoundaryTable, ShardRange};
 use crate::shard::seal::Sealer;
 use crate::sys::cpu::{Cpu, CpuSet};
-use crate::sys::eventfd::EventFd;
 use crate::sys::{affinity, entropy};
 use crate::upstream::native::Server;
 use crate::uring::{Driver, DriverSettings, Features};
@@ -50,7 +52,12 @@ pub(super) struct Seed<S> {
     pub metrics: &'static CoreMetrics,
     pub health: Health,
     pub orders: Arc<Orders>,
-    pub bell: Arc<EventFd>,
+    /// The bells of all cores, by number.
+    pub chimes: Vec<Arc<Chime>>,
+    /// Which core owns which shard.
+    pub table: BoundaryTable,
+    /// Most parcels taken from one core in one turn.
+    pub batch_max: usize,
     pub offload: Arc<OffloadPool>,
 }
 
@@ -74,6 +81,7 @@ pub(super) struct Remains {
 pub(super) fn start<S: 'static>(
     seed: &Seed<S>,
     incarnation: u32,
+    port: Port<Header>,
     ended: Sender<super::launch::News>,
 ) -> std::io::Result<JoinHandle<Remains>> {
     struct Tell(CoreId, Sender<super::launch::News>);
@@ -86,7 +94,7 @@ pub(super) fn start<S: 'static>(
     let seed = seed.share();
     std::thread::Builder::new().name(format!("corelane-{}", seed.core.0)).spawn(move || {
         let _tell = Tell(seed.core, ended);
-        live(seed, incarnation)
+        live(seed, incarnation, port)
     })
 }
 
@@ -108,18 +116,20 @@ impl<S: 'static> Seed<S> {
             metrics: self.metrics,
             health: self.health.clone(),
             orders: Arc::clone(&self.orders),
-            bell: Arc::clone(&self.bell),
+            chimes: self.chimes.clone(),
+            table: self.table.clone(),
+            batch_max: self.batch_max,
             offload: Arc::clone(&self.offload),
         }
     }
 
-    /// The addresses it would be wrong to have none of.
-    pub fn has_listeners(&self) -> bool {
-        !self.listeners.is_empty() || self.pipes.is_some()
+    /// This core's own bell.
+    pub fn chime(&self) -> &Arc<Chime> {
+        &self.chimes[self.core.index()]
     }
 }
 
-fn live<S: 'static>(seed: Seed<S>, incarnation: u32) -> Remains {
+fn live<S: 'static>(seed: Seed<S>, incarnation: u32, port: Port<Header>) -> Remains {
     let failed = |text: String| Remains { driver: None, outcome: Outcome::Failed(text) };
     if let Some(cpu) = seed.cpu
         && let Err(error) = affinity::pin_current_thread(&CpuSet::from_iter([cpu]))
@@ -130,8 +140,13 @@ fn live<S: 'static>(seed: Seed<S>, incarnation: u32) -> Remains {
         Ok(driver) => driver,
         Err(error) => return failed(error.to_string()),
     };
-    driver.watch(seed.bell.as_fd().as_raw_fd());
-    let ended = std::panic::catch_unwind(AssertUnwindSafe(|| run(&seed, incarnation, &mut driver)));
+    driver.watch(seed.chime().eventfd.as_fd().as_raw_fd());
+    if seed.features.msg_ring {
+        seed.chime().ring.store(driver.descriptor(), Ordering::Release);
+    }
+    let ended = std::panic::catch_unwind(AssertUnwindSafe(|| run(&seed, incarnation, port, &mut driver)));
+    // From here on nobody rings a ring that is about to be closed.
+    seed.chime().ring.store(-1, Ordering::Release);
     let outcome = match ended {
         Ok(Ok(())) => Outcome::Drained,
         Ok(Err(text)) => Outcome::Failed(text),
@@ -141,7 +156,12 @@ fn live<S: 'static>(seed: Seed<S>, incarnation: u32) -> Remains {
     Remains { driver: Some(driver), outcome }
 }
 
-fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, driver: &mut Driver) -> Result<(), String> {
+fn run<S: 'static>(
+    seed: &Seed<S>,
+    incarnation: u32,
+    port: Port<Header>,
+    driver: &mut Driver,
+) -> Result<(), String> {
     let random = |what: &str| {
         entropy::bytes::<{ crate::shard::seal::NONCE_BYTES }>().map_err(|error| format!("no entropy for {what}: {error}"))
     };
@@ -155,7 +175,8 @@ fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, driver: &mut Driver) -> Res
     }
     let name = format!("corelane-{}", seed.core.0);
     let ended = runtime::run(&name, async {
-        let tasks = Tasks::new(Arc::clone(&seed.bell));
+        let chime: Arc<Chime> = Arc::clone(seed.chime());
+        let tasks = Tasks::new(chime);
         let mailbox = Mailbox::default();
         let alarms = Alarms::default();
         let lent = Lent::new(
@@ -170,6 +191,7 @@ fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, driver: &mut Driver) -> Res
         let mut core = Core::new(CoreParts {
             id: seed.core,
             settings: seed.settings.clone(),
+            table: seed.table.clone(),
             shards: Shards::new(seed.range, incarnation),
             sealer: Sealer::new(&seed.key, core_start),
             service,
@@ -190,6 +212,9 @@ fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, driver: &mut Driver) -> Res
             orders: Arc::clone(&seed.orders),
             metrics: seed.metrics,
             alarms,
+            port,
+            chimes: seed.chimes.clone(),
+            batch_max: seed.batch_max,
         };
         turns.run().await
     });

@@ -5,7 +5,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -21,7 +21,9 @@ use crate::control::{self, ControlHandle, CoreState, Health, Stop};
 use crate::ids::CoreId;
 use crate::metrics::Registry;
 use crate::server::connection::Wire;
-use crate::server::drive::{Clock, Orders};
+use crate::ring::{Bell, Mesh, Port, PortId};
+use crate::server::drive::{Chime, Clock, Orders};
+use crate::server::outbox::Header;
 use crate::shard::range::BoundaryTable;
 use crate::sys::eventfd::EventFd;
 use crate::sys::limits::{self, Resource};
@@ -38,7 +40,7 @@ const RESTART_WINDOW: Duration = Duration::from_secs(60);
 /// What the launching thread waits for.
 pub(super) enum News {
     CoreEnded(CoreId),
-    Stop(Stop),
+    Drain,
 }
 
 struct CoreSlot<S> {
@@ -46,6 +48,19 @@ struct CoreSlot<S> {
     thread: Option<JoinHandle<Remains>>,
     incarnation: u32,
 }
+
+/// Rings cores from a thread that has no ring.
+struct Eventfds<'a>(&'a [Arc<Chime>]);
+
+impl Bell for Eventfds<'_> {
+    fn ring(&mut self, to: PortId) {
+        if let Some(chime) = self.0.get(to.index()) {
+            // It fails only if the core is gone, and then nobody sleeps there.
+            let _ = chime.eventfd.write();
+        }
+    }
+}
+
 
 /// Where connections come from.
 enum Doors {
@@ -104,6 +119,10 @@ fn run<S: 'static>(server: Server<S>, config: Config, doors: &Doors) -> Result<(
     let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let clock = Clock::start();
     let boot = entropy::word64()?;
+    let (mut mesh, ports) = Mesh::<Header>::new(cores);
+    let chimes: Vec<Arc<Chime>> = (0..cores)
+        .map(|_| Ok(Arc::new(Chime { ring: AtomicI32::new(-1), eventfd: EventFd::for_ring()? })))
+        .collect::<std::io::Result<_>>()?;
     let mut slots = Vec::with_capacity(cores);
     for placement in &plan.cores {
         let core = placement.core;
@@ -128,7 +147,9 @@ fn run<S: 'static>(server: Server<S>, config: Config, doors: &Doors) -> Result<(
             metrics,
             health: health.clone(),
             orders: Arc::new(Orders::default()),
-            bell: Arc::new(EventFd::for_ring()?),
+            chimes: chimes.clone(),
+            table: table.clone(),
+            batch_max: settings.cores.batch_max.usize(),
             offload: Arc::clone(&offload),
         };
         slots.push(CoreSlot { seed, thread: None, incarnation: 1 });
@@ -148,10 +169,14 @@ fn run<S: 'static>(server: Server<S>, config: Config, doors: &Doors) -> Result<(
         };
         eprint!("{report}");
     }
-    for slot in &mut slots {
-        slot.thread = Some(start(&slot.seed, slot.incarnation, news.clone())?);
+    let mut ports = ports.into_iter();
+    for (slot, port) in slots.iter_mut().zip(ports.by_ref()) {
+        slot.thread = Some(start(&slot.seed, slot.incarnation, port, news.clone())?);
     }
-    let outcome = supervise(&mut slots, &heard, news, opened, &health, matches!(doors, Doors::Pipes));
+    // The control thread's end of the mesh, kept open for as long as the cores live.
+    let _control_port: Option<Port<Header>> = ports.next();
+    let ends_with_cores = matches!(doors, Doors::Pipes);
+    let outcome = supervise(&mut slots, &mut mesh, &heard, news, opened, &health, ends_with_cores);
     if let Some(control) = control {
         // The thread's panic, if any, was printed by the panic hook; the outcome of serving matters more.
         let _ = control.stop();
@@ -181,7 +206,7 @@ fn start_control(
         Stop::Now => std::process::exit(130),
         Stop::Drain => {
             // Nobody hears it only when the process is ending already.
-            let _ = news.send(News::Stop(stop));
+            let _ = news.send(News::Drain);
         }
     };
     Ok(control::spawn(settings.control.clone(), Arc::clone(registry), health.clone(), on_signal)?)
@@ -190,6 +215,7 @@ fn start_control(
 /// Waits for what happens, restarts cores that died, and brings everything down in order.
 fn supervise<S: 'static>(
     slots: &mut [CoreSlot<S>],
+    mesh: &mut Mesh<Header>,
     heard: &Receiver<News>,
     news: Sender<News>,
     opened: Opened,
@@ -203,7 +229,7 @@ fn supervise<S: 'static>(
     while slots.iter().any(|slot| slot.thread.is_some()) {
         let Ok(happened) = heard.recv() else { break };
         match happened {
-            News::Stop(_) => {
+            News::Drain => {
                 draining = true;
                 drain(slots, health);
                 opened = None;
@@ -240,7 +266,9 @@ fn supervise<S: 'static>(
                 }
                 slot.incarnation += 1;
                 health.set(core, CoreState::Starting);
-                slot.thread = Some(start(&slot.seed, slot.incarnation, news.clone())?);
+                // The others hear of the death before the successor is there.
+                let port = mesh.revive(core.into(), &mut Eventfds(&slot.seed.chimes));
+                slot.thread = Some(start(&slot.seed, slot.incarnation, port, news.clone())?);
             }
         }
     }
@@ -248,7 +276,7 @@ fn supervise<S: 'static>(
     failure.map_or(Ok(()), Err)
 }
 
-fn drain<S>(slots: &[CoreSlot<S>], health: &Health) {
+fn drain<S: 'static>(slots: &[CoreSlot<S>], health: &Health) {
     health.begin_drain();
     for slot in slots {
         slot.seed.orders.drain.store(true, Ordering::Relaxed);
@@ -256,7 +284,7 @@ fn drain<S>(slots: &[CoreSlot<S>], health: &Health) {
             health.set(slot.seed.core, CoreState::Draining);
         }
         // A core that cannot be woken wakes at its next deadline.
-        let _ = slot.seed.bell.write();
+        let _ = slot.seed.chime().eventfd.write();
     }
 }
 

@@ -4,14 +4,14 @@
 //! request means (`http`, `lines`, `router`), sockets, clocks (`drive` and the simulator own those).
 //! Invariant: between two steps every connection is in the table, and whatever it has to send is in its `out`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use super::accept::Admission;
 use super::connection::{Connection, Fault, Frame, Phase, Wire};
 use super::drain::Drain;
 use super::exchange::{ExchangeKey, Exchanges};
-use super::outbox::Outbox;
+use super::outbox::{Header, Numbers, Outbox};
 use super::service::{Mail, Nanos, Service};
 use super::settings::Settings;
 use super::subscriptions::Subscriptions;
@@ -21,6 +21,7 @@ use crate::metrics::{CloseCause, CoreMetrics, Refusal};
 use crate::proto::http1::parse;
 use crate::proto::json::Scanner;
 use crate::shard::Shards;
+use crate::shard::range::BoundaryTable;
 use crate::shard::seal::Sealer;
 
 /// What happened to a core.
@@ -47,6 +48,17 @@ pub enum Input<'a> {
     },
     /// The service has mail.
     Mail(Mail),
+    /// Another core sent a parcel.
+    Parcel {
+        /// That core.
+        from: CoreId,
+        /// What it is.
+        header: Header,
+        /// The text that goes with it.
+        payload: &'a [u8],
+    },
+    /// Another core died.
+    PeerLost(CoreId),
     /// Bytes came in.
     Received {
         /// The connection.
@@ -109,6 +121,11 @@ pub struct Core<S> {
     pub(super) service: S,
     pub(super) scanner: Scanner,
     pub(super) outbox: Outbox,
+    /// How many cores there are.
+    pub(super) cores: u16,
+    pub(super) table: BoundaryTable,
+    /// Exchanges whose connection is at home on another core, by that core and its ticket.
+    pub(super) remotes: BTreeMap<(CoreId, Numbers), ExchangeKey>,
     pub(super) metrics: &'static CoreMetrics,
     pub(super) now: Nanos,
     /// Seconds since the Unix epoch at nanosecond 0 of `now`.
@@ -134,6 +151,8 @@ pub struct CoreParts<S> {
     pub id: CoreId,
     /// What the operator chose.
     pub settings: Settings,
+    /// Which core owns which shard.
+    pub table: BoundaryTable,
     /// Its shards.
     pub shards: Shards<ExchangeKey>,
     /// Seals what goes through clients' hands.
@@ -164,6 +183,9 @@ impl<S: Service> Core<S> {
             service: parts.service,
             scanner: Scanner::new(),
             outbox: Outbox::default(),
+            cores: parts.table.cores() as u16,
+            table: parts.table,
+            remotes: BTreeMap::new(),
             metrics: parts.metrics,
             now: 0,
             epoch: parts.epoch,
@@ -185,6 +207,8 @@ impl<S: Service> Core<S> {
             Input::Drain => self.begin_drain(),
             Input::Ended { id, error } => self.ended(id, error),
             Input::Mail(mail) => self.mail(mail),
+            Input::Parcel { from, header, payload } => self.parcel(from, header, payload),
+            Input::PeerLost(peer) => self.peer_lost(peer),
             Input::Received { id, bytes } => self.received(id, bytes),
             Input::Sent { id, buffer, whole } => self.sent(id, buffer, whole),
             Input::Tick => self.tick(),
@@ -373,6 +397,7 @@ impl<S: Service> Core<S> {
         match connection.wire() {
             // Lines: like a pipe that was closed behind the last request; what is in flight is still answered.
             Wire::Lines if connection.phase == Phase::Open => {
+                self.end_listens(connection);
                 if connection.in_flight == 0 {
                     self.release_duplex(connection);
                     self.finish(connection, CloseCause::PeerClosed);

@@ -123,6 +123,9 @@ impl<S: Service> Core<S> {
     pub(super) fn forget(&mut self, key: ExchangeKey) -> Option<Box<Exchange>> {
         let exchange = self.exchanges.remove(key)?;
         let now = self.now;
+        if let Sink::Remote { core, ticket } = exchange.sink {
+            self.remotes.remove(&(core, ticket.into()));
+        }
         if let Some(session) = exchange.session.and_then(|key| self.shards.find(key)) {
             session.used = now;
             match exchange.kind {
@@ -147,7 +150,7 @@ impl<S: Service> Core<S> {
     }
 
     /// The event id under which a message goes out, kept for replay if its exchange is resumable.
-    fn event_for(&mut self, key: ExchangeKey, message: &[u8], last: bool) -> Option<EventId> {
+    pub(super) fn event_for(&mut self, key: ExchangeKey, message: &[u8], last: bool) -> Option<EventId> {
         let limits = self.settings.replay;
         let exchange = self.exchanges.find(key)?;
         let session = self.shards.find(exchange.session?)?;
@@ -274,13 +277,18 @@ impl<S: Service> Core<S> {
             self.metrics.calls_failed.add(1);
         }
         match exchange.sink {
-            Sink::Http(id) => self.with(id, |core, connection| {
-                // The stream ends without a response (2025-11-25, "Cancellation"); a pending answer becomes an empty stream.
-                core.begin_stream(connection);
-                core.end_stream(connection);
-            }),
             Sink::Lines(id) => self.with(id, |core, connection| core.line_concluded(connection)),
-            Sink::Nobody | Sink::Remote { .. } => {}
+            // The stream ends without a response (2025-11-25, "Cancellation"); a pending answer becomes an empty stream.
+            sink => self.end_sink(sink),
+        }
+    }
+
+    /// Ends the subscription streams of a connection of lines whose peer has shut its side.
+    pub(super) fn end_listens(&mut self, connection: &mut Connection) {
+        let sink = Sink::Lines(connection.id);
+        for key in self.exchanges.keys(|exchange| exchange.sink == sink && exchange.kind == Kind::Listen) {
+            self.forget(key);
+            connection.in_flight = connection.in_flight.saturating_sub(1);
         }
     }
 
@@ -302,14 +310,16 @@ impl<S: Service> Core<S> {
         self.release_duplex(connection);
     }
 
-    fn lost_its_sink(&mut self, key: ExchangeKey) {
+    pub(super) fn lost_its_sink(&mut self, key: ExchangeKey) {
         let Some(exchange) = self.exchanges.find(key) else { return };
         let goes_on = exchange.kind == Kind::Call
             && exchange.session.is_some()
             && !exchange.version.is_modern()
-            && matches!(exchange.sink, Sink::Http(_));
+            && matches!(exchange.sink, Sink::Http(_) | Sink::Remote { .. });
         if goes_on {
-            exchange.sink = Sink::Nobody;
+            if let Sink::Remote { core, ticket } = std::mem::replace(&mut exchange.sink, Sink::Nobody) {
+                self.remotes.remove(&(core, ticket.into()));
+            }
         } else if let Some(exchange) = self.forget(key) {
             match exchange.kind {
                 Kind::Call => {

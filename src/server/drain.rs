@@ -35,11 +35,12 @@ impl<S: Service> Core<S> {
         }
         for key in self.exchanges.keys(|exchange| exchange.kind == Kind::Get) {
             let Some(exchange) = self.forget(key) else { continue };
-            if let Sink::Http(id) = exchange.sink {
-                self.with(id, |core, connection| {
+            match exchange.sink {
+                Sink::Http(id) => self.with(id, |core, connection| {
                     core.tell_retry(connection);
                     core.end_stream(connection);
-                });
+                }),
+                sink => self.end_sink(sink),
             }
         }
         let ids: Vec<_> = self.connections.iter().flatten().map(|connection| connection.id).collect();

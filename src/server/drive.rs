@@ -7,13 +7,17 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::core::{Core, Effect, Input};
+use super::outbox::{Delivery, Header};
 use super::service::{Mailbox, Nanos, Service};
+use crate::ids::CoreId;
 use crate::metrics::CoreMetrics;
+use crate::ring::{Port, PortId, Refused};
 use crate::runtime::Tasks;
+use crate::sys::eventfd::EventFd;
 use crate::uring::{Driver, Ended, Event};
 
 /// What a core thread is told from outside, besides its eventfd.
@@ -21,6 +25,41 @@ use crate::uring::{Driver, Ended, Event};
 pub struct Orders {
     /// Finish what is in flight and end.
     pub drain: AtomicBool,
+}
+
+/// How a core is woken by the others: by its ring while it has one, else by its eventfd.
+#[derive(Debug)]
+pub struct Chime {
+    /// The ring's descriptor, -1 while the core has none or where `MSG_RING` is not to be used.
+    pub ring: AtomicI32,
+    /// Read by the core's ring.
+    pub eventfd: EventFd,
+}
+
+impl crate::runtime::Knock for Chime {
+    fn knock(&self) {
+        // It fails only if the descriptor is gone, and with it the process.
+        let _ = self.eventfd.write();
+    }
+}
+
+/// Rings the other cores' bells.
+struct Bells<'a> {
+    driver: &'a mut Driver,
+    chimes: &'a [Arc<Chime>],
+}
+
+impl crate::ring::Bell for Bells<'_> {
+    fn ring(&mut self, to: PortId) {
+        let Some(chime) = self.chimes.get(to.index()) else { return };
+        match chime.ring.load(Ordering::Acquire) {
+            -1 => {
+                // It fails only if the core is gone, and then nobody sleeps there.
+                let _ = chime.eventfd.write();
+            }
+            ring => self.driver.bell(ring),
+        }
+    }
 }
 
 /// A clock that all of a process's cores read alike.
@@ -64,6 +103,12 @@ pub struct Loop<'a, S> {
     pub metrics: &'static CoreMetrics,
     /// Timers of handlers.
     pub alarms: super::alarms::Alarms,
+    /// This core's ends of the mesh.
+    pub port: Port<Header>,
+    /// The bells of all cores, by number.
+    pub chimes: Vec<Arc<Chime>>,
+    /// Most parcels taken from one core in one turn.
+    pub batch_max: usize,
 }
 
 impl<S: Service> Loop<'_, S> {
@@ -79,12 +124,17 @@ impl<S: Service> Loop<'_, S> {
             let now = self.clock.now();
             let gap = now.saturating_sub(awake_since);
             self.metrics.longest_gap_ns.observe(gap.as_nanos() as u64);
-            let wait = self.patience(now);
+            let mut wait = self.patience(now);
+            if wait != Some(Duration::ZERO) && !self.port.try_sleep() {
+                wait = Some(Duration::ZERO);
+            }
             self.driver.turn(now, wait)?;
+            self.port.wake();
             let now = self.clock.now();
             awake_since = now;
             let nanos = now.as_nanos() as Nanos;
             self.take_events(nanos);
+            self.take_parcels(nanos);
             if self.alarms.ring(nanos) + self.tasks.runnable() > 0 {
                 self.tasks.run().await;
             }
@@ -99,6 +149,7 @@ impl<S: Service> Loop<'_, S> {
                 self.core.step(nanos, Input::Tick);
             }
             drained = self.perform();
+            self.send_parcels();
             self.publish();
         }
         Ok(())
@@ -143,6 +194,31 @@ impl<S: Service> Loop<'_, S> {
         }
     }
 
+    /// Takes what other cores sent, so many parcels from each, and hears of those that died.
+    fn take_parcels(&mut self, now: Nanos) {
+        let core = &mut self.core;
+        self.port.observe(|peer, _| core.step(now, Input::PeerLost(CoreId(peer.0))));
+        self.port.drain(self.batch_max, |from, header, payload| {
+            // Cannot fail: a header is plain numbers.
+            if let Ok(header) = rkyv::deserialize::<Header, rkyv::rancor::Failure>(header) {
+                core.step(now, Input::Parcel { from: CoreId(from.0), header, payload });
+            }
+        });
+    }
+
+    /// Moves the outbox into the rings and rings the bells of who sleeps.
+    fn send_parcels(&mut self) {
+        let port = &mut self.port;
+        self.core.flush_outbox(|to, header, payload| match port.try_send(to, header, payload) {
+            Ok(_) => Delivery::Done,
+            Err(Refused::Full) => Delivery::Full,
+            // Nobody is there any more: who waits for an answer is told when the death is observed. A payload that no
+            // ring can carry cannot have come in by a socket, whose limits are lower.
+            Err(Refused::Gone | Refused::TooLarge) => Delivery::Done,
+        });
+        self.port.ring_bells(&mut Bells { driver: &mut *self.driver, chimes: &self.chimes });
+    }
+
     /// Performs what the machines want done; true once everything has drained.
     fn perform(&mut self) -> bool {
         let mut drained = false;
@@ -175,5 +251,8 @@ impl<S: Service> Loop<'_, S> {
         self.metrics.enters.add(stats.enters - self.metrics.enters.get());
         self.metrics.sleeps.add(stats.sleeps - self.metrics.sleeps.get());
         self.metrics.recv_enobufs.add(stats.buffer_shortages - self.metrics.recv_enobufs.get());
+        let port = self.port.counts();
+        self.metrics.bells_rung.add(port.bells_rung - self.metrics.bells_rung.get());
+        self.metrics.bells_saved.add(port.bells_saved - self.metrics.bells_saved.get());
     }
 }

@@ -7,15 +7,18 @@
 
 use super::connection::{Assembly, Connection, Fault, Framing, HttpAnswer, Wire};
 use super::core::Core;
-use super::exchange::{Exchange, Kind, Sink};
+use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
+use super::outbox::{Header, Numbers};
+use super::pump::Whereabouts;
 use super::router::{Lane, Told};
 use super::service::Service;
+use super::sessions::Reopened;
+use crate::ids::CoreId;
 use crate::metrics::{CloseCause, Refusal};
 use crate::proto::http1::{self, Accepts, Field, Head, Method, is_json};
 use crate::proto::jsonrpc::{self, Code, RpcError};
 use crate::proto::mcp::Version;
 use crate::shard::replay::EventId;
-use crate::shard::session::SessionKey;
 
 /// What a preflight is told (fetch standard; the headers are those that MCP clients send).
 const PREFLIGHT: [Field<'static>; 3] = [
@@ -195,15 +198,15 @@ impl<S: Service> Core<S> {
         &mut self,
         connection: &mut Connection,
         id: Option<&[u8]>,
-    ) -> Result<SessionKey, (u16, RpcError)> {
+    ) -> Result<Whereabouts, (u16, RpcError)> {
         let Some(id) = id else {
             self.refused(Refusal::UnknownSession);
             let text = "the Mcp-Session-Id header is missing; send the one that came with the answer to initialize";
             return Err((400, RpcError::new(Code::INVALID_REQUEST, text)));
         };
         match self.resolve_session(connection, id) {
-            Some(key) => Ok(key),
-            None => {
+            found @ (Whereabouts::Here(_) | Whereabouts::At(_)) => Ok(found),
+            Whereabouts::Nowhere => {
                 self.refused(Refusal::UnknownSession);
                 Err((404, RpcError::new(Code::SESSION_NOT_FOUND, "Session not found")))
             }
@@ -217,8 +220,8 @@ impl<S: Service> Core<S> {
         if !head.accepts().is_some_and(|accepts| accepts.event_stream) {
             return self.not_acceptable(connection);
         }
-        let key = match self.named_session(connection, head.session_id) {
-            Ok(key) => key,
+        let found = match self.named_session(connection, head.session_id) {
+            Ok(found) => found,
             Err((status, error)) => return self.refuse_with(connection, status, &[], &error),
         };
         if let Some(text) = Self::bad_legacy_version(head) {
@@ -233,9 +236,60 @@ impl<S: Service> Core<S> {
             Some(Some(id)) => Some(id),
             None => None,
         };
-        match last {
-            Some(last) => self.reopen_stream(connection, key, last),
-            None => self.open_get_stream(connection, key),
+        let sink = Sink::Http(connection.id);
+        match (found, last) {
+            (Whereabouts::At(owner), last) => {
+                let header = |ticket| Header::Get { ticket, last: last.map(Numbers::from) };
+                let id = head.session_id.unwrap_or_default().to_vec();
+                self.forward_request(connection, owner, header, id);
+            }
+            (Whereabouts::Here(key), Some(last)) => {
+                connection.session = Some(key);
+                match self.reopen_stream(sink, key, last) {
+                    Ok(reopened) => self.go_on(connection, reopened),
+                    Err(error) => self.refuse_with(connection, 400, &[], &error),
+                }
+            }
+            (Whereabouts::Here(key), None) => {
+                connection.session = Some(key);
+                if let Some((stream, prime)) = self.open_get_stream(sink, key) {
+                    connection.exchange = Some(stream);
+                    self.begin_stream(connection);
+                    if let Some(number) = prime {
+                        self.prime(connection, number);
+                    }
+                }
+            }
+            (Whereabouts::Nowhere, _) => {}
+        }
+    }
+
+    /// Writes what a client missed, and keeps the connection for what is still to come.
+    fn go_on(&mut self, connection: &mut Connection, reopened: Reopened) {
+        self.begin_stream(connection);
+        if let Some(number) = reopened.prime {
+            self.prime(connection, number);
+        }
+        for (id, message, _) in &reopened.missed {
+            self.stream_event(connection, Some(*id), "message", message);
+        }
+        match reopened.stream {
+            Some(key) => connection.exchange = Some(key),
+            None => self.end_stream(connection),
+        }
+    }
+
+    /// Sends a request without a body to the core that owns its session.
+    fn forward_request(
+        &mut self,
+        connection: &mut Connection,
+        owner: CoreId,
+        header: impl FnOnce(Numbers) -> Header,
+        session: Vec<u8>,
+    ) {
+        match self.forward(owner, Sink::Http(connection.id), &[], header, session) {
+            Ok(key) => connection.exchange = Some(key),
+            Err(error) => self.refuse_with(connection, 503, &[("Retry-After", b"1")], &error),
         }
     }
 
@@ -244,12 +298,17 @@ impl<S: Service> Core<S> {
             return self.method_not_allowed(connection, ALLOW_POST);
         }
         match self.named_session(connection, head.session_id) {
-            Ok(key) => {
+            Ok(Whereabouts::Here(key)) => {
                 self.end_session(key);
                 self.metrics.sessions_deleted.add(1);
                 connection.session = None;
                 self.answer_empty(connection, 204, &[]);
             }
+            Ok(Whereabouts::At(owner)) => {
+                let id = head.session_id.unwrap_or_default().to_vec();
+                self.forward_request(connection, owner, |ticket| Header::Delete { ticket }, id);
+            }
+            Ok(Whereabouts::Nowhere) => {}
             Err((status, error)) => self.refuse_with(connection, status, &[], &error),
         }
     }
@@ -289,17 +348,32 @@ impl<S: Service> Core<S> {
         let address = head.query.and_then(|query| {
             query.split('&').find_map(|pair| pair.strip_prefix("sessionId=").map(str::as_bytes))
         });
-        let Some(key) = address.and_then(|address| self.open_stream_address(address)) else {
+        let Some((core, key)) = address.and_then(|address| self.open_stream_address(address)) else {
             self.refused(Refusal::UnknownSession);
             return self.refuse(connection, 404, &[], Code::SESSION_NOT_FOUND, "Session not found");
         };
-        let Some(Exchange { sink: Sink::Http(stream), .. }) = self.exchanges.find(key) else {
+        if core != self.id {
+            if !self.outbox.has_room(core) {
+                self.refused(Refusal::OutboxFull);
+                return self.refuse(connection, 503, &[("Retry-After", b"1")], Code::OVERLOADED, "try again shortly");
+            }
+            self.outbox.post(core, Header::StreamPost { stream: key.into() }, body.to_vec());
+        } else if self.exchanges.find(key).is_none() {
             self.refused(Refusal::UnknownSession);
             return self.refuse(connection, 404, &[], Code::SESSION_NOT_FOUND, "Session not found");
+        } else {
+            self.post_to_stream(key, body);
+        }
+        self.answer_empty(connection, 202, &[]);
+    }
+
+    /// Hands a message to the 2024-11-05 stream that it was posted for.
+    pub(super) fn post_to_stream(&mut self, key: ExchangeKey, body: &[u8]) {
+        let Some(Exchange { kind: Kind::Duplex, sink: Sink::Http(stream), .. }) = self.exchanges.find(key) else {
+            return;
         };
         let stream = *stream;
         self.with(stream, |core, stream| core.duplex_message(stream, body));
-        self.answer_empty(connection, 202, &[]);
     }
 
     /// Bytes that cannot be framed: answered as far as the wire allows, then the connection ends.

@@ -4,9 +4,8 @@
 //! Not here: what a message means (`router`). Invariant: a legacy session on such a connection is the connection's own:
 //! it opens with `initialize` and ends with the connection.
 
-use super::connection::{Connection, HttpAnswer, Wire};
+use super::connection::Connection;
 use super::core::Core;
-use super::deliver::write_line;
 use super::exchange::Sink;
 use super::router::{Lane, Told};
 use super::service::Service;
@@ -75,14 +74,5 @@ impl<S: Service> Core<S> {
             // A 2024-11-05 stream is legacy by its nature.
             && matches!(lane.sink, Sink::Lines(_));
         if modern { self.modern(lane, &envelope, text, out) } else { self.legacy_text(lane, &envelope, text, out) }
-    }
-
-    /// A message for a connection that is a duplex.
-    pub(super) fn write_message(&mut self, connection: &mut Connection, message: &[u8]) {
-        match (connection.wire(), connection.answer) {
-            (Wire::Lines, _) => write_line(&mut connection.out, message),
-            (Wire::Http, Some(HttpAnswer::Stream { .. })) => self.stream_event(connection, None, "message", message),
-            (Wire::Http, _) => {}
-        }
     }
 }

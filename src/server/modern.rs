@@ -5,14 +5,17 @@
 //! parameters. (mcp-protocol 1.2)
 
 use super::core::Core;
+use super::outbox::Header;
 use super::router::{Facts, Lane, Shape, Told, valid_id, write_result};
 use super::service::{Offers, Service};
+use crate::ids::CoreId;
 use crate::metrics::Refusal;
 use crate::proto::http1::mirror::{BodyValue, agrees};
 use crate::proto::http1::Head;
 use crate::proto::json::{Envelope, Key, Object, Value, ValueKind};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, LogLevel, Method, Version};
+use crate::shard::seal::Purpose;
 
 /// The revisions that may stand in `_meta`; `initialize` negotiates the older ones.
 pub(super) const SUPPORTED: &[u8] = br#"["2026-07-28"]"#;
@@ -77,6 +80,14 @@ impl<S: Service> Core<S> {
                 Told::OK
             }
             Some(Method::SubscriptionsListen) => self.listen(lane, id, envelope, text, out),
+            Some(Method::TasksGet | Method::TasksUpdate | Method::TasksCancel)
+                if let Some(owner) = self.task_elsewhere(envelope, text) =>
+            {
+                match self.forward(owner, lane.sink, id, |ticket| Header::Modern { ticket }, text.to_vec()) {
+                    Ok(key) => Told::Pending(key),
+                    Err(error) => self.fail(Some(id), false, 503, error, out),
+                }
+            }
             Some(method) => self.call(lane, facts, method, id, envelope, text, out),
         }
     }
@@ -191,6 +202,14 @@ impl<S: Service> Core<S> {
             }
         }
         Ok(())
+    }
+
+    /// The other core where the task of a request lives.
+    fn task_elsewhere(&self, envelope: &Envelope, text: &[u8]) -> Option<CoreId> {
+        let id = envelope.str(Key::TaskId, text)?;
+        let plain = self.sealer.open(Purpose::Task, id.as_bytes())?;
+        let core = CoreId(u16::from_le_bytes(*plain.first_chunk()?));
+        (core != self.id && core.0 < self.cores).then_some(core)
     }
 
     /// The result of `server/discover`.

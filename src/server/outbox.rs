@@ -1,8 +1,191 @@
-//! The outbox: parcels that wait for room in the ring to another core.
+//! The outbox: parcels of one core on their way to the others.
 //!
-//! Not here: the rings. Invariant: what is in it leaves in order; it is bounded by `limits`, and whoever feeds a full
-//! one is no longer read.
+//! Not here: the rings they travel in (`ring`). Invariant: parcels to one core leave in the order in which they were
+//! posted; a request is refused when its outbox is full, a reply never is, because its request was let in.
 
-/// One core's parcels under way to the others.
+use std::collections::VecDeque;
+
+use rkyv::{Archive, Deserialize, Serialize};
+
+use super::exchange::ExchangeKey;
+use crate::ids::{CoreId, Ticket};
+use crate::limits::OUTBOX_BYTES_MAX;
+use crate::shard::replay::EventId;
+
+/// A `Ticket` or an `ExchangeKey` on its way.
+pub type Numbers = (u32, u32);
+
+/// What a parcel is; the text that goes with it is its payload.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[rkyv(attr(allow(missing_docs, reason = "the archived form mirrors this one")))]
+#[allow(missing_docs, reason = "a variant's sentence explains its fields")]
+pub enum Header {
+    /// Owner to home: several calls of one batch are to answer; the payload holds what is answered already, as lines.
+    Batch { ticket: Numbers, pending: u16 },
+    /// To everybody: something changed. `what` is a `ChangeKind`; the payload names it.
+    Changed { what: u8, split: u32 },
+    /// Home to owner: a DELETE. The payload is the session's id.
+    Delete { ticket: Numbers },
+    /// Owner to home: the stream ends without a response.
+    End { ticket: Numbers, prime: Option<u32> },
+    /// Home to owner: a GET. The payload is the session's id.
+    Get { ticket: Numbers, last: Option<Numbers> },
+    /// Home to owner: nobody waits any more.
+    Gone { ticket: Numbers },
+    /// Owner to home: a message on the stream, which begins with it if it has not yet.
+    Message { ticket: Numbers, event: Option<Numbers>, prime: Option<u32> },
+    /// To where a task lives: a modern request about it.
+    Modern { ticket: Numbers },
+    /// Owner to home: the stream is open.
+    Open { ticket: Numbers, prime: Option<u32> },
+    /// Home to owner: a POST. The payload is the session's id (`id` bytes) and the body.
+    Post { ticket: Numbers, id: u16, patience: u64 },
+    /// Owner to home: the answer, the last that is heard of the ticket (but for batches).
+    Reply { ticket: Numbers, status: u16, event: Option<Numbers> },
+    /// To where a 2024-11-05 stream is: a message posted for it.
+    StreamPost { stream: Numbers },
+}
+
+struct Parcel {
+    header: Header,
+    payload: Vec<u8>,
+}
+
+/// One core's parcels under way, by receiver.
 #[derive(Default)]
-pub struct Outbox {}
+pub struct Outbox {
+    queues: Vec<(VecDeque<Parcel>, usize)>,
+    waiting: usize,
+}
+
+impl Outbox {
+    /// Whether another request to that core is let in.
+    pub fn has_room(&self, to: CoreId) -> bool {
+        self.queues.get(to.index()).is_none_or(|(_, bytes)| *bytes < OUTBOX_BYTES_MAX)
+    }
+
+    /// Posts a parcel.
+    pub fn post(&mut self, to: CoreId, header: Header, payload: Vec<u8>) {
+        if self.queues.len() <= to.index() {
+            self.queues.resize_with(to.index() + 1, Default::default);
+        }
+        let (queue, bytes) = &mut self.queues[to.index()];
+        *bytes += payload.len() + size_of::<Parcel>();
+        queue.push_back(Parcel { header, payload });
+        self.waiting += 1;
+    }
+
+    /// Hands parcels to `send`, each queue until it is empty or `send` says that there is no room.
+    pub fn flush(&mut self, mut send: impl FnMut(CoreId, &Header, &[u8]) -> Delivery) {
+        if self.waiting == 0 {
+            return;
+        }
+        for (index, (queue, bytes)) in self.queues.iter_mut().enumerate() {
+            while let Some(parcel) = queue.front() {
+                if send(CoreId(index as u16), &parcel.header, &parcel.payload) == Delivery::Full {
+                    break;
+                }
+                *bytes -= parcel.payload.len() + size_of::<Parcel>();
+                self.waiting -= 1;
+                queue.pop_front();
+            }
+        }
+    }
+
+    /// Forgets what is under way to a core that died.
+    pub fn forget(&mut self, to: CoreId) {
+        if let Some((queue, bytes)) = self.queues.get_mut(to.index()) {
+            self.waiting -= queue.len();
+            queue.clear();
+            *bytes = 0;
+        }
+    }
+
+    /// Parcels that wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+}
+
+/// What became of a parcel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Delivery {
+    /// It is on its way, or there is nobody to receive it.
+    Done,
+    /// There is no room; try again later.
+    Full,
+}
+
+impl From<ExchangeKey> for Numbers {
+    fn from(key: ExchangeKey) -> Numbers {
+        (key.index, key.generation)
+    }
+}
+
+impl From<Numbers> for ExchangeKey {
+    fn from((index, generation): Numbers) -> ExchangeKey {
+        ExchangeKey { index, generation }
+    }
+}
+
+impl From<Ticket> for Numbers {
+    fn from(ticket: Ticket) -> Numbers {
+        (ticket.index, ticket.generation)
+    }
+}
+
+impl From<Numbers> for Ticket {
+    fn from((index, generation): Numbers) -> Ticket {
+        Ticket { index, generation }
+    }
+}
+
+impl From<EventId> for Numbers {
+    fn from(id: EventId) -> Numbers {
+        (id.stream, id.number)
+    }
+}
+
+impl From<Numbers> for EventId {
+    fn from((stream, number): Numbers) -> EventId {
+        EventId { stream, number }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GONE: Header = Header::Gone { ticket: (1, 2) };
+
+    #[test]
+    fn parcels_leave_in_order_and_a_full_ring_keeps_them() {
+        let mut outbox = Outbox::default();
+        for number in 0..3u8 {
+            outbox.post(CoreId(1), GONE, vec![number]);
+        }
+        let mut seen = Vec::new();
+        outbox.flush(|_, _, payload| {
+            if seen.len() == 2 {
+                return Delivery::Full;
+            }
+            seen.push(payload[0]);
+            Delivery::Done
+        });
+        assert_eq!((seen.as_slice(), outbox.waiting()), (&[0, 1][..], 1));
+        outbox.flush(|to, _, payload| {
+            assert_eq!((to, payload), (CoreId(1), &[2][..]));
+            Delivery::Done
+        });
+        assert_eq!(outbox.waiting(), 0);
+    }
+
+    #[test]
+    fn requests_find_no_room_in_a_full_outbox_and_a_dead_core_frees_it() {
+        let mut outbox = Outbox::default();
+        outbox.post(CoreId(0), GONE, vec![0; OUTBOX_BYTES_MAX]);
+        assert!(!outbox.has_room(CoreId(0)) && outbox.has_room(CoreId(1)));
+        outbox.forget(CoreId(0));
+        assert!(outbox.has_room(CoreId(0)) && outbox.waiting() == 0);
+    }
+}

@@ -1,13 +1,382 @@
-//! The pump: what crosses cores.
+//! The pump: a request that another core owns goes there as a parcel, and its answer comes back.
+//!
+//! A core where a connection is, is its *home*; the core that owns the session is the *owner*. The home keeps an
+//! exchange (`Kind::Forwarded`) whose key is the ticket of reply; the owner keeps one whose sink is that ticket. The
+//! work is done by the same code as for a connection of the owner's own.
+//! Not here: the rings (`drive` moves parcels between outbox and ring).
+//! Invariant: a ticket hears one last word: `Reply` or `End`, unless its home says `Gone` first.
+
+use super::connection::{Connection, HttpAnswer};
 use super::core::Core;
-use super::exchange::ExchangeKey;
+use super::deliver::primes;
+use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
+use super::outbox::{Delivery, Header, Numbers};
+use super::router::{Lane, Told};
 use super::service::{Change, Service};
-use crate::ids::CoreId;
+use crate::ids::{CoreId, Ticket};
+use crate::metrics::Refusal;
+use crate::proto::json::Envelope;
+use crate::proto::jsonrpc::{self, Code, RpcError};
+use crate::proto::mcp::Version;
+use crate::shard::replay::EventId;
+
+/// Where a session lives that an id names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Whereabouts {
+    Here(crate::shard::session::SessionKey),
+    At(CoreId),
+    Nowhere,
+}
 
 impl<S: Service> Core<S> {
-    pub(super) fn deliver_remote(&mut self, _key: ExchangeKey, _message: &[u8]) {}
-    pub(super) fn conclude_remote(&mut self, _key: ExchangeKey, _message: &[u8], _status: u16) {}
-    pub(super) fn end_remote_stream(&mut self, _key: ExchangeKey) {}
-    pub(super) fn tell_gone(&mut self, _to: CoreId, _key: ExchangeKey) {}
-    pub(super) fn broadcast(&mut self, _change: &Change) {}
+    /// Moves parcels towards their rings.
+    pub fn flush_outbox(&mut self, send: impl FnMut(CoreId, &Header, &[u8]) -> Delivery) {
+        self.outbox.flush(send);
+    }
+
+    /// Sends a request of a connection to the core that can answer it. The connection is occupied until then.
+    pub(super) fn forward(
+        &mut self,
+        to: CoreId,
+        lane_sink: Sink,
+        id: &[u8],
+        header: impl FnOnce(Numbers) -> Header,
+        payload: Vec<u8>,
+    ) -> Result<ExchangeKey, RpcError> {
+        if !self.outbox.has_room(to) {
+            self.refused(Refusal::OutboxFull);
+            return Err(RpcError::new(Code::OVERLOADED, "the way to the core that owns this is full; try again shortly"));
+        }
+        let exchange = Exchange::new(Kind::Forwarded { to }, lane_sink, id, Version::LEGACY_DEFAULT, self.now);
+        let key = self.exchanges.insert(exchange);
+        self.outbox.post(to, header(key.into()), payload);
+        self.metrics.parcels_sent.add(1);
+        Ok(key)
+    }
+
+    /// A parcel from another core.
+    pub(super) fn parcel(&mut self, from: CoreId, header: Header, payload: &[u8]) {
+        self.metrics.parcels_received.add(1);
+        match header {
+            Header::Post { ticket, id, patience } => self.remote_post(from, ticket.into(), id, patience, payload),
+            Header::Get { ticket, last } => self.remote_get(from, ticket.into(), last.map(EventId::from), payload),
+            Header::Delete { ticket } => self.remote_delete(from, ticket.into(), payload),
+            Header::Modern { ticket } => self.remote_modern(from, ticket.into(), payload),
+            Header::Gone { ticket } => {
+                if let Some(key) = self.remotes.get(&(from, ticket)).copied() {
+                    self.lost_its_sink(key);
+                }
+            }
+            Header::StreamPost { stream } => self.post_to_stream(stream.into(), payload),
+            Header::Changed { what, split } => {
+                if let Some(change) = change_from(what, split as usize, payload) {
+                    self.tell_subscribers(&change);
+                }
+            }
+            Header::Message { ticket, event, prime } => self.home(ticket, |core, connection, _| {
+                core.open_for(connection, prime);
+                core.stream_event(connection, event.map(EventId::from), "message", payload);
+                connection.active_at = core.now;
+            }),
+            Header::Open { ticket, prime } => self.home(ticket, |core, connection, _| core.open_for(connection, prime)),
+            Header::End { ticket, prime } => self.home(ticket, |core, connection, key| {
+                core.open_for(connection, prime);
+                core.end_stream(connection);
+                core.forget(key);
+            }),
+            Header::Batch { ticket, pending } => self.home(ticket, |core, connection, _| {
+                connection.batch_left = pending;
+                core.begin_batch_stream(connection, payload);
+            }),
+            Header::Reply { ticket, status, event } => self.home(ticket, |core, connection, key| {
+                core.home_reply(connection, key, status, event.map(EventId::from), payload);
+            }),
+        }
+    }
+
+    /// Another core died: what was asked of it is answered, what it had asked is dropped.
+    pub(super) fn peer_lost(&mut self, peer: CoreId) {
+        self.outbox.forget(peer);
+        let error = RpcError::new(Code::OVERLOADED, "the core that owned this was lost; try again");
+        for key in self.exchanges.keys(|exchange| exchange.kind == Kind::Forwarded { to: peer }) {
+            self.refused(Refusal::ShardLost);
+            let Some(exchange) = self.exchanges.find(key) else { continue };
+            let mut message = Vec::new();
+            let id = if exchange.id.is_empty() { None } else { Some(&*exchange.id) };
+            jsonrpc::error(&mut message, id, true, &error);
+            self.home(key.into(), |core, connection, key| core.home_reply(connection, key, 503, None, &message));
+        }
+        let orphans: Vec<ExchangeKey> =
+            self.remotes.iter().filter(|((core, _), _)| *core == peer).map(|(_, &key)| key).collect();
+        for key in orphans {
+            self.lost_its_sink(key);
+        }
+    }
+
+    /// Tells the other cores of a change.
+    pub(super) fn broadcast(&mut self, change: &Change) {
+        let (what, split, payload) = change_to(change);
+        for core in (0..self.cores).map(CoreId).filter(|&core| core != self.id) {
+            self.outbox.post(core, Header::Changed { what, split }, payload.clone());
+            self.metrics.parcels_sent.add(1);
+        }
+    }
+
+    // The home's side.
+
+    /// Does something for a ticket of this home, if its connection still waits.
+    fn home(&mut self, ticket: Numbers, then: impl FnOnce(&mut Self, &mut Connection, ExchangeKey)) {
+        let key = ExchangeKey::from(ticket);
+        let Some(Exchange { kind: Kind::Forwarded { .. }, sink: Sink::Http(id), .. }) = self.exchanges.find(key) else {
+            return;
+        };
+        let id = *id;
+        self.with(id, |core, connection| then(core, connection, key));
+    }
+
+    fn open_for(&mut self, connection: &mut Connection, prime: Option<u32>) {
+        self.begin_stream(connection);
+        if let Some(stream) = prime {
+            self.prime(connection, stream);
+        }
+    }
+
+    fn home_reply(
+        &mut self,
+        connection: &mut Connection,
+        key: ExchangeKey,
+        status: u16,
+        event: Option<EventId>,
+        message: &[u8],
+    ) {
+        match connection.answer {
+            Some(HttpAnswer::Undecided { .. }) => {
+                if message.is_empty() {
+                    self.answer_empty(connection, status, &[]);
+                } else {
+                    self.answer_json(connection, status, &[], message);
+                }
+            }
+            Some(HttpAnswer::Stream { .. }) => {
+                self.stream_event(connection, event, "message", message);
+                connection.batch_left = connection.batch_left.saturating_sub(1);
+                if connection.batch_left > 0 {
+                    return;
+                }
+                self.end_stream(connection);
+            }
+            None => {}
+        }
+        self.forget(key);
+        self.resumable.push_back(connection.id);
+    }
+
+    /// The home no longer waits.
+    pub(super) fn tell_gone(&mut self, to: CoreId, key: ExchangeKey) {
+        self.outbox.post(to, Header::Gone { ticket: key.into() }, Vec::new());
+        self.metrics.parcels_sent.add(1);
+    }
+
+    // The owner's side.
+
+    pub(super) fn send_reply(&mut self, core: CoreId, ticket: Ticket, status: u16, event: Option<EventId>, message: Vec<u8>) {
+        let header = Header::Reply { ticket: ticket.into(), status, event: event.map(Numbers::from) };
+        self.outbox.post(core, header, message);
+        self.metrics.parcels_sent.add(1);
+    }
+
+    fn send_error(&mut self, core: CoreId, ticket: Ticket, status: u16, error: &RpcError) {
+        let mut message = Vec::new();
+        jsonrpc::error(&mut message, None, true, error);
+        self.send_reply(core, ticket, status, None, message);
+    }
+
+    fn send_unknown_session(&mut self, core: CoreId, ticket: Ticket) {
+        self.refused(Refusal::UnknownSession);
+        let error = RpcError::new(Code::SESSION_NOT_FOUND, "Session not found");
+        self.send_error(core, ticket, 404, &error);
+    }
+
+    fn remote_post(&mut self, from: CoreId, ticket: Ticket, id: u16, patience: u64, payload: &[u8]) {
+        let Some((id, text)) = payload.split_at_checked(usize::from(id)) else { return };
+        let Some(session) = self.find_session(id) else { return self.send_unknown_session(from, ticket) };
+        let lane = Lane::remote(from, ticket, session, (patience > 0).then_some(patience));
+        let mut envelope = Envelope::default();
+        let mut out = Vec::new();
+        let told = match self.scanner.scan(text, &mut envelope) {
+            Ok(()) => self.legacy_text(lane, &envelope, text, &mut out),
+            Err(error) => self.unreadable(&error, &mut out),
+        };
+        self.remote_told(from, ticket, told, out);
+    }
+
+    fn remote_modern(&mut self, from: CoreId, ticket: Ticket, text: &[u8]) {
+        let mut envelope = Envelope::default();
+        let mut out = Vec::new();
+        // The home has checked the headers; here the message stands for itself.
+        let told = match self.scanner.scan(text, &mut envelope) {
+            Ok(()) => self.modern(Lane::remote_modern(from, ticket), &envelope, text, &mut out),
+            Err(error) => self.unreadable(&error, &mut out),
+        };
+        self.remote_told(from, ticket, told, out);
+    }
+
+    fn remote_told(&mut self, from: CoreId, ticket: Ticket, told: Told, out: Vec<u8>) {
+        match told {
+            Told::Answered { status, .. } => self.send_reply(from, ticket, status, None, out),
+            Told::Accepted => self.send_reply(from, ticket, 202, None, Vec::new()),
+            Told::NotAcceptable => self.send_reply(from, ticket, 406, None, Vec::new()),
+            Told::Pending(key) => {
+                self.remotes.insert((from, ticket.into()), key);
+            }
+            Told::Streaming { pending, one } => {
+                self.remotes.insert((from, ticket.into()), one);
+                self.outbox.post(from, Header::Batch { ticket: ticket.into(), pending }, out);
+            }
+            Told::Listening(key) => {
+                // Subscription streams are served where they arrive; none comes this way.
+                self.forget(key);
+            }
+        }
+    }
+
+    fn remote_get(&mut self, from: CoreId, ticket: Ticket, last: Option<EventId>, id: &[u8]) {
+        let Some(session) = self.find_session(id) else { return self.send_unknown_session(from, ticket) };
+        let sink = Sink::Remote { core: from, ticket };
+        match last {
+            Some(last) => match self.reopen_stream(sink, session, last) {
+                Ok(reopened) => {
+                    let prime = reopened.prime;
+                    self.outbox.post(from, Header::Open { ticket: ticket.into(), prime }, Vec::new());
+                    for (id, message, _) in reopened.missed {
+                        let header = Header::Message { ticket: ticket.into(), event: Some(id.into()), prime: None };
+                        self.outbox.post(from, header, message);
+                    }
+                    match reopened.stream {
+                        Some(key) => {
+                            self.remotes.insert((from, ticket.into()), key);
+                        }
+                        None => self.outbox.post(from, Header::End { ticket: ticket.into(), prime: None }, Vec::new()),
+                    }
+                }
+                Err(error) => self.send_error(from, ticket, 400, &error),
+            },
+            None => {
+                if let Some((key, prime)) = self.open_get_stream(sink, session) {
+                    self.remotes.insert((from, ticket.into()), key);
+                    self.outbox.post(from, Header::Open { ticket: ticket.into(), prime }, Vec::new());
+                }
+            }
+        }
+    }
+
+    fn remote_delete(&mut self, from: CoreId, ticket: Ticket, id: &[u8]) {
+        match self.find_session(id) {
+            Some(session) => {
+                self.end_session(session);
+                self.metrics.sessions_deleted.add(1);
+                self.send_reply(from, ticket, 204, None, Vec::new());
+            }
+            None => self.send_unknown_session(from, ticket),
+        }
+    }
+
+    /// A message of an exchange whose connection is elsewhere.
+    pub(super) fn deliver_remote(&mut self, key: ExchangeKey, message: &[u8]) {
+        let Some(exchange) = self.exchanges.find(key) else { return };
+        let Sink::Remote { core, ticket } = exchange.sink else { return };
+        let begins = exchange.stream.is_none() && primes(exchange.version);
+        let event = self.event_for(key, message, false);
+        let prime = event.filter(|_| begins).map(|event| event.stream);
+        let header = Header::Message { ticket: ticket.into(), event: event.map(Numbers::from), prime };
+        self.outbox.post(core, header, message.to_vec());
+        self.metrics.parcels_sent.add(1);
+    }
+
+    /// Its last message.
+    pub(super) fn conclude_remote(&mut self, key: ExchangeKey, message: &[u8], status: u16) {
+        let Some(exchange) = self.exchanges.find(key) else { return };
+        let Sink::Remote { core, ticket } = exchange.sink else { return };
+        let event = if exchange.stream.is_some() { self.event_for(key, message, true) } else { None };
+        self.send_reply(core, ticket, status, event, message.to_vec());
+    }
+
+    /// Closes its stream before the outcome, which is kept for the client to fetch.
+    pub(super) fn end_remote_stream(&mut self, key: ExchangeKey) {
+        let Some(exchange) = self.exchanges.find(key) else { return };
+        let Sink::Remote { core, ticket } = exchange.sink else { return };
+        let begins = exchange.stream.is_none();
+        exchange.sink = Sink::Nobody;
+        let session = exchange.session;
+        let stream = exchange.stream;
+        let fresh = || session.and_then(|key| self.shards.find(key)).map(|session| session.next_stream());
+        let stream = stream.or_else(fresh);
+        if let Some(exchange) = self.exchanges.find(key) {
+            exchange.stream = stream;
+        }
+        self.remotes.remove(&(core, ticket.into()));
+        let prime = stream.filter(|_| begins);
+        self.outbox.post(core, Header::End { ticket: ticket.into(), prime }, Vec::new());
+    }
+
+    /// Ends the stream of a sink on this core or another.
+    pub(super) fn end_sink(&mut self, sink: Sink) {
+        match sink {
+            Sink::Http(id) => self.with(id, |core, connection| {
+                core.begin_stream(connection);
+                core.end_stream(connection);
+            }),
+            Sink::Remote { core, ticket } => {
+                self.outbox.post(core, Header::End { ticket: ticket.into(), prime: None }, Vec::new());
+            }
+            Sink::Lines(_) | Sink::Nobody => {}
+        }
+    }
+}
+
+const PROMPTS: u8 = 0;
+const RESOURCES: u8 = 1;
+const RESOURCE: u8 = 2;
+const TASK: u8 = 3;
+const TOOLS: u8 = 4;
+
+fn change_to(change: &Change) -> (u8, u32, Vec<u8>) {
+    match change {
+        Change::Prompts => (PROMPTS, 0, Vec::new()),
+        Change::Resources => (RESOURCES, 0, Vec::new()),
+        Change::Resource(uri) => (RESOURCE, 0, uri.clone().into_bytes()),
+        Change::Task { id, params } => (TASK, id.len() as u32, [id.as_bytes(), params].concat()),
+        Change::Tools => (TOOLS, 0, Vec::new()),
+    }
+}
+
+fn change_from(what: u8, split: usize, payload: &[u8]) -> Option<Change> {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+    Some(match what {
+        PROMPTS => Change::Prompts,
+        RESOURCES => Change::Resources,
+        RESOURCE => Change::Resource(text(payload)?),
+        TASK => {
+            let (id, params) = payload.split_at_checked(split)?;
+            Change::Task { id: text(id)?, params: params.to_vec() }
+        }
+        TOOLS => Change::Tools,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_survive_the_way() {
+        let task = Change::Task { id: "t".to_owned(), params: b"{}".to_vec() };
+        for change in [Change::Prompts, Change::Resources, Change::Resource("a:b".to_owned()), task, Change::Tools] {
+            let (what, split, payload) = change_to(&change);
+            assert_eq!(change_from(what, split as usize, &payload), Some(change));
+        }
+        assert_eq!(change_from(9, 0, b""), None);
+        assert_eq!(change_from(TASK, 5, b"ab"), None);
+    }
 }

@@ -9,8 +9,10 @@ use super::connection::Connection;
 use super::core::{Core, Timer};
 use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
 use super::modern;
+use super::outbox::Header;
+use super::pump::Whereabouts;
 use super::service::{Call, Served, Service};
-use crate::ids::{ConnectionId, CoreId, Ticket};
+use crate::ids::{CoreId, Ticket};
 use crate::metrics::Refusal;
 use crate::proto::http1::{Accepts, Head};
 use crate::proto::json::{Envelope, IdKind, Key, Root, ScanError};
@@ -27,8 +29,6 @@ pub(super) struct Lane<'a> {
     pub(super) accepts: Accepts,
     /// Where messages for it go.
     pub(super) sink: Sink,
-    /// The connection it came by, if that is on this core.
-    pub(super) connection: Option<ConnectionId>,
     /// The legacy session it belongs to.
     pub(super) session: Option<SessionKey>,
     /// What stands for its connection as a duplex, if there is one already.
@@ -45,21 +45,28 @@ impl<'a> Lane<'a> {
             .and_then(|text| std::str::from_utf8(text).ok()?.parse::<u64>().ok())
             .map(|milliseconds| milliseconds.saturating_mul(1_000_000));
         let id = connection.id;
-        Lane { head: Some(head), accepts, sink: Sink::Http(id), connection: Some(id), session: None, duplex: None, patience }
+        Lane { head: Some(head), accepts, sink: Sink::Http(id), session: None, duplex: None, patience }
     }
 
     /// A message on a duplex of its own: a connection of lines, a 2024-11-05 stream.
     pub(super) fn duplex(connection: &Connection, sink: Sink) -> Lane<'static> {
         let accepts = Accepts { json: true, event_stream: true };
         let (session, duplex) = (connection.session, connection.duplex);
-        Lane { head: None, accepts, sink, connection: Some(connection.id), session, duplex, patience: None }
+        Lane { head: None, accepts, sink, session, duplex, patience: None }
     }
 
     /// A message that another core forwarded to the owner of its session.
     pub(super) fn remote(core: CoreId, ticket: Ticket, session: SessionKey, patience: Option<u64>) -> Lane<'static> {
         let accepts = Accepts { json: true, event_stream: true };
         let sink = Sink::Remote { core, ticket };
-        Lane { head: None, accepts, sink, connection: None, session: Some(session), duplex: None, patience }
+        Lane { head: None, accepts, sink, session: Some(session), duplex: None, patience }
+    }
+
+    /// A modern message that another core forwarded to where its task lives.
+    pub(super) fn remote_modern(core: CoreId, ticket: Ticket) -> Lane<'static> {
+        let accepts = Accepts { json: true, event_stream: true };
+        let sink = Sink::Remote { core, ticket };
+        Lane { head: None, accepts, sink, session: None, duplex: None, patience: None }
     }
 }
 
@@ -145,7 +152,11 @@ impl<S: Service> Core<S> {
             && envelope.plain_str(Key::Method, text) == Some(Method::Initialize.as_str());
         if !opens || head.session_id.is_some() {
             match self.named_session(connection, head.session_id) {
-                Ok(key) => lane.session = Some(key),
+                Ok(Whereabouts::Here(key)) => lane.session = Some(key),
+                Ok(Whereabouts::At(owner)) => {
+                    return self.forward_post(owner, lane, head.session_id.unwrap_or_default(), &envelope, text, out);
+                }
+                Ok(Whereabouts::Nowhere) => unreachable!("a session that is nowhere is an error"),
                 Err((status, error)) => {
                     let id = valid_id(&envelope, text);
                     return self.fail(id, true, status, error, out);
@@ -157,6 +168,26 @@ impl<S: Service> Core<S> {
             connection.session = Some(key);
         }
         told
+    }
+
+    /// A legacy POST for a session of another core.
+    fn forward_post(
+        &mut self,
+        owner: CoreId,
+        lane: Lane<'_>,
+        session: &[u8],
+        envelope: &Envelope,
+        text: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Told {
+        let id = valid_id(envelope, text).unwrap_or_default();
+        let payload = [session, text].concat();
+        let (length, patience) = (session.len() as u16, lane.patience.unwrap_or(0));
+        let header = |ticket| Header::Post { ticket, id: length, patience };
+        match self.forward(owner, lane.sink, id, header, payload) {
+            Ok(key) => Told::Pending(key),
+            Err(error) => self.fail(valid_id(envelope, text), true, 503, error, out),
+        }
     }
 
     /// A legacy body: one message, or in 2025-03-26 a batch.

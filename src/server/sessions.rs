@@ -8,8 +8,10 @@ use super::connection::Connection;
 use super::core::Core;
 use super::deliver::primes;
 use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
+use super::pump::Whereabouts;
 use super::router::{Lane, Told, write_result};
 use super::service::Service;
+use crate::ids::CoreId;
 use crate::metrics::Refusal;
 use crate::proto::json::{Envelope, Key, Object};
 use crate::proto::jsonrpc::{Code, RpcError};
@@ -20,6 +22,16 @@ use crate::shard::session::{Session, SessionKey, SessionTicket};
 
 /// How long a sealed session id is good for, whatever happens to the session: a week.
 const TICKET_SECONDS: u64 = 7 * 24 * 3600;
+
+/// A stream that a client came back to.
+pub(super) struct Reopened {
+    /// What it missed, oldest first.
+    pub missed: Vec<(EventId, Vec<u8>, bool)>,
+    /// The stream's number, if it begins with a priming event.
+    pub prime: Option<u32>,
+    /// The exchange that goes on; none if the stream is over.
+    pub stream: Option<ExchangeKey>,
+}
 
 impl<S: Service> Core<S> {
     pub(super) fn initialize(
@@ -120,23 +132,40 @@ impl<S: Service> Core<S> {
         }
     }
 
-    /// The session that an id names, if it lives. Re-creates it from the id if its shard was rebuilt since.
-    pub(super) fn resolve_session(&mut self, connection: &Connection, id: &[u8]) -> Option<SessionKey> {
+    /// Where the session lives that an id names.
+    pub(super) fn resolve_session(&mut self, connection: &Connection, id: &[u8]) -> Whereabouts {
         // The session that this connection used last needs no opening.
         if let Some(key) = connection.session
             && let Some(session) = self.shards.find(key)
             && session.id.as_bytes() == id
         {
-            return Some(key);
+            return Whereabouts::Here(key);
         }
-        let ticket = SessionTicket::open(&self.sealer, id)?;
-        let live = ticket.node == self.settings.node
-            && ticket.boot == self.settings.boot
-            && ticket.expires > self.epoch + self.now / 1_000_000_000
-            && self.shards.owns(ticket.key.shard);
-        if !live {
-            return None;
+        let Some(ticket) = self.open_ticket(id) else { return Whereabouts::Nowhere };
+        let shard = ticket.key.shard;
+        if !self.shards.owns(shard) {
+            let known = shard.index() < self.table.shards();
+            return if known { Whereabouts::At(self.table.owner_of(shard)) } else { Whereabouts::Nowhere };
         }
+        self.find_session_of(id, &ticket).map_or(Whereabouts::Nowhere, Whereabouts::Here)
+    }
+
+    /// The session of this core that an id names.
+    pub(super) fn find_session(&mut self, id: &[u8]) -> Option<SessionKey> {
+        let ticket = self.open_ticket(id).filter(|ticket| self.shards.owns(ticket.key.shard))?;
+        self.find_session_of(id, &ticket)
+    }
+
+    /// What an id says, if it was sealed by this start of this node and has not expired.
+    fn open_ticket(&self, id: &[u8]) -> Option<SessionTicket> {
+        let now = self.epoch + self.now / 1_000_000_000;
+        SessionTicket::open(&self.sealer, id).filter(|ticket| {
+            ticket.node == self.settings.node && ticket.boot == self.settings.boot && ticket.expires > now
+        })
+    }
+
+    /// The session that a ticket leads to. Re-creates it if its shard was rebuilt since.
+    fn find_session_of(&mut self, id: &[u8], ticket: &SessionTicket) -> Option<SessionKey> {
         let incarnation = self.shards.incarnation(ticket.key.shard);
         if ticket.incarnation == incarnation {
             let session = self.shards.find(ticket.key)?;
@@ -145,6 +174,9 @@ impl<S: Service> Core<S> {
         // Same start, earlier life of the shard: what the id says is enough to go on; replay and subscriptions are gone.
         if let Some(key) = self.shards.recreated(ticket.key.shard, id) {
             return Some(key);
+        }
+        if self.shards.sessions() >= self.settings.sessions_max {
+            return None;
         }
         let mut session = Session::new(ticket.version, ticket.capabilities, ticket.principal, self.now);
         session.log_level = ticket.log_level;
@@ -166,12 +198,7 @@ impl<S: Service> Core<S> {
                 self.service.cancel(key.into());
                 self.metrics.calls_failed.add(1);
             }
-            if let Sink::Http(id) = exchange.sink {
-                self.with(id, |core, connection| {
-                    core.begin_stream(connection);
-                    core.end_stream(connection);
-                });
-            }
+            self.end_sink(exchange.sink);
         }
     }
 
@@ -185,97 +212,80 @@ impl<S: Service> Core<S> {
         }
     }
 
-    /// Opens the session's GET stream. The newest replaces the one before: clients that lost a connection open another
-    /// before we know, and 409 sends them round in circles.
-    pub(super) fn open_get_stream(&mut self, connection: &mut Connection, key: SessionKey) {
+    /// Opens the session's GET stream: its exchange, and its number if it begins with a priming event. The newest
+    /// replaces the one before: clients that lost a connection open another before we know, and 409 sends them round in
+    /// circles.
+    pub(super) fn open_get_stream(&mut self, sink: Sink, key: SessionKey) -> Option<(ExchangeKey, Option<u32>)> {
         let now = self.now;
-        let Some(session) = self.shards.find(key) else { return };
+        let session = self.shards.find(key)?;
         let version = session.version;
         let number = session.next_stream();
-        let before = session.stream;
-        session.used = now;
-        if let Some(before) = before {
-            self.close_get_stream(before);
-        }
-        let mut exchange = Exchange::new(Kind::Get, Sink::Http(connection.id), &[], version, now);
+        let mut exchange = Exchange::new(Kind::Get, sink, &[], version, now);
         exchange.session = Some(key);
         exchange.stream = Some(number);
+        let stream = self.take_over_get_stream(key, exchange);
+        Some((stream, primes(version).then_some(number)))
+    }
+
+    /// Makes an exchange the session's GET stream, in place of the one before.
+    fn take_over_get_stream(&mut self, key: SessionKey, exchange: Exchange) -> ExchangeKey {
+        let now = self.now;
         let stream = self.exchanges.insert(exchange);
+        let before = self.shards.find(key).and_then(|session| session.stream);
+        if let Some(before) = before
+            && let Some(exchange) = self.forget(before)
+        {
+            self.end_sink(exchange.sink);
+        }
         if let Some(session) = self.shards.find(key) {
             session.stream = Some(stream);
             session.busy += 1;
+            session.used = now;
         }
-        connection.session = Some(key);
-        connection.exchange = Some(stream);
         self.metrics.streams_open.add(1);
-        self.begin_stream(connection);
-        if primes(version) {
-            self.prime(connection, number);
-        }
+        stream
     }
 
-    fn close_get_stream(&mut self, key: ExchangeKey) {
-        let Some(exchange) = self.forget(key) else { return };
-        if let Sink::Http(id) = exchange.sink {
-            self.with(id, |core, connection| core.end_stream(connection));
-        }
-    }
-
-    /// A client comes back to a stream: what it missed is sent, and the stream goes on here if it is still going.
-    pub(super) fn reopen_stream(&mut self, connection: &mut Connection, key: SessionKey, last: EventId) {
-        let Some(session) = self.shards.find(key) else { return };
-        if !session.had_stream(last.stream) {
-            let text = "the Last-Event-ID header names no stream of this session";
-            return self.refuse(connection, 400, &[], Code::INVALID_REQUEST, text);
-        }
+    /// A client comes back to a stream: what it missed, and the exchange that goes on, if the stream is not over.
+    ///
+    /// # Errors
+    /// If the session never had such a stream.
+    pub(super) fn reopen_stream(&mut self, sink: Sink, key: SessionKey, last: EventId) -> Result<Reopened, RpcError> {
+        let now = self.now;
+        let unknown = || RpcError::new(Code::INVALID_REQUEST, "the Last-Event-ID header names no stream of this session");
+        let session = self.shards.find(key).filter(|session| session.had_stream(last.stream)).ok_or_else(unknown)?;
         let version = session.version;
         let missed: Vec<(EventId, Vec<u8>, bool)> =
             session.missed(last).map(|(id, message, last)| (id, message.to_vec(), last)).collect();
         let over = missed.last().is_some_and(|(.., last)| *last);
+        let prime = (primes(version) && missed.is_empty()).then_some(last.stream);
         let live = self
             .exchanges
             .keys(|exchange| exchange.session == Some(key) && exchange.stream == Some(last.stream))
             .first()
             .copied();
-        connection.session = Some(key);
-        self.begin_stream(connection);
-        if primes(version) && missed.is_empty() {
-            self.prime(connection, last.stream);
-        }
-        for (id, message, _) in &missed {
-            self.stream_event(connection, Some(*id), "message", message);
-        }
-        match live {
+        let stream = match live {
             Some(stream) => {
-                let before = self.exchanges.find(stream).map(|exchange| exchange.sink);
-                if let Some(Sink::Http(id)) = before {
-                    self.with(id, |core, connection| core.end_stream(connection));
+                let before = self.exchanges.find(stream).map(|exchange| std::mem::replace(&mut exchange.sink, sink));
+                if let Some(before) = before {
+                    if let Sink::Remote { core, ticket } = before {
+                        self.remotes.remove(&(core, ticket.into()));
+                    }
+                    self.end_sink(before);
                 }
-                if let Some(exchange) = self.exchanges.find(stream) {
-                    exchange.sink = Sink::Http(connection.id);
-                }
-                connection.exchange = Some(stream);
+                Some(stream)
             }
-            None if over => self.end_stream(connection),
+            None if over => None,
             // The GET stream's connection was lost: this one takes its place, under the same number.
             None => {
-                let now = self.now;
-                let mut exchange = Exchange::new(Kind::Get, Sink::Http(connection.id), &[], version, now);
+                let mut exchange = Exchange::new(Kind::Get, sink, &[], version, now);
                 exchange.session = Some(key);
                 exchange.stream = Some(last.stream);
                 exchange.events = missed.last().map_or(last.number, |(id, ..)| id.number);
-                let stream = self.exchanges.insert(exchange);
-                let before = self.shards.find(key).and_then(|session| {
-                    session.busy += 1;
-                    session.stream.replace(stream)
-                });
-                if let Some(before) = before {
-                    self.close_get_stream(before);
-                }
-                connection.exchange = Some(stream);
-                self.metrics.streams_open.add(1);
+                Some(self.take_over_get_stream(key, exchange))
             }
-        }
+        };
+        Ok(Reopened { missed, prime, stream })
     }
 
     /// The address that a 2024-11-05 client posts to.
@@ -287,12 +297,12 @@ impl<S: Service> Core<S> {
         self.sealer.seal(Purpose::Stream, &plain)
     }
 
-    /// The stream that an address leads to, if it is one of this core's.
-    pub(super) fn open_stream_address(&self, address: &[u8]) -> Option<ExchangeKey> {
+    /// The core and stream that an address leads to.
+    pub(super) fn open_stream_address(&self, address: &[u8]) -> Option<(CoreId, ExchangeKey)> {
         let plain = self.sealer.open(Purpose::Stream, address)?;
         let plain: [u8; 10] = plain.try_into().ok()?;
         let number = |at: usize| u32::from_le_bytes([plain[at], plain[at + 1], plain[at + 2], plain[at + 3]]);
         let core = u16::from_le_bytes([plain[0], plain[1]]);
-        (core == self.id.0).then(|| ExchangeKey { index: number(2), generation: number(6) })
+        (core < self.cores).then(|| (CoreId(core), ExchangeKey { index: number(2), generation: number(6) }))
     }
 }

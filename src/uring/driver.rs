@@ -219,7 +219,7 @@ impl Driver {
     /// What the kernel said; the message names the step and what to change.
     pub fn new(settings: DriverSettings, features: Features) -> io::Result<Driver> {
         let step = |what: &str, error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"));
-        let mut ring: IoUring = IoUring::builder()
+        let ring: IoUring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
             .setup_cqsize(settings.cq_entries)
