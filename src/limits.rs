@@ -19,6 +19,10 @@ pub const HTTP_HEADERS_MAX: usize = 64;
 pub const HTTP_TARGET_BYTES_MAX: usize = 4 * 1024;
 /// Longest chunk extension in bytes, summed over one chunk header.
 pub const HTTP_CHUNK_EXTENSION_BYTES_MAX: usize = 256;
+/// Longest request line in bytes: the target, and room for a method, a version and two spaces.
+pub const HTTP_REQUEST_LINE_BYTES_MAX: usize = HTTP_TARGET_BYTES_MAX + 64;
+/// Longest `id` or `event` field of a server-sent event in bytes; both are kept for the life of a stream.
+pub const SSE_FIELD_BYTES_MAX: usize = 1024;
 /// Largest message body accepted by default, in bytes.
 pub const BODY_BYTES_DEFAULT: usize = 1024 * 1024;
 /// Largest message body that can be configured, in bytes.
@@ -47,7 +51,35 @@ pub const RING_SLOT_BYTES: usize = 256;
 /// Slots in one mesh ring.
 pub const RING_SLOTS: usize = 1024;
 
+const _: () = assert!(HTTP_REQUEST_LINE_BYTES_MAX < HTTP_HEAD_BYTES_MAX);
 const _: () = assert!(BODY_BYTES_DEFAULT <= BODY_BYTES_MAX);
 // The offsets of a JSON span are `u32`, the highest of which means none.
 const _: () = assert!(BODY_BYTES_MAX < u32::MAX as usize);
 const _: () = assert!(RING_SLOTS.is_power_of_two() && RING_SLOT_BYTES.is_multiple_of(64));
+
+/// Most ports of the mesh: one per core and one for the control thread.
+pub const PORTS_MAX: usize = CORES_MAX + 1;
+/// Most consecutive slots one parcel takes; a payload that does not fit travels as a lease.
+pub const PARCEL_SLOTS_MAX: usize = 8;
+/// Most buffers one ring may have on loan to its reader at a time.
+pub const RING_LEASES_MAX: usize = 32;
+/// Most bytes one ring may have on loan to its reader: one largest body on its way, the next being sent.
+pub const RING_LEASED_BYTES_MAX: usize = 2 * BODY_BYTES_MAX;
+/// Most returned lease buffers one port keeps for reuse, and the most bytes they may add up to.
+pub const PORT_SPARES_MAX: usize = 32;
+/// See [`PORT_SPARES_MAX`].
+pub const PORT_SPARE_BYTES_MAX: usize = 1024 * 1024;
+/// Open tickets of reply one core can hold.
+pub const CORE_TICKETS_MAX: usize = 16 * 1024;
+
+/// Bytes of all mesh rings of `cores` cores and the control thread, if every one had been used: a ring for each ordered
+/// pair of N + 1 ports, N (N + 1) of them. Rings are made on first use, so this is the ceiling, not the bill.
+pub const fn mesh_bytes(cores: usize) -> usize {
+    cores * (cores + 1) * RING_SLOTS * RING_SLOT_BYTES
+}
+
+const _: () = assert!(PORTS_MAX <= 128, "a set of ports is one u128");
+const _: () = assert!(PARCEL_SLOTS_MAX <= u8::MAX as usize && PARCEL_SLOTS_MAX * RING_SLOT_BYTES <= u16::MAX as usize);
+const _: () = assert!(RING_SLOTS >= 2 * PARCEL_SLOTS_MAX, "the longest pad and the longest parcel fit together");
+const _: () = assert!(RING_LEASED_BYTES_MAX >= BODY_BYTES_MAX && RING_LEASED_BYTES_MAX <= u32::MAX as usize);
+const _: () = assert!(mesh_bytes(16) == 68 * 1024 * 1024, "16 cores: 272 rings of 256 KiB");

@@ -1,1 +1,79 @@
-fn main() {}
+//! The `corelane` program: command line to configuration to `boot`, and errors to exit codes.
+//!
+//! Nothing is served here. Invariant: 0 is success, 1 is "failed or would not serve", 2 is wrong usage; standard output
+//! carries only what was asked for, everything else goes to standard error.
+
+#[cfg(feature = "host")]
+mod host {
+    use clap::Parser;
+    use corelane::boot::{self, BootError, cli};
+    use corelane::config::{Config, ConfigError};
+    use corelane::control::log::{self, LogError};
+    use std::io::{self, Write};
+    use std::process::ExitCode;
+
+    /// Why the program ends with a code other than 0.
+    #[derive(Debug, thiserror::Error)]
+    enum Failure {
+        #[error(transparent)]
+        Boot(#[from] BootError),
+        #[error("{0}")]
+        Config(#[from] ConfigError),
+        #[error(transparent)]
+        Log(#[from] LogError),
+        #[error("cannot write to standard output: {0}")]
+        Output(#[from] io::Error),
+    }
+
+    pub fn main() -> ExitCode {
+        let Err(failure) = run(&cli::Cli::parse()) else { return ExitCode::SUCCESS };
+        match failure {
+            // The reader of a pipe has seen enough.
+            Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
+            _ => eprintln!("corelane: {failure}"),
+        }
+        match failure {
+            Failure::Config(error) if error.is_usage() => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
+    }
+
+    fn run(cli: &cli::Cli) -> Result<(), Failure> {
+        match &cli.command {
+            Some(cli::Command::Completions { shell }) => {
+                let mut script = Vec::new();
+                cli::write_completions(*shell, &mut script);
+                Ok(io::stdout().write_all(&script)?)
+            }
+            Some(cli::Command::Config(args)) => {
+                let config = if args.default { Config::default() } else { Config::load(&cli.sources())? };
+                Ok(io::stdout().write_all(config.to_commented_toml().as_bytes())?)
+            }
+            Some(cli::Command::Check(_)) => Ok(boot::check(configured(cli)?)?),
+            Some(cli::Command::Stdio(_)) => Ok(boot::stdio(configured(cli)?)?),
+            Some(cli::Command::Serve(_)) | None => Ok(boot::serve(configured(cli)?)?),
+        }
+    }
+
+    /// Loads the configuration and sets up logging as it says.
+    fn configured(cli: &cli::Cli) -> Result<Config, Failure> {
+        let config = Config::load(&cli.sources())?;
+        log::init(&config.settings().log)?;
+        for warning in config.warnings() {
+            tracing::warn!("{warning}");
+        }
+        Ok(config)
+    }
+}
+
+#[cfg(feature = "host")]
+fn main() -> std::process::ExitCode {
+    host::main()
+}
+
+/// Without the operating system's half there is only the library.
+#[cfg(not(feature = "host"))]
+fn main() {
+    eprintln!("corelane: built without the feature `host`; only the library is there");
+    std::process::exit(1);
+}

@@ -1,2 +1,57 @@
-//! Placeholder entry point.
-fn main() {}
+//! `corelane-bench`: the floor, the load generator, the mass runs and the ladder that compares servers.
+//!
+//! It is not part of corelane and links none of it: it sees servers as any client does, by their bytes and by /proc.
+//!
+//! Invariant: nothing here talks to an address that is neither loopback nor named on the command line as allowed.
+
+mod answer;
+mod dice;
+mod drive;
+mod fleet;
+mod floor;
+mod ladder;
+mod lane;
+mod load;
+mod mass;
+mod message;
+mod observe;
+mod ring;
+mod sys;
+mod tally;
+
+use clap::Parser;
+
+/// Why a subcommand ended without a result.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+#[derive(Parser)]
+#[command(version, about)]
+enum Command {
+    /// Serve fixed bytes as cheaply as the kernel allows.
+    Floor(floor::Floor),
+    /// Open many connections, call once on each, and report the memory of an idle one.
+    Idle(mass::Idle),
+    /// Compare the floor, corelane and rmcp, round after round.
+    Ladder(ladder::Ladder),
+    /// Call a tool over many connections and report rate, latency and cost.
+    Load(load::Load),
+    /// Hold very many sessions at once and show that they live.
+    Sessions(mass::Sessions),
+}
+
+fn main() -> std::process::ExitCode {
+    let ended = match Command::parse() {
+        Command::Floor(floor) => floor.run(),
+        Command::Idle(idle) => idle.run(),
+        Command::Ladder(ladder) => ladder.run(),
+        Command::Load(load) => load.run(),
+        Command::Sessions(sessions) => sessions.run(),
+    };
+    match ended {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("corelane-bench: {failure}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,121 @@
-//! `boot`: see ARCHITECTURE.md.
+//! Becoming N cores: what the host offers, what is made of it, whether it is enough, and the threads themselves.
+//!
+//! Not here: the cores' work (`server`, `runtime`). Only this module sees the whole configuration.
+//! Invariant: what is decided here is printed at start-up, before anything depends on it.
+
+pub mod cli;
+mod core_thread;
+mod cut;
+pub mod host;
+mod launch;
+mod lend;
+pub mod plan;
+mod report;
+pub mod topology;
+
+use crate::config::Config;
+use crate::control::ControlError;
+use crate::ids::CoreId;
+use crate::shard::range::SplitError;
+use crate::sys::entropy::EntropyError;
+use crate::sys::socket::ListenError;
+use crate::upstream::native::{BuildError, Server, demonstration};
+use crate::uring::ProbeError;
+use plan::PlanError;
+use topology::TopologyError;
+
+/// Why the process could not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The demonstration server could not be built.
+    #[error("the demonstration server could not be built: {0}")]
+    Build(#[from] BuildError),
+    /// The control thread could not start.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// A core's thread could not do its work.
+    #[error("{core} could not serve: {text}")]
+    CoreFailed {
+        /// The core.
+        core: CoreId,
+        /// Why.
+        text: String,
+    },
+    /// No entropy.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+    /// An environment variable is wrong.
+    #[error("{0}")]
+    Environment(String),
+    /// An allowed host or origin is malformed.
+    #[error(transparent)]
+    HostRule(#[from] crate::proto::http1::origin::RuleError),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The host does not do.
+    #[error("this host would not serve; what to change stands in the table above")]
+    NotFit,
+    /// The cores asked for cannot be had.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// No usable io_uring.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// The shards asked for cannot be had.
+    #[error(transparent)]
+    Split(#[from] SplitError),
+    /// The operating system refused something.
+    #[error("{0}")]
+    System(#[from] std::io::Error),
+    /// Cores died too often.
+    #[error("cores died {deaths} times within a minute; giving up, so that a supervisor sees it")]
+    TooManyDeaths {
+        /// How often.
+        deaths: usize,
+    },
+    /// The CPUs could not be read.
+    #[error(transparent)]
+    Topology(#[from] TopologyError),
+}
+
+/// Serves the demonstration server until a signal ends it. Logging is set up already.
+///
+/// # Errors
+/// What kept it from serving, or cores that died too often.
+pub fn serve(config: Config) -> Result<(), BootError> {
+    launch::serve(demonstration::server()?, config)
+}
+
+/// Serves a native server until a signal ends it.
+///
+/// # Errors
+/// As `serve`.
+pub fn serve_native<S: 'static>(server: Server<S>, config: Config) -> Result<(), BootError> {
+    launch::serve(server, config)
+}
+
+/// Serves the demonstration server to one client on standard input and output until its end of file.
+///
+/// # Errors
+/// As `serve`.
+pub fn stdio(config: Config) -> Result<(), BootError> {
+    launch::stdio(demonstration::server()?, config)
+}
+
+/// Serves a native server to one client on standard input and output until its end of file.
+///
+/// # Errors
+/// As `serve`.
+pub fn stdio_native<S: 'static>(server: Server<S>, config: Config) -> Result<(), BootError> {
+    launch::stdio(server, config)
+}
+
+/// Prints what this host offers and whether `serve` would start with this configuration; an error if it would not.
+///
+/// # Errors
+/// `BootError::NotFit` after the table, or what kept the host from being looked at.
+pub fn check(config: Config) -> Result<(), BootError> {
+    let _ = config;
+    Err(BootError::NotFit)
+}

@@ -1,1 +1,350 @@
-//! `config`: see ARCHITECTURE.md.
+//! Configuration: flags, environment and file become a `Config` that can only hold valid values.
+//!
+//! Not read by the modules it configures: `boot` cuts it into one settings struct for each of them (`Settings`).
+//! Invariant: a `Config` exists only if every value is within its bounds and no two contradict each other; unknown keys
+//! and variables never pass in silence.
+
+mod bounded;
+mod env;
+mod file;
+mod given;
+mod hosts;
+mod problem;
+mod settings;
+mod table;
+mod text;
+mod words;
+
+pub use bounded::{AutoOr, Bounded, Millis, PowerOfTwo};
+pub use hosts::{AllowedHosts, AllowedOrigins, HostRule, OriginRule};
+pub use problem::{ConfigError, Problem};
+pub use settings::{
+    CallSettings, ControlSettings, CoreSettings, LimitSettings, LogSettings, OffloadSettings, ServeSettings,
+    SessionSettings, StreamSettings, UringSettings,
+};
+pub use words::{CoreList, HttpPath, LogFormat, LogLevel, OptionalHttpPath, TicketKey, UnixPath};
+
+use file::SourceFile;
+use given::{Given, Refused};
+use problem::{FilePlace, Place};
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use table::KEYS;
+
+/// A valid configuration, and where each value came from.
+#[derive(Clone, Debug)]
+pub struct Config {
+    settings: Settings,
+    /// One for each of `KEYS`.
+    origins: Vec<Origin>,
+}
+
+/// The configuration, cut into one struct per consuming module.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Settings {
+    /// Where clients connect.
+    pub serve: ServeSettings,
+    /// Which CPUs work, and how work is spread over them.
+    pub cores: CoreSettings,
+    /// What one connection may take.
+    pub limits: LimitSettings,
+    /// Legacy sessions.
+    pub sessions: SessionSettings,
+    /// Event streams.
+    pub streams: StreamSettings,
+    /// Deadlines.
+    pub calls: CallSettings,
+    /// Sizes of each core's ring.
+    pub uring: UringSettings,
+    /// Health and metrics.
+    pub control: ControlSettings,
+    /// The pool for handlers that block or need tokio.
+    pub offload: OffloadSettings,
+    /// Logging.
+    pub log: LogSettings,
+}
+
+/// Everything a configuration is made of, the strongest last.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The configuration file, if there is one.
+    pub file: Option<PathBuf>,
+    /// Environment variables; those of others are ignored.
+    pub variables: Vec<(OsString, OsString)>,
+    /// Flags of the command line.
+    pub flags: Vec<Flag>,
+}
+
+/// A flag that sets a key.
+#[derive(Clone, Debug)]
+pub struct Flag {
+    flag: &'static str,
+    key: usize,
+    given: Given,
+}
+
+/// A value that is not the default, for the start-up report. Shows as `key = value (from where)`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NonDefault {
+    /// `section.key`
+    pub key: String,
+    /// The value as TOML.
+    pub value: String,
+    /// `FILE:LINE`, a variable, or a flag.
+    pub origin: String,
+}
+
+#[derive(Clone, Debug)]
+enum Origin {
+    Default,
+    Env(String),
+    File(FilePlace),
+    Flag(&'static str),
+}
+
+impl Flag {
+    /// A flag that gives one word for a key such as `"cores.list"`.
+    ///
+    /// # Panics
+    /// If there is no such key; flags are written in this program.
+    pub fn word(flag: &'static str, key: &str, word: impl Into<String>) -> Flag {
+        Flag { flag, key: Flag::key(key), given: Given::word(word) }
+    }
+
+    /// A flag that may be repeated, for a key that holds a list.
+    ///
+    /// # Panics
+    /// If there is no such key; flags are written in this program.
+    pub fn words(flag: &'static str, key: &str, words: impl IntoIterator<Item = String>) -> Flag {
+        Flag { flag, key: Flag::key(key), given: Given::words(words) }
+    }
+
+    fn key(path: &str) -> usize {
+        KEYS.iter().position(|key| key.path() == path).expect("flags set keys that exist")
+    }
+}
+
+impl Sources {
+    /// The environment of this process, with a file and flags.
+    pub fn of_process(file: Option<PathBuf>, flags: Vec<Flag>) -> Sources {
+        Sources { file, variables: std::env::vars_os().collect(), flags }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        let mut config = Config { settings: Settings::default(), origins: vec![Origin::Default; KEYS.len()] };
+        config.derive();
+        config
+    }
+}
+
+/// Two configurations are equal if their values are, wherever these came from.
+impl PartialEq for Config {
+    fn eq(&self, other: &Config) -> bool {
+        self.settings == other.settings
+    }
+}
+
+impl Config {
+    /// Reads all sources; every problem is reported, not just the first.
+    pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
+        let Some(path) = &sources.file else { return Config::from_layers(None, sources) };
+        match std::fs::read_to_string(path) {
+            Ok(text) => Config::from_layers(Some(&SourceFile { path, text: &text }), sources),
+            Err(error) => {
+                let what = format!("the configuration file {} cannot be read: {error}", path.display());
+                let advice = "give its path with --config FILE; `corelane config --default` prints one to start from";
+                let problem = Problem::new(Place::Whole, what).advise(Some(advice.to_owned()));
+                Err(ConfigError::from_problems(vec![problem]).expect_err("there is a problem"))
+            }
+        }
+    }
+
+    /// Reads TOML text alone; `name` stands for the file in messages.
+    pub fn from_toml(name: &str, text: &str) -> Result<Config, ConfigError> {
+        Config::from_layers(Some(&SourceFile { path: Path::new(name), text }), &Sources::default())
+    }
+
+    fn from_layers(file: Option<&SourceFile>, sources: &Sources) -> Result<Config, ConfigError> {
+        let (mut config, mut problems) = (Config::default(), Vec::new());
+        let in_file = file.map(|file| (file, file.values(&mut problems)));
+        for (file, values) in in_file.iter() {
+            for (key, given) in values {
+                config.set(*key, given, Origin::File(file.place(given.span.clone())), Some(file), &mut problems);
+            }
+        }
+        for found in env::overrides(&sources.variables, &mut problems) {
+            config.set(found.key, &found.given, Origin::Env(found.variable), None, &mut problems);
+        }
+        for Flag { flag, key, given } in &sources.flags {
+            config.set(*key, given, Origin::Flag(flag), None, &mut problems);
+        }
+        config.derive();
+        if problems.is_empty() {
+            config.contradictions(&mut problems);
+        }
+        ConfigError::from_problems(problems).map(|()| config)
+    }
+
+    fn set(
+        &mut self,
+        key: usize,
+        given: &Given,
+        origin: Origin,
+        file: Option<&SourceFile>,
+        problems: &mut Vec<Problem>,
+    ) {
+        match (KEYS[key].set)(&mut self.settings, given) {
+            Ok(()) => self.origins[key] = origin,
+            Err(Refused { seen, allowed, advice, span, secret }) => {
+                let place = match (file, span) {
+                    (Some(file), Some(span)) => Place::File(file.place(Some(span))),
+                    _ => origin.into_place(),
+                };
+                let place = if secret { place.without_text() } else { place };
+                let what = format!("`{}` cannot be {seen}: allowed is {allowed}", KEYS[key].path());
+                problems.push(Problem::new(place, what).advise(advice));
+            }
+        }
+    }
+
+    /// Fills in what follows from other settings.
+    fn derive(&mut self) {
+        self.settings.serve.allowed_hosts.derive_from(&self.settings.serve.listen);
+        self.settings.control.allowed_hosts.derive_from(&[self.settings.control.listen]);
+    }
+
+    /// What is valid by itself but not together.
+    fn contradictions(&self, problems: &mut Vec<Problem>) {
+        let Settings { serve, cores, calls, uring, control, .. } = &self.settings;
+        let mut wrong = |key: &str, what: String, advice: &str| {
+            let place = self.origins[Flag::key(key)].clone().into_place();
+            problems.push(Problem::new(place, what).advise(Some(advice.to_owned())));
+        };
+        if serve.listen.is_empty() && serve.tcp.is_empty() && serve.unix.is_empty() {
+            let what = "`serve.listen`, `serve.tcp` and `serve.unix` are all empty, so nobody could connect".to_owned();
+            wrong("serve.listen", what, "give at least one address");
+        }
+        let used = serve.listen.iter().map(|a| ("serve.listen", a)).chain(serve.tcp.iter().map(|a| ("serve.tcp", a)));
+        let used: Vec<_> = used.chain([("control.listen", &control.listen)]).collect();
+        for (index, (key, address)) in used.iter().enumerate() {
+            if let Some((first, _)) = used[..index].iter().find(|(_, other)| address.port() != 0 && other == address) {
+                wrong(key, format!("`{key}` names {address}, which `{first}` has already"), "choose another port");
+            }
+        }
+        if serve.sse_endpoint.as_str().is_some() {
+            let paths = [
+                ("serve.endpoint", serve.endpoint.as_str()),
+                ("serve.sse_endpoint", serve.sse_endpoint.as_str().unwrap_or("")),
+                ("serve.message_endpoint", serve.message_endpoint.as_str()),
+            ];
+            for (index, (key, path)) in paths.iter().enumerate() {
+                if let Some((first, _)) = paths[..index].iter().find(|(_, other)| other == path) {
+                    wrong(key, format!("`{key}` is {path}, which `{first}` is already"), "choose another path");
+                }
+            }
+        }
+        if let (Some(shards), Some(count)) = (cores.shards.fixed(), cores.list.count())
+            && (shards as usize) < count
+        {
+            let what =
+                format!("`cores.shards` is {shards}, but `cores.list` makes {count} cores, and each owns at least one");
+            wrong("cores.shards", what, "raise it, or write 0 to have it chosen");
+        }
+        let mut at_most = |low: (&str, u64), high: (&str, u64)| {
+            if low.1 > high.1 {
+                let what = format!("`{}` is {}, more than `{}`, which is {}", low.0, low.1, high.0, high.1);
+                wrong(low.0, what, &format!("lower `{}` or raise `{}`", low.0, high.0));
+            }
+        };
+        at_most(("calls.timeout_ms", calls.timeout_ms.ms()), ("calls.timeout_max_ms", calls.timeout_max_ms.ms()));
+        at_most(("uring.buffers", uring.buffers.get()), ("uring.buffers_max", uring.buffers_max.get()));
+        at_most(("uring.entries", uring.entries.get()), ("uring.cq_entries", uring.cq_entries.get()));
+    }
+
+    /// All settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// All settings, to be cut up.
+    pub fn into_settings(self) -> Settings {
+        self.settings
+    }
+
+    /// What was set to something other than its default, for the start-up report.
+    pub fn non_defaults(&self) -> Vec<NonDefault> {
+        let default = Config::default();
+        let of = |(key, origin): (&table::Key, &Origin)| {
+            let value = (key.get)(&self.settings);
+            let changed = value != (key.get)(&default.settings);
+            changed.then(|| NonDefault { key: key.path(), value, origin: origin.to_string() })
+        };
+        KEYS.iter().zip(&self.origins).filter_map(of).collect()
+    }
+
+    /// Valid, but worth a second look: sentences for the start-up report.
+    pub fn warnings(&self) -> Vec<String> {
+        let Settings { serve, control, .. } = &self.settings;
+        let mut warnings = Vec::new();
+        let http_anywhere = serve.listen.iter().find(|a| a.ip().is_unspecified());
+        if let (Some(address), false) = (http_anywhere, serve.allowed_hosts.is_given()) {
+            warnings.push(format!(
+                "serve.listen names {address} (every interface) but serve.allowed_hosts is empty: only requests that name \
+                 localhost are answered; list the names clients use"
+            ));
+        }
+        if serve.allowed_hosts.rules().contains(&HostRule::Any) {
+            warnings.push(
+                "serve.allowed_hosts accepts every host: DNS rebinding is only kept out by what stands in front".into(),
+            );
+        }
+        for address in serve.tcp.iter().filter(|a| !a.ip().is_loopback()) {
+            warnings.push(format!(
+                "serve.tcp names {address}, which is not loopback: lines have no Host or Origin to check"
+            ));
+        }
+        if !control.listen.ip().is_loopback() {
+            warnings.push(format!("control.listen names {}, which is not loopback, and has no login", control.listen));
+        }
+        warnings
+    }
+
+    /// The configuration as commented TOML.
+    pub fn to_commented_toml(&self) -> String {
+        text::print(&self.settings)
+    }
+}
+
+impl Origin {
+    fn into_place(self) -> Place {
+        match self {
+            Origin::Default => Place::Whole,
+            Origin::Env(variable) => Place::Env(variable),
+            Origin::File(place) => Place::File(place),
+            Origin::Flag(flag) => Place::Flag(flag.to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Default => f.write_str("default"),
+            Origin::Env(variable) => f.write_str(variable),
+            Origin::File(place) => place.fmt(f),
+            Origin::Flag(flag) => f.write_str(flag),
+        }
+    }
+}
+
+impl fmt::Display for NonDefault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {} (from {})", self.key, self.value, self.origin)
+    }
+}
+
+#[cfg(test)]
+mod tests;

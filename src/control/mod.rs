@@ -1,1 +1,160 @@
-//! `control`: see ARCHITECTURE.md.
+//! The control thread: health, metrics, and the signals that end the process.
+//!
+//! Carries no message of a client, and no core ever waits for it. Invariant: it reads what cores publish in atomics, so
+//! it answers truthfully also when a core has stalled.
+
+mod health;
+mod http;
+mod listener;
+pub mod log;
+
+pub use health::{CoreState, Health};
+
+use crate::config::ControlSettings;
+use crate::metrics::Registry;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+/// The name of the thread; the kernel shows the first 15 bytes of it.
+const THREAD_NAME: &str = "corelane-control";
+/// How long answers in flight may take once the thread is to end.
+const STOP_GRACE: Duration = Duration::from_millis(250);
+
+/// Most connections at once; supervisors and scrapers need a handful.
+const CONNECTIONS_MAX: usize = 64;
+/// Longest life of a connection; a scraper connects again.
+const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
+
+/// What an operator's signal asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stop {
+    /// First SIGINT or SIGTERM: finish what is in flight, take nothing new, then end.
+    Drain,
+    /// Any further one: end at once. The callback is expected to exit the process itself, because whoever would hear
+    /// of it elsewhere may be what hangs.
+    Now,
+}
+
+/// Why the control thread could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The address could not be listened on.
+    #[error("control.listen: cannot listen on {address}: {source}; choose another address or end what uses it")]
+    Bind {
+        /// The address as configured.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The thread, its runtime or its signal handlers could not be made.
+    #[error("the control thread cannot start: {0}")]
+    Start(#[source] io::Error),
+}
+
+/// The running control thread. Dropping it ends the thread without waiting.
+#[derive(Debug)]
+pub struct ControlHandle {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl ControlHandle {
+    /// The address it listens on, with the port the kernel chose if 0 was configured.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether the thread has ended by itself, which is a bug of ours.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Ends the thread and waits for it, a quarter of a second at most for answers in flight.
+    ///
+    /// # Errors
+    /// What the thread panicked with, if it did.
+    pub fn stop(self) -> thread::Result<()> {
+        // An error means that the thread has ended already, which `join` tells better.
+        let _ = self.stop.send(());
+        self.thread.join()
+    }
+}
+
+/// Starts the control thread. When this returns, its address accepts and signals are handled.
+///
+/// On the first signal `health` begins to drain, so `/readyz` fails at once, and then `on_signal` is called; it is called
+/// on the control thread and must not block.
+pub fn spawn(
+    settings: ControlSettings,
+    registry: Arc<Registry>,
+    health: Health,
+    on_signal: impl FnMut(Stop) + Send + 'static,
+) -> Result<ControlHandle, ControlError> {
+    let bind_error = |source| ControlError::Bind { address: settings.listen, source };
+    let listener = std::net::TcpListener::bind(settings.listen).map_err(bind_error)?;
+    listener.set_nonblocking(true).map_err(bind_error)?;
+    let address = listener.local_addr().map_err(bind_error)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ControlError::Start)?;
+    let (listener, signals) = {
+        let _inside = runtime.enter();
+        (tokio::net::TcpListener::from_std(listener).map_err(bind_error)?, Signals::new().map_err(ControlError::Start)?)
+    };
+    let routes =
+        http::routes(Arc::new(http::Shown { registry, health: health.clone(), hosts: settings.allowed_hosts }));
+    let (stop, stopped) = oneshot::channel();
+    let body = move || {
+        let listener = listener::BoundedListener::new(listener, CONNECTIONS_MAX, CONNECTION_LIFETIME);
+        let (end, ended) = oneshot::channel::<()>();
+        runtime.block_on(async {
+            let ended = async { drop(ended.await) };
+            let server = tokio::spawn(async { axum::serve(listener, routes).with_graceful_shutdown(ended).await });
+            tokio::select! {
+                () = signals.watch(&health, on_signal) => {}
+                _ = stopped => {}
+            }
+            drop(end);
+            let _ = tokio::time::timeout(STOP_GRACE, server).await;
+        });
+    };
+    let thread = thread::Builder::new().name(THREAD_NAME.to_owned()).spawn(body).map_err(ControlError::Start)?;
+    Ok(ControlHandle { address, stop, thread })
+}
+
+/// The signals that end the process.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        Ok(Signals { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Turns signals into calls, for as long as it is polled.
+    async fn watch(mut self, health: &Health, mut on_signal: impl FnMut(Stop)) {
+        let mut stop = Stop::Drain;
+        loop {
+            let name = tokio::select! {
+                _ = self.interrupt.recv() => "SIGINT",
+                _ = self.terminate.recv() => "SIGTERM",
+            };
+            match stop {
+                Stop::Drain => tracing::info!(signal = name, "draining; a second signal ends at once"),
+                Stop::Now => tracing::warn!(signal = name, "ending at once"),
+            }
+            health.begin_drain();
+            on_signal(stop);
+            stop = Stop::Now;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

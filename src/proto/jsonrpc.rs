@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::json;
+use super::json::{integer, string};
 
 /// A JSON-RPC error code. The constants are the only ones this program makes up or passes on by name.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -105,9 +105,9 @@ pub fn error(out: &mut Vec<u8>, id: Option<&[u8]>, null_id: bool, error: &RpcErr
         None => {}
     }
     out.extend_from_slice(br#""error":{"code":"#);
-    json::integer(out, i64::from(error.code.0));
+    integer(out, i64::from(error.code.0));
     out.extend_from_slice(br#","message":"#);
-    json::string(out, &error.message);
+    string(out, &error.message);
     if let Some(data) = &error.data {
         out.extend_from_slice(br#","data":"#);
         out.extend_from_slice(data);
@@ -118,7 +118,7 @@ pub fn error(out: &mut Vec<u8>, id: Option<&[u8]>, null_id: bool, error: &RpcErr
 /// Appends a notification; `params` is a JSON text.
 pub fn notification(out: &mut Vec<u8>, method: &str, params: &[u8]) {
     out.extend_from_slice(br#"{"jsonrpc":"2.0","method":"#);
-    json::string(out, method);
+    string(out, method);
     out.extend_from_slice(br#","params":"#);
     out.extend_from_slice(params);
     out.push(b'}');
@@ -127,9 +127,9 @@ pub fn notification(out: &mut Vec<u8>, method: &str, params: &[u8]) {
 /// Appends a request of ours with a string id; `params` is a JSON text.
 pub fn request(out: &mut Vec<u8>, id: &str, method: &str, params: &[u8]) {
     out.extend_from_slice(br#"{"jsonrpc":"2.0","id":"#);
-    json::string(out, id);
+    string(out, id);
     out.extend_from_slice(br#","method":"#);
-    json::string(out, method);
+    string(out, method);
     out.extend_from_slice(br#","params":"#);
     out.extend_from_slice(params);
     out.push(b'}');
@@ -150,7 +150,10 @@ mod tests {
         let failure = RpcError::new(Code::PARSE, "not \"JSON\"").with_data(*b"[1]");
         out.clear();
         error(&mut out, None, true, &failure);
-        assert_eq!(out, br#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"not \"JSON\"","data":[1]}}"#);
+        assert_eq!(
+            out,
+            br#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"not \"JSON\"","data":[1]}}"#
+        );
         out.clear();
         error(&mut out, None, false, &failure);
         assert!(out.starts_with(br#"{"jsonrpc":"2.0","error":"#));

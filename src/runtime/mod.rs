@@ -1,1 +1,286 @@
-//! `runtime`: see ARCHITECTURE.md.
+//! The executor of a core: glommio's, and nothing of it beyond local tasks. The only module that names glommio.
+//!
+//! Not here: sockets, timers, sleeping (`uring` carries all of them), or any policy.
+//! Invariant: a task that is to run is counted here, so a core that is about to sleep knows whether anything is left to
+//! run; a waker may be called from any thread, and a foreign call wakes the core through its eventfd.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::ThreadId;
+
+use crate::sys::eventfd::EventFd;
+
+/// A future that lives and dies on one core.
+pub type LocalFuture = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Memory for glommio's own io, which carries nothing here: its least.
+const GLOMMIO_IO_BYTES: usize = 64 * 1024;
+/// Entries of each of glommio's own rings: enough for its housekeeping.
+const GLOMMIO_RING_ENTRIES: usize = 8;
+
+/// Why an executor could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("the executor could not be made: {0}")]
+pub struct ExecutorError(String);
+
+/// Runs `main` to its end on the calling thread, with local tasks beside it. Pinning is the caller's.
+///
+/// # Errors
+/// If glommio's rings cannot be opened.
+///
+/// # Panics
+/// With whatever `main` panics with. Tasks are wrapped: they cannot.
+pub fn run<T>(name: &str, main: impl Future<Output = T>) -> Result<T, ExecutorError> {
+    let executor = glommio::LocalExecutorBuilder::new(glommio::Placement::Unbound)
+        .name(name)
+        .io_memory(GLOMMIO_IO_BYTES)
+        .ring_depth(GLOMMIO_RING_ENTRIES)
+        .make()
+        .map_err(|error| ExecutorError(error.to_string()))?;
+    Ok(executor.run(main))
+}
+
+/// The local tasks of one core, as its loop sees them.
+pub struct Tasks {
+    shared: Rc<Shared>,
+    foreign: Receiver<TaskId>,
+}
+
+/// Spawns tasks on the core it belongs to.
+#[derive(Clone)]
+pub struct Spawner {
+    shared: Rc<Shared>,
+}
+
+/// A task's slot, and which tenant of the slot it is: a late wake-up must not count for the next one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct TaskId {
+    slot: u32,
+    generation: u32,
+}
+
+#[derive(Default)]
+struct Slot {
+    generation: u32,
+    waker: Option<Waker>,
+}
+
+struct Shared {
+    /// Tasks that were woken and have not run since.
+    runnable: Cell<usize>,
+    /// Tasks that have not ended.
+    alive: Cell<usize>,
+    /// By slot: the executor's own waker of the task that has the slot.
+    wakers: RefCell<Vec<Slot>>,
+    vacant: RefCell<Vec<u32>>,
+    home: ThreadId,
+    sender: Sender<TaskId>,
+    bell: Arc<EventFd>,
+}
+
+thread_local! {
+    /// The tasks of the core that runs on this thread, for wakers that are called on it.
+    static HERE: RefCell<Option<Rc<Shared>>> = const { RefCell::new(None) };
+}
+
+impl Tasks {
+    /// For the calling thread; `bell` wakes its core from other threads.
+    pub fn new(bell: Arc<EventFd>) -> Tasks {
+        let (sender, foreign) = channel();
+        let shared = Rc::new(Shared {
+            runnable: Cell::new(0),
+            alive: Cell::new(0),
+            wakers: RefCell::default(),
+            vacant: RefCell::default(),
+            home: std::thread::current().id(),
+            sender,
+            bell,
+        });
+        HERE.set(Some(Rc::clone(&shared)));
+        Tasks { shared, foreign }
+    }
+
+    /// A handle that spawns.
+    pub fn spawner(&self) -> Spawner {
+        Spawner { shared: Rc::clone(&self.shared) }
+    }
+
+    /// How many tasks are to run.
+    pub fn runnable(&self) -> usize {
+        self.shared.runnable.get()
+    }
+
+    /// How many tasks have not ended.
+    pub fn alive(&self) -> usize {
+        self.shared.alive.get()
+    }
+
+    /// Wakes the tasks that other threads asked for; to be called when the bell rang.
+    pub fn wake_foreign(&self) {
+        while let Ok(id) = self.foreign.try_recv() {
+            self.shared.wake_here(id);
+        }
+    }
+
+    /// Runs the tasks that are to run, once round.
+    pub async fn run(&self) {
+        glommio::executor().yield_task_queue_now().await;
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        // The thread may be gone far enough that its thread-locals are.
+        let _ = HERE.try_with(|here| here.take());
+    }
+}
+
+impl Spawner {
+    /// Runs a future until it ends. A panic of it ends it, and nothing else.
+    pub fn spawn(&self, future: LocalFuture) {
+        let shared = &self.shared;
+        let slot = shared.vacant.borrow_mut().pop().unwrap_or_else(|| {
+            let mut wakers = shared.wakers.borrow_mut();
+            wakers.push(Slot::default());
+            (wakers.len() - 1) as u32
+        });
+        let id = TaskId { slot, generation: shared.wakers.borrow()[slot as usize].generation };
+        let state = Arc::new(TaskWaker {
+            id,
+            queued: AtomicBool::new(true),
+            home: shared.home,
+            sender: shared.sender.clone(),
+            bell: Arc::clone(&shared.bell),
+        });
+        shared.runnable.set(shared.runnable.get() + 1);
+        shared.alive.set(shared.alive.get() + 1);
+        let waker = Waker::from(Arc::clone(&state));
+        glommio::spawn_local(Task { future, id, state, waker, shared: Rc::clone(shared) }).detach();
+    }
+}
+
+impl Shared {
+    fn wake_here(&self, id: TaskId) {
+        let waker = self.wakers.borrow().get(id.slot as usize).filter(|slot| slot.generation == id.generation)
+            .and_then(|slot| slot.waker.clone());
+        if let Some(waker) = waker {
+            self.runnable.set(self.runnable.get() + 1);
+            waker.wake();
+        }
+    }
+}
+
+struct Task {
+    future: LocalFuture,
+    id: TaskId,
+    state: Arc<TaskWaker>,
+    waker: Waker,
+    shared: Rc<Shared>,
+}
+
+impl Future for Task {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let task = self.get_mut();
+        {
+            let mut wakers = task.shared.wakers.borrow_mut();
+            let known = &mut wakers[task.id.slot as usize].waker;
+            if !known.as_ref().is_some_and(|known| known.will_wake(context.waker())) {
+                *known = Some(context.waker().clone());
+            }
+        }
+        if task.state.queued.swap(false, Ordering::AcqRel) {
+            task.shared.runnable.set(task.shared.runnable.get().saturating_sub(1));
+        }
+        let mut inner = Context::from_waker(&task.waker);
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| task.future.as_mut().poll(&mut inner)));
+        // A panic is the task's end: the service wraps its handlers, so one that gets here has no call to answer.
+        match polled {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(())) | Err(_) => Poll::Ready(()),
+        }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if self.state.queued.swap(true, Ordering::AcqRel) {
+            self.shared.runnable.set(self.shared.runnable.get().saturating_sub(1));
+        }
+        let slot = &mut self.shared.wakers.borrow_mut()[self.id.slot as usize];
+        slot.generation = slot.generation.wrapping_add(1);
+        slot.waker = None;
+        self.shared.vacant.borrow_mut().push(self.id.slot);
+        self.shared.alive.set(self.shared.alive.get() - 1);
+    }
+}
+
+struct TaskWaker {
+    id: TaskId,
+    /// Woken since it was polled last.
+    queued: AtomicBool,
+    home: ThreadId,
+    sender: Sender<TaskId>,
+    bell: Arc<EventFd>,
+}
+
+impl Wake for TaskWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.queued.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if std::thread::current().id() == self.home {
+            let _ = HERE.try_with(|here| {
+                if let Some(shared) = here.borrow().as_ref() {
+                    shared.wake_here(self.id);
+                }
+            });
+        } else if self.sender.send(self.id).is_ok() {
+            // It fails only if the core is gone, and then there is nobody to wake.
+            let _ = self.bell.write();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_woken_by_another_thread_runs_and_a_panicking_one_harms_nobody() {
+        let bell = Arc::new(EventFd::new().expect("an eventfd"));
+        let rung = Arc::clone(&bell);
+        run("test", async move {
+            let tasks = Tasks::new(bell);
+            let spawner = tasks.spawner();
+            let (send, receive) = tokio::sync::oneshot::channel::<u32>();
+            let seen = Rc::new(Cell::new(0));
+            let saw = Rc::clone(&seen);
+            spawner.spawn(Box::pin(async move { saw.set(receive.await.expect("sent")) }));
+            spawner.spawn(Box::pin(async { panic!("a handler's") }));
+            assert_eq!((tasks.runnable(), tasks.alive()), (2, 2));
+            tasks.run().await;
+            assert_eq!((tasks.runnable(), tasks.alive()), (0, 1), "one waits, one is gone");
+            std::thread::spawn(move || send.send(7).expect("somebody listens")).join().expect("the thread ends");
+            assert_eq!(tasks.runnable(), 0, "a foreign wake-up waits for the bell");
+            assert!(rung.drain().expect("readable") > 0, "the bell was rung");
+            tasks.wake_foreign();
+            assert_eq!(tasks.runnable(), 1);
+            tasks.run().await;
+            assert_eq!((seen.get(), tasks.alive()), (7, 0));
+        })
+        .expect("glommio works here");
+    }
+}

@@ -1,2 +1,25 @@
-//! `server`: see ARCHITECTURE.md.
+//! A core's machines: what it does with connections, messages, sessions and time.
+//!
+//! Not here: sockets, clocks, threads (`drive` is the only part that touches them).
+//! Invariant: all but `drive` is synchronous and pure: the same inputs at the same times give the same effects.
+
+pub mod accept;
+pub mod alarms;
+pub mod connection;
+pub mod core;
+mod deliver;
+pub mod drain;
+#[cfg(feature = "host")]
+pub mod drive;
+pub mod exchange;
+mod http;
+mod lines;
+mod modern;
+pub mod outbox;
+mod pump;
+mod router;
 pub mod service;
+mod sessions;
+pub mod settings;
+pub mod subscriptions;
+pub mod wheel;

@@ -1,1 +1,118 @@
-//! `shard`: see ARCHITECTURE.md.
+//! Shards: pure state machines that own what is keyed into them.
+//!
+//! Not here: sockets, clocks, threads, randomness, other cores' shards.
+//! Invariant: everything here is synchronous and owned by one core; time and entropy are arguments.
+
+pub mod range;
+pub mod replay;
+pub mod seal;
+pub mod session;
+
+use std::collections::BTreeMap;
+
+use crate::ids::ShardId;
+use range::ShardRange;
+use session::{Session, SessionKey, Sessions};
+
+struct Shard<K> {
+    /// Which life of the shard this is.
+    incarnation: u32,
+    sessions: Sessions<K>,
+    /// Sessions that were re-created from ids of an earlier incarnation, by those ids.
+    recreated: BTreeMap<Box<[u8]>, SessionKey>,
+}
+
+/// The shards of one core: a contiguous range. `K` names a sink for messages on that core.
+pub struct Shards<K> {
+    first: u16,
+    shards: Vec<Shard<K>>,
+    /// The shard that takes the next session.
+    next: usize,
+    sessions: usize,
+}
+
+impl<K> Shards<K> {
+    /// The shards of a range, all empty, in the given incarnation.
+    ///
+    /// # Panics
+    /// If the range is empty: every core owns a shard.
+    pub fn new(range: ShardRange, incarnation: u32) -> Shards<K> {
+        let shards: Vec<_> = range
+            .iter()
+            .map(|shard| Shard { incarnation, sessions: Sessions::new(shard), recreated: BTreeMap::new() })
+            .collect();
+        assert!(!shards.is_empty(), "every core owns at least one shard");
+        let first = range.iter().next().map_or(0, |shard| shard.0);
+        Shards { first, shards, next: 0, sessions: 0 }
+    }
+
+    /// Whether the shard is one of these.
+    pub fn owns(&self, shard: ShardId) -> bool {
+        self.shard(shard).is_some()
+    }
+
+    /// Which life of the shard this is; 0 for a shard that is not ours.
+    pub fn incarnation(&self, shard: ShardId) -> u32 {
+        self.shard(shard).map_or(0, |shard| shard.incarnation)
+    }
+
+    /// How many sessions there are.
+    pub fn sessions(&self) -> usize {
+        self.sessions
+    }
+
+    /// Takes a session in, at one shard after the other.
+    pub fn insert(&mut self, session: Session<K>) -> SessionKey {
+        self.next = (self.next + 1) % self.shards.len();
+        self.sessions += 1;
+        self.shards[self.next].sessions.insert(session)
+    }
+
+    /// The session of this key, if it lives here.
+    pub fn find(&mut self, key: SessionKey) -> Option<&mut Session<K>> {
+        self.shard_mut(key.shard)?.sessions.find(key)
+    }
+
+    /// Ends a session.
+    pub fn remove(&mut self, key: SessionKey) -> Option<Box<Session<K>>> {
+        let shard = self.shard_mut(key.shard)?;
+        let session = shard.sessions.remove(key)?;
+        if !shard.recreated.is_empty() {
+            shard.recreated.remove(session.id.as_bytes());
+        }
+        self.sessions -= 1;
+        Some(session)
+    }
+
+    /// The session that was re-created from this id.
+    pub fn recreated(&self, shard: ShardId, id: &[u8]) -> Option<SessionKey> {
+        self.shard(shard)?.recreated.get(id).copied()
+    }
+
+    /// Takes in a session that is re-created from its id (which it holds).
+    ///
+    /// # Panics
+    /// If the shard is not one of these.
+    pub fn recreate(&mut self, shard: ShardId, session: Session<K>) -> SessionKey {
+        self.sessions += 1;
+        let shard = self.shard_mut(shard).expect("a session is re-created where its shard is owned");
+        let id = session.id.as_bytes().into();
+        let key = shard.sessions.insert(session);
+        shard.recreated.insert(id, key);
+        key
+    }
+
+    /// The keys of all sessions that fit.
+    pub fn keys(&mut self, mut fits: impl FnMut(&Session<K>) -> bool) -> Vec<SessionKey> {
+        let sessions = self.shards.iter_mut().flat_map(|shard| shard.sessions.iter_mut());
+        sessions.filter(|(_, session)| fits(session)).map(|(key, _)| key).collect()
+    }
+
+    fn shard(&self, shard: ShardId) -> Option<&Shard<K>> {
+        self.shards.get(usize::from(shard.0.checked_sub(self.first)?))
+    }
+
+    fn shard_mut(&mut self, shard: ShardId) -> Option<&mut Shard<K>> {
+        self.shards.get_mut(usize::from(shard.0.checked_sub(self.first)?))
+    }
+}

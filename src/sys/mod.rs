@@ -1,1 +1,14 @@
-//! `sys`: see ARCHITECTURE.md.
+//! The system calls outside io_uring, each behind a safe function: listeners and their steering, CPU affinity, rlimits,
+//! threads, eventfds, entropy.
+//!
+//! Not here: io_uring (`uring`), and any decision (`boot` decides, this module does).
+//! Invariant: no caller of this module needs `unsafe`.
+
+pub mod affinity;
+pub mod cpu;
+pub mod entropy;
+pub mod eventfd;
+pub mod limits;
+pub mod socket;
+pub mod steer;
+pub mod thread;

@@ -1,1 +1,15 @@
-//! `uring`: see ARCHITECTURE.md.
+//! The driver: one io_uring per core that carries everything which can wake that core.
+//!
+//! Not here: what the bytes mean (`proto`), what a core does with them (`server`), the executor (`runtime`).
+//! This is the only module that names io-uring.
+//! Invariant: memory the kernel may touch belongs to the driver's arena, and a descriptor's slot is given to a next
+//! connection only after every operation of the last one has reported its end.
+
+mod arena;
+mod driver;
+mod features;
+mod receive;
+mod streams;
+
+pub use driver::{Driver, DriverSettings, Ended, Event, Lease, Stats};
+pub use features::{Disabled, Features, ProbeError};

@@ -20,7 +20,8 @@ pub(super) struct Scanned {
 }
 
 /// Marks, by their highest bits, the bytes of `word` that end or interrupt a run of plain ASCII: quotes, backslashes,
-/// control characters and everything from 0x80 (whose highest bit at most one of the two xors and a borrow can clear).
+/// control characters and everything from 0x80. (Of these, only 0xa2 loses its highest bit among the quotes, and only
+/// 0xdc among the backslashes: each is still marked by the other term.)
 ///
 /// Only the lowest mark is exact, as a borrow may reach the bytes above a real one: read it with `trailing_zeros`.
 #[inline(always)]

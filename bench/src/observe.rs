@@ -1,0 +1,84 @@
+//! What /proc tells about the server and the machine, before and after.
+//!
+//! It measures nothing by itself and keeps nothing open. CPU time comes from the scheduler's own nanosecond count, so a busy
+//! machine disturbs the time things take but not the CPU that they cost.
+//!
+//! Invariant: a file that is missing or does not parse gives `None`, never a zero that would look like a measurement.
+
+use std::{fs, process::Command};
+
+use serde::{Deserialize, Serialize};
+
+/// CPU time of all threads of a process, in ns: the first field of each task's schedstat. A thread that ended is not in it.
+pub fn cpu_ns(pid: u32) -> Option<u64> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let mut total = 0;
+    for task in tasks.flatten() {
+        // A thread may end between the listing and the reading; it then counts no more than one that ended before.
+        let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+        total += text.split(' ').next().and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+    }
+    // A process always has a thread that has run.
+    (total > 0).then_some(total)
+}
+
+/// Resident memory of a process in bytes (VmRSS).
+pub fn rss_bytes(pid: u32) -> Option<u64> {
+    kib_field(&format!("/proc/{pid}/status"), "VmRSS:")
+}
+
+/// The kernel's slab memory in bytes: all of it, and the part that cannot be reclaimed.
+pub fn slab_bytes() -> Option<(u64, u64)> {
+    Some((kib_field("/proc/meminfo", "Slab:")?, kib_field("/proc/meminfo", "SUnreclaim:")?))
+}
+
+fn kib_field(path: &str, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(path).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+/// The machine and the moment, so that a figure can be judged later.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Environment {
+    pub command: Vec<String>,
+    pub commit: Option<String>,
+    pub kernel: Option<String>,
+    pub cpu_model: Option<String>,
+    pub cores: usize,
+    pub governor: Option<String>,
+    /// Load average over one minute when the run began: what else the machine was doing.
+    pub load_average: Option<f64>,
+    pub unix_time: u64,
+}
+
+impl Environment {
+    /// As it is now.
+    pub fn now() -> Self {
+        let trimmed = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_string());
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+        Self {
+            command: std::env::args().collect(),
+            commit: commit(),
+            kernel: trimmed("/proc/sys/kernel/osrelease"),
+            cpu_model: model.map(|(_, name)| name.trim().to_string()),
+            cores: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
+            governor: trimmed("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+            load_average: trimmed("/proc/loadavg").and_then(|text| text.split(' ').next()?.parse().ok()),
+            unix_time: std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs()),
+        }
+    }
+}
+
+/// The commit of the repository that this program was built from, with `-dirty` if the tree differs.
+fn commit() -> Option<String> {
+    let described = Command::new("git")
+        .args(["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"])
+        .output()
+        .ok()
+        .filter(|done| done.status.success())?;
+    String::from_utf8(described.stdout).ok().map(|text| text.trim().to_string())
+}

@@ -1,0 +1,151 @@
+//! The few system calls of the bench that are not io_uring: pinning, limits, sockets with a chosen source.
+//!
+//! It is not a general wrapper: every function here has one caller's need in mind.
+//!
+//! Invariant: no function keeps a pointer after it returns, and every descriptor it makes is owned by the value it returns.
+
+use std::{
+    io,
+    mem::{size_of, size_of_val},
+    net::SocketAddr,
+    os::fd::{AsRawFd, OwnedFd},
+    sync::OnceLock,
+    time::Instant,
+};
+
+/// Nanoseconds since the first call in this process; one clock for every thread.
+pub fn now_ns() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_nanos() as u64
+}
+
+/// Pins the calling thread to one CPU, and asks for wake-ups as exact as the kernel gives them.
+pub fn pin(cpu: usize) -> io::Result<()> {
+    // SAFETY: `cpu_set_t` is plain bits, all zero is the empty set; CPU_SET checks the index against the size of the set; the
+    // kernel reads the set during the call only.
+    let done = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        libc::sched_setaffinity(0, size_of_val(&set), &set)
+    };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: PR_SET_TIMERSLACK takes a number and touches no memory. The default slack of 50 us would be added to each
+    // sleep of an open loop.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
+    Ok(())
+}
+
+/// CPU time that this process has used, threads that ended included, in ns.
+pub fn own_cpu_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec into `time`, which outlives the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// Raises the soft limit of open files to the hard one and returns it. A table of direct descriptors may be as large as this.
+pub fn raise_nofile() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one rlimit into `limit`, which outlives the call.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if limit.rlim_cur < limit.rlim_max {
+        limit.rlim_cur = limit.rlim_max;
+        // SAFETY: the kernel reads one rlimit from `limit`, which outlives the call.
+        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(limit.rlim_cur)
+}
+
+/// A TCP socket with TCP_NODELAY, bound to `source` (port chosen at connect, so that 28 thousand ports serve each pair of
+/// addresses instead of each source), ready for an asynchronous connect.
+pub fn outgoing(target: SocketAddr, source: Option<SocketAddr>) -> io::Result<OwnedFd> {
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(target),
+        socket2::Type::STREAM,
+        Some(socket2::Protocol::TCP),
+    )?;
+    socket.set_tcp_nodelay(true)?;
+    // Closing resets: eight thousand ports in TIME_WAIT after each round would starve the next.
+    socket.set_linger(Some(std::time::Duration::ZERO))?;
+    if let Some(source) = source {
+        let on: libc::c_int = 1;
+        // SAFETY: the descriptor is owned by `socket`, and the kernel reads four bytes from `on`, which outlives the call.
+        let done = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_IP,
+                libc::IP_BIND_ADDRESS_NO_PORT,
+                (&raw const on).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            )
+        };
+        if done != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        socket.bind(&source.into())?;
+    }
+    Ok(socket.into())
+}
+
+/// A listening socket that can be bound again at once; `shared` lets several listen on the same port.
+pub fn listening(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(address),
+        socket2::Type::STREAM,
+        Some(socket2::Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    // Inherited by every accepted socket.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(4096)?;
+    Ok(socket.into())
+}
+
+/// Makes `command` start pinned to `cpu`, with the raised limit of open files, and die with this process.
+pub fn confine(command: &mut std::process::Command, cpu: usize) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: between fork and exec the closure makes only async-signal-safe system calls and allocates nothing: `pin` and
+    // `raise_nofile` keep their structures on the stack, and an `io::Error` made from errno holds no heap memory.
+    unsafe {
+        command.pre_exec(move || {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            raise_nofile()?;
+            pin(cpu)
+        });
+    }
+}
+
+/// Sends SIGTERM to a child that this process started.
+pub fn terminate(pid: u32) {
+    // SAFETY: kill touches no memory; the caller holds the child unreaped, so the id cannot have been given to another process.
+    unsafe { libc::kill(pid as libc::pid_t, libc::SIGTERM) };
+}
+
+/// A port of `address` that was free a moment ago.
+pub fn free_port(address: std::net::IpAddr) -> io::Result<u16> {
+    Ok(std::net::TcpListener::bind((address, 0))?.local_addr()?.port())
+}
+
+/// Anonymous zeroed pages that live until the process ends: memory the kernel may write to at any time.
+pub fn pages_forever(bytes: usize) -> io::Result<*mut u8> {
+    // SAFETY: a fresh private anonymous mapping overlaps nothing; it is never unmapped, so it is valid for 'static.
+    let at = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_ANONYMOUS | libc::MAP_PRIVATE,
+            -1,
+            0,
+        )
+    };
+    if at == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(at.cast()) }
+}

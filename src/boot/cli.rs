@@ -1,0 +1,216 @@
+//! The command line: what can be asked, and how flags become settings.
+//!
+//! Not validation of values: a flag's words are read by the same settings that read the file, so they are refused with
+//! the same advice. Invariant: a flag that sets a key sets it through `config::Flag`, and the variable of that key works
+//! as well.
+
+use crate::config::{Flag, Sources};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
+use std::io::Write;
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  corelane                                        serve MCP on http://127.0.0.1:8808/mcp
+  corelane serve -l 10.0.0.7:8808 --cores 2-7     another address, six pinned cores
+  corelane serve --config /etc/corelane.toml      settings from a file
+  corelane config --default > corelane.toml       a commented file to start from
+  corelane check --config corelane.toml           would it serve here? what is missing?
+  corelane stdio                                  one client on standard input and output
+
+A flag wins over the environment, the environment over the file, the file over
+the default. In the environment a key is CORELANE_<SECTION>_<KEY>, such as
+CORELANE_LIMITS_BODY_BYTES. `corelane config --default` explains every key.
+
+Exit codes: 0 success, 1 failed or would not serve, 2 wrong usage.";
+
+/// Route MCP (Model Context Protocol) messages, thread-per-core on io_uring.
+///
+/// Agents connect over HTTP, TCP, Unix sockets or standard input; every message goes to the core that owns its session.
+/// Without a command, `serve` runs with its defaults.
+#[derive(Parser, Debug)]
+#[command(name = "corelane", version, max_term_width = 110, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do; `serve` if nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// Log more: -v debug, -vv trace
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+
+    /// Form of log lines, on standard error: text or json
+    #[arg(long, global = true, value_name = "FORMAT", value_parser = ["text", "json"])]
+    pub log_format: Option<String>,
+}
+
+/// What can be asked.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Serve until SIGTERM or SIGINT; the first drains, the second ends at once
+    Serve(ServeArgs),
+    /// Say whether `serve` would start on this host, and what is missing
+    Check(ConfigArgs),
+    /// Serve one client on standard input and output
+    Stdio(ConfigArgs),
+    /// Print the configuration as commented TOML
+    Config(PrintArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where settings come from.
+#[derive(Args, Debug, Default)]
+pub struct ConfigArgs {
+    /// Configuration file (TOML)
+    #[arg(short, long, value_name = "FILE", env = "CORELANE_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+/// The flags of `serve`; each replaces what the file says.
+#[derive(Args, Debug, Default)]
+pub struct ServeArgs {
+    /// Where settings come from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+
+    /// MCP over HTTP on this address; repeatable [default: 127.0.0.1:8808]
+    #[arg(short, long, value_name = "ADDR")]
+    pub listen: Vec<String>,
+
+    /// MCP as lines of JSON over TCP on this address; repeatable
+    #[arg(long, value_name = "ADDR")]
+    pub tcp: Vec<String>,
+
+    /// MCP as lines of JSON on this Unix socket; repeatable
+    #[arg(long, value_name = "PATH")]
+    pub unix: Vec<String>,
+
+    /// CPUs that get a core: all, a number, or a list such as 0-3,8 [default: all]
+    #[arg(long, value_name = "LIST|N")]
+    pub cores: Option<String>,
+
+    /// Shards over all cores; 0 chooses [default: 0]
+    #[arg(long, value_name = "N")]
+    pub shards: Option<String>,
+}
+
+/// Which configuration is printed.
+#[derive(Args, Debug)]
+pub struct PrintArgs {
+    /// The default configuration, whatever file and environment say
+    #[arg(long, conflicts_with = "config")]
+    pub default: bool,
+
+    /// Where settings come from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+impl Cli {
+    /// Everything the configuration of this command is made of.
+    pub fn sources(&self) -> Sources {
+        let serve = ServeArgs::default();
+        let (file, serve) = match &self.command {
+            Some(Command::Serve(args)) => (args.config.config.clone(), args),
+            Some(Command::Check(args) | Command::Stdio(args)) => (args.config.clone(), &serve),
+            Some(Command::Config(args)) => (args.config.config.clone(), &serve),
+            // Without a command clap reads no variable for `--config`.
+            None => (std::env::var_os("CORELANE_CONFIG").map(PathBuf::from), &serve),
+            Some(Command::Completions { .. }) => (None, &serve),
+        };
+        Sources::of_process(file, self.flags(serve))
+    }
+
+    fn flags(&self, serve: &ServeArgs) -> Vec<Flag> {
+        let mut flags = Vec::new();
+        let lists = [
+            ("--listen", "serve.listen", &serve.listen),
+            ("--tcp", "serve.tcp", &serve.tcp),
+            ("--unix", "serve.unix", &serve.unix),
+        ];
+        for (flag, key, words) in lists {
+            if !words.is_empty() {
+                flags.push(Flag::words(flag, key, words.iter().cloned()));
+            }
+        }
+        let level = match self.verbose {
+            0 => None,
+            1 => Some("debug".to_owned()),
+            _ => Some("trace".to_owned()),
+        };
+        let words = [
+            ("--cores", "cores.list", &serve.cores),
+            ("--shards", "cores.shards", &serve.shards),
+            ("--log-format", "log.format", &self.log_format),
+            ("--verbose", "log.level", &level),
+        ];
+        for (flag, key, word) in words {
+            flags.extend(word.as_ref().map(|word| Flag::word(flag, key, word)));
+        }
+        flags
+    }
+}
+
+/// Writes a completion script.
+pub fn write_completions(shell: clap_complete::Shell, out: &mut dyn Write) {
+    clap_complete::generate(shell, &mut Cli::command(), "corelane", out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, CoreList, LogFormat, LogLevel};
+
+    fn load(arguments: &[&str]) -> Result<Config, crate::config::ConfigError> {
+        let cli = Cli::try_parse_from(std::iter::once(&"corelane").chain(arguments)).expect("usage is right");
+        Config::load(&Sources { variables: Vec::new(), ..cli.sources() })
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn without_a_command_everything_is_default() {
+        assert_eq!(load(&[]).expect("valid"), Config::default());
+        assert_eq!(load(&["serve"]).expect("valid"), Config::default());
+    }
+
+    #[test]
+    fn flags_become_settings() {
+        let arguments =
+            ["serve", "--listen", "127.0.0.1:1", "--listen", "[::1]:2", "--tcp", "127.0.0.1:3", "--unix", "/run/a,b"];
+        let more = ["--cores", "0-1", "--shards", "8", "-vv", "--log-format", "json"];
+        let config = load(&[arguments.as_slice(), &more].concat()).expect("valid");
+        let settings = config.settings();
+        assert_eq!((settings.serve.listen.len(), settings.serve.tcp.len()), (2, 1));
+        assert_eq!(settings.serve.unix[0].as_path(), std::path::Path::new("/run/a,b"));
+        assert_eq!(settings.cores.list, CoreList::Cpus(vec![0, 1]));
+        assert_eq!(settings.cores.shards_for(2), 8);
+        assert_eq!((settings.log.level, settings.log.format), (LogLevel::Trace, LogFormat::Json));
+        assert!(config.non_defaults().iter().any(|n| n.to_string() == "cores.shards = 8 (from --shards)"));
+    }
+
+    #[test]
+    fn wrong_flags_are_usage_errors() {
+        assert!(load(&["serve", "--listen", "x"]).expect_err("no address").is_usage());
+        assert!(load(&["serve", "--cores", "0-99"]).expect_err("too many").is_usage());
+        for arguments in
+            [["corelane", "--log-format", "xml"], ["corelane", "serv", ""], ["corelane", "serve", "--port"]]
+        {
+            assert_eq!(Cli::try_parse_from(arguments).expect_err("wrong usage").exit_code(), 2);
+        }
+    }
+
+    #[test]
+    fn completions_know_the_commands() {
+        let mut script = Vec::new();
+        write_completions(clap_complete::Shell::Bash, &mut script);
+        assert!(String::from_utf8(script).expect("UTF-8").contains("completions"));
+    }
+}

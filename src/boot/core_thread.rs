@@ -1,0 +1,201 @@
+//! One core's thread: from a plan to a running loop, and what is left of it when it ends.
+//!
+//! Not here: which cores there are and what happens when one dies (`launch`).
+//! Invariant: the driver outlives the executor: whatever ends the loop, the ring is closed by whoever joins the thread,
+//! after the join.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+
+use super::lend::{Lent, OffloadPool};
+use crate::control::{CoreState, Health};
+use crate::ids::CoreId;
+use crate::metrics::CoreMetrics;
+use crate::runtime::{self, Tasks};
+use crate::server::alarms::Alarms;
+use crate::server::core::{Core, CoreParts};
+use crate::server::drive::{Clock, Loop, Orders};
+use crate::server::service::Mailbox;
+use crate::server::settings::Settings;
+use crate::shard::Shards;
+use crate::shard::range::ShardRange;
+use crate::shard::seal::Sealer;
+use crate::sys::cpu::{Cpu, CpuSet};
+use crate::sys::eventfd::EventFd;
+use crate::sys::{affinity, entropy};
+use crate::upstream::native::Server;
+use crate::uring::{Driver, DriverSettings, Features};
+
+/// Everything a core's thread is made from. Kept by `launch`, so that the thread can be made again.
+pub(super) struct Seed<S> {
+    pub core: CoreId,
+    /// The CPU to be pinned to, unless pinning is off.
+    pub cpu: Option<Cpu>,
+    pub range: ShardRange,
+    pub settings: Settings,
+    pub driver: DriverSettings,
+    pub features: Features,
+    pub listeners: Vec<RawFd>,
+    /// Descriptors of the process that are one connection of lines: standard input and output.
+    pub pipes: Option<(RawFd, RawFd)>,
+    pub key: [u8; 32],
+    pub epoch: u64,
+    pub clock: Clock,
+    pub server: Server<S>,
+    pub metrics: &'static CoreMetrics,
+    pub health: Health,
+    pub orders: Arc<Orders>,
+    pub bell: Arc<EventFd>,
+    pub offload: Arc<OffloadPool>,
+}
+
+/// How a core's thread ended.
+pub(super) enum Outcome {
+    /// It drained.
+    Drained,
+    /// It could not go on; the text says why.
+    Failed(String),
+    /// It panicked.
+    Panicked,
+}
+
+/// What a thread leaves behind: the ring, to be closed after the join, and how it ended.
+pub(super) struct Remains {
+    pub driver: Option<Driver>,
+    pub outcome: Outcome,
+}
+
+/// Starts the thread; `ended` is told its number when it is over, whichever way.
+pub(super) fn start<S: 'static>(
+    seed: &Seed<S>,
+    incarnation: u32,
+    ended: Sender<super::launch::News>,
+) -> std::io::Result<JoinHandle<Remains>> {
+    struct Tell(CoreId, Sender<super::launch::News>);
+    impl Drop for Tell {
+        fn drop(&mut self) {
+            // Nobody listens any more only when the process is ending.
+            let _ = self.1.send(super::launch::News::CoreEnded(self.0));
+        }
+    }
+    let seed = seed.share();
+    std::thread::Builder::new().name(format!("corelane-{}", seed.core.0)).spawn(move || {
+        let _tell = Tell(seed.core, ended);
+        live(seed, incarnation)
+    })
+}
+
+impl<S: 'static> Seed<S> {
+    fn share(&self) -> Seed<S> {
+        Seed {
+            core: self.core,
+            cpu: self.cpu,
+            range: self.range,
+            settings: self.settings.clone(),
+            driver: self.driver,
+            features: self.features,
+            listeners: self.listeners.clone(),
+            pipes: self.pipes,
+            key: self.key,
+            epoch: self.epoch,
+            clock: self.clock,
+            server: self.server.share(),
+            metrics: self.metrics,
+            health: self.health.clone(),
+            orders: Arc::clone(&self.orders),
+            bell: Arc::clone(&self.bell),
+            offload: Arc::clone(&self.offload),
+        }
+    }
+
+    /// The addresses it would be wrong to have none of.
+    pub fn has_listeners(&self) -> bool {
+        !self.listeners.is_empty() || self.pipes.is_some()
+    }
+}
+
+fn live<S: 'static>(seed: Seed<S>, incarnation: u32) -> Remains {
+    let failed = |text: String| Remains { driver: None, outcome: Outcome::Failed(text) };
+    if let Some(cpu) = seed.cpu
+        && let Err(error) = affinity::pin_current_thread(&CpuSet::from_iter([cpu]))
+    {
+        return failed(error.to_string());
+    }
+    let mut driver = match Driver::new(seed.driver, seed.features) {
+        Ok(driver) => driver,
+        Err(error) => return failed(error.to_string()),
+    };
+    driver.watch(seed.bell.as_fd().as_raw_fd());
+    let ended = std::panic::catch_unwind(AssertUnwindSafe(|| run(&seed, incarnation, &mut driver)));
+    let outcome = match ended {
+        Ok(Ok(())) => Outcome::Drained,
+        Ok(Err(text)) => Outcome::Failed(text),
+        Err(_) => Outcome::Panicked,
+    };
+    seed.health.set(seed.core, if matches!(outcome, Outcome::Drained) { CoreState::Draining } else { CoreState::Dead });
+    Remains { driver: Some(driver), outcome }
+}
+
+fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, driver: &mut Driver) -> Result<(), String> {
+    let random = |what: &str| {
+        entropy::bytes::<{ crate::shard::seal::NONCE_BYTES }>().map_err(|error| format!("no entropy for {what}: {error}"))
+    };
+    let (core_start, handler_start) = (random("session ids")?, random("handlers' seals")?);
+    let mut accepted_by_hand = None;
+    if let Some((read, write)) = seed.pipes {
+        accepted_by_hand = Some(driver.adopt(read, write));
+    }
+    if !seed.listeners.is_empty() {
+        driver.listen(&seed.listeners);
+    }
+    let name = format!("corelane-{}", seed.core.0);
+    let ended = runtime::run(&name, async {
+        let tasks = Tasks::new(Arc::clone(&seed.bell));
+        let mailbox = Mailbox::default();
+        let alarms = Alarms::default();
+        let lent = Lent::new(
+            seed.core,
+            tasks.spawner(),
+            alarms.clone(),
+            seed.clock,
+            Sealer::new(&seed.key, handler_start),
+            Arc::clone(&seed.offload),
+        );
+        let service = seed.server.per_core(Rc::new(lent), mailbox.clone());
+        let mut core = Core::new(CoreParts {
+            id: seed.core,
+            settings: seed.settings.clone(),
+            shards: Shards::new(seed.range, incarnation),
+            sealer: Sealer::new(&seed.key, core_start),
+            service,
+            metrics: seed.metrics,
+            epoch: seed.epoch,
+        });
+        if let Some(id) = accepted_by_hand {
+            let input = crate::server::core::Input::Accepted { id, listener: 0, peer: None::<SocketAddr> };
+            core.step(seed.clock.nanos(), input);
+        }
+        seed.health.set(seed.core, CoreState::Ready);
+        let turns = Loop {
+            driver,
+            core,
+            tasks,
+            mailbox,
+            clock: seed.clock,
+            orders: Arc::clone(&seed.orders),
+            metrics: seed.metrics,
+            alarms,
+        };
+        turns.run().await
+    });
+    match ended {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(format!("the ring of {} failed: {error}", seed.core)),
+        Err(error) => Err(error.to_string()),
+    }
+}

@@ -1,0 +1,112 @@
+//! Cutting the configuration into what each module is told.
+//!
+//! Not here: reading it (`config`). Invariant: the only place that turns configured values into a module's settings.
+
+use super::BootError;
+use crate::config::{HostRule, Settings};
+use crate::proto::http1::HostRules;
+use crate::server::connection::Wire;
+use crate::server::settings::Settings as CoreSettings;
+use crate::shard::replay::ReplayLimits;
+use crate::uring::DriverSettings;
+
+/// Most direct descriptors that are used without being asked for: the table takes 8 bytes each of kernel memory.
+const DESCRIPTORS_AUTO_MAX: u64 = 262_144;
+/// Slots of a core's table that only ever hold connections which are being refused, at most.
+const RESERVE_MAX: usize = 64;
+/// Time a finished connection waits for its peer to close.
+const LINGER_NANOS: u64 = 1_000_000_000;
+/// How often sessions are looked through for idle ones.
+const SWEEP_NANOS: u64 = 5_000_000_000;
+/// Most subscribed resources per session or stream.
+const SUBSCRIPTIONS_MAX: usize = 256;
+/// How long clients may remember `server/discover`.
+const DISCOVER_TTL_MS: u32 = 3_600_000;
+
+/// The driver's part; `nofile` is the soft limit of open files.
+pub(super) fn driver(settings: &Settings, nofile: u64) -> DriverSettings {
+    let uring = &settings.uring;
+    let descriptors = uring.descriptors.fixed().unwrap_or(nofile.min(DESCRIPTORS_AUTO_MAX));
+    DriverSettings {
+        entries: uring.entries.u32(),
+        cq_entries: uring.cq_entries.u32(),
+        descriptors: descriptors as u32,
+        buffers: uring.buffers.get() as u16,
+        buffers_max: uring.buffers_max.get() as u16,
+        buffer_bytes: uring.buffer_bytes.usize(),
+        ..DriverSettings::default()
+    }
+}
+
+/// A core's part.
+pub(super) fn core(
+    settings: &Settings,
+    driver: &DriverSettings,
+    listeners: Vec<Wire>,
+    boot: u64,
+) -> Result<CoreSettings, BootError> {
+    let limits = &settings.limits;
+    let descriptors = driver.descriptors as usize;
+    let reserve = (descriptors / 10).clamp(1, RESERVE_MAX);
+    let most = descriptors.saturating_sub(reserve).max(1);
+    let connections_max = limits.connections_per_core.fixed().map_or(most, |fixed| (fixed as usize).min(most));
+    Ok(CoreSettings {
+        listeners,
+        hosts: hosts(settings)?,
+        endpoint: settings.serve.endpoint.as_str().to_owned(),
+        sse_endpoint: settings.serve.sse_endpoint.as_str().unwrap_or_default().to_owned(),
+        message_endpoint: settings.serve.message_endpoint.as_str().to_owned(),
+        connections_max,
+        connections_reserve: descriptors - connections_max,
+        body_bytes: limits.body_bytes.usize(),
+        line_bytes: limits.line_bytes.usize(),
+        pipeline_bytes: limits.pipeline_depth.usize() * driver.buffer_bytes,
+        egress_bytes: limits.egress_bytes.usize(),
+        in_flight_per_connection: limits.in_flight_per_connection.get() as u16,
+        head_time: limits.head_timeout_ms.ns(),
+        body_grace: limits.body_grace_ms.ns(),
+        body_bytes_per_second: limits.body_bytes_per_s.get(),
+        keep_alive: limits.keep_alive_ms.ns(),
+        write_stall: limits.write_stall_ms.ns(),
+        linger: LINGER_NANOS,
+        stream_keep_alive: settings.streams.keep_alive_ms.ns(),
+        call_time: settings.calls.timeout_ms.ns(),
+        call_time_max: settings.calls.timeout_max_ms.ns(),
+        ask_time: settings.calls.ask_timeout_ms.ns(),
+        session_idle: settings.sessions.idle_ms.ns(),
+        sweep_every: SWEEP_NANOS,
+        sessions_max: settings.sessions.per_core_max.usize(),
+        listens_max: connections_max,
+        subscriptions_max: SUBSCRIPTIONS_MAX,
+        replay: ReplayLimits {
+            events: settings.sessions.replay_events.usize(),
+            bytes: settings.sessions.replay_bytes.usize(),
+        },
+        retry_ms: settings.sessions.retry_ms.ms() as u32,
+        discover_ttl_ms: DISCOVER_TTL_MS,
+        drain_time: settings.serve.drain_deadline_ms.ns(),
+        node: 0,
+        boot,
+    })
+}
+
+fn hosts(settings: &Settings) -> Result<HostRules, BootError> {
+    let mut rules = HostRules::default();
+    for rule in settings.serve.allowed_hosts.rules() {
+        rules = match rule {
+            HostRule::Any => rules.allow_any_host(),
+            HostRule::Named { host, port: Some(port) } => rules.allow_host(&format!("{host}:{port}"))?,
+            HostRule::Named { host, port: None } => rules.allow_host(&format!("{host}:*"))?,
+        };
+    }
+    let mut given = settings.serve.allowed_origins.rules().peekable();
+    if given.peek().is_none() {
+        for host in ["localhost", "127.0.0.1", "[::1]"] {
+            rules = rules.allow_origin(&format!("http://{host}:*"))?.allow_origin(&format!("https://{host}:*"))?;
+        }
+    }
+    for origin in given {
+        rules = rules.allow_origin(origin)?;
+    }
+    Ok(rules)
+}

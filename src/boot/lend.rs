@@ -1,0 +1,137 @@
+//! What a core lends to the handlers of its service, and the pool for what may not run on a core.
+//!
+//! Not here: handlers. Invariant: the pool's threads start with the first handler that asks for them.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::Waker;
+
+use crate::ids::CoreId;
+use crate::runtime::Spawner;
+use crate::server::alarms::Alarms;
+use crate::server::drive::Clock;
+use crate::server::service::{Host, LocalFuture, Nanos};
+use crate::shard::seal::{Purpose, Sealer};
+use crate::sys::affinity;
+use crate::sys::cpu::CpuSet;
+
+/// A small tokio runtime for futures that need tokio's reactor, and threads that may block.
+pub(super) struct OffloadPool {
+    threads: usize,
+    blocking_threads: usize,
+    cpus: CpuSet,
+    runtime: OnceLock<Option<tokio::runtime::Runtime>>,
+}
+
+impl OffloadPool {
+    pub fn new(threads: usize, blocking_threads: usize, cpus: CpuSet) -> OffloadPool {
+        OffloadPool { threads, blocking_threads, cpus, runtime: OnceLock::new() }
+    }
+
+    /// The runtime, made on first use; `None` if the host has no threads left.
+    fn runtime(&self) -> Option<&tokio::runtime::Runtime> {
+        let make = || {
+            let cpus = self.cpus.clone();
+            tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(self.threads)
+                .max_blocking_threads(self.blocking_threads)
+                .thread_name("corelane-offload")
+                .enable_all()
+                .on_thread_start(move || {
+                    // A core made this thread, so it inherited the core's CPU. If it cannot leave it, it still works.
+                    let _ = affinity::pin_current_thread(&cpus);
+                })
+                .build()
+                .inspect_err(|error| tracing::error!("the offload pool cannot start: {error}"))
+                .ok()
+        };
+        self.runtime.get_or_init(make).as_ref()
+    }
+
+    /// Ends the pool's threads without waiting for what runs on them.
+    pub fn end(&mut self) {
+        if let Some(Some(runtime)) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for OffloadPool {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// One core's loan.
+pub(super) struct Lent {
+    core: CoreId,
+    spawner: Spawner,
+    alarms: Alarms,
+    clock: Clock,
+    sealer: RefCell<Sealer>,
+    offload: Arc<OffloadPool>,
+}
+
+impl Lent {
+    pub fn new(
+        core: CoreId,
+        spawner: Spawner,
+        alarms: Alarms,
+        clock: Clock,
+        sealer: Sealer,
+        offload: Arc<OffloadPool>,
+    ) -> Lent {
+        Lent { core, spawner, alarms, clock, sealer: RefCell::new(sealer), offload }
+    }
+}
+
+impl Host for Lent {
+    fn spawn(&self, future: LocalFuture<()>) {
+        self.spawner.spawn(future);
+    }
+
+    fn now(&self) -> Nanos {
+        self.clock.nanos()
+    }
+
+    fn wake_at(&self, deadline: Nanos, waker: Waker) {
+        self.alarms.set(deadline, waker);
+    }
+
+    fn offload(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        if let Some(runtime) = self.offload.runtime() {
+            runtime.spawn(future);
+        }
+    }
+
+    fn blocking(&self, function: Box<dyn FnOnce() + Send>) {
+        if let Some(runtime) = self.offload.runtime() {
+            runtime.spawn_blocking(function);
+        }
+    }
+
+    fn seal(&self, plain: &[u8]) -> String {
+        self.sealer.borrow_mut().seal(Purpose::State, plain)
+    }
+
+    fn open(&self, sealed: &str) -> Option<Vec<u8>> {
+        self.sealer.borrow().open(Purpose::State, sealed.as_bytes())
+    }
+
+    fn task_id(&self, index: u32, generation: u32) -> String {
+        let mut plain = [0; 10];
+        plain[..2].copy_from_slice(&self.core.0.to_le_bytes());
+        plain[2..6].copy_from_slice(&index.to_le_bytes());
+        plain[6..].copy_from_slice(&generation.to_le_bytes());
+        self.sealer.borrow_mut().seal(Purpose::Task, &plain)
+    }
+
+    fn open_task_id(&self, id: &str) -> Option<(u32, u32)> {
+        let plain: [u8; 10] = self.sealer.borrow().open(Purpose::Task, id.as_bytes())?.try_into().ok()?;
+        let [c0, c1, i0, i1, i2, i3, g0, g1, g2, g3] = plain;
+        (u16::from_le_bytes([c0, c1]) == self.core.0)
+            .then(|| (u32::from_le_bytes([i0, i1, i2, i3]), u32::from_le_bytes([g0, g1, g2, g3])))
+    }
+}

@@ -1,0 +1,86 @@
+//! What is printed at start-up: who runs where, what the kernel lacks, what was configured, and a line to try.
+//!
+//! Not here: judging the host (`host`). Invariant: printed before the first connection is served, and true then.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::launch::Steering;
+use super::plan::Plan;
+use crate::config::{NonDefault, Settings};
+use crate::shard::range::BoundaryTable;
+use crate::uring::Features;
+
+/// The start-up report.
+pub(super) struct Report<'a> {
+    pub plan: &'a Plan,
+    pub table: &'a BoundaryTable,
+    pub features: &'a Features,
+    pub steered: &'a Steering,
+    pub non_defaults: &'a [NonDefault],
+    pub http: &'a [SocketAddr],
+    pub tcp: &'a [SocketAddr],
+    pub settings: &'a Settings,
+    pub control: Option<SocketAddr>,
+    pub took: Duration,
+}
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "corelane {} starting (prepared in {:.0?})", env!("CARGO_PKG_VERSION"), self.took)?;
+        writeln!(f, "\n{}", self.plan)?;
+        writeln!(f, "shards: {}, one contiguous range per core", self.table.shards())?;
+        match self.steered {
+            Steering::On => writeln!(f, "steering: on (a connection's addresses and ports choose its core)")?,
+            Steering::Off => writeln!(f, "steering: off (the kernel's own hash chooses the core)")?,
+            Steering::Refused(error) => {
+                writeln!(f, "steering: off, the kernel refused the program: {error}; its own hash chooses the core")?;
+            }
+        }
+        let missing = self.features.missing();
+        if missing.is_empty() {
+            writeln!(f, "kernel: every io_uring feature that corelane uses is there")?;
+        }
+        for line in missing {
+            writeln!(f, "kernel lacks {line}")?;
+        }
+        if self.non_defaults.is_empty() {
+            writeln!(f, "configuration: all defaults")?;
+        } else {
+            writeln!(f, "configuration, where it differs from the defaults:")?;
+            for setting in self.non_defaults {
+                writeln!(f, "  {setting}")?;
+            }
+        }
+        writeln!(f)?;
+        let endpoint = self.settings.serve.endpoint.as_str();
+        for address in self.http {
+            writeln!(f, "MCP over HTTP:  http://{address}{endpoint}")?;
+        }
+        for address in self.tcp {
+            writeln!(f, "MCP over TCP:   {address} (one JSON message per line)")?;
+        }
+        for path in &self.settings.serve.unix {
+            writeln!(f, "MCP over Unix:  {} (one JSON message per line)", path.as_path().display())?;
+        }
+        if let Some(control) = self.control {
+            writeln!(f, "health, metrics: http://{control}/healthz /readyz /metrics")?;
+        }
+        if let Some(address) = self.http.first() {
+            writeln!(f, "\ntry it:\n  {}", curl(*address, endpoint))?;
+        }
+        writeln!(f)
+    }
+}
+
+/// A line that calls a tool of the demonstration server.
+fn curl(address: SocketAddr, endpoint: &str) -> String {
+    format!(
+        "curl -s http://{address}{endpoint} -H 'Content-Type: application/json' \
+         -H 'MCP-Protocol-Version: 2026-07-28' -H 'Mcp-Method: tools/list' \
+         -d '{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/list\",\"params\":{{\"_meta\":{{\
+         \"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\",\
+         \"io.modelcontextprotocol/clientCapabilities\":{{}}}}}}}}'"
+    )
+}

@@ -1,0 +1,265 @@
+//! One plain struct of settings per consuming module, with the defaults.
+//!
+//! Not documented for operators here: the text of each key is in `table`. Invariant: bounds are in the types, so a
+//! struct made by anybody is valid field by field; what relates two fields is checked where `Config` is made.
+
+use super::bounded::{AutoOr, Bounded, Millis, PowerOfTwo};
+use super::hosts::{AllowedHosts, AllowedOrigins};
+use super::words::{CoreList, HttpPath, LogFormat, LogLevel, OptionalHttpPath, TicketKey, UnixPath};
+use crate::limits::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX, CORES_MAX, SHARDS_MAX};
+use std::net::{Ipv4Addr, SocketAddr};
+
+const MIB: u64 = 1024 * 1024;
+const HOUR_MS: u64 = 3_600_000;
+
+/// `[serve]`: where clients connect. For `boot` (listeners) and `server` (paths, hosts, origins).
+#[derive(Clone, PartialEq, Debug)]
+#[expect(missing_docs, reason = "each field is documented in `table`, where operators read it too")]
+pub struct ServeSettings {
+    pub listen: Vec<SocketAddr>,
+    pub tcp: Vec<SocketAddr>,
+    pub unix: Vec<UnixPath>,
+    pub endpoint: HttpPath,
+    pub sse_endpoint: OptionalHttpPath,
+    pub message_endpoint: HttpPath,
+    pub allowed_hosts: AllowedHosts,
+    pub allowed_origins: AllowedOrigins,
+    pub backlog: Bounded<1, 65_535>,
+    pub drain_deadline_ms: Millis<0, HOUR_MS>,
+}
+
+/// `[cores]`: which CPUs work, and how work is spread over them. For `boot` and the mesh.
+#[derive(Clone, PartialEq, Debug)]
+#[expect(missing_docs, reason = "each field is documented in `table`, where operators read it too")]
+pub struct CoreSettings {
+    pub list: CoreList,
+    pub shards: AutoOr<1, { SHARDS_MAX as u64 }>,
+    pub expected_connections: Bounded<1, 100_000_000>,
+    pub pin: bool,
+    pub steering: bool,
+    pub batch_max: Bounded<1, 256>,
+}
+
+/// `[limits]`: what one connection may take. For `proto` and `server`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[expect(missing_docs, reason = "each field is documented in `table`, where operators read it too")]
+pub struct LimitSettings {
+    pub body_bytes: Bounded<1024, { BODY_BYTES_MAX as u64 }>,
+    pub line_bytes: Bounded<1024, { BODY_BYTES_MAX as u64 }>,
+    pub connections_per_core: AutoOr<16, 1_048_576>,
+    pub head_timeout_ms: Millis<100, HOUR_MS>,
+    pub body_grace_ms: Millis<100, HOUR_MS>,
+    pub body_bytes_per_s: Bounded<1, 1_073_741_824>,
+    pub keep_alive_ms: Millis<1_000, { 24 * HOUR_MS }>,
+    pub pipeline_depth: Bounded<1, 64>,
+    pub in_flight_per_connection: Bounded<1, 4096>,
+    pub egress_bytes: Bounded<16_384, { 16 * MIB }>,
+    pub write_stall_ms: Millis<100, HOUR_MS>,
+}
+
+/// `[sessions]`: legacy sessions (MCP before 2026-07-28). For `shard`.
+#[derive(Clone, PartialEq, Debug)]
+#[expect(missing_docs, reason = "each field is documented in `table`, where operators read it too")]
+pub struct SessionSettings {
+    pub idle_ms: Millis<1_000, { 7 * 24 * HOUR_MS }>,
+    pub per_core_max: Bounded<1, 1_048_576>,
+    pub replay_events: Bounded<0, 65_536>,
+    pub replay_bytes: Bounded<0, { 16 * MIB }>,
+    pub retry_ms: Millis<1, 60_000>,
+    pub ticket_key: TicketKey,
+}
+
+/// `[streams]`: event streams. For `server`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[expect(missing_docs, reason = "each field is documented in `table`, where operators read it too")]
+pub struct StreamSettings {
+    pub keep_alive_ms: Millis<1_000, HOUR_MS>,
+    pub listen_per_connection: Bounded<1, 1024>,
+}
+
+/// `[calls]`: deadlines. For `server` and `shard`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[expect(missing_docs, reason = "each field is documented in `table`, where operators read it too")]
+pub struct CallSettings {
+    pub timeout_ms: Millis<1, { 24 * HOUR_MS }>,
+    pub timeout_max_ms: Millis<1, { 24 * HOUR_MS }>,
+    pub ask_timeout_ms: Millis<1_000, { 24 * HOUR_MS }>,
+}
+
+/// `[uring]`: sizes of each core's ring. For `uring`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[expect(missing_docs, reason = "each field is documented in `table`, where operators read it too")]
+pub struct UringSettings {
+    pub entries: PowerOfTwo<64, 32_768>,
+    pub cq_entries: PowerOfTwo<128, 65_536>,
+    pub buffers: PowerOfTwo<16, 32_768>,
+    pub buffer_bytes: PowerOfTwo<1024, 65_536>,
+    pub buffers_max: PowerOfTwo<16, 32_768>,
+    pub descriptors: AutoOr<64, 1_048_576>,
+}
+
+/// `[control]`: health and metrics. For `control`.
+#[derive(Clone, PartialEq, Debug)]
+#[expect(missing_docs, reason = "each field is documented in `table`, where operators read it too")]
+pub struct ControlSettings {
+    pub listen: SocketAddr,
+    pub allowed_hosts: AllowedHosts,
+}
+
+/// `[offload]`: the pool for handlers that block or need tokio. For `upstream` and `boot`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[expect(missing_docs, reason = "each field is documented in `table`, where operators read it too")]
+pub struct OffloadSettings {
+    pub threads: Bounded<1, 64>,
+    pub blocking_threads: Bounded<1, 512>,
+}
+
+/// `[log]`: how much is logged and in which form. For `control`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[expect(missing_docs, reason = "each field is documented in `table`, where operators read it too")]
+pub struct LogSettings {
+    pub level: LogLevel,
+    pub format: LogFormat,
+}
+
+impl CoreSettings {
+    /// How many shards there are on so many cores: as configured, or by default one for each 782 expected connections,
+    /// rounded up to a power of two, at least 16; never fewer than cores, never more than `SHARDS_MAX`.
+    pub fn shards_for(&self, cores: usize) -> usize {
+        let by_load = || (self.expected_connections.get().div_ceil(782) as usize).next_power_of_two().max(16);
+        let wanted = self.shards.fixed().map_or_else(by_load, |shards| shards as usize);
+        wanted.clamp(cores, SHARDS_MAX)
+    }
+}
+
+impl Default for ServeSettings {
+    fn default() -> Self {
+        ServeSettings {
+            listen: vec![(Ipv4Addr::LOCALHOST, 8808).into()],
+            tcp: Vec::new(),
+            unix: Vec::new(),
+            endpoint: HttpPath::known("/mcp"),
+            sse_endpoint: OptionalHttpPath(Some(HttpPath::known("/sse"))),
+            message_endpoint: HttpPath::known("/message"),
+            allowed_hosts: AllowedHosts::default(),
+            allowed_origins: AllowedOrigins::default(),
+            backlog: const { Bounded::known(4096) },
+            drain_deadline_ms: const { Millis::known(10_000) },
+        }
+    }
+}
+
+impl Default for CoreSettings {
+    fn default() -> Self {
+        CoreSettings {
+            list: CoreList::All,
+            shards: AutoOr::Auto,
+            expected_connections: const { Bounded::known(10_000) },
+            pin: true,
+            steering: true,
+            batch_max: const { Bounded::known(50) },
+        }
+    }
+}
+
+impl Default for LimitSettings {
+    fn default() -> Self {
+        LimitSettings {
+            body_bytes: const { Bounded::known(BODY_BYTES_DEFAULT as u64) },
+            line_bytes: const { Bounded::known(BODY_BYTES_DEFAULT as u64) },
+            connections_per_core: AutoOr::Auto,
+            head_timeout_ms: const { Millis::known(5_000) },
+            body_grace_ms: const { Millis::known(5_000) },
+            body_bytes_per_s: const { Bounded::known(1024) },
+            keep_alive_ms: const { Millis::known(75_000) },
+            pipeline_depth: const { Bounded::known(8) },
+            in_flight_per_connection: const { Bounded::known(64) },
+            egress_bytes: const { Bounded::known(262_144) },
+            write_stall_ms: const { Millis::known(5_000) },
+        }
+    }
+}
+
+impl Default for SessionSettings {
+    fn default() -> Self {
+        SessionSettings {
+            idle_ms: const { Millis::known(HOUR_MS / 2) },
+            per_core_max: const { Bounded::known(131_072) },
+            replay_events: const { Bounded::known(256) },
+            replay_bytes: const { Bounded::known(262_144) },
+            retry_ms: const { Millis::known(1_000) },
+            ticket_key: TicketKey::MadeAtStart,
+        }
+    }
+}
+
+impl Default for StreamSettings {
+    fn default() -> Self {
+        StreamSettings {
+            keep_alive_ms: const { Millis::known(15_000) },
+            listen_per_connection: const { Bounded::known(8) },
+        }
+    }
+}
+
+impl Default for CallSettings {
+    fn default() -> Self {
+        CallSettings {
+            timeout_ms: const { Millis::known(30_000) },
+            timeout_max_ms: const { Millis::known(300_000) },
+            ask_timeout_ms: const { Millis::known(600_000) },
+        }
+    }
+}
+
+impl Default for UringSettings {
+    fn default() -> Self {
+        UringSettings {
+            entries: const { PowerOfTwo::known(4096) },
+            cq_entries: const { PowerOfTwo::known(16_384) },
+            buffers: const { PowerOfTwo::known(512) },
+            buffer_bytes: const { PowerOfTwo::known(4096) },
+            buffers_max: const { PowerOfTwo::known(4096) },
+            descriptors: AutoOr::Auto,
+        }
+    }
+}
+
+impl Default for ControlSettings {
+    fn default() -> Self {
+        ControlSettings { listen: (Ipv4Addr::LOCALHOST, 8809).into(), allowed_hosts: AllowedHosts::default() }
+    }
+}
+
+impl Default for OffloadSettings {
+    fn default() -> Self {
+        OffloadSettings { threads: const { Bounded::known(1) }, blocking_threads: const { Bounded::known(16) } }
+    }
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        LogSettings { level: LogLevel::Info, format: LogFormat::Text }
+    }
+}
+
+const _: () = assert!(CORES_MAX <= SHARDS_MAX, "every core owns at least one shard");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_follow_the_expected_load() {
+        let cores = |expected| CoreSettings {
+            expected_connections: Bounded::new(expected).expect("within bounds"),
+            ..CoreSettings::default()
+        };
+        assert_eq!(cores(10_000).shards_for(1), 16);
+        assert_eq!(cores(100_000).shards_for(2), 128);
+        assert_eq!(cores(100_000_000).shards_for(2), SHARDS_MAX);
+        assert_eq!(cores(1).shards_for(64), 64);
+        let fixed = CoreSettings { shards: AutoOr::Fixed(Bounded::new(5).expect("within bounds")), ..cores(1) };
+        assert_eq!((fixed.shards_for(2), fixed.shards_for(8)), (5, 8));
+    }
+}

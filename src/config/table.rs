@@ -1,0 +1,318 @@
+//! The table of keys: for each its place in `Settings`, its unit, and what an operator needs to know about it.
+//!
+//! Not a second set of defaults: those are the `Default` impls in `settings`, and are printed from there.
+//! Invariant: every key that exists is a row, and every row has all its texts; file, environment, flags, the printed
+//! default file and the start-up report all read this one table.
+
+use super::Settings;
+use super::given::{Given, Refused, Setting};
+
+/// One key.
+pub(super) struct Key {
+    pub(super) section: &'static str,
+    pub(super) name: &'static str,
+    pub(super) unit: &'static str,
+    pub(super) what: &'static str,
+    pub(super) memory: &'static str,
+    pub(super) wrong: &'static str,
+    pub(super) allowed: fn() -> String,
+    pub(super) get: fn(&Settings) -> String,
+    pub(super) set: fn(&mut Settings, &Given) -> Result<(), Refused>,
+}
+
+/// The sections in the order of printing, each with a sentence.
+pub(super) const SECTIONS: &[(&str, &str)] = &[
+    ("serve", "Where clients connect."),
+    ("cores", "Which CPUs work, and how work is spread over them."),
+    ("limits", "What one connection may take. Overload answers 429 (the caller's limit) or 503 (ours)."),
+    ("sessions", "Sessions of MCP versions before 2026-07-28. Later versions have none."),
+    ("streams", "Event streams: SSE over HTTP, notifications over lines."),
+    ("calls", "Deadlines. A caller may ask for its own with X-Request-Timeout-Ms."),
+    ("uring", "Sizes of each core's io_uring. Change them only with a measurement."),
+    ("control", "Health and metrics, on a thread of their own."),
+    ("offload", "The thread pool for handlers that block or need tokio. Routing alone does not use it."),
+    ("log", "Logging, to standard error."),
+];
+
+fn allowed_of<T: Setting>(_place: fn(&Settings) -> &T) -> String {
+    T::allowed()
+}
+
+macro_rules! keys {
+    ($($section:ident.$name:ident, $unit:literal, $what:literal, memory $memory:literal, wrong $wrong:literal;)+) => {
+        /// Every key, section by section.
+        pub(super) const KEYS: &[Key] = &[$(Key {
+            section: stringify!($section),
+            name: stringify!($name),
+            unit: $unit,
+            what: $what,
+            memory: $memory,
+            wrong: $wrong,
+            allowed: || allowed_of(|settings| &settings.$section.$name),
+            get: |settings| settings.$section.$name.write(),
+            set: |settings, given| {
+                settings.$section.$name = Setting::read(given)?;
+                Ok(())
+            },
+        },)+];
+    };
+}
+
+impl Key {
+    /// `section.name`, as it is written in messages.
+    pub(super) fn path(&self) -> String {
+        format!("{}.{}", self.section, self.name)
+    }
+
+    /// The environment variable that sets it.
+    pub(super) fn variable(&self) -> String {
+        format!("CORELANE_{}_{}", self.section, self.name).to_ascii_uppercase()
+    }
+}
+
+/// The index of a key in `KEYS`.
+pub(super) fn find(section: &str, name: &str) -> Option<usize> {
+    KEYS.iter().position(|key| key.section == section && key.name == name)
+}
+
+keys! {
+    serve.listen, "addresses",
+        "Addresses for MCP over HTTP: Streamable HTTP, and the deprecated HTTP+SSE if it is on. Each core listens on all of them.",
+        memory "one socket per core and address",
+        wrong "clients get `connection refused`, or start-up says that the address is in use";
+    serve.tcp, "addresses",
+        "Addresses for MCP as lines of JSON (ndjson) over plain TCP. No Host or Origin check is possible there: keep them inside.",
+        memory "one socket per core and address",
+        wrong "clients get `connection refused`";
+    serve.unix, "file paths",
+        "Unix sockets for MCP as lines of JSON. One core accepts and hands connections to the others.",
+        memory "one socket per path",
+        wrong "clients get `no such file` or `permission denied`: the directory's permissions decide who may connect";
+    serve.endpoint, "HTTP path",
+        "The path of Streamable HTTP: POST, GET and DELETE.",
+        memory "none",
+        wrong "refusals by cause not_found grow";
+    serve.sse_endpoint, "HTTP path",
+        "The path where clients of the deprecated HTTP+SSE transport (2024-11-05) open their stream with GET; \"\" switches that transport off.",
+        memory "none",
+        wrong "old clients fall back to it and get 404 or 405";
+    serve.message_endpoint, "HTTP path",
+        "The path to which clients of the deprecated transport POST their messages; told to them in the stream's first event.",
+        memory "none",
+        wrong "old clients open their stream and then get 404";
+    serve.allowed_hosts, "host names, with or without a port",
+        "Accepted Host values: the guard against DNS rebinding. Empty means loopback names and the addresses listened on. \"*\" accepts every host and is only for listeners behind a proxy that checks.",
+        memory "none",
+        wrong "refusals by cause bad_host grow; clients get 403";
+    serve.allowed_origins, "origins, such as https://app.example",
+        "Accepted Origin values, sent by browsers. Empty means the origins of loopback. Requests without an Origin are not a browser's and pass.",
+        memory "none",
+        wrong "refusals by cause bad_origin grow; a web client gets 403";
+    serve.backlog, "connections per listener",
+        "Connections the kernel completes before a core accepts them. The kernel caps it at net.core.somaxconn.",
+        memory "about 300 B of kernel memory for each waiting connection",
+        wrong "`nstat -az TcpExtListenOverflows` grows while many clients connect at once";
+    serve.drain_deadline_ms, "milliseconds",
+        "How long a drain (SIGTERM) waits for calls in flight before their connections are closed. Keep it below the supervisor's own patience (TimeoutStopSec).",
+        memory "none",
+        wrong "closes by cause drain_deadline at each restart: too short; deployments take too long: too long";
+
+    cores.list, "CPUs",
+        "Which CPUs get a core: \"all\", a number of them, or a list such as \"0-3,8\". Leave out CPUs that serve network interrupts.",
+        memory "at most 8 MiB fixed per core, and the connections it holds",
+        wrong "one CPU at 100 % while others idle, or cores that share a CPU with interrupts have a longer tail";
+    cores.shards, "shards",
+        "Units of owned state; 0 means one for each 782 expected connections as a power of two, at least 16. Never fewer than cores.",
+        memory "about 4 KiB per shard",
+        wrong "load differs between cores by more than a tenth: too few";
+    cores.expected_connections, "connections",
+        "Connections this host is expected to hold at its peak, over all cores. Sizes tables and shards; it is not a limit.",
+        memory "tables grow in steps towards it; about 1 KiB per idle connection once open",
+        wrong "corelane_connections_open at its peak is more than twice or less than a tenth of it";
+    cores.pin, "switch",
+        "Whether each core's thread is pinned to its CPU. Off only where a container forbids it or CPUs are shared by design.",
+        memory "none",
+        wrong "`perf stat -e migrations` is not 0 while on; tail latency grows while off";
+    cores.steering, "switch",
+        "Whether a BPF program places connections on cores by address and port. Off leaves it to the kernel's own hash.",
+        memory "under 4 KiB of kernel memory per listener",
+        wrong "start-up reports that the program could not be attached: needs no privilege, but seccomp may forbid it";
+    cores.batch_max, "parcels",
+        "Most parcels read from one other core in a row before sockets are served again.",
+        memory "none",
+        wrong "the step mesh_hop is slow under load: too low; the steps read and write are: too high";
+
+    limits.body_bytes, "bytes",
+        "Largest HTTP body of one message; longer ones get 413. Reserved before it is read, so it bounds memory honestly.",
+        memory "up to this much per connection while a long message is being received",
+        wrong "refusals by cause body_too_large grow from clients you trust";
+    limits.line_bytes, "bytes",
+        "Largest message on a line transport (tcp, unix, stdio); a longer one ends the connection.",
+        memory "up to this much per connection while a long line is being received",
+        wrong "refusals by cause line_too_large grow from clients you trust";
+    limits.connections_per_core, "connections",
+        "Most connections one core holds; 0 means what its descriptor table has, less a reserve of a tenth for polite refusals.",
+        memory "about 1 KiB per idle connection once open",
+        wrong "refusals by cause table_full while the machine has memory and CPU to spare";
+    limits.head_timeout_ms, "milliseconds",
+        "Time for a whole HTTP request head from its first byte, and for the first one from accept.",
+        memory "up to 16 KiB per connection that long",
+        wrong "refusals by cause head_timeout from honest but slow links";
+    limits.body_grace_ms, "milliseconds",
+        "Time a body may take before its speed counts.",
+        memory "none",
+        wrong "refusals by cause body_timeout at the start of uploads";
+    limits.body_bytes_per_s, "bytes per second",
+        "Slowest average speed of a body once the grace is over.",
+        memory "none",
+        wrong "refusals by cause body_timeout from honest but slow links";
+    limits.keep_alive_ms, "milliseconds",
+        "How long an idle HTTP connection without a stream stays open. Keep it above the idle timeout of a proxy in front.",
+        memory "about 1 KiB per connection that long",
+        wrong "a proxy logs sporadic 502: too short; closes by cause keep_alive_timeout dominate: clients reconnect too much";
+    limits.pipeline_depth, "requests",
+        "Requests one HTTP connection may send before the first is answered; further ones are not read until one is.",
+        memory "a few hundred bytes per request in flight",
+        wrong "refusals by cause pipeline_full grow for a client that pipelines by design";
+    limits.in_flight_per_connection, "calls",
+        "Calls one line connection (tcp, unix, stdio) may have unanswered; one more is answered -31429.",
+        memory "about 200 B per call in flight",
+        wrong "refusals by cause in_flight_full for a client that multiplexes many agents";
+    limits.egress_bytes, "bytes",
+        "Most bytes waiting to be sent on one connection; beyond it nothing more is read for that connection.",
+        memory "up to this much per connection whose peer reads slowly",
+        wrong "closes by cause egress_full from clients that do read: too low for their largest results";
+    limits.write_stall_ms, "milliseconds",
+        "How long a send may make no progress before the connection is cut.",
+        memory "limits.egress_bytes per stalled connection that long",
+        wrong "closes by cause write_stall from clients on lossy links";
+
+    sessions.idle_ms, "milliseconds",
+        "How long a session lives without a request or an open stream.",
+        memory "about 256 B per session that long, and its replay buffer",
+        wrong "refusals by cause unknown_session from clients that come back: too short; sessions_open only grows: too long";
+    sessions.per_core_max, "sessions",
+        "Most sessions one core holds. The default lets a single core hold a session for each of 100,000 connections, rounded up to a power of two.",
+        memory "about 256 B per open session (32 MiB when all are open), taken as they open",
+        wrong "refusals by cause sessions_full while the machine has memory to spare";
+    sessions.replay_events, "events per session",
+        "Events kept for a client that resumes its stream with Last-Event-ID; 0 switches resumption off.",
+        memory "what the events hold, bounded by sessions.replay_bytes",
+        wrong "clients that resume miss events";
+    sessions.replay_bytes, "bytes per session",
+        "Bytes of events kept for resumption; the oldest go first.",
+        memory "up to this much per session that streams events; none for one that does not",
+        wrong "clients that resume miss events although sessions.replay_events is not reached";
+    sessions.retry_ms, "milliseconds",
+        "The wait a client is told (SSE `retry`) before it reconnects a stream.",
+        memory "none",
+        wrong "a wave of reconnects after a drain overloads the listeners: too short";
+    sessions.ticket_key, "64 hex digits, or where they are",
+        "The key that seals session ids. \"\" makes one at start, so sessions end with the process. \"file:PATH\" or \"env:NAME\" keep the key out of this file.",
+        memory "none",
+        wrong "refusals by cause unknown_session after a restart that was to keep sessions";
+
+    streams.keep_alive_ms, "milliseconds",
+        "How often an idle stream gets a comment line, so that proxies keep it open and dead peers are noticed.",
+        memory "none",
+        wrong "streams end after a fixed time without events: longer than a proxy's idle timeout";
+    streams.listen_per_connection, "streams",
+        "Most subscriptions/listen streams open on one line connection. An HTTP connection carries one by nature.",
+        memory "about 500 B per stream",
+        wrong "refusals by cause streams_full for a client that multiplexes many agents";
+
+    calls.timeout_ms, "milliseconds",
+        "Deadline of a call whose caller names none; after it the answer is 504 and -31504.",
+        memory "what a call in flight holds, that long",
+        wrong "refusals by cause deadline_passed for tools that are merely slow";
+    calls.timeout_max_ms, "milliseconds",
+        "The longest deadline a caller may ask for; a longer wish is shortened to it. Progress does not extend it.",
+        memory "what a call in flight holds, that long",
+        wrong "long-running tools end with 504 exactly here";
+    calls.ask_timeout_ms, "milliseconds",
+        "How long a tool may wait for a person: elicitation and sampling asked of the client.",
+        memory "about 500 B per open question",
+        wrong "people find that their answer came too late";
+
+    uring.entries, "submission entries, a power of two",
+        "Submissions gathered in one turn before the kernel is entered early.",
+        memory "64 B each per core (256 KiB by default)",
+        wrong "corelane_enters_total grows faster than corelane_turns_total under load";
+    uring.cq_entries, "completion entries, a power of two",
+        "Completions the kernel can hold for a core. At least uring.entries.",
+        memory "16 B each per core (256 KiB by default)",
+        wrong "start-up or the log reports completion overflow";
+    uring.buffers, "buffers, a power of two",
+        "Receive buffers each core provides to the kernel at start.",
+        memory "uring.buffer_bytes each per core (2 MiB by default)",
+        wrong "corelane_recv_enobufs_total grows right after start and then stops";
+    uring.buffer_bytes, "bytes, a power of two",
+        "Size of a receive buffer; longer messages take several. Idle connections hold none.",
+        memory "times uring.buffers per core",
+        wrong "most messages are longer (many receives per message), or far shorter (memory wasted)";
+    uring.buffers_max, "buffers, a power of two",
+        "How far the buffers of a core may grow on demand.",
+        memory "uring.buffer_bytes each per core (16 MiB by default)",
+        wrong "corelane_recv_enobufs_total grows steadily under load";
+    uring.descriptors, "descriptors",
+        "Size of each core's table of direct descriptors; 0 means the soft limit of open files (RLIMIT_NOFILE), which start-up raises as far as it may.",
+        memory "about 16 B each per core",
+        wrong "start-up reports that the table is smaller than expected: raise the limit (LimitNOFILE), see kernel-tuning";
+
+    control.listen, "address",
+        "Address of /healthz, /readyz and /metrics. There is no login: keep it on loopback or a management network.",
+        memory "under 1 MiB for the thread",
+        wrong "the supervisor or scraper gets `connection refused`";
+    control.allowed_hosts, "host names, with or without a port",
+        "Accepted Host values on the control address. Empty means loopback names and the address listened on.",
+        memory "none",
+        wrong "the supervisor or scraper gets 403";
+
+    offload.threads, "threads",
+        "Threads for handlers that need tokio.",
+        memory "up to 2 MiB of stack each, touched as needed",
+        wrong "the step handle is slow while the cores idle";
+    offload.blocking_threads, "threads",
+        "Most threads for handlers that block; started when needed.",
+        memory "up to 2 MiB of stack each, touched as needed",
+        wrong "the step queue_wait is slow for tools that block";
+
+    log.level, "level",
+        "How much is logged. The variable CORELANE_LOG takes a finer filter such as `corelane::control=debug` and wins.",
+        memory "none; the cores' events go through fixed rings",
+        wrong "corelane_events_dropped_total grows: too much is logged";
+    log.format, "form",
+        "Lines for people (text) or one JSON object per line (json).",
+        memory "none",
+        wrong "the log collector cannot parse the lines";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_is_complete_unique_and_takes_back_its_default() {
+        let default = Settings::default();
+        for (index, key) in KEYS.iter().enumerate() {
+            let path = key.path();
+            assert_eq!(find(key.section, key.name), Some(index), "{path} stands once");
+            assert!(SECTIONS.iter().any(|(section, _)| *section == key.section), "{path} has a section");
+            for text in [key.unit, key.what, key.memory, key.wrong] {
+                assert!(!text.is_empty() && !text.contains('\n'), "{path}");
+            }
+            let mut settings = Settings::default();
+            let literal = (key.get)(&default);
+            let value: toml_edit::Value = literal.parse().expect("a TOML value");
+            (key.set)(&mut settings, &super::super::file::given(&value)).expect("its own default");
+            assert_eq!(settings, default, "{path}");
+        }
+    }
+
+    #[test]
+    fn sections_stand_together_and_in_order() {
+        let mut sections: Vec<_> = KEYS.iter().map(|key| key.section).collect();
+        sections.dedup();
+        assert!(sections.iter().eq(SECTIONS.iter().map(|(section, _)| section)));
+    }
+}

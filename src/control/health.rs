@@ -1,0 +1,135 @@
+//! The state of every core, written by `boot` and the cores, read by the control thread.
+//!
+//! Not a watchdog: who notices that a core died is `boot`'s concern. Invariant: one relaxed store changes a state and
+//! nobody ever waits; a reader may see states of different cores from slightly different moments.
+
+use crate::ids::CoreId;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+
+/// What a core is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum CoreState {
+    /// Not serving yet.
+    Starting,
+    /// Serving.
+    Ready,
+    /// Finishing what is in flight, taking nothing new.
+    Draining,
+    /// Its thread is gone and not back yet.
+    Dead,
+}
+
+/// The states of all cores; a clone is another handle to the same states.
+#[derive(Clone, Debug)]
+pub struct Health {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    cores: Box<[AtomicU8]>,
+    draining: AtomicBool,
+}
+
+impl CoreState {
+    /// The word under which it is shown.
+    pub const fn label(self) -> &'static str {
+        match self {
+            CoreState::Starting => "starting",
+            CoreState::Ready => "ready",
+            CoreState::Draining => "draining",
+            CoreState::Dead => "dead",
+        }
+    }
+
+    fn from_byte(byte: u8) -> CoreState {
+        match byte {
+            0 => CoreState::Starting,
+            1 => CoreState::Ready,
+            2 => CoreState::Draining,
+            _ => CoreState::Dead,
+        }
+    }
+}
+
+impl Health {
+    /// The states of `cores` cores, all starting.
+    pub fn new(cores: usize) -> Health {
+        let cores = std::iter::repeat_with(|| AtomicU8::new(CoreState::Starting as u8)).take(cores).collect();
+        Health { shared: Arc::new(Shared { cores, draining: AtomicBool::new(false) }) }
+    }
+
+    /// Says what a core is doing now.
+    ///
+    /// # Panics
+    /// If there is no such core.
+    pub fn set(&self, core: CoreId, state: CoreState) {
+        self.shared.cores[core.index()].store(state as u8, Relaxed);
+    }
+
+    /// What a core is doing.
+    ///
+    /// # Panics
+    /// If there is no such core.
+    pub fn get(&self, core: CoreId) -> CoreState {
+        CoreState::from_byte(self.shared.cores[core.index()].load(Relaxed))
+    }
+
+    /// The states in the order of the cores.
+    pub fn states(&self) -> impl Iterator<Item = CoreState> + '_ {
+        self.shared.cores.iter().map(|state| CoreState::from_byte(state.load(Relaxed)))
+    }
+
+    /// Says that the process takes no new work; there is no way back.
+    pub fn begin_drain(&self) {
+        self.shared.draining.store(true, Relaxed);
+    }
+
+    /// Whether the process takes no new work.
+    pub fn is_draining(&self) -> bool {
+        self.shared.draining.load(Relaxed)
+    }
+
+    /// Whether new work is welcome: every core serves and nothing is draining.
+    pub fn is_ready(&self) -> bool {
+        !self.is_draining() && self.states().all(|state| state == CoreState::Ready)
+    }
+
+    /// Whether restarting the process is not called for: at least one core has not died.
+    pub fn is_alive(&self) -> bool {
+        self.states().any(|state| state != CoreState::Dead)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_means_every_core_and_no_drain() {
+        let health = Health::new(2);
+        assert!(!health.is_ready() && health.is_alive());
+        health.set(CoreId(0), CoreState::Ready);
+        assert!(!health.is_ready());
+        health.clone().set(CoreId(1), CoreState::Ready);
+        assert!(health.is_ready());
+        health.set(CoreId(1), CoreState::Dead);
+        assert!(!health.is_ready() && health.is_alive());
+        health.set(CoreId(0), CoreState::Dead);
+        assert!(!health.is_alive());
+        for state in [CoreState::Starting, CoreState::Ready, CoreState::Draining, CoreState::Dead] {
+            health.set(CoreId(0), state);
+            assert_eq!(health.get(CoreId(0)), state);
+        }
+    }
+
+    #[test]
+    fn a_drain_has_no_way_back() {
+        let health = Health::new(1);
+        health.set(CoreId(0), CoreState::Ready);
+        health.begin_drain();
+        assert!(!health.is_ready() && health.is_draining() && health.is_alive());
+    }
+}

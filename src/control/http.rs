@@ -1,0 +1,99 @@
+//! What the control address answers: `/healthz`, `/readyz`, `/metrics`, and 404 for all else.
+//!
+//! Not an administration API yet, and no data passes here. Invariant: every request, to a known path or not, passes
+//! `guard` first, so that no web page can reach this address under a name of its own.
+
+use super::Health;
+use crate::config::AllowedHosts;
+use crate::metrics::Registry;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// What the handlers read.
+pub(super) struct Shown {
+    pub(super) registry: Arc<Registry>,
+    pub(super) health: Health,
+    pub(super) hosts: AllowedHosts,
+}
+
+const PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
+/// The routes, behind the guard.
+pub(super) fn routes(shown: Arc<Shown>) -> Router {
+    Router::new()
+        .route(PATHS[0], get(healthz))
+        .route(PATHS[1], get(readyz))
+        .route(PATHS[2], get(metrics))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn_with_state(Arc::clone(&shown), guard))
+        .with_state(shown)
+}
+
+/// Refuses requests that name a host or come from an origin that is not ours.
+async fn guard(State(shown): State<Arc<Shown>>, request: Request, next: Next) -> Response {
+    match refusal(&shown.hosts, &request) {
+        Some((status, reason)) => (status, Json(json!({ "error": reason }))).into_response(),
+        None => next.run(request).await,
+    }
+}
+
+fn refusal(hosts: &AllowedHosts, request: &Request) -> Option<(StatusCode, &'static str)> {
+    let Some(host) = only(request.headers(), header::HOST) else {
+        return Some((StatusCode::BAD_REQUEST, "exactly one Host is needed"));
+    };
+    let absolute = request.uri().authority().map(|authority| authority.as_str());
+    if absolute.is_some_and(|authority| !authority.eq_ignore_ascii_case(host)) {
+        return Some((StatusCode::BAD_REQUEST, "the request target and Host name different hosts"));
+    }
+    if !hosts.accepts(host) {
+        return Some((StatusCode::FORBIDDEN, "this Host is not one of control.allowed_hosts"));
+    }
+    if !request.headers().contains_key(header::ORIGIN) {
+        return None;
+    }
+    let origin = only(request.headers(), header::ORIGIN).and_then(|origin| origin.split_once("://"));
+    let ours = origin.is_some_and(|(_, authority)| hosts.accepts(authority));
+    (!ours).then_some((StatusCode::FORBIDDEN, "this Origin is not one of control.allowed_hosts"))
+}
+
+/// The value of a field that stands exactly once.
+fn only(fields: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    let mut values = fields.get_all(name).iter();
+    let value = values.next()?.to_str().ok()?;
+    values.next().is_none().then_some(value)
+}
+
+async fn healthz(State(shown): State<Arc<Shown>>) -> (StatusCode, Json<Value>) {
+    report(&shown.health, shown.health.is_alive())
+}
+
+async fn readyz(State(shown): State<Arc<Shown>>) -> (StatusCode, Json<Value>) {
+    report(&shown.health, shown.health.is_ready())
+}
+
+fn report(health: &Health, well: bool) -> (StatusCode, Json<Value>) {
+    let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let cores: Vec<_> = health.states().map(|state| state.label()).collect();
+    (status, Json(json!({ "ok": well, "draining": health.is_draining(), "cores": cores })))
+}
+
+async fn metrics(State(shown): State<Arc<Shown>>) -> impl IntoResponse {
+    let mut text = String::with_capacity(64 * 1024);
+    shown.registry.export_prometheus(&mut text);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}
+
+async fn not_found() -> (StatusCode, Json<Value>) {
+    (StatusCode::NOT_FOUND, Json(json!({ "error": "no such path", "paths": PATHS })))
+}
+
+async fn method_not_allowed() -> (StatusCode, Json<Value>) {
+    (StatusCode::METHOD_NOT_ALLOWED, Json(json!({ "error": "only GET is answered here" })))
+}

@@ -1,0 +1,69 @@
+//! Where log lines go: standard error, as text or JSON, filtered by level.
+//!
+//! Not for cores: they put events into rings, and only the control thread and start-up write lines.
+//! Invariant: nothing is ever logged to standard output, which in stdio mode belongs to the protocol.
+
+use crate::config::{LogFormat, LogLevel, LogSettings};
+use std::io::IsTerminal;
+use tracing_subscriber::EnvFilter;
+
+/// The variable with a finer filter than a level.
+pub const LOG_VARIABLE: &str = "CORELANE_LOG";
+
+/// Why logging could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// Something else has set up logging in this process.
+    #[error("logging has already been set up in this process")]
+    AlreadySet(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The filter in the environment is no filter.
+    #[error(
+        "environment variable {LOG_VARIABLE}: `{seen}` is no filter; write a level or `module=level,...`, such as `info,corelane::control=debug`"
+    )]
+    BadFilter {
+        /// What the variable holds.
+        seen: String,
+        /// Why it could not be read.
+        source: tracing_subscriber::filter::ParseError,
+    },
+}
+
+/// Sets up logging for this process, once. `CORELANE_LOG` wins over the level in `settings`.
+pub fn init(settings: &LogSettings) -> Result<(), LogError> {
+    let directives = std::env::var_os(LOG_VARIABLE).map(|value| value.to_string_lossy().into_owned());
+    let filter = filter(settings.level, directives.as_deref())?;
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    match settings.format {
+        LogFormat::Text => lines.try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    }
+    .map_err(LogError::AlreadySet)
+}
+
+/// Our own modules at `level`, those of dependencies no louder than warnings.
+fn filter(level: LogLevel, directives: Option<&str>) -> Result<EnvFilter, LogError> {
+    match directives.filter(|directives| !directives.is_empty()) {
+        Some(seen) => EnvFilter::try_new(seen).map_err(|source| LogError::BadFilter { seen: seen.to_owned(), source }),
+        None if level == LogLevel::Error => Ok(EnvFilter::new("error")),
+        None => Ok(EnvFilter::new(format!("warn,corelane={}", level.as_str()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_variable_wins_over_the_level() {
+        let shown = |level, directives| filter(level, directives).expect("a filter").to_string();
+        assert_eq!(shown(LogLevel::Error, None), "error");
+        assert!(shown(LogLevel::Debug, None).contains("corelane=debug"));
+        assert!(shown(LogLevel::Debug, Some("")).contains("corelane=debug"));
+        assert_eq!(shown(LogLevel::Debug, Some("corelane::control=trace")), "corelane::control=trace");
+        let error = filter(LogLevel::Info, Some("corelane=loud")).expect_err("no level");
+        assert!(error.to_string().contains("`corelane=loud` is no filter"), "{error}");
+    }
+}

@@ -1,0 +1,276 @@
+//! The metrics of all cores together, and their export in the Prometheus text format 0.0.4.
+//!
+//! Not a collector: nothing is asked of a core, its cells are read. Invariant: HELP and TYPE stand once per family,
+//! before its samples, and all samples of a family stand together.
+
+use super::causes::{CloseCause, Refusal, Step};
+use super::cores::{CoreMetrics, Kind, Metric};
+use super::histogram::Snapshot;
+use super::{LABEL_CAUSE, LABEL_CORE, LABEL_STEP};
+use crate::ids::CoreId;
+use std::fmt::Write;
+use std::sync::Arc;
+
+/// First and last exported histogram bound as powers of two of nanoseconds: 128 ns to 68.7 s.
+const BOUND_FIRST: u32 = 7;
+const BOUND_LAST: u32 = 36;
+
+/// The metrics of every core, by core id.
+#[derive(Debug)]
+pub struct Registry {
+    cores: Box<[Arc<CoreMetrics>]>,
+}
+
+impl Registry {
+    /// Metrics for `cores` cores, all zero.
+    pub fn new(cores: usize) -> Registry {
+        Registry { cores: std::iter::repeat_with(Arc::default).take(cores).collect() }
+    }
+
+    /// The metrics of one core.
+    ///
+    /// # Panics
+    /// If there is no such core.
+    pub fn core(&self, core: CoreId) -> &Arc<CoreMetrics> {
+        &self.cores[core.index()]
+    }
+
+    /// How many cores there are.
+    pub fn cores(&self) -> usize {
+        self.cores.len()
+    }
+
+    /// A metric over all cores: the sum, or for a peak the largest.
+    pub fn total(&self, metric: Metric) -> u64 {
+        let values = self.cores.iter().map(|core| core.value(metric));
+        match metric.kind() {
+            Kind::Counter | Kind::Gauge => values.sum(),
+            Kind::Seconds => values.max().unwrap_or(0),
+        }
+    }
+
+    /// Refusals for a cause over all cores.
+    pub fn refused(&self, cause: Refusal) -> u64 {
+        self.cores.iter().map(|core| core.refused(cause)).sum()
+    }
+
+    /// Connections closed for a cause over all cores.
+    pub fn closed(&self, cause: CloseCause) -> u64 {
+        self.cores.iter().map(|core| core.closed(cause)).sum()
+    }
+
+    /// The histogram of a step over all cores.
+    pub fn step(&self, step: Step) -> Snapshot {
+        let mut all = Snapshot::default();
+        for core in &self.cores {
+            all.merge(&core.step(step).snapshot());
+        }
+        all
+    }
+
+    /// Appends everything in the Prometheus text format 0.0.4.
+    pub fn export_prometheus(&self, out: &mut String) {
+        // Writing to a String cannot fail, so the result of each `write!` is dropped here in one place.
+        let _ = self.write_all(out);
+    }
+
+    fn write_all(&self, out: &mut String) -> std::fmt::Result {
+        head(out, "corelane_build_info", "gauge", "Always 1; the version is in the label.")?;
+        writeln!(out, "corelane_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"))?;
+        for metric in Metric::ALL {
+            self.write_metric(out, *metric)?;
+        }
+        let family = "corelane_connections_closed_total";
+        head(out, family, "counter", "Connections closed, by cause.")?;
+        for (index, core) in self.cores.iter().enumerate() {
+            for cause in CloseCause::ALL {
+                let (label, value) = (cause.label(), core.closed(*cause));
+                writeln!(out, "{family}{{{LABEL_CORE}=\"{index}\",{LABEL_CAUSE}=\"{label}\"}} {value}")?;
+            }
+        }
+        let family = "corelane_refusals_total";
+        head(out, family, "counter", "Requests and connections refused, by cause.")?;
+        for (index, core) in self.cores.iter().enumerate() {
+            for cause in Refusal::ALL {
+                let (label, value) = (cause.label(), core.refused(*cause));
+                writeln!(out, "{family}{{{LABEL_CORE}=\"{index}\",{LABEL_CAUSE}=\"{label}\"}} {value}")?;
+            }
+        }
+        self.write_steps(out)
+    }
+
+    fn write_metric(&self, out: &mut String, metric: Metric) -> std::fmt::Result {
+        let kind = if metric.kind() == Kind::Counter { "counter" } else { "gauge" };
+        head(out, metric.name(), kind, metric.help())?;
+        for (index, core) in self.cores.iter().enumerate() {
+            write!(out, "{}{{{LABEL_CORE}=\"{index}\"}} ", metric.name())?;
+            match metric.kind() {
+                Kind::Counter | Kind::Gauge => writeln!(out, "{}", core.value(metric))?,
+                Kind::Seconds => writeln!(out, "{}", Seconds(core.value(metric)))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn write_steps(&self, out: &mut String) -> std::fmt::Result {
+        let family = "corelane_step_seconds";
+        head(out, family, "histogram", "Time spent in each step of a request.")?;
+        for (index, core) in self.cores.iter().enumerate() {
+            for step in Step::ALL {
+                let snapshot = core.step(*step).snapshot();
+                let labels = format!("{LABEL_CORE}=\"{index}\",{LABEL_STEP}=\"{}\"", step.label());
+                for (bound, below) in snapshot.cumulative(BOUND_FIRST, BOUND_LAST) {
+                    writeln!(out, "{family}_bucket{{{labels},le=\"{}\"}} {below}", Seconds(bound))?;
+                }
+                writeln!(out, "{family}_bucket{{{labels},le=\"+Inf\"}} {}", snapshot.count())?;
+                writeln!(out, "{family}_sum{{{labels}}} {}", Seconds(snapshot.sum()))?;
+                writeln!(out, "{family}_count{{{labels}}} {}", snapshot.count())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn head(out: &mut String, family: &str, kind: &str, help: &str) -> std::fmt::Result {
+    writeln!(out, "# HELP {family} {help}\n# TYPE {family} {kind}")
+}
+
+/// Nanoseconds shown as seconds, exactly: floating point would move bucket bounds.
+struct Seconds(u64);
+
+impl std::fmt::Display for Seconds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{:09}", self.0 / 1_000_000_000, self.0 % 1_000_000_000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::{BTreeMap, HashMap, HashSet};
+
+    type Samples = HashMap<(String, BTreeMap<String, String>), f64>;
+
+    /// A strict reader of the format: panics on anything a scraper could stumble over.
+    fn parse(text: &str) -> Samples {
+        assert!(text.ends_with('\n'), "the last line ends with a newline");
+        let (mut samples, mut types) = (Samples::new(), HashMap::new());
+        let (mut helped, mut current) = (HashSet::new(), String::new());
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# HELP ") {
+                let (name, help) = rest.split_once(' ').expect("a help text follows the name");
+                assert!(helped.insert(name.to_owned()), "HELP of {name} stands once");
+                assert!(!help.is_empty());
+                current = name.to_owned();
+            } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = rest.split_once(' ').expect("a kind follows the name");
+                assert_eq!(name, current, "TYPE follows its HELP");
+                assert!(["counter", "gauge", "histogram"].contains(&kind), "{kind}");
+                assert!(types.insert(name.to_owned(), kind.to_owned()).is_none(), "TYPE of {name} stands once");
+            } else {
+                let (series, value) = line.rsplit_once(' ').expect("a value follows the series");
+                let (name, labels) =
+                    series.strip_suffix('}').and_then(|s| s.split_once('{')).expect("labels in braces");
+                let kind = &types[&current];
+                let of_family = match kind.as_str() {
+                    "histogram" => ["_bucket", "_sum", "_count"].iter().any(|s| name == format!("{current}{s}")),
+                    _ => name == current,
+                };
+                assert!(of_family, "{name} stands in the family {current}");
+                let mut parsed = BTreeMap::new();
+                for label in labels.split(',') {
+                    let (key, quoted) = label.split_once('=').expect("label=value");
+                    let value = quoted.strip_prefix('"').and_then(|v| v.strip_suffix('"')).expect("quoted");
+                    assert!(key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && !value.contains(['"', '\\']));
+                    assert!(parsed.insert(key.to_owned(), value.to_owned()).is_none(), "{key} stands once");
+                }
+                let value: f64 = value.parse().expect("a number");
+                assert!(samples.insert((name.to_owned(), parsed), value).is_none(), "{series} stands once");
+            }
+        }
+        samples
+    }
+
+    fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    #[test]
+    fn the_export_is_valid_and_says_what_was_counted() {
+        let registry = Registry::new(2);
+        let core = registry.core(CoreId(1));
+        core.messages_in.add(3);
+        core.longest_gap_ns.observe(1_500_000_000);
+        core.refuse(Refusal::TableFull);
+        core.close(CloseCause::PeerReset);
+        for ns in [100, 200, 3_000, 1 << 40] {
+            core.step(Step::Handle).record(ns);
+        }
+        let mut text = String::new();
+        registry.export_prometheus(&mut text);
+        let samples = parse(&text);
+        let get = |name: &str, pairs: &[(&str, &str)]| samples[&(name.to_owned(), labels(pairs))];
+        assert_eq!(get("corelane_messages_in_total", &[("core", "1")]), 3.0);
+        assert_eq!(get("corelane_messages_in_total", &[("core", "0")]), 0.0);
+        assert_eq!(get("corelane_longest_gap_seconds", &[("core", "1")]), 1.5);
+        assert_eq!(get("corelane_refusals_total", &[("core", "1"), ("cause", "table_full")]), 1.0);
+        assert_eq!(get("corelane_connections_closed_total", &[("core", "1"), ("cause", "peer_reset")]), 1.0);
+        let step = [("core", "1"), ("step", "handle")];
+        assert_eq!(get("corelane_step_seconds_count", &step), 4.0);
+        assert!((get("corelane_step_seconds_sum", &step) - 1099.5116).abs() < 0.001);
+        let bucket = |le: &str| get("corelane_step_seconds_bucket", &[("core", "1"), ("step", "handle"), ("le", le)]);
+        assert_eq!(bucket("0.000000127"), 1.0);
+        assert_eq!(bucket("0.000000255"), 2.0);
+        assert_eq!(bucket("68.719476735"), 3.0);
+        assert_eq!(bucket("+Inf"), 4.0);
+    }
+
+    #[test]
+    fn buckets_of_every_histogram_grow_and_end_at_the_count() {
+        let registry = Registry::new(1);
+        for ns in (0..60).map(|i| 1u64 << i) {
+            registry.core(CoreId(0)).step(Step::Write).record(ns);
+        }
+        let mut text = String::new();
+        registry.export_prometheus(&mut text);
+        let mut last = 0.0;
+        for line in text.lines().filter(|l| l.starts_with("corelane_step_seconds_bucket{core=\"0\",step=\"write\"")) {
+            let value: f64 = line.rsplit_once(' ').expect("a value").1.parse().expect("a number");
+            assert!(value >= last, "{line}");
+            last = value;
+        }
+        assert_eq!(last, 60.0);
+        assert_eq!(registry.step(Step::Write).count(), 60);
+    }
+
+    #[test]
+    fn totals_add_counts_and_keep_the_largest_peak() {
+        let registry = Registry::new(2);
+        for core in 0..2 {
+            registry.core(CoreId(core)).turns.add(10);
+            registry.core(CoreId(core)).longest_gap_ns.observe(u64::from(core) + 5);
+        }
+        assert_eq!(registry.total(Metric::Turns), 20);
+        assert_eq!(registry.total(Metric::LongestGap), 6);
+        assert_eq!(registry.cores(), 2);
+    }
+
+    #[test]
+    fn a_reader_on_another_thread_sees_the_counts() {
+        let registry = Arc::new(Registry::new(1));
+        let writer = Arc::clone(registry.core(CoreId(0)));
+        let writing = std::thread::spawn(move || {
+            for ns in 0..10_000 {
+                writer.turns.add(1);
+                writer.step(Step::Read).record(ns);
+            }
+        });
+        while !writing.is_finished() {
+            let snapshot = registry.step(Step::Read);
+            assert!(snapshot.quantile(1.0) <= 10_000 && snapshot.count() <= 10_000);
+        }
+        writing.join().expect("the writer ends");
+        assert_eq!(registry.total(Metric::Turns), 10_000);
+        assert_eq!(registry.step(Step::Read).count(), 10_000);
+    }
+}

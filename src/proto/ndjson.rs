@@ -1,0 +1,196 @@
+//! Newline-delimited messages, as stdio children send them: complete lines out of a growing buffer.
+//!
+//! Not here: whether a line is JSON, reading, moving the remainder to the front of the buffer.
+//! Invariant: each byte is searched once, however the bytes arrive; a line over the limit is refused as soon as the
+//! bytes that are there show it, so that a buffer holds at most one such limit and one read.
+
+use memchr::memchr;
+use thiserror::Error;
+
+/// A line is longer than the limit, whether it has ended or not. There is no telling where the next one begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[error("a line is longer than {max} bytes; send smaller messages or raise the limit")]
+pub struct LineTooLong {
+    /// The limit, without the line end.
+    pub max: usize,
+}
+
+/// Finds lines in a buffer that grows at its end and is emptied from its beginning.
+#[derive(Clone, Default, Debug)]
+pub struct LineFinder {
+    /// Bytes at the beginning of the buffer that were searched and hold no line end.
+    scanned: usize,
+}
+
+impl LineFinder {
+    /// A finder for an empty buffer.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The complete lines of `buffer`, in order, without copying: line ends (LF or CRLF) taken off, empty lines skipped.
+    ///
+    /// Afterwards remove [`Lines::consumed`] bytes from the front of the buffer. One may stop early: the lines that
+    /// were not taken are found again.
+    pub fn lines<'f, 'b>(&'f mut self, buffer: &'b [u8], max: usize) -> Lines<'f, 'b> {
+        debug_assert!(self.scanned <= buffer.len(), "the buffer lost bytes that were not consumed");
+        Lines { finder: self, buffer, consumed: 0, max }
+    }
+}
+
+/// The complete lines of a buffer.
+#[derive(Debug)]
+pub struct Lines<'f, 'b> {
+    finder: &'f mut LineFinder,
+    buffer: &'b [u8],
+    consumed: usize,
+    max: usize,
+}
+
+impl<'b> Lines<'_, 'b> {
+    /// Bytes up to the end of the last line taken.
+    pub fn consumed(&self) -> usize {
+        self.consumed
+    }
+
+    /// What is not yet taken: after the last line, the beginning of one that has not ended.
+    pub fn remainder(&self) -> &'b [u8] {
+        &self.buffer[self.consumed..]
+    }
+}
+
+impl<'b> Iterator for Lines<'_, 'b> {
+    type Item = Result<&'b [u8], LineTooLong>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let rest = self.remainder();
+            let from = self.finder.scanned.min(rest.len());
+            let line_end = memchr(b'\n', &rest[from..]).map(|at| from + at);
+            let line = &rest[..line_end.unwrap_or(rest.len())];
+            // A CR at the very end may yet turn out to be half of a line end.
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            if line.len() > self.max {
+                self.finder.scanned = from;
+                return Some(Err(LineTooLong { max: self.max }));
+            }
+            let Some(at) = line_end else {
+                self.finder.scanned = rest.len();
+                return None;
+            };
+            self.finder.scanned = 0;
+            self.consumed += at + 1;
+            if !line.is_empty() {
+                return Some(Ok(line));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Lines, remainder and error of a stream that arrives in pieces.
+    fn read(bytes: &[u8], pieces: impl Iterator<Item = usize>, max: usize) -> (Vec<Vec<u8>>, Vec<u8>, bool) {
+        let (mut finder, mut buffer, mut rest, mut found) = (LineFinder::new(), Vec::new(), bytes, Vec::new());
+        for piece in pieces {
+            if rest.is_empty() {
+                break;
+            }
+            let (now, later) = rest.split_at(piece.min(rest.len()));
+            rest = later;
+            buffer.extend_from_slice(now);
+            let mut lines = finder.lines(&buffer, max);
+            for line in lines.by_ref() {
+                match line {
+                    Ok(line) => found.push(line.to_vec()),
+                    Err(_) => return (found, Vec::new(), true),
+                }
+            }
+            let consumed = lines.consumed();
+            assert_eq!(lines.remainder(), &buffer[consumed..]);
+            buffer.drain(..consumed);
+            assert!(buffer.len() <= max + 1);
+        }
+        (found, buffer, false)
+    }
+
+    fn whole(bytes: &[u8], max: usize) -> (Vec<Vec<u8>>, Vec<u8>, bool) {
+        read(bytes, std::iter::once(bytes.len()), max)
+    }
+
+    #[test]
+    fn lines() {
+        let cases: &[(&str, &[&str], &str)] = &[
+            ("", &[], ""),
+            ("{}\n", &["{}"], ""),
+            ("{}\r\n[]\n", &["{}", "[]"], ""),
+            ("\n\r\n{}\n\n\n1", &["{}"], "1"),
+            ("{}", &[], "{}"),
+            ("a\rb\n", &["a\rb"], ""),
+            ("a\r\r\n", &["a\r"], ""),
+            ("a\r", &[], "a\r"),
+            (" \n", &[" "], ""),
+        ];
+        for &(bytes, lines, remainder) in cases {
+            let lines: Vec<_> = lines.iter().map(|line| line.as_bytes().to_vec()).collect();
+            assert_eq!(whole(bytes.as_bytes(), 99), (lines, remainder.as_bytes().to_vec(), false), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn limit() {
+        for (bytes, refused) in [
+            ("1234\n", false),
+            ("1234\r\n", false),
+            ("1234\r", false),
+            ("1234", false),
+            ("12345\n", true),
+            ("12345", true),
+            ("1234\rx", true),
+            ("12345\r\n", true),
+            ("1\n12345", true),
+        ] {
+            assert_eq!(whole(bytes.as_bytes(), 4).2, refused, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn no_byte_is_searched_twice() {
+        let mut finder = LineFinder::new();
+        let mut buffer = b"abc".to_vec();
+        assert!(finder.lines(&buffer, 9).next().is_none());
+        assert_eq!(finder.scanned, 3);
+        // Were the first three searched again, this line end would be found.
+        buffer[1] = b'\n';
+        buffer.extend_from_slice(b"d\n");
+        assert_eq!(finder.lines(&buffer, 9).next(), Some(Ok(&b"a\ncd"[..])));
+    }
+
+    #[test]
+    fn stopping_early_loses_nothing() {
+        let mut finder = LineFinder::new();
+        let buffer = b"a\nb\nc";
+        let mut lines = finder.lines(buffer, 9);
+        assert_eq!(lines.next(), Some(Ok(&b"a"[..])));
+        let consumed = lines.consumed();
+        let mut lines = finder.lines(&buffer[consumed..], 9);
+        assert_eq!(lines.next(), Some(Ok(&b"b"[..])));
+        assert_eq!((lines.next(), lines.remainder()), (None, &b"c"[..]));
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_reads_the_same(
+            bytes in "[ab\r\n]{0,40}",
+            pieces in proptest::collection::vec(1usize..8, 1..40),
+            max in 0usize..8,
+        ) {
+            let pieces = pieces.iter().copied().cycle();
+            prop_assert_eq!(read(bytes.as_bytes(), pieces, max), whole(bytes.as_bytes(), max));
+        }
+    }
+}

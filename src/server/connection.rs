@@ -1,0 +1,325 @@
+//! One connection: the bytes that came and wait, the bytes that are to go, and how the first become frames.
+//!
+//! Not here: what a frame asks for (`http`, `lines`), sockets.
+//! Invariant: an idle connection holds no buffer; no byte is looked at again because more arrived, except that a head
+//! whose body is still coming is read once more when the body is there.
+
+use std::net::SocketAddr;
+
+use super::exchange::ExchangeKey;
+use super::service::Nanos;
+use crate::ids::ConnectionId;
+use crate::proto::http1::{BodyFraming, ChunkError, ChunkedDecoder, Head, HeadError, HeadFinder, StreamFraming, parse};
+use crate::proto::ndjson::{LineFinder, LineTooLong};
+use crate::shard::session::SessionKey;
+
+/// What is spoken on a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wire {
+    /// HTTP/1.1.
+    Http,
+    /// One JSON message per line, both ways.
+    Lines,
+}
+
+/// How far a connection's life has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// Frames are taken.
+    Open,
+    /// What is in `out` is sent, then the connection is closed.
+    Finishing,
+    /// The last answer is sent and our side shut; what the peer still sends is thrown away, so that the answer is not
+    /// lost to a reset (RFC 9112, 9.6).
+    Lingering,
+    /// Given up; only its end is awaited.
+    Closing,
+}
+
+/// The answer to the HTTP request that occupies a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HttpAnswer {
+    /// Nothing written yet: it may still become JSON or an event stream.
+    Undecided {
+        /// The peer takes an event stream.
+        stream: bool,
+        /// HTTP minor version.
+        minor: u8,
+        /// The connection may serve another request after it.
+        keep_alive: bool,
+    },
+    /// Events are going out.
+    Stream {
+        /// How they are delimited.
+        framing: StreamFraming,
+        /// The connection may serve another request after it.
+        keep_alive: bool,
+    },
+}
+
+/// A connection's state, between two steps.
+pub struct Connection {
+    /// Who it is.
+    pub id: ConnectionId,
+    /// Index of the listener it came by.
+    pub listener: u16,
+    /// How far its life has come.
+    pub phase: Phase,
+    /// Where it came from, for internet sockets.
+    pub peer: Option<SocketAddr>,
+    /// Bytes that came and belong to no complete frame yet, or to frames whose turn has not come.
+    pub carry: Vec<u8>,
+    /// Bytes to be sent.
+    pub out: Vec<u8>,
+    /// Bytes of the send in flight; 0 for none.
+    pub sending: usize,
+    /// It is in the core's list of those with something to send.
+    pub dirty: bool,
+    /// The driver reads it.
+    pub reading: bool,
+    /// The peer will send no more.
+    pub ended: bool,
+    /// HTTP: the exchange whose answer is being waited for or streamed.
+    pub exchange: Option<ExchangeKey>,
+    /// HTTP: calls of one batch that are still to answer into the stream.
+    pub batch_left: u16,
+    /// HTTP: how that answer stands.
+    pub answer: Option<HttpAnswer>,
+    /// HTTP: the origin that may read the answer, if a browser asked.
+    pub origin: Option<Box<[u8]>>,
+    /// Lines: calls in flight.
+    pub in_flight: u16,
+    /// HTTP: the session used last, so that its id need not be opened again. Lines: the connection's own session.
+    pub session: Option<SessionKey>,
+    /// Lines: stands for the connection as a place to send to, once a legacy session is open on it.
+    pub duplex: Option<ExchangeKey>,
+    /// Frames out of bytes.
+    pub framing: Framing,
+    /// When something has to happen, `Nanos::MAX` for never.
+    pub deadline: Nanos,
+    /// The tick of its entry on the wheel, 0 for none.
+    pub timer: u64,
+    /// When the frame that is being received began, or the body's first byte came.
+    pub frame_since: Nanos,
+    /// When something was sent or received last.
+    pub active_at: Nanos,
+}
+
+impl Connection {
+    /// A connection that has just come in.
+    pub fn new(id: ConnectionId, listener: u16, wire: Wire, peer: Option<SocketAddr>, now: Nanos) -> Connection {
+        Connection {
+            id,
+            listener,
+            phase: Phase::Open,
+            peer,
+            carry: Vec::new(),
+            out: Vec::new(),
+            sending: 0,
+            dirty: false,
+            reading: true,
+            ended: false,
+            exchange: None,
+            batch_left: 0,
+            answer: None,
+            origin: None,
+            in_flight: 0,
+            session: None,
+            duplex: None,
+            framing: Framing::new(wire),
+            deadline: Nanos::MAX,
+            timer: 0,
+            frame_since: now,
+            active_at: now,
+        }
+    }
+
+    /// What is spoken on it.
+    pub fn wire(&self) -> Wire {
+        match self.framing {
+            Framing::Lines(_) => Wire::Lines,
+            _ => Wire::Http,
+        }
+    }
+
+    /// Bytes on their way out.
+    pub fn egress(&self) -> usize {
+        self.out.len() + self.sending
+    }
+
+    /// Whether nothing is in flight and nothing of a frame has come.
+    pub fn is_idle(&self) -> bool {
+        self.exchange.is_none() && self.in_flight == 0 && self.carry.is_empty() && self.egress() == 0
+    }
+}
+
+/// Where the framing of a connection stands.
+pub enum Framing {
+    /// A request head is awaited or has come in part.
+    Head(HeadFinder),
+    /// A head has come and `total` bytes make the request, head included.
+    Body {
+        /// Bytes of the head.
+        head: usize,
+        /// Bytes of head and body.
+        total: usize,
+    },
+    /// A chunked body is coming in.
+    Chunked(Box<Assembly>),
+    /// Lines.
+    Lines(LineFinder),
+}
+
+/// A request with a chunked body, put together.
+pub struct Assembly {
+    /// The head's bytes.
+    pub head: Vec<u8>,
+    /// The body so far.
+    pub body: Vec<u8>,
+    decoder: ChunkedDecoder,
+}
+
+/// What a connection's next bytes are.
+pub enum Frame<'b> {
+    /// A chunked request, whole.
+    Assembled(Box<Assembly>),
+    /// The peer waits for leave to send its body.
+    Continue,
+    /// The bytes cannot be read as frames.
+    Fault(Fault),
+    /// A line, without its end.
+    Line(&'b [u8]),
+    /// Nothing yet: more bytes are needed.
+    More,
+    /// A request, whole.
+    Request(Head<'b>, &'b [u8]),
+}
+
+/// Why a connection cannot be read on.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// A body longer than allowed.
+    #[error("the body has {bytes} bytes or more, {max} are allowed; raise limits.body_bytes if that is meant")]
+    BodyTooLarge {
+        /// Bytes announced or seen.
+        bytes: u64,
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// A chunked body that is none.
+    #[error("the chunked body cannot be read: {0}")]
+    Chunk(#[from] ChunkError),
+    /// A head that cannot be read in one way only.
+    #[error("{0}")]
+    Head(#[from] HeadError),
+    /// A line longer than allowed.
+    #[error("the line has more than {max} bytes; raise limits.line_bytes if that is meant")]
+    LineTooLong {
+        /// Bytes allowed.
+        max: usize,
+    },
+}
+
+impl Fault {
+    /// The HTTP status that answers it.
+    pub fn status(&self) -> u16 {
+        match self {
+            Fault::BodyTooLarge { .. } | Fault::LineTooLong { .. } => 413,
+            Fault::Chunk(error) => error.status(),
+            Fault::Head(error) => error.status(),
+        }
+    }
+}
+
+impl Framing {
+    fn new(wire: Wire) -> Framing {
+        match wire {
+            Wire::Http => Framing::Head(HeadFinder::new()),
+            Wire::Lines => Framing::Lines(LineFinder::new()),
+        }
+    }
+
+    /// Whether part of a frame has come.
+    pub fn is_between_frames(&self, carry: usize) -> bool {
+        match self {
+            Framing::Head(_) | Framing::Lines(_) => carry == 0,
+            Framing::Body { .. } | Framing::Chunked(_) => false,
+        }
+    }
+
+    /// The next frame of `buffer`, and how many bytes at its front are used up. The rest must stand at the front of the
+    /// buffer of the next call, with more behind it.
+    pub fn next<'b>(&mut self, buffer: &'b [u8], body_max: usize, line_max: usize) -> (usize, Frame<'b>) {
+        match self {
+            Framing::Head(finder) => match finder.find(buffer) {
+                Ok(Some(head)) => self.begin_request(buffer, head, body_max),
+                Ok(None) => (0, Frame::More),
+                Err(error) => (0, Frame::Fault(error.into())),
+            },
+            &mut Framing::Body { head, total } => {
+                if buffer.len() < total {
+                    return (0, Frame::More);
+                }
+                *self = Framing::new(Wire::Http);
+                match parse(&buffer[..head]) {
+                    Ok(parsed) => (total, Frame::Request(parsed, &buffer[head..total])),
+                    Err(error) => (0, Frame::Fault(error.into())),
+                }
+            }
+            Framing::Chunked(assembly) => {
+                match assembly.decoder.decode(buffer, &mut assembly.body, body_max) {
+                    Ok(decoded) if !decoded.finished => (decoded.consumed, Frame::More),
+                    Ok(decoded) => {
+                        let Framing::Chunked(assembly) = std::mem::replace(self, Framing::new(Wire::Http)) else {
+                            unreachable!("the state was matched above")
+                        };
+                        (decoded.consumed, Frame::Assembled(assembly))
+                    }
+                    Err(error) => (0, Frame::Fault(error.into())),
+                }
+            }
+            Framing::Lines(finder) => {
+                let mut lines = finder.lines(buffer, line_max);
+                let line = lines.next();
+                let consumed = lines.consumed();
+                match line {
+                    Some(Ok(line)) => (consumed, Frame::Line(line)),
+                    None => (consumed, Frame::More),
+                    Some(Err(LineTooLong { max })) => (consumed, Frame::Fault(Fault::LineTooLong { max })),
+                }
+            }
+        }
+    }
+
+    fn begin_request<'b>(&mut self, buffer: &'b [u8], head: usize, body_max: usize) -> (usize, Frame<'b>) {
+        let parsed = match parse(&buffer[..head]) {
+            Ok(parsed) => parsed,
+            Err(error) => return (0, Frame::Fault(error.into())),
+        };
+        match parsed.body {
+            BodyFraming::None => {
+                *self = Framing::new(Wire::Http);
+                (head, Frame::Request(parsed, &[]))
+            }
+            BodyFraming::Length(bytes) => {
+                if bytes > body_max as u64 {
+                    return (0, Frame::Fault(Fault::BodyTooLarge { bytes, max: body_max }));
+                }
+                let total = head + bytes as usize;
+                if buffer.len() >= total {
+                    *self = Framing::new(Wire::Http);
+                    return (total, Frame::Request(parsed, &buffer[head..total]));
+                }
+                *self = Framing::Body { head, total };
+                (0, if parsed.expect_continue && buffer.len() == head { Frame::Continue } else { Frame::More })
+            }
+            BodyFraming::Chunked => {
+                let assembly =
+                    Assembly { head: buffer[..head].to_vec(), body: Vec::new(), decoder: ChunkedDecoder::default() };
+                *self = Framing::Chunked(Box::new(assembly));
+                // The bytes behind the head are looked at in the next call.
+                (head, if parsed.expect_continue && buffer.len() == head { Frame::Continue } else { Frame::More })
+            }
+        }
+    }
+}

@@ -1,0 +1,560 @@
+//! A core: its connections, exchanges, shards and service, as one synchronous machine.
+//!
+//! `step` takes what happened and the time, and leaves behind effects: what to send, read, close. Not here: what a
+//! request means (`http`, `lines`, `router`), sockets, clocks (`drive` and the simulator own those).
+//! Invariant: between two steps every connection is in the table, and whatever it has to send is in its `out`.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use super::accept::Admission;
+use super::connection::{Connection, Fault, Frame, Phase, Wire};
+use super::drain::Drain;
+use super::exchange::{ExchangeKey, Exchanges};
+use super::outbox::Outbox;
+use super::service::{Mail, Nanos, Service};
+use super::settings::Settings;
+use super::subscriptions::Subscriptions;
+use super::wheel::Wheel;
+use crate::ids::{ConnectionId, CoreId};
+use crate::metrics::{CloseCause, CoreMetrics, Refusal};
+use crate::proto::http1::parse;
+use crate::proto::json::Scanner;
+use crate::shard::Shards;
+use crate::shard::seal::Sealer;
+
+/// What happened to a core.
+pub enum Input<'a> {
+    /// A connection came in.
+    Accepted {
+        /// The new connection.
+        id: ConnectionId,
+        /// Index of the listener it came by.
+        listener: usize,
+        /// Where it came from.
+        peer: Option<SocketAddr>,
+    },
+    /// A connection is closed and its slot free.
+    Closed(ConnectionId),
+    /// Take no more connections and bring to an end what is in flight.
+    Drain,
+    /// The peer sends no more; `error` if the connection broke.
+    Ended {
+        /// The connection.
+        id: ConnectionId,
+        /// It broke.
+        error: bool,
+    },
+    /// The service has mail.
+    Mail(Mail),
+    /// Bytes came in.
+    Received {
+        /// The connection.
+        id: ConnectionId,
+        /// The bytes.
+        bytes: &'a [u8],
+    },
+    /// A send ended.
+    Sent {
+        /// The connection.
+        id: ConnectionId,
+        /// The buffer that was sent.
+        buffer: Vec<u8>,
+        /// All of it arrived in the kernel.
+        whole: bool,
+    },
+    /// Time passed.
+    Tick,
+}
+
+/// What is to be done about it.
+#[derive(Debug)]
+pub enum Effect {
+    /// Close the connection at once.
+    Close(ConnectionId),
+    /// All connections are gone after a drain.
+    Drained,
+    /// Read the connection, or do not.
+    Read(ConnectionId, bool),
+    /// Send a buffer, whole.
+    Send(ConnectionId, Vec<u8>),
+    /// Tell the peer that nothing more will be sent.
+    Shutdown(ConnectionId),
+    /// Accept no more.
+    StopAccepting,
+}
+
+/// The tick of the core's wheel.
+const TICK: Nanos = 16_000_000;
+
+/// What a wheel's entry is about.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Timer {
+    Connection(ConnectionId),
+    Drain,
+    Exchange(ExchangeKey),
+    Sessions,
+}
+
+/// One core's state. `S` answers its calls.
+pub struct Core<S> {
+    pub(super) id: CoreId,
+    pub(super) settings: Settings,
+    pub(super) connections: Vec<Option<Box<Connection>>>,
+    pub(super) open: usize,
+    pub(super) exchanges: Exchanges,
+    pub(super) shards: Shards<ExchangeKey>,
+    pub(super) subscriptions: Subscriptions,
+    pub(super) sealer: Sealer,
+    pub(super) service: S,
+    pub(super) scanner: Scanner,
+    pub(super) outbox: Outbox,
+    pub(super) metrics: &'static CoreMetrics,
+    pub(super) now: Nanos,
+    /// Seconds since the Unix epoch at nanosecond 0 of `now`.
+    pub(super) epoch: u64,
+    pub(super) admission: Admission,
+    pub(super) drain: Drain,
+    effects: Vec<Effect>,
+    dirty: Vec<ConnectionId>,
+    /// Connections whose exchange ended: their next frames may be taken.
+    pub(super) resumable: VecDeque<ConnectionId>,
+    wheel: Wheel<Timer>,
+    /// Buffers for sending, empty.
+    pool: Vec<Vec<u8>>,
+}
+
+/// Buffers kept for the next answers, and the largest that is kept.
+const POOL_BUFFERS: usize = 128;
+const POOL_BUFFER_BYTES_MAX: usize = 16 * 1024;
+
+/// What a core is made of.
+pub struct CoreParts<S> {
+    /// Which core it is.
+    pub id: CoreId,
+    /// What the operator chose.
+    pub settings: Settings,
+    /// Its shards.
+    pub shards: Shards<ExchangeKey>,
+    /// Seals what goes through clients' hands.
+    pub sealer: Sealer,
+    /// Answers its calls.
+    pub service: S,
+    /// Its counters.
+    pub metrics: &'static CoreMetrics,
+    /// Seconds since the Unix epoch at nanosecond 0.
+    pub epoch: u64,
+}
+
+impl<S: Service> Core<S> {
+    /// A core with no connections.
+    pub fn new(parts: CoreParts<S>) -> Core<S> {
+        let mut wheel = Wheel::default();
+        wheel.insert(1, Timer::Sessions);
+        Core {
+            id: parts.id,
+            admission: Admission::new(parts.settings.connections_max, parts.settings.connections_reserve),
+            settings: parts.settings,
+            connections: Vec::new(),
+            open: 0,
+            exchanges: Exchanges::default(),
+            shards: parts.shards,
+            subscriptions: Subscriptions::default(),
+            sealer: parts.sealer,
+            service: parts.service,
+            scanner: Scanner::new(),
+            outbox: Outbox::default(),
+            metrics: parts.metrics,
+            now: 0,
+            epoch: parts.epoch,
+            drain: Drain::default(),
+            effects: Vec::new(),
+            dirty: Vec::new(),
+            resumable: VecDeque::new(),
+            wheel,
+            pool: Vec::new(),
+        }
+    }
+
+    /// Takes note of what happened at `now`. What is to be done about it is collected by `effects`.
+    pub fn step(&mut self, now: Nanos, input: Input<'_>) {
+        self.now = now;
+        match input {
+            Input::Accepted { id, listener, peer } => self.accepted(id, listener, peer),
+            Input::Closed(id) => self.closed(id),
+            Input::Drain => self.begin_drain(),
+            Input::Ended { id, error } => self.ended(id, error),
+            Input::Mail(mail) => self.mail(mail),
+            Input::Received { id, bytes } => self.received(id, bytes),
+            Input::Sent { id, buffer, whole } => self.sent(id, buffer, whole),
+            Input::Tick => self.tick(),
+        }
+    }
+
+    /// Hands out what is to be done. To be called at the end of a turn, so that all answers of the turn on one
+    /// connection leave in one send.
+    pub fn effects(&mut self, mut perform: impl FnMut(Effect)) {
+        while let Some(id) = self.resumable.pop_front() {
+            self.resume(id);
+        }
+        while let Some(id) = self.dirty.pop() {
+            let Some(connection) = self.find(id) else { continue };
+            connection.dirty = false;
+            if connection.sending == 0 && !connection.out.is_empty() && connection.phase != Phase::Closing {
+                let buffer = std::mem::take(&mut connection.out);
+                connection.sending = buffer.len();
+                perform(Effect::Send(id, buffer));
+            }
+        }
+        for effect in self.effects.drain(..) {
+            perform(effect);
+        }
+    }
+
+    /// When `Input::Tick` is due next.
+    pub fn deadline(&self) -> Option<Nanos> {
+        self.wheel.next().map(|tick| tick * TICK)
+    }
+
+    /// Whether a turn without new input would still do something.
+    pub fn has_work(&self) -> bool {
+        !self.resumable.is_empty() || !self.dirty.is_empty() || !self.effects.is_empty()
+    }
+
+    /// Whoever answers the calls.
+    pub fn service(&mut self) -> &mut S {
+        &mut self.service
+    }
+
+    /// Connections open, exchanges in flight, sessions alive.
+    pub fn population(&self) -> (usize, usize, usize) {
+        (self.open, self.exchanges.len(), self.shards.sessions())
+    }
+
+    pub(super) fn find(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.connections.get_mut(id.slot as usize)?.as_deref_mut().filter(|connection| connection.id == id)
+    }
+
+    /// Takes a connection out of the table for a step; `put` brings it back.
+    fn take(&mut self, id: ConnectionId) -> Option<Box<Connection>> {
+        let entry = self.connections.get_mut(id.slot as usize)?;
+        entry.take_if(|connection| connection.id == id)
+    }
+
+    fn put(&mut self, mut connection: Box<Connection>) {
+        self.settle(&mut connection);
+        let slot = connection.id.slot as usize;
+        self.connections[slot] = Some(connection);
+    }
+
+    /// Does something with a connection that is in the table, and settles what follows from it.
+    pub(super) fn with(&mut self, id: ConnectionId, change: impl FnOnce(&mut Self, &mut Connection)) {
+        if let Some(mut connection) = self.take(id) {
+            change(self, &mut connection);
+            self.put(connection);
+        }
+    }
+
+    pub(super) fn effect(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    pub(super) fn refused(&self, cause: Refusal) {
+        self.metrics.refuse(cause);
+    }
+
+    fn accepted(&mut self, id: ConnectionId, listener: usize, peer: Option<SocketAddr>) {
+        let wire = self.settings.listeners.get(listener).copied().unwrap_or(Wire::Http);
+        let slot = id.slot as usize;
+        if slot >= self.connections.len() {
+            self.connections.resize_with(slot + 1, || None);
+        }
+        let mut connection = Box::new(Connection::new(id, listener as u16, wire, peer, self.now));
+        self.open += 1;
+        self.metrics.connections_accepted.add(1);
+        self.metrics.connections_open.set(self.open as u64);
+        if let Err(cause) = self.admission.admit(self.open, self.drain.is_on()) {
+            self.refused(cause);
+            self.refuse_connection(&mut connection, cause);
+        }
+        self.put(connection);
+    }
+
+    fn received(&mut self, id: ConnectionId, bytes: &[u8]) {
+        let Some(mut connection) = self.take(id) else { return };
+        connection.active_at = self.now;
+        match connection.phase {
+            Phase::Open => {
+                if connection.carry.is_empty() {
+                    connection.frame_since = self.now;
+                    let used = self.consume(&mut connection, bytes);
+                    if connection.phase == Phase::Open && used < bytes.len() {
+                        connection.carry = self.buffer();
+                        connection.carry.extend_from_slice(&bytes[used..]);
+                    }
+                } else {
+                    connection.carry.extend_from_slice(bytes);
+                    self.consume_carry(&mut connection);
+                }
+            }
+            Phase::Finishing | Phase::Lingering | Phase::Closing => {}
+        }
+        self.put(connection);
+    }
+
+    fn consume_carry(&mut self, connection: &mut Connection) {
+        let mut carry = std::mem::take(&mut connection.carry);
+        let used = self.consume(connection, &carry);
+        if used > 0 {
+            connection.frame_since = self.now;
+        }
+        if connection.phase != Phase::Open || used == carry.len() {
+            self.give_buffer(carry);
+        } else {
+            carry.drain(..used);
+            connection.carry = carry;
+        }
+    }
+
+    /// Takes frames from the front of `buffer` until it or the connection's turn is used up.
+    fn consume(&mut self, connection: &mut Connection, buffer: &[u8]) -> usize {
+        let mut used = 0;
+        while used < buffer.len() && connection.phase == Phase::Open && !self.is_occupied(connection) {
+            let (taken, frame) =
+                connection.framing.next(&buffer[used..], self.settings.body_bytes, self.settings.line_bytes);
+            used += taken;
+            match frame {
+                Frame::Assembled(assembly) => match parse(&assembly.head) {
+                    Ok(head) => self.request(connection, &head, &assembly.body),
+                    Err(error) => self.fault(connection, Fault::Head(error)),
+                },
+                Frame::Continue => crate::proto::http1::continue_100(&mut connection.out),
+                Frame::Fault(fault) => self.fault(connection, fault),
+                Frame::Line(line) => self.line(connection, line),
+                Frame::More if taken == 0 => break,
+                Frame::More => {}
+                Frame::Request(head, body) => self.request(connection, &head, body),
+            }
+        }
+        used
+    }
+
+    /// Whether a connection's next frame has to wait.
+    fn is_occupied(&self, connection: &Connection) -> bool {
+        connection.exchange.is_some()
+            || connection.in_flight >= self.settings.in_flight_per_connection
+            || connection.egress() >= self.settings.egress_bytes
+    }
+
+    /// Goes on with a connection whose exchange has ended or whose sends have left.
+    fn resume(&mut self, id: ConnectionId) {
+        let Some(mut connection) = self.take(id) else { return };
+        if connection.phase == Phase::Open && !connection.carry.is_empty() {
+            self.consume_carry(&mut connection);
+        }
+        self.put(connection);
+    }
+
+    fn ended(&mut self, id: ConnectionId, error: bool) {
+        let Some(mut connection) = self.take(id) else { return };
+        connection.ended = true;
+        connection.reading = false;
+        if error {
+            self.abandon(&mut connection);
+            self.close(&mut connection, CloseCause::PeerReset);
+        } else {
+            self.peer_finished(&mut connection);
+        }
+        self.put(connection);
+    }
+
+    /// The peer's side is shut: what it asked for is answered as far as its transport lets it hear the answer.
+    fn peer_finished(&mut self, connection: &mut Connection) {
+        match connection.wire() {
+            // Lines: like a pipe that was closed behind the last request; what is in flight is still answered.
+            Wire::Lines if connection.phase == Phase::Open => {
+                if connection.in_flight == 0 {
+                    self.release_duplex(connection);
+                    self.finish(connection, CloseCause::PeerClosed);
+                }
+            }
+            Wire::Http if connection.phase == Phase::Open => {
+                // A closed answer stream cancels a modern call (2026-07-28, "Disconnection"), not a legacy one.
+                self.abandon(connection);
+                self.finish(connection, CloseCause::PeerClosed);
+            }
+            _ => self.finish(connection, CloseCause::PeerClosed),
+        }
+    }
+
+    fn sent(&mut self, id: ConnectionId, buffer: Vec<u8>, whole: bool) {
+        self.give_buffer(buffer);
+        let Some(mut connection) = self.take(id) else { return };
+        connection.sending = 0;
+        connection.active_at = self.now;
+        if !whole && connection.phase != Phase::Closing {
+            self.abandon(&mut connection);
+            self.close(&mut connection, CloseCause::PeerReset);
+        } else if connection.phase == Phase::Open && !connection.carry.is_empty() {
+            self.resumable.push_back(id);
+        }
+        self.put(connection);
+    }
+
+    fn closed(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.take(id) {
+            debug_assert!(connection.phase == Phase::Closing, "only what was given up is closed");
+            self.open -= 1;
+            self.metrics.connections_open.set(self.open as u64);
+            if self.drain.is_on() && self.open == 0 {
+                self.effect(Effect::Drained);
+            }
+        }
+    }
+
+    /// No more frames are taken; what is to be sent is sent, then the connection goes.
+    pub(super) fn finish(&mut self, connection: &mut Connection, cause: CloseCause) {
+        if connection.phase == Phase::Open {
+            self.metrics.close(cause);
+            connection.phase = Phase::Finishing;
+        }
+    }
+
+    /// Gives the connection up at once; what is still to be sent is lost.
+    pub(super) fn close(&mut self, connection: &mut Connection, cause: CloseCause) {
+        if connection.phase == Phase::Open {
+            self.metrics.close(cause);
+        }
+        if connection.phase != Phase::Closing {
+            connection.phase = Phase::Closing;
+            self.effect(Effect::Close(connection.id));
+        }
+    }
+
+    /// What follows from a connection's state once a step has changed it: sending, reading, lingering, its timer.
+    fn settle(&mut self, connection: &mut Connection) {
+        if !connection.out.is_empty() && !connection.dirty && connection.phase != Phase::Closing {
+            connection.dirty = true;
+            self.dirty.push(connection.id);
+        }
+        if connection.phase == Phase::Finishing && connection.egress() == 0 {
+            if connection.ended {
+                self.close(connection, CloseCause::PeerClosed);
+            } else {
+                connection.phase = Phase::Lingering;
+                connection.active_at = self.now;
+                self.effect(Effect::Shutdown(connection.id));
+            }
+        }
+        if matches!(connection.phase, Phase::Finishing | Phase::Lingering) && !connection.carry.is_empty() {
+            self.give_buffer(std::mem::take(&mut connection.carry));
+        }
+        let wanted = match connection.phase {
+            Phase::Open => !connection.ended && !self.holds_enough(connection),
+            Phase::Finishing | Phase::Lingering => !connection.ended,
+            Phase::Closing => false,
+        };
+        if wanted != connection.reading && connection.phase != Phase::Closing && !connection.ended {
+            connection.reading = wanted;
+            self.effect(Effect::Read(connection.id, wanted));
+        }
+        connection.deadline = self.deadline_of(connection);
+        if connection.deadline != Nanos::MAX {
+            let tick = connection.deadline.div_ceil(TICK);
+            if connection.timer == 0 || tick < connection.timer {
+                connection.timer = tick;
+                self.wheel.insert(tick, Timer::Connection(connection.id));
+            }
+        }
+    }
+
+    /// Whether a connection holds as many unread bytes as it may while its turn has not come.
+    fn holds_enough(&self, connection: &Connection) -> bool {
+        self.is_occupied(connection) && connection.carry.len() >= self.settings.pipeline_bytes
+    }
+
+    fn deadline_of(&self, connection: &Connection) -> Nanos {
+        let settings = &self.settings;
+        if connection.sending > 0 {
+            return connection.active_at + settings.write_stall;
+        }
+        match connection.phase {
+            Phase::Closing => Nanos::MAX,
+            Phase::Finishing | Phase::Lingering => connection.active_at + settings.linger,
+            Phase::Open => match connection.wire() {
+                _ if connection.exchange.is_some() || connection.duplex.is_some() => {
+                    connection.active_at + settings.stream_keep_alive
+                }
+                Wire::Http if connection.framing.is_between_frames(connection.carry.len()) => {
+                    connection.active_at + settings.keep_alive
+                }
+                Wire::Http => connection.frame_since + settings.frame_time(&connection.framing, connection.carry.len()),
+                Wire::Lines if connection.carry.is_empty() || connection.in_flight > 0 => Nanos::MAX,
+                Wire::Lines => connection.frame_since + settings.frame_time(&connection.framing, connection.carry.len()),
+            },
+        }
+    }
+
+    fn tick(&mut self) {
+        let tick = self.now / TICK;
+        let mut due = Vec::new();
+        self.wheel.advance(tick, |timer| due.push(timer));
+        for timer in due {
+            match timer {
+                Timer::Connection(id) => self.connection_due(id, tick),
+                Timer::Drain => self.drain_due(),
+                Timer::Exchange(key) => self.exchange_due(key),
+                Timer::Sessions => {
+                    self.sweep_sessions();
+                    self.wheel.insert(tick + self.settings.sweep_every.div_ceil(TICK), Timer::Sessions);
+                }
+            }
+        }
+    }
+
+    /// Puts an exchange's deadline, or the drain's, on the wheel.
+    pub(super) fn remind(&mut self, at: Nanos, timer: Timer) {
+        self.wheel.insert(at.div_ceil(TICK), timer);
+    }
+
+    fn connection_due(&mut self, id: ConnectionId, tick: u64) {
+        let Some(mut connection) = self.take(id) else { return };
+        if connection.timer <= tick {
+            connection.timer = 0;
+            if connection.deadline <= self.now {
+                self.time_up(&mut connection);
+            }
+        }
+        self.put(connection);
+    }
+
+    fn time_up(&mut self, connection: &mut Connection) {
+        if connection.sending > 0 {
+            self.abandon(connection);
+            self.close(connection, CloseCause::WriteStall);
+            return;
+        }
+        match connection.phase {
+            Phase::Closing => {}
+            Phase::Finishing | Phase::Lingering => self.close(connection, CloseCause::PeerClosed),
+            Phase::Open if connection.exchange.is_some() || connection.duplex.is_some() => self.keep_alive(connection),
+            Phase::Open if connection.framing.is_between_frames(connection.carry.len()) => {
+                self.finish(connection, CloseCause::KeepAliveTimeout);
+            }
+            Phase::Open => self.frame_too_slow(connection),
+        }
+    }
+
+    /// An empty buffer, from the pool if there is one.
+    pub(super) fn buffer(&mut self) -> Vec<u8> {
+        self.pool.pop().unwrap_or_default()
+    }
+
+    fn give_buffer(&mut self, mut buffer: Vec<u8>) {
+        let capacity = buffer.capacity();
+        if self.pool.len() < POOL_BUFFERS && (1..=POOL_BUFFER_BYTES_MAX).contains(&capacity) {
+            buffer.clear();
+            self.pool.push(buffer);
+        }
+    }
+}

@@ -1,0 +1,416 @@
+//! Delivery: what the service sends outside a call's return value, brought to whoever waits for it.
+//!
+//! Not here: the service, the bytes of a stream (`http`).
+//! Invariant: a message goes to exactly one sink; an exchange's outcome is the last thing its sink hears of it.
+
+use super::connection::{Connection, HttpAnswer, Wire};
+use super::core::{Core, Timer};
+use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
+use super::router::Lane;
+use super::service::{CallKey, Mail, Service};
+use crate::metrics::{CloseCause, Refusal};
+use crate::proto::json::{Envelope, Key, Value, compact, has_newline};
+use crate::proto::jsonrpc::{self, Code, RpcError};
+use crate::proto::mcp::Version;
+use crate::shard::replay::EventId;
+
+impl<S: Service> Core<S> {
+    pub(super) fn mail(&mut self, mail: Mail) {
+        match mail {
+            Mail::Ask { key, ask, method, params } => self.ask(key.into(), ask, method, &params),
+            Mail::Changed(change) => self.changed(&change),
+            Mail::EndStream { key } => self.end_stream_early(key.into()),
+            Mail::Notice { key, method, params } => {
+                let key = ExchangeKey::from(key);
+                let (now, more, most) = (self.now, self.settings.call_time, self.settings.call_time_max);
+                let Some(exchange) = self.exchanges.find(key) else { return };
+                // Who shows progress is given more time, up to the most a call may have.
+                exchange.deadline = exchange.deadline.max((now + more).min(exchange.since + most));
+                let mut message = Vec::new();
+                jsonrpc::notification(&mut message, method, &params);
+                self.deliver(key, &message);
+            }
+            Mail::Reply { key, outcome } => self.reply(key.into(), outcome),
+        }
+    }
+
+    /// A call's outcome.
+    fn reply(&mut self, key: ExchangeKey, outcome: Result<Vec<u8>, RpcError>) {
+        let Some(exchange) = self.exchanges.find(key) else { return };
+        let mut message = Vec::new();
+        let status = match &outcome {
+            Ok(result) => {
+                jsonrpc::begin_result(&mut message, &exchange.id);
+                message.extend_from_slice(result);
+                jsonrpc::end(&mut message);
+                self.metrics.calls_finished.add(1);
+                200
+            }
+            Err(error) => {
+                jsonrpc::error(&mut message, Some(&exchange.id), true, error);
+                self.metrics.calls_failed.add(1);
+                if exchange.version.is_modern() { error.code.http_status() } else { 200 }
+            }
+        };
+        self.conclude(key, &message, status);
+    }
+
+    /// Sends a message that is not the last of its exchange.
+    pub(super) fn deliver(&mut self, key: ExchangeKey, message: &[u8]) {
+        self.metrics.messages_out.add(1);
+        let Some(exchange) = self.exchanges.find(key) else { return };
+        match exchange.sink {
+            Sink::Http(id) => {
+                let resumable = self.event_for(key, message, false);
+                self.with(id, |core, connection| {
+                    if connection.answer.is_some_and(|answer| matches!(answer, HttpAnswer::Undecided { .. })) {
+                        core.begin_call_stream(connection, key);
+                    }
+                    core.stream_event(connection, resumable, "message", message);
+                    connection.active_at = core.now;
+                });
+            }
+            Sink::Lines(id) => {
+                if let Some(connection) = self.find(id) {
+                    write_line(&mut connection.out, message);
+                    self.with(id, |_, _| {});
+                }
+            }
+            Sink::Nobody => {
+                self.event_for(key, message, false);
+            }
+            Sink::Remote { .. } => self.deliver_remote(key, message),
+        }
+    }
+
+    /// Sends the last message of an exchange and ends it.
+    pub(super) fn conclude(&mut self, key: ExchangeKey, message: &[u8], status: u16) {
+        self.metrics.messages_out.add(1);
+        let Some(exchange) = self.exchanges.find(key) else { return };
+        match exchange.sink {
+            Sink::Http(id) => {
+                let resumable = if exchange.stream.is_some() { self.event_for(key, message, true) } else { None };
+                self.with(id, |core, connection| match connection.answer {
+                    Some(HttpAnswer::Undecided { .. }) => {
+                        core.answer_json(connection, status, &[], message);
+                        core.resumable.push_back(id);
+                    }
+                    Some(HttpAnswer::Stream { .. }) => {
+                        core.stream_event(connection, resumable, "message", message);
+                        connection.batch_left = connection.batch_left.saturating_sub(1);
+                        if connection.batch_left == 0 {
+                            core.end_stream(connection);
+                        }
+                    }
+                    None => {}
+                });
+            }
+            Sink::Lines(id) => {
+                self.with(id, |core, connection| {
+                    write_line(&mut connection.out, message);
+                    core.line_concluded(connection);
+                });
+            }
+            Sink::Nobody => {
+                self.event_for(key, message, true);
+            }
+            Sink::Remote { .. } => self.conclude_remote(key, message, status),
+        }
+        self.forget(key);
+    }
+
+    /// Ends an exchange without a word, and what hangs on it.
+    pub(super) fn forget(&mut self, key: ExchangeKey) -> Option<Box<Exchange>> {
+        let exchange = self.exchanges.remove(key)?;
+        let now = self.now;
+        if let Some(session) = exchange.session.and_then(|key| self.shards.find(key)) {
+            session.used = now;
+            match exchange.kind {
+                Kind::Call => session.busy = session.busy.saturating_sub(1),
+                _ if session.stream == Some(key) => {
+                    session.stream = None;
+                    session.busy = session.busy.saturating_sub(1);
+                }
+                _ => {}
+            }
+        }
+        match exchange.kind {
+            Kind::Call => self.metrics.calls_in_flight.sub(1),
+            Kind::Listen => {
+                self.subscriptions.remove(key);
+                self.metrics.streams_open.sub(1);
+            }
+            Kind::Get => self.metrics.streams_open.sub(1),
+            Kind::Duplex | Kind::Forwarded { .. } => {}
+        }
+        Some(exchange)
+    }
+
+    /// The event id under which a message goes out, kept for replay if its exchange is resumable.
+    fn event_for(&mut self, key: ExchangeKey, message: &[u8], last: bool) -> Option<EventId> {
+        let limits = self.settings.replay;
+        let exchange = self.exchanges.find(key)?;
+        let session = self.shards.find(exchange.session?)?;
+        if exchange.version < Version::V2025_03_26 || exchange.kind == Kind::Duplex {
+            return None;
+        }
+        let stream = *exchange.stream.get_or_insert_with(|| session.next_stream());
+        exchange.events += 1;
+        let id = EventId { stream, number: exchange.events };
+        session.keep(id, message, last, limits);
+        Some(id)
+    }
+
+    /// Turns a call's pending answer into a stream; from 2025-11-25 on it begins with an event that only carries an id,
+    /// so that a client that loses the connection knows where to come back to ("Polling", SEP-1699).
+    pub(super) fn begin_call_stream(&mut self, connection: &mut Connection, key: ExchangeKey) {
+        self.begin_stream(connection);
+        let Some(exchange) = self.exchanges.find(key) else { return };
+        if !primes(exchange.version) {
+            return;
+        }
+        let Some(session) = exchange.session.and_then(|key| self.shards.find(key)) else { return };
+        let stream = *exchange.stream.get_or_insert_with(|| session.next_stream());
+        self.prime(connection, stream);
+    }
+
+    /// Writes the priming event of a stream.
+    pub(super) fn prime(&mut self, connection: &mut Connection, stream: u32) {
+        let Some(HttpAnswer::Stream { framing, .. }) = connection.answer else { return };
+        let mut id = Vec::new();
+        EventId { stream, number: 0 }.write(&mut id);
+        crate::proto::http1::chunk(&mut connection.out, framing, |out| {
+            crate::proto::sse::retry(out, u64::from(self.settings.retry_ms));
+            crate::proto::sse::priming(out, &id);
+        });
+    }
+
+    /// The service wants a call's stream closed before its outcome: the client comes back for it.
+    fn end_stream_early(&mut self, key: ExchangeKey) {
+        let Some(exchange) = self.exchanges.find(key) else { return };
+        if exchange.session.is_none() || !primes(exchange.version) {
+            return;
+        }
+        match exchange.sink {
+            Sink::Http(id) => {
+                self.with(id, |core, connection| {
+                    core.begin_call_stream_if_undecided(connection, key);
+                    core.end_stream(connection);
+                });
+                if let Some(exchange) = self.exchanges.find(key) {
+                    exchange.sink = Sink::Nobody;
+                }
+            }
+            Sink::Remote { .. } => self.end_remote_stream(key),
+            Sink::Lines(_) | Sink::Nobody => {}
+        }
+    }
+
+    fn begin_call_stream_if_undecided(&mut self, connection: &mut Connection, key: ExchangeKey) {
+        if let Some(HttpAnswer::Undecided { .. }) = connection.answer {
+            self.begin_call_stream(connection, key);
+        }
+    }
+
+    /// A question of a call to its client.
+    fn ask(&mut self, key: ExchangeKey, ask: u32, method: &'static str, params: &[u8]) {
+        let (now, patience) = (self.now, self.settings.ask_time);
+        let Some(exchange) = self.exchanges.find(key) else { return };
+        exchange.asks += 1;
+        exchange.deadline = exchange.deadline.max(now + patience);
+        let deadline = exchange.deadline;
+        let mut message = Vec::new();
+        jsonrpc::request(&mut message, &ask_id(key, ask), method, params);
+        self.deliver(key, &message);
+        self.remind(deadline, Timer::Exchange(key));
+    }
+
+    /// The client's answer to a question. The id must be one of ours, for a call of the same session or connection.
+    pub(super) fn client_answered(&mut self, lane: Lane<'_>, id: &[u8], envelope: &Envelope, text: &[u8]) {
+        let Some((key, ask)) = Value::new(id).as_str().and_then(|id| parse_ask_id(&id)) else { return };
+        let Some(exchange) = self.exchanges.find(key) else { return };
+        let theirs = match (exchange.session, lane.session) {
+            (Some(asked), Some(answering)) => asked == answering,
+            _ => exchange.sink == lane.sink,
+        };
+        if !theirs || exchange.asks == 0 {
+            return;
+        }
+        exchange.asks -= 1;
+        if exchange.asks == 0 {
+            exchange.deadline = exchange.deadline.min(self.now + self.settings.call_time);
+            let deadline = exchange.deadline;
+            self.remind(deadline, Timer::Exchange(key));
+        }
+        let answer = match envelope.text(Key::Result, text) {
+            Some(result) => Ok(result),
+            None => Err(client_error(envelope.text(Key::Error, text).unwrap_or_default())),
+        };
+        self.service.answered(CallKey::from(key), ask, answer);
+    }
+
+    /// The client cancels one of its requests.
+    pub(super) fn client_cancelled(&mut self, lane: Lane<'_>, id: &[u8]) {
+        if id.is_empty() {
+            return;
+        }
+        let keys = self.exchanges.keys(|exchange| {
+            let theirs = match (exchange.session, lane.session) {
+                (Some(one), Some(other)) => one == other,
+                _ => exchange.sink == lane.sink,
+            };
+            theirs && *exchange.id == *id && matches!(exchange.kind, Kind::Call | Kind::Listen)
+        });
+        for key in keys {
+            self.cancel(key);
+        }
+    }
+
+    /// Drops an exchange on its client's wish: nothing more is sent for it.
+    fn cancel(&mut self, key: ExchangeKey) {
+        let Some(exchange) = self.forget(key) else { return };
+        if exchange.kind == Kind::Call {
+            self.service.cancel(key.into());
+            self.metrics.calls_failed.add(1);
+        }
+        match exchange.sink {
+            Sink::Http(id) => self.with(id, |core, connection| {
+                // The stream ends without a response (2025-11-25, "Cancellation"); a pending answer becomes an empty stream.
+                core.begin_stream(connection);
+                core.end_stream(connection);
+            }),
+            Sink::Lines(id) => self.with(id, |core, connection| core.line_concluded(connection)),
+            Sink::Nobody | Sink::Remote { .. } => {}
+        }
+    }
+
+    /// The connection is going: what was to be answered on it is cancelled where its revision says so, or goes on for
+    /// replay.
+    pub(super) fn abandon(&mut self, connection: &mut Connection) {
+        let sink = match connection.wire() {
+            Wire::Http => Sink::Http(connection.id),
+            Wire::Lines => Sink::Lines(connection.id),
+        };
+        if connection.exchange.is_some() || connection.in_flight > 0 {
+            for key in self.exchanges.keys(|exchange| exchange.sink == sink && exchange.kind != Kind::Duplex) {
+                self.lost_its_sink(key);
+            }
+        }
+        connection.exchange = None;
+        connection.answer = None;
+        connection.in_flight = 0;
+        self.release_duplex(connection);
+    }
+
+    fn lost_its_sink(&mut self, key: ExchangeKey) {
+        let Some(exchange) = self.exchanges.find(key) else { return };
+        let goes_on = exchange.kind == Kind::Call
+            && exchange.session.is_some()
+            && !exchange.version.is_modern()
+            && matches!(exchange.sink, Sink::Http(_));
+        if goes_on {
+            exchange.sink = Sink::Nobody;
+        } else if let Some(exchange) = self.forget(key) {
+            match exchange.kind {
+                Kind::Call => {
+                    self.service.cancel(key.into());
+                    self.metrics.calls_failed.add(1);
+                }
+                Kind::Forwarded { to } => self.tell_gone(to, key),
+                _ => {}
+            }
+        }
+    }
+
+    /// Ends what stands for the connection as a duplex, and the session that was the connection's own.
+    pub(super) fn release_duplex(&mut self, connection: &mut Connection) {
+        if let Some(key) = connection.duplex.take() {
+            let own = self.forget(key).and_then(|exchange| exchange.session);
+            if let Some(session) = own {
+                self.end_session(session);
+            }
+        }
+    }
+
+    /// An exchange's deadline was put on the wheel for now.
+    pub(super) fn exchange_due(&mut self, key: ExchangeKey) {
+        let now = self.now;
+        let Some(exchange) = self.exchanges.find(key) else { return };
+        if exchange.deadline > now {
+            let deadline = exchange.deadline;
+            self.remind(deadline, Timer::Exchange(key));
+            return;
+        }
+        self.refused(Refusal::DeadlinePassed);
+        self.service.cancel(key.into());
+        let error = RpcError::new(Code::DEADLINE, "the call took longer than its time limit and was cancelled");
+        self.reply(key, Err(error));
+    }
+
+    /// Several calls of one batch are pending: their answers become a stream.
+    pub(super) fn begin_batch_stream(&mut self, connection: &mut Connection, messages: &[u8]) {
+        self.begin_stream(connection);
+        for message in messages.split(|&byte| byte == b'\n').filter(|message| !message.is_empty()) {
+            self.stream_event(connection, None, "message", message);
+        }
+    }
+
+    /// Ends a duplex whose last call is answered after its peer had shut its side.
+    pub(super) fn line_concluded(&mut self, connection: &mut Connection) {
+        connection.in_flight = connection.in_flight.saturating_sub(1);
+        self.resumable.push_back(connection.id);
+        if connection.ended && connection.in_flight == 0 {
+            self.release_duplex(connection);
+            self.finish(connection, CloseCause::PeerClosed);
+        }
+    }
+}
+
+/// Whether streams of this revision begin with a priming event; older clients cannot read an event without data.
+pub(super) fn primes(version: Version) -> bool {
+    version == Version::V2025_11_25
+}
+
+/// Appends a message and the end of its line.
+pub(super) fn write_line(out: &mut Vec<u8>, message: &[u8]) {
+    if has_newline(message) {
+        compact(out, message);
+    } else {
+        out.extend_from_slice(message);
+    }
+    out.push(b'\n');
+}
+
+fn ask_id(key: ExchangeKey, ask: u32) -> String {
+    format!("corelane-{}-{}-{ask}", key.index, key.generation)
+}
+
+fn parse_ask_id(id: &str) -> Option<(ExchangeKey, u32)> {
+    let mut numbers = id.strip_prefix("corelane-")?.split('-').map(|number| number.parse::<u32>().ok());
+    let key = ExchangeKey { index: numbers.next()??, generation: numbers.next()?? };
+    let ask = numbers.next()??;
+    numbers.next().is_none().then_some((key, ask))
+}
+
+/// A client's error object, as an error of ours.
+fn client_error(text: &[u8]) -> RpcError {
+    let value = Value::new(text);
+    let code = value.get("code").and_then(|code| code.as_i64()).and_then(|code| i32::try_from(code).ok());
+    let message = value.get("message").and_then(|message| message.as_str());
+    let message = message.map_or_else(|| "the client answered with an error".to_owned(), |message| message.into_owned());
+    RpcError::new(code.map_or(Code::INTERNAL, Code), message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_questions_round_trip_and_strange_ones_are_not_ours() {
+        let key = ExchangeKey { index: 3, generation: 9 };
+        assert_eq!(parse_ask_id(&ask_id(key, 2)), Some((key, 2)));
+        for strange in ["", "corelane-1-2", "corelane-1-2-3-4", "corelane--1-2-3", "1", "corelane-1-2-x"] {
+            assert_eq!(parse_ask_id(strange), None, "{strange}");
+        }
+    }
+}

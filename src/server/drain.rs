@@ -1,0 +1,95 @@
+//! Draining: nothing new is taken, what is in flight ends well, then every connection goes.
+//!
+//! Not here: signals (`control`), other cores. Invariant: a drain ends, at the latest when its time is up.
+
+use super::connection::{Connection, Phase, Wire};
+use super::core::{Core, Effect, Timer};
+use super::exchange::{Kind, Sink};
+use super::service::Service;
+use crate::metrics::CloseCause;
+use crate::proto::http1;
+
+/// Whether a core drains.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Drain {
+    on: bool,
+}
+
+impl Drain {
+    /// Whether it does.
+    pub fn is_on(&self) -> bool {
+        self.on
+    }
+}
+
+impl<S: Service> Core<S> {
+    pub(super) fn begin_drain(&mut self) {
+        if self.drain.on {
+            return;
+        }
+        self.drain.on = true;
+        self.effect(Effect::StopAccepting);
+        // Subscription streams end with their result; legacy streams are told when to come back, to another process.
+        for key in self.exchanges.keys(|exchange| exchange.kind == Kind::Listen) {
+            self.end_listen(key);
+        }
+        for key in self.exchanges.keys(|exchange| exchange.kind == Kind::Get) {
+            let Some(exchange) = self.forget(key) else { continue };
+            if let Sink::Http(id) = exchange.sink {
+                self.with(id, |core, connection| {
+                    core.tell_retry(connection);
+                    core.end_stream(connection);
+                });
+            }
+        }
+        let ids: Vec<_> = self.connections.iter().flatten().map(|connection| connection.id).collect();
+        for id in ids {
+            self.with(id, |core, connection| core.drain_connection(connection));
+        }
+        self.remind(self.now + self.settings.drain_time, Timer::Drain);
+        if self.open == 0 {
+            self.effect(Effect::Drained);
+        }
+    }
+
+    /// Lets a connection go if nothing is in flight on it. Asked again whenever something ended.
+    pub(super) fn drain_connection(&mut self, connection: &mut Connection) {
+        if connection.phase != Phase::Open || connection.exchange.is_some_and(|_| connection.duplex.is_none()) {
+            return;
+        }
+        match connection.wire() {
+            Wire::Http if connection.duplex.is_some() && connection.batch_left == 0 => {
+                self.tell_retry(connection);
+                self.release_duplex(connection);
+                self.end_stream(connection);
+                self.finish(connection, CloseCause::Drained);
+            }
+            Wire::Http if connection.duplex.is_none() && connection.carry.is_empty() => {
+                self.finish(connection, CloseCause::Drained);
+            }
+            Wire::Lines if connection.in_flight == 0 && connection.carry.is_empty() => {
+                self.release_duplex(connection);
+                self.finish(connection, CloseCause::Drained);
+            }
+            _ => {}
+        }
+    }
+
+    fn tell_retry(&mut self, connection: &mut Connection) {
+        if let Some(super::connection::HttpAnswer::Stream { framing, .. }) = connection.answer {
+            let retry = u64::from(self.settings.retry_ms);
+            http1::chunk(&mut connection.out, framing, |out| crate::proto::sse::retry(out, retry));
+        }
+    }
+
+    /// The drain's time is up.
+    pub(super) fn drain_due(&mut self) {
+        let ids: Vec<_> = self.connections.iter().flatten().map(|connection| connection.id).collect();
+        for id in ids {
+            self.with(id, |core, connection| {
+                core.abandon(connection);
+                core.close(connection, CloseCause::DrainDeadline);
+            });
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! The loop of a core thread: turns of the driver, steps of the machines, tasks of the executor. The only async part.
+//!
+//! Not here: what anything means. One turn: submit and collect (waiting only if nothing is left to do), hand every event
+//! to the core, run the tasks that are to run, hand over their mail, perform the effects.
+//! Invariant: a core sleeps only in `io_uring_enter`, only with no runnable task, no mail, no effect left, and with its
+//! next deadline as the time-out, so everything that can wake it either completes in the ring or rings its bell.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::core::{Core, Effect, Input};
+use super::service::{Mailbox, Nanos, Service};
+use crate::metrics::CoreMetrics;
+use crate::runtime::Tasks;
+use crate::uring::{Driver, Ended, Event};
+
+/// What a core thread is told from outside, besides its eventfd.
+#[derive(Debug, Default)]
+pub struct Orders {
+    /// Finish what is in flight and end.
+    pub drain: AtomicBool,
+}
+
+/// A clock that all of a process's cores read alike.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    /// A clock that starts at 0 now.
+    pub fn start() -> Clock {
+        Clock { start: Instant::now() }
+    }
+
+    /// Time since the start.
+    pub fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// The same in nanoseconds.
+    pub fn nanos(&self) -> Nanos {
+        self.now().as_nanos() as Nanos
+    }
+}
+
+/// What the loop runs on.
+pub struct Loop<'a, S> {
+    /// The ring.
+    pub driver: &'a mut Driver,
+    /// The machines.
+    pub core: Core<S>,
+    /// The executor's tasks.
+    pub tasks: Tasks,
+    /// Where handlers leave their mail.
+    pub mailbox: Mailbox,
+    /// The time.
+    pub clock: Clock,
+    /// Orders from outside.
+    pub orders: Arc<Orders>,
+    /// This core's counters.
+    pub metrics: &'static CoreMetrics,
+    /// Timers of handlers.
+    pub alarms: super::alarms::Alarms,
+}
+
+impl<S: Service> Loop<'_, S> {
+    /// Runs until everything has drained.
+    ///
+    /// # Errors
+    /// What made the ring unusable.
+    pub async fn run(mut self) -> io::Result<()> {
+        let mut draining = false;
+        let mut drained = false;
+        let mut awake_since = self.clock.now();
+        while !drained {
+            let now = self.clock.now();
+            let gap = now.saturating_sub(awake_since);
+            self.metrics.longest_gap_ns.observe(gap.as_nanos() as u64);
+            let wait = self.patience(now);
+            self.driver.turn(now, wait)?;
+            let now = self.clock.now();
+            awake_since = now;
+            let nanos = now.as_nanos() as Nanos;
+            self.take_events(nanos);
+            if self.alarms.ring(nanos) + self.tasks.runnable() > 0 {
+                self.tasks.run().await;
+            }
+            while let Some(mail) = self.mailbox.pop() {
+                self.core.step(nanos, Input::Mail(mail));
+            }
+            if !draining && self.orders.drain.load(Ordering::Relaxed) {
+                draining = true;
+                self.core.step(nanos, Input::Drain);
+            }
+            if self.core.deadline().is_some_and(|deadline| deadline <= nanos) {
+                self.core.step(nanos, Input::Tick);
+            }
+            drained = self.perform();
+            self.publish();
+        }
+        Ok(())
+    }
+
+    /// How long the turn may wait: not at all if anything is left to do, else until the next deadline.
+    fn patience(&self, now: Duration) -> Option<Duration> {
+        if self.tasks.runnable() > 0 || !self.mailbox.is_empty() || self.core.has_work() {
+            return Some(Duration::ZERO);
+        }
+        let next = match (self.core.deadline(), self.alarms.next()) {
+            (Some(one), Some(other)) => one.min(other),
+            (Some(one), None) | (None, Some(one)) => one,
+            (None, None) => return None,
+        };
+        Some(Duration::from_nanos(next).saturating_sub(now).max(Duration::from_nanos(1)))
+    }
+
+    fn take_events(&mut self, now: Nanos) {
+        while let Some(event) = self.driver.next_event() {
+            match event {
+                Event::Accepted { stream, listener, peer } => {
+                    self.core.step(now, Input::Accepted { id: stream, listener, peer });
+                }
+                Event::Bell => {}
+                Event::Closed { stream } => self.core.step(now, Input::Closed(stream)),
+                Event::Ended { stream, why } => {
+                    self.core.step(now, Input::Ended { id: stream, error: why != Ended::Eof });
+                }
+                Event::Foreign => self.tasks.wake_foreign(),
+                Event::Received { stream, lease } => {
+                    let bytes = self.driver.bytes(&lease);
+                    self.metrics.bytes_in.add(bytes.len() as u64);
+                    self.core.step(now, Input::Received { id: stream, bytes });
+                    self.driver.release(lease);
+                }
+                Event::Sent { stream, buffer, result } => {
+                    self.metrics.bytes_out.add(buffer.len() as u64);
+                    self.core.step(now, Input::Sent { id: stream, buffer, whole: result.is_ok() });
+                }
+            }
+        }
+    }
+
+    /// Performs what the machines want done; true once everything has drained.
+    fn perform(&mut self) -> bool {
+        let mut drained = false;
+        let driver = &mut *self.driver;
+        let mut undone = Vec::new();
+        self.core.effects(|effect| match effect {
+            Effect::Close(id) => driver.close(id),
+            Effect::Drained => drained = true,
+            Effect::Read(id, wanted) => driver.read(id, wanted),
+            Effect::Send(id, buffer) => {
+                if let Err(buffer) = driver.send(id, buffer) {
+                    undone.push((id, buffer));
+                }
+            }
+            Effect::Shutdown(id) => driver.shutdown(id),
+            Effect::StopAccepting => driver.stop_accepting(),
+        });
+        for (id, buffer) in undone {
+            // The stream is closing already; its end is on the way as an event.
+            let now = self.clock.nanos();
+            self.core.step(now, Input::Sent { id, buffer, whole: false });
+        }
+        drained
+    }
+
+    /// Lets the control thread see what the driver counted.
+    fn publish(&self) {
+        let stats = self.driver.stats();
+        self.metrics.turns.add(1);
+        self.metrics.enters.add(stats.enters - self.metrics.enters.get());
+        self.metrics.sleeps.add(stats.sleeps - self.metrics.sleeps.get());
+        self.metrics.recv_enobufs.add(stats.buffer_shortages - self.metrics.recv_enobufs.get());
+    }
+}

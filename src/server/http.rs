@@ -1,0 +1,487 @@
+//! The HTTP side of the endpoint: which requests are let in, and how answers are dressed.
+//!
+//! Streamable HTTP of every revision and the deprecated HTTP+SSE of 2024-11-05 on one listener. Not here: what a message
+//! means (`router`), the bytes of HTTP (`proto::http1`).
+//! Invariant: Host and Origin are checked before anything else is looked at, on every path; a request is answered
+//! exactly once, in the order in which requests came.
+
+use super::connection::{Assembly, Connection, Fault, Framing, HttpAnswer, Wire};
+use super::core::Core;
+use super::exchange::{Exchange, Kind, Sink};
+use super::router::{Lane, Told};
+use super::service::Service;
+use crate::metrics::{CloseCause, Refusal};
+use crate::proto::http1::{self, Accepts, Field, Head, Method, is_json};
+use crate::proto::jsonrpc::{self, Code, RpcError};
+use crate::proto::mcp::Version;
+use crate::shard::replay::EventId;
+use crate::shard::session::SessionKey;
+
+/// What a preflight is told (fetch standard; the headers are those that MCP clients send).
+const PREFLIGHT: [Field<'static>; 3] = [
+    ("Access-Control-Allow-Methods", b"GET, POST, DELETE, OPTIONS"),
+    (
+        "Access-Control-Allow-Headers",
+        b"content-type, accept, authorization, mcp-protocol-version, mcp-method, mcp-name, mcp-session-id, \
+          last-event-id, x-request-timeout-ms, traceparent, tracestate",
+    ),
+    ("Access-Control-Max-Age", b"7200"),
+];
+const EXPOSED: Field<'static> = ("Access-Control-Expose-Headers", b"mcp-session-id, www-authenticate");
+const ALLOW_ALL: Field<'static> = ("Allow", b"GET, POST, DELETE, OPTIONS");
+const ALLOW_POST: Field<'static> = ("Allow", b"POST");
+const ALLOW_GET: Field<'static> = ("Allow", b"GET");
+
+impl<S: Service> Core<S> {
+    /// A whole HTTP request.
+    pub(super) fn request(&mut self, connection: &mut Connection, head: &Head<'_>, body: &[u8]) {
+        if connection.out.capacity() == 0 {
+            connection.out = self.buffer();
+        }
+        connection.origin = head.origin.map(Into::into);
+        let keep_alive = head.keep_alive && !self.drain.is_on();
+        connection.answer = Some(HttpAnswer::Undecided { stream: true, minor: head.minor_version, keep_alive });
+        if let Err(error) = self.settings.hosts.check_host(head.host.unwrap_or_default()) {
+            connection.origin = None;
+            self.refused(Refusal::BadHost);
+            return self.refuse(connection, error.status(), &[], Code::INVALID_REQUEST, &error.to_string());
+        }
+        if let Some(origin) = head.origin
+            && let Err(error) = self.settings.hosts.check_origin(origin)
+        {
+            connection.origin = None;
+            self.refused(Refusal::BadOrigin);
+            return self.refuse(connection, error.status(), &[], Code::INVALID_REQUEST, &error.to_string());
+        }
+        if head.path == self.settings.endpoint {
+            match head.method {
+                Method::Post => self.post(connection, head, body),
+                Method::Get => self.get(connection, head),
+                Method::Delete => self.delete(connection, head),
+                Method::Options => self.preflight(connection, head),
+                _ => self.method_not_allowed(connection, ALLOW_ALL),
+            }
+        } else if head.path == self.settings.sse_endpoint {
+            match head.method {
+                Method::Get => self.open_event_stream(connection, head),
+                Method::Options => self.preflight(connection, head),
+                _ => self.method_not_allowed(connection, ALLOW_GET),
+            }
+        } else if head.path == self.settings.message_endpoint {
+            match head.method {
+                Method::Post => self.post_message(connection, head, body),
+                Method::Options => self.preflight(connection, head),
+                _ => self.method_not_allowed(connection, ALLOW_POST),
+            }
+        } else {
+            self.refused(Refusal::NotFound);
+            let text = format!("nothing is served at {}; the MCP endpoint is {}", head.path, self.settings.endpoint);
+            self.refuse(connection, 404, &[], Code::INVALID_REQUEST, &text);
+        }
+    }
+
+    fn post(&mut self, connection: &mut Connection, head: &Head<'_>, body: &[u8]) {
+        if !self.takes_body(connection, head) {
+            return;
+        }
+        // No Accept at all accepts everything (RFC 9110, 12.5.1).
+        let accepts = head.accepts().unwrap_or(Accepts { json: true, event_stream: true });
+        if !accepts.json && !accepts.event_stream {
+            return self.not_acceptable(connection);
+        }
+        if let Some(HttpAnswer::Undecided { stream, .. }) = &mut connection.answer {
+            *stream = accepts.event_stream;
+        }
+        let mut out = std::mem::take(&mut connection.out);
+        let start = out.len();
+        let keep_alive = connection.keeps_alive();
+        let plain = connection.origin.is_none() && head.minor_version == 1;
+        // Nearly every answer is a 200 without further headers: its head is written first and the result straight
+        // behind it. Any other answer is dressed again below.
+        let mark = http1::begin_json(&mut out, 200, keep_alive, &[]);
+        let body_at = out.len();
+        let lane = Lane::http(connection, head, accepts);
+        let told = self.post_body(lane, connection, body, &mut out);
+        match told {
+            Told::Answered { status: 200, session: None } if plain => {
+                http1::finish_json(&mut out, mark);
+                connection.out = out;
+                self.answered(connection, keep_alive);
+            }
+            Told::Answered { status, session } => {
+                let answer = out.split_off(body_at);
+                out.truncate(start);
+                connection.out = out;
+                let id = session.and_then(|key| self.shards.find(key)).map(|session| session.id.clone());
+                let extra: &[Field<'_>] = match &id {
+                    Some(id) => &[("Mcp-Session-Id", id.as_bytes())],
+                    None => &[],
+                };
+                self.answer_json(connection, status, extra, &answer);
+            }
+            Told::Accepted => {
+                out.truncate(start);
+                connection.out = out;
+                self.answer_empty(connection, 202, &[]);
+            }
+            Told::NotAcceptable => {
+                out.truncate(start);
+                connection.out = out;
+                self.not_acceptable(connection);
+            }
+            Told::Pending(key) => {
+                out.truncate(start);
+                connection.out = out;
+                connection.exchange = Some(key);
+            }
+            Told::Listening(key) => {
+                let first = out.split_off(body_at);
+                out.truncate(start);
+                connection.out = out;
+                connection.exchange = Some(key);
+                self.begin_stream(connection);
+                self.stream_event(connection, None, "message", &first);
+            }
+            Told::Streaming { pending, one } => {
+                let messages = out.split_off(body_at);
+                out.truncate(start);
+                connection.out = out;
+                connection.exchange = Some(one);
+                connection.batch_left = pending;
+                self.begin_batch_stream(connection, &messages);
+            }
+        }
+    }
+
+    /// Content-Type and Content-Encoding of a body that should be JSON.
+    fn takes_body(&mut self, connection: &mut Connection, head: &Head<'_>) -> bool {
+        let text = if !head.content_type.is_some_and(is_json) {
+            "the Content-Type has to be application/json"
+        } else if head.content_encoding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
+            "compressed bodies are not taken; send the body without Content-Encoding"
+        } else {
+            return true;
+        };
+        self.refused(Refusal::UnsupportedMedia);
+        self.refuse(connection, 415, &[("Accept", b"application/json")], Code::INVALID_REQUEST, text);
+        false
+    }
+
+    fn not_acceptable(&mut self, connection: &mut Connection) {
+        self.refused(Refusal::NotAcceptable);
+        let text = "the answer is application/json or text/event-stream; the Accept header has to list both";
+        self.refuse(connection, 406, &[], Code::INVALID_REQUEST, text);
+    }
+
+    fn method_not_allowed(&mut self, connection: &mut Connection, allow: Field<'static>) {
+        self.refused(Refusal::MethodNotAllowed);
+        let text = "this HTTP method is not served here; see the Allow header";
+        self.refuse(connection, 405, &[allow], Code::INVALID_REQUEST, text);
+    }
+
+    /// Whether GET and DELETE are modern, where neither exists.
+    fn is_modern(head: &Head<'_>) -> bool {
+        head.protocol_version.and_then(Version::parse).is_some_and(Version::is_modern)
+    }
+
+    fn preflight(&mut self, connection: &mut Connection, _head: &Head<'_>) {
+        let extra: &[Field<'_>] =
+            if connection.origin.is_some() { &PREFLIGHT } else { &[("Allow", b"GET, POST, DELETE, OPTIONS")] };
+        self.answer_empty(connection, 204, extra);
+    }
+
+    /// The session that a legacy GET, DELETE or POST names; refuses by itself if there is none.
+    pub(super) fn named_session(
+        &mut self,
+        connection: &mut Connection,
+        id: Option<&[u8]>,
+    ) -> Result<SessionKey, (u16, RpcError)> {
+        let Some(id) = id else {
+            self.refused(Refusal::UnknownSession);
+            let text = "the Mcp-Session-Id header is missing; send the one that came with the answer to initialize";
+            return Err((400, RpcError::new(Code::INVALID_REQUEST, text)));
+        };
+        match self.resolve_session(connection, id) {
+            Some(key) => Ok(key),
+            None => {
+                self.refused(Refusal::UnknownSession);
+                Err((404, RpcError::new(Code::SESSION_NOT_FOUND, "Session not found")))
+            }
+        }
+    }
+
+    fn get(&mut self, connection: &mut Connection, head: &Head<'_>) {
+        if Self::is_modern(head) {
+            return self.method_not_allowed(connection, ALLOW_POST);
+        }
+        if !head.accepts().is_some_and(|accepts| accepts.event_stream) {
+            return self.not_acceptable(connection);
+        }
+        let key = match self.named_session(connection, head.session_id) {
+            Ok(key) => key,
+            Err((status, error)) => return self.refuse_with(connection, status, &[], &error),
+        };
+        if let Some(text) = Self::bad_legacy_version(head) {
+            self.refused(Refusal::UnsupportedVersion);
+            return self.refuse(connection, 400, &[], Code::INVALID_REQUEST, text);
+        }
+        let last = match head.last_event_id.map(EventId::parse) {
+            Some(None) => {
+                let text = "the Last-Event-ID header holds no event id of this server";
+                return self.refuse(connection, 400, &[], Code::INVALID_REQUEST, text);
+            }
+            Some(Some(id)) => Some(id),
+            None => None,
+        };
+        match last {
+            Some(last) => self.reopen_stream(connection, key, last),
+            None => self.open_get_stream(connection, key),
+        }
+    }
+
+    fn delete(&mut self, connection: &mut Connection, head: &Head<'_>) {
+        if Self::is_modern(head) {
+            return self.method_not_allowed(connection, ALLOW_POST);
+        }
+        match self.named_session(connection, head.session_id) {
+            Ok(key) => {
+                self.end_session(key);
+                self.metrics.sessions_deleted.add(1);
+                connection.session = None;
+                self.answer_empty(connection, 204, &[]);
+            }
+            Err((status, error)) => self.refuse_with(connection, status, &[], &error),
+        }
+    }
+
+    /// A legacy request's version header, if it names no revision we know.
+    pub(super) fn bad_legacy_version(head: &Head<'_>) -> Option<&'static str> {
+        match head.protocol_version {
+            Some(version) if Version::parse(version).is_none() => {
+                Some("the MCP-Protocol-Version header names a revision that is not served here")
+            }
+            _ => None,
+        }
+    }
+
+    /// GET of the 2024-11-05 transport: the stream, which begins with the address to post to.
+    fn open_event_stream(&mut self, connection: &mut Connection, head: &Head<'_>) {
+        if !head.accepts().is_none_or(|accepts| accepts.event_stream) {
+            return self.not_acceptable(connection);
+        }
+        let exchange =
+            Exchange::new(Kind::Duplex, Sink::Http(connection.id), &[], Version::V2024_11_05, self.now);
+        let key = self.exchanges.insert(exchange);
+        connection.exchange = Some(key);
+        connection.duplex = Some(key);
+        let address = self.stream_address(key);
+        self.begin_stream(connection);
+        let target = format!("{}?sessionId={address}", self.settings.message_endpoint);
+        self.stream_event(connection, None, "endpoint", target.as_bytes());
+        self.metrics.streams_open.add(1);
+    }
+
+    /// POST of the 2024-11-05 transport: the answer goes to the stream.
+    fn post_message(&mut self, connection: &mut Connection, head: &Head<'_>, body: &[u8]) {
+        if !self.takes_body(connection, head) {
+            return;
+        }
+        let address = head.query.and_then(|query| {
+            query.split('&').find_map(|pair| pair.strip_prefix("sessionId=").map(str::as_bytes))
+        });
+        let Some(key) = address.and_then(|address| self.open_stream_address(address)) else {
+            self.refused(Refusal::UnknownSession);
+            return self.refuse(connection, 404, &[], Code::SESSION_NOT_FOUND, "Session not found");
+        };
+        let Some(Exchange { sink: Sink::Http(stream), .. }) = self.exchanges.find(key) else {
+            self.refused(Refusal::UnknownSession);
+            return self.refuse(connection, 404, &[], Code::SESSION_NOT_FOUND, "Session not found");
+        };
+        let stream = *stream;
+        self.with(stream, |core, stream| core.duplex_message(stream, body));
+        self.answer_empty(connection, 202, &[]);
+    }
+
+    /// Bytes that cannot be framed: answered as far as the wire allows, then the connection ends.
+    pub(super) fn fault(&mut self, connection: &mut Connection, fault: Fault) {
+        let status = fault.status();
+        self.refused(match (&fault, status) {
+            (Fault::LineTooLong { .. }, _) => Refusal::LineTooLarge,
+            (_, 413) => Refusal::BodyTooLarge,
+            (_, 431 | 414) => Refusal::HeadTooLarge,
+            _ => Refusal::BadHead,
+        });
+        let error = RpcError::new(Code::INVALID_REQUEST, fault.to_string());
+        self.last_words(connection, status, &error);
+        self.finish(connection, CloseCause::ProtocolError);
+    }
+
+    /// The time for a head, a body or a line is up.
+    pub(super) fn frame_too_slow(&mut self, connection: &mut Connection) {
+        let (refusal, cause) = match connection.framing {
+            Framing::Head(_) | Framing::Lines(_) => (Refusal::HeadTimeout, CloseCause::HeadTimeout),
+            _ => (Refusal::BodyTimeout, CloseCause::BodyTimeout),
+        };
+        self.refused(refusal);
+        let error = RpcError::new(Code::INVALID_REQUEST, "the message took too long to arrive");
+        self.last_words(connection, 408, &error);
+        self.finish(connection, cause);
+    }
+
+    /// A connection for which there is no room.
+    pub(super) fn refuse_connection(&mut self, connection: &mut Connection, _cause: Refusal) {
+        let error = RpcError::new(Code::OVERLOADED, "no room for another connection; try again shortly");
+        self.last_words(connection, 503, &error);
+        self.finish(connection, CloseCause::Refused);
+    }
+
+    fn last_words(&mut self, connection: &mut Connection, status: u16, error: &RpcError) {
+        let mut body = Vec::new();
+        jsonrpc::error(&mut body, None, true, error);
+        match connection.wire() {
+            Wire::Http => {
+                let retry: &[Field<'_>] = if status == 503 { &[("Retry-After", b"1")] } else { &[] };
+                let mark = http1::begin_json(&mut connection.out, status, false, retry);
+                connection.out.extend_from_slice(&body);
+                http1::finish_json(&mut connection.out, mark);
+            }
+            Wire::Lines => {
+                connection.out.extend_from_slice(&body);
+                connection.out.push(b'\n');
+            }
+        }
+    }
+
+    /// Answers with a JSON-RPC error that belongs to no request in particular.
+    pub(super) fn refuse(
+        &mut self,
+        connection: &mut Connection,
+        status: u16,
+        extra: &[Field<'_>],
+        code: Code,
+        text: &str,
+    ) {
+        self.refuse_with(connection, status, extra, &RpcError::new(code, text.to_owned()));
+    }
+
+    pub(super) fn refuse_with(
+        &mut self,
+        connection: &mut Connection,
+        status: u16,
+        extra: &[Field<'_>],
+        error: &RpcError,
+    ) {
+        let mut body = Vec::new();
+        jsonrpc::error(&mut body, None, true, error);
+        self.answer_json(connection, status, extra, &body);
+    }
+
+    /// Answers the request that occupies the connection with a JSON body.
+    pub(super) fn answer_json(
+        &mut self,
+        connection: &mut Connection,
+        status: u16,
+        extra: &[Field<'_>],
+        body: &[u8],
+    ) {
+        let keep_alive = connection.keeps_alive();
+        let origin = connection.origin.take();
+        let fields = dressed(connection, origin.as_deref(), extra);
+        let mark = http1::begin_json(&mut connection.out, status, keep_alive, &fields);
+        connection.out.extend_from_slice(body);
+        http1::finish_json(&mut connection.out, mark);
+        self.answered(connection, keep_alive);
+    }
+
+    /// Answers it without a body.
+    pub(super) fn answer_empty(&mut self, connection: &mut Connection, status: u16, extra: &[Field<'_>]) {
+        let keep_alive = connection.keeps_alive();
+        let origin = connection.origin.take();
+        let fields = dressed(connection, origin.as_deref(), extra);
+        http1::empty(&mut connection.out, status, keep_alive, &fields);
+        self.answered(connection, keep_alive);
+    }
+
+    /// The connection's request has its answer.
+    pub(super) fn answered(&mut self, connection: &mut Connection, keep_alive: bool) {
+        connection.answer = None;
+        connection.exchange = None;
+        if !keep_alive {
+            self.finish(connection, CloseCause::Requested);
+        }
+    }
+
+    /// Turns the pending answer into an event stream, if it is not one already.
+    pub(super) fn begin_stream(&mut self, connection: &mut Connection) {
+        let Some(HttpAnswer::Undecided { minor, keep_alive, .. }) = connection.answer else { return };
+        let origin = connection.origin.take();
+        let fields = dressed(connection, origin.as_deref(), &[]);
+        let framing = http1::begin_event_stream(&mut connection.out, minor, keep_alive, &fields);
+        connection.answer = Some(HttpAnswer::Stream { framing, keep_alive });
+    }
+
+    /// Sends one event on the connection's stream.
+    pub(super) fn stream_event(&mut self, connection: &mut Connection, id: Option<EventId>, event: &str, body: &[u8]) {
+        let Some(HttpAnswer::Stream { framing, .. }) = connection.answer else { return };
+        let mut text = Vec::new();
+        if let Some(id) = id {
+            id.write(&mut text);
+        }
+        let id = id.map(|_| text.as_slice());
+        let mark = http1::begin_chunk(&mut connection.out, framing);
+        crate::proto::sse::event(&mut connection.out, id, Some(event), body);
+        http1::finish_chunk(&mut connection.out, mark);
+    }
+
+    /// Sends what keeps a quiet stream open, or makes a pending answer a stream so that its first byte is not late.
+    pub(super) fn keep_alive(&mut self, connection: &mut Connection) {
+        if let Some(HttpAnswer::Undecided { stream: true, .. }) = connection.answer {
+            self.begin_stream(connection);
+        }
+        if let Some(HttpAnswer::Stream { framing, .. }) = connection.answer {
+            let mark = http1::begin_chunk(&mut connection.out, framing);
+            crate::proto::sse::comment(&mut connection.out, "");
+            http1::finish_chunk(&mut connection.out, mark);
+        }
+        connection.active_at = self.now;
+    }
+
+    /// Ends the connection's stream; the connection itself goes on if it may.
+    pub(super) fn end_stream(&mut self, connection: &mut Connection) {
+        if let Some(HttpAnswer::Stream { framing, keep_alive }) = connection.answer {
+            http1::last_chunk(&mut connection.out, framing);
+            let keep_alive = keep_alive && framing == http1::StreamFraming::Chunked;
+            self.answered(connection, keep_alive);
+            self.resumable.push_back(connection.id);
+        }
+    }
+}
+
+impl Connection {
+    /// Whether the connection may serve another request after the one that occupies it.
+    pub(super) fn keeps_alive(&self) -> bool {
+        match self.answer {
+            Some(HttpAnswer::Undecided { keep_alive, .. } | HttpAnswer::Stream { keep_alive, .. }) => keep_alive,
+            None => false,
+        }
+    }
+}
+
+/// The fields of an answer: those given, those a browser needs, and for HTTP/1.0 the one that keeps the connection.
+fn dressed<'a>(connection: &Connection, origin: Option<&'a [u8]>, extra: &[Field<'a>]) -> Vec<Field<'a>> {
+    let mut fields = extra.to_vec();
+    if let Some(origin) = origin {
+        fields.extend([("Access-Control-Allow-Origin", origin), ("Vary", &b"Origin"[..]), EXPOSED]);
+    }
+    if let Some(HttpAnswer::Undecided { minor: 0, keep_alive: true, .. }) = connection.answer {
+        fields.push(("Connection", b"keep-alive"));
+    }
+    fields
+}
+
+impl Assembly {
+    /// Bytes of the body so far.
+    pub fn body_bytes(&self) -> usize {
+        self.body.len()
+    }
+}

@@ -1,0 +1,88 @@
+//! Newline-delimited JSON: one message per line both ways, over TCP, a Unix socket or stdio, in both eras.
+//!
+//! The same rules serve the 2024-11-05 event stream, whose client posts what it would write on a line.
+//! Not here: what a message means (`router`). Invariant: a legacy session on such a connection is the connection's own:
+//! it opens with `initialize` and ends with the connection.
+
+use super::connection::{Connection, HttpAnswer, Wire};
+use super::core::Core;
+use super::deliver::write_line;
+use super::exchange::Sink;
+use super::router::{Lane, Told};
+use super::service::Service;
+use crate::proto::json::{Envelope, Key, Root};
+
+impl<S: Service> Core<S> {
+    /// A line came in.
+    pub(super) fn line(&mut self, connection: &mut Connection, text: &[u8]) {
+        if connection.out.capacity() == 0 {
+            connection.out = self.buffer();
+        }
+        let mut out = std::mem::take(&mut connection.out);
+        let start = out.len();
+        let lane = Lane::duplex(connection, Sink::Lines(connection.id));
+        match self.duplex_body(lane, text, &mut out) {
+            Told::Answered { session, .. } => {
+                out.push(b'\n');
+                if let Some(key) = session {
+                    connection.session = Some(key);
+                    connection.duplex = self.shards.find(key).and_then(|session| session.stream);
+                }
+            }
+            Told::Pending(_) => {
+                out.truncate(start);
+                connection.in_flight += 1;
+            }
+            Told::Listening(_) => {
+                out.push(b'\n');
+                connection.in_flight += 1;
+            }
+            Told::Streaming { pending, .. } => connection.in_flight += pending,
+            Told::Accepted | Told::NotAcceptable => out.truncate(start),
+        }
+        connection.out = out;
+    }
+
+    /// A message posted for a 2024-11-05 event stream; its answer goes out on the stream.
+    pub(super) fn duplex_message(&mut self, stream: &mut Connection, text: &[u8]) {
+        let mut out = Vec::new();
+        let lane = Lane::duplex(stream, Sink::Http(stream.id));
+        match self.duplex_body(lane, text, &mut out) {
+            Told::Answered { session, .. } => {
+                if let Some(key) = session {
+                    stream.session = Some(key);
+                }
+                self.stream_event(stream, None, "message", &out);
+            }
+            // Its answer is an event among others, after which the stream goes on.
+            Told::Pending(_) => stream.batch_left += 1,
+            Told::Streaming { pending, .. } => {
+                stream.batch_left += pending;
+                self.begin_batch_stream(stream, &out);
+            }
+            Told::Accepted | Told::NotAcceptable | Told::Listening(_) => {}
+        }
+    }
+
+    fn duplex_body(&mut self, lane: Lane<'_>, text: &[u8], out: &mut Vec<u8>) -> Told {
+        let mut envelope = Envelope::default();
+        if let Err(error) = self.scanner.scan(text, &mut envelope) {
+            return self.unreadable(&error, out);
+        }
+        self.metrics.messages_in.add(1);
+        let modern = envelope.root() == Root::Object
+            && envelope.has(Key::MetaProtocolVersion)
+            // A 2024-11-05 stream is legacy by its nature.
+            && matches!(lane.sink, Sink::Lines(_));
+        if modern { self.modern(lane, &envelope, text, out) } else { self.legacy_text(lane, &envelope, text, out) }
+    }
+
+    /// A message for a connection that is a duplex.
+    pub(super) fn write_message(&mut self, connection: &mut Connection, message: &[u8]) {
+        match (connection.wire(), connection.answer) {
+            (Wire::Lines, _) => write_line(&mut connection.out, message),
+            (Wire::Http, Some(HttpAnswer::Stream { .. })) => self.stream_event(connection, None, "message", message),
+            (Wire::Http, _) => {}
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! The modern era, 2026-07-28: stateless requests that say everything about themselves in `_meta`.
+//!
+//! Not here: the legacy era (`router`), subscription streams once they are open (`deliver`).
+//! Invariant: the order of the checks is that of the SDKs: `_meta`, version header, version, mirrored headers, method,
+//! parameters. (mcp-protocol 1.2)
+
+use super::core::Core;
+use super::router::{Facts, Lane, Shape, Told, valid_id, write_result};
+use super::service::{Offers, Service};
+use crate::metrics::Refusal;
+use crate::proto::http1::mirror::{BodyValue, agrees};
+use crate::proto::http1::Head;
+use crate::proto::json::{Envelope, Key, Object, Value, ValueKind};
+use crate::proto::jsonrpc::{Code, RpcError};
+use crate::proto::mcp::{Capabilities, LogLevel, Method, Version};
+
+/// The revisions that may stand in `_meta`; `initialize` negotiates the older ones.
+pub(super) const SUPPORTED: &[u8] = br#"["2026-07-28"]"#;
+
+/// Names what `_meta` lacks.
+pub(super) fn missing_meta(envelope: &Envelope) -> RpcError {
+    let missing: Vec<&str> = [Key::MetaProtocolVersion, Key::MetaClientCapabilities]
+        .into_iter()
+        .filter(|&key| !envelope.has(key))
+        .map(Key::name)
+        .collect();
+    RpcError::new(Code::INVALID_PARAMS, format!("params._meta lacks {}", missing.join(" and ")))
+}
+
+impl<S: Service> Core<S> {
+    /// A message whose body claims a modern revision.
+    pub(super) fn modern(&mut self, lane: Lane<'_>, envelope: &Envelope, text: &[u8], out: &mut Vec<u8>) -> Told {
+        let shape = match Self::shape(envelope, text) {
+            Ok(shape) => shape,
+            Err(error) => {
+                self.refused(Refusal::BadRequest);
+                return self.fail(valid_id(envelope, text), false, 400, error, out);
+            }
+        };
+        let Some(claim) = envelope.plain_str(Key::MetaProtocolVersion, text) else {
+            let problem = "params._meta[\"io.modelcontextprotocol/protocolVersion\"] has to be a string";
+            let error = RpcError::new(Code::INVALID_PARAMS, problem);
+            return self.fail(valid_id(envelope, text), false, 400, error, out);
+        };
+        let (id, name) = match shape {
+            Shape::Request { id, method } => (id, method),
+            Shape::Notice { method } => {
+                if let Err(error) = self.version_agrees(lane, claim) {
+                    return self.fail(None, false, 400, error, out);
+                }
+                if method == b"notifications/cancelled" && lane.head.is_none() {
+                    self.client_cancelled(lane, envelope.get(Key::RequestId).of(text));
+                }
+                return Told::Accepted;
+            }
+            Shape::Answer { .. } => {
+                let error = RpcError::new(Code::INVALID_REQUEST, "2026-07-28 servers ask nothing, so there is nothing to answer");
+                return self.fail(None, false, 400, error, out);
+            }
+        };
+        let facts = match self.admit(lane, envelope, text, claim, name) {
+            Ok(facts) => facts,
+            Err(error) => {
+                let status = if error.code == Code::INVALID_PARAMS { 400 } else { error.code.http_status() };
+                return self.fail(Some(id), false, status, error, out);
+            }
+        };
+        let offers = self.service.about().offers;
+        let known = Method::parse(name)
+            .filter(|method| method.known_to(Version::V2026_07_28) && method.is_offered(&offers));
+        match known {
+            None => self.unknown_method(id, name, 404, out),
+            Some(Method::ServerDiscover) => {
+                let result = self.discover();
+                write_result(out, id, &result);
+                self.metrics.messages_out.add(1);
+                Told::OK
+            }
+            Some(Method::SubscriptionsListen) => self.listen(lane, id, envelope, text, out),
+            Some(method) => self.call(lane, facts, method, id, envelope, text, out),
+        }
+    }
+
+    /// Checks everything that does not depend on the method.
+    fn admit(
+        &mut self,
+        lane: Lane<'_>,
+        envelope: &Envelope,
+        text: &[u8],
+        claim: &str,
+        name: &[u8],
+    ) -> Result<Facts, RpcError> {
+        let capabilities = match envelope.text(Key::MetaClientCapabilities, text) {
+            None => return Err(missing_meta(envelope)),
+            Some(declared) => Capabilities::parse(declared).ok_or_else(|| {
+                let text = "params._meta[\"io.modelcontextprotocol/clientCapabilities\"] has to be an object";
+                RpcError::new(Code::INVALID_PARAMS, text)
+            })?,
+        };
+        let log_level = match envelope.plain_str(Key::MetaLogLevel, text) {
+            None if envelope.has(Key::MetaLogLevel) => return Err(bad_level()),
+            None => None,
+            Some(level) => Some(LogLevel::parse(level.as_bytes()).ok_or_else(bad_level)?),
+        };
+        self.version_agrees(lane, claim)?;
+        if Version::parse(claim.as_bytes()) != Some(Version::V2026_07_28) {
+            self.refused(Refusal::UnsupportedVersion);
+            let mut data = Vec::new();
+            let mut object = Object::begin(&mut data);
+            object.raw("supported", SUPPORTED);
+            object.string("requested", claim);
+            object.end();
+            let error = RpcError::new(Code::UNSUPPORTED_VERSION, "this protocol version is not served");
+            return Err(error.with_data(data));
+        }
+        if let Some(head) = lane.head {
+            self.headers_agree(head, envelope, text, name).inspect_err(|_| self.refused(Refusal::BadHeaderMirror))?;
+        }
+        Ok(Facts { version: Version::V2026_07_28, capabilities, log_level, may_ask: false })
+    }
+
+    /// The version header has to say what the body says (2026-07-28, "Protocol Version Header").
+    fn version_agrees(&mut self, lane: Lane<'_>, claim: &str) -> Result<(), RpcError> {
+        let Some(head) = lane.head else { return Ok(()) };
+        let text = match (head.duplicate, head.protocol_version) {
+            (Some(name), _) => format!("the header {name} stands twice"),
+            (None, None) => "the MCP-Protocol-Version header is missing".to_owned(),
+            (None, Some(header)) if header != claim.as_bytes() => {
+                format!("the MCP-Protocol-Version header and params._meta disagree; the body says {claim}")
+            }
+            _ => return Ok(()),
+        };
+        self.refused(Refusal::BadHeaderMirror);
+        Err(RpcError::new(Code::HEADER_MISMATCH, text))
+    }
+
+    /// `Mcp-Method`, `Mcp-Name` and `Mcp-Param-*` have to say what the body says (SEP-2243).
+    fn headers_agree(&self, head: &Head<'_>, envelope: &Envelope, text: &[u8], name: &[u8]) -> Result<(), RpcError> {
+        let mismatch = |text: String| Err(RpcError::new(Code::HEADER_MISMATCH, text));
+        match head.mcp_method {
+            None => return mismatch("the Mcp-Method header is missing".to_owned()),
+            Some(header) if header != name => {
+                return mismatch("the Mcp-Method header is not the body's method".to_owned());
+            }
+            Some(_) => {}
+        }
+        let (key, member) = match name {
+            b"tools/call" | b"prompts/get" => (Key::Name, "params.name"),
+            b"resources/read" => (Key::Uri, "params.uri"),
+            b"tasks/get" | b"tasks/update" | b"tasks/cancel" => (Key::TaskId, "params.taskId"),
+            _ => return Ok(()),
+        };
+        let Some(header) = head.mcp_name else {
+            return mismatch(format!("the Mcp-Name header is missing; it repeats {member}"));
+        };
+        let body = envelope.str(key, text);
+        match &body {
+            // A plain name that is the same to the byte needs no decoding, unless it looks like an encoded one.
+            Some(body) if body.as_bytes() == header && !header.starts_with(b"=?") => {}
+            Some(body) if agrees(header, BodyValue::Text(body)).is_ok() => {}
+            _ => return mismatch(format!("the Mcp-Name header does not agree with {member}")),
+        }
+        if name == b"tools/call"
+            && let Some(tool) = &body
+        {
+            self.params_agree(head, tool, envelope.text(Key::Arguments, text))?;
+        }
+        Ok(())
+    }
+
+    /// Arguments annotated with `x-mcp-header` have to stand in their header, and only they.
+    fn params_agree(&self, head: &Head<'_>, tool: &str, arguments: Option<&[u8]>) -> Result<(), RpcError> {
+        for param in self.service.header_params(tool) {
+            let mut value = arguments.map(Value::new);
+            for property in &param.path {
+                value = value.and_then(|value| value.get(property));
+            }
+            let value = value.filter(|value| !value.is_null());
+            let header = head
+                .mcp_params()
+                .find(|(suffix, _)| suffix.eq_ignore_ascii_case(&param.header_suffix))
+                .map(|(_, header)| header);
+            let agreed = match (value, header) {
+                (None, None) => true,
+                (Some(value), Some(header)) => is_mirrored(header, value),
+                _ => false,
+            };
+            if !agreed {
+                let text = format!("the Mcp-Param-{} header does not agree with the arguments", param.header_suffix);
+                return Err(RpcError::new(Code::HEADER_MISMATCH, text));
+            }
+        }
+        Ok(())
+    }
+
+    /// The result of `server/discover`.
+    fn discover(&self) -> Vec<u8> {
+        let about = self.service.about();
+        let mut out = Vec::new();
+        let mut result = Object::begin(&mut out);
+        result.string("resultType", "complete");
+        result.raw("supportedVersions", SUPPORTED);
+        result.raw("capabilities", &about.offers.capabilities(Version::V2026_07_28));
+        if let Some(instructions) = &about.instructions {
+            result.raw("instructions", instructions);
+        }
+        result.integer("ttlMs", self.settings.discover_ttl_ms);
+        result.string("cacheScope", "public");
+        let mut meta = result.object("_meta");
+        meta.raw("io.modelcontextprotocol/serverInfo", &about.server_info);
+        meta.end();
+        result.end();
+        out
+    }
+}
+
+/// Whether a header says the same as an argument.
+fn is_mirrored(header: &[u8], value: Value<'_>) -> bool {
+    let text = value.as_str();
+    let body = match value.kind() {
+        ValueKind::String => text.as_deref().map(BodyValue::Text),
+        ValueKind::Bool => value.as_bool().map(BodyValue::Bool),
+        ValueKind::Number => Some(BodyValue::Number(value.raw())),
+        _ => None,
+    };
+    body.is_some_and(|body| agrees(header, body).is_ok())
+}
+
+fn bad_level() -> RpcError {
+    let text = "params._meta[\"io.modelcontextprotocol/logLevel\"] has to be one of debug to emergency";
+    RpcError::new(Code::INVALID_PARAMS, text)
+}
+
+impl Offers {
+    /// The `capabilities` object of `initialize` and `server/discover`.
+    pub fn capabilities(&self, version: Version) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut all = Object::begin(&mut out);
+        let listed = |all: &mut Object<'_>, name: &str, offered: bool, changes: bool| {
+            if offered {
+                let mut one = all.object(name);
+                if changes {
+                    one.boolean("listChanged", true);
+                }
+                one.end();
+            }
+        };
+        listed(&mut all, "tools", self.tools, self.tools_list_changed);
+        listed(&mut all, "prompts", self.prompts, self.prompts_list_changed);
+        if self.resources {
+            let mut resources = all.object("resources");
+            if self.resources_subscribe {
+                resources.boolean("subscribe", true);
+            }
+            if self.resources_list_changed {
+                resources.boolean("listChanged", true);
+            }
+            resources.end();
+        }
+        if self.completions && version >= Version::V2025_03_26 {
+            all.raw("completions", b"{}");
+        }
+        if self.logging {
+            all.raw("logging", b"{}");
+        }
+        if self.tasks && version == Version::V2025_11_25 {
+            all.raw("tasks", br#"{"list":{},"cancel":{},"requests":{"tools":{"call":{}}}}"#);
+        }
+        if self.tasks && version.is_modern() {
+            all.raw("extensions", br#"{"io.modelcontextprotocol/tasks":{}}"#);
+        }
+        all.end();
+        out
+    }
+}
+
+impl Method {
+    /// Whether a server with these offers serves the method at all.
+    pub(super) fn is_offered(self, offers: &Offers) -> bool {
+        match self {
+            Method::Initialize | Method::Ping | Method::ServerDiscover => true,
+            Method::ToolsCall | Method::ToolsList => offers.tools,
+            Method::PromptsGet | Method::PromptsList => offers.prompts,
+            Method::ResourcesList | Method::ResourcesRead | Method::ResourcesTemplatesList => offers.resources,
+            Method::ResourcesSubscribe | Method::ResourcesUnsubscribe => offers.resources_subscribe,
+            Method::CompletionComplete => offers.completions,
+            Method::LoggingSetLevel => offers.logging,
+            Method::TasksCancel | Method::TasksGet | Method::TasksList | Method::TasksResult | Method::TasksUpdate => {
+                offers.tasks
+            }
+            Method::SubscriptionsListen => {
+                offers.tools_list_changed
+                    || offers.prompts_list_changed
+                    || offers.resources_list_changed
+                    || offers.resources_subscribe
+                    || offers.tasks
+            }
+        }
+    }
+}

@@ -1,0 +1,520 @@
+//! The router: one JSON-RPC message in, one answer, stream or silence out.
+//!
+//! It chooses the era (2026-07-28 "modern" or legacy) by the body, as the TypeScript SDK does, checks what the revision
+//! demands, answers what belongs to the core itself and hands the rest to the service.
+//! Not here: HTTP (`http`), lines (`lines`), how an answer that comes later is delivered (`deliver`).
+//! Invariant: nothing acts on a header before it was found to agree with the body.
+
+use super::connection::Connection;
+use super::core::{Core, Timer};
+use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
+use super::modern;
+use super::service::{Call, Served, Service};
+use crate::ids::{ConnectionId, CoreId, Ticket};
+use crate::metrics::Refusal;
+use crate::proto::http1::{Accepts, Head};
+use crate::proto::json::{Envelope, IdKind, Key, Root, ScanError};
+use crate::proto::jsonrpc::{self, Code, RpcError};
+use crate::proto::mcp::{Capabilities, LogLevel, Method, Notice, Version};
+use crate::shard::session::SessionKey;
+
+/// How a message came, and so where its answer goes.
+#[derive(Clone, Copy)]
+pub(super) struct Lane<'a> {
+    /// The HTTP request it came in.
+    pub(super) head: Option<&'a Head<'a>>,
+    /// What its sender takes.
+    pub(super) accepts: Accepts,
+    /// Where messages for it go.
+    pub(super) sink: Sink,
+    /// The connection it came by, if that is on this core.
+    pub(super) connection: Option<ConnectionId>,
+    /// The legacy session it belongs to.
+    pub(super) session: Option<SessionKey>,
+    /// What stands for its connection as a duplex, if there is one already.
+    pub(super) duplex: Option<ExchangeKey>,
+    /// How long the sender waits for an answer, in nanoseconds, if it said so.
+    pub(super) patience: Option<u64>,
+}
+
+impl<'a> Lane<'a> {
+    /// A message in an HTTP request.
+    pub(super) fn http(connection: &Connection, head: &'a Head<'a>, accepts: Accepts) -> Lane<'a> {
+        let patience = head
+            .request_timeout_ms
+            .and_then(|text| std::str::from_utf8(text).ok()?.parse::<u64>().ok())
+            .map(|milliseconds| milliseconds.saturating_mul(1_000_000));
+        let id = connection.id;
+        Lane { head: Some(head), accepts, sink: Sink::Http(id), connection: Some(id), session: None, duplex: None, patience }
+    }
+
+    /// A message on a duplex of its own: a connection of lines, a 2024-11-05 stream.
+    pub(super) fn duplex(connection: &Connection, sink: Sink) -> Lane<'static> {
+        let accepts = Accepts { json: true, event_stream: true };
+        let (session, duplex) = (connection.session, connection.duplex);
+        Lane { head: None, accepts, sink, connection: Some(connection.id), session, duplex, patience: None }
+    }
+
+    /// A message that another core forwarded to the owner of its session.
+    pub(super) fn remote(core: CoreId, ticket: Ticket, session: SessionKey, patience: Option<u64>) -> Lane<'static> {
+        let accepts = Accepts { json: true, event_stream: true };
+        let sink = Sink::Remote { core, ticket };
+        Lane { head: None, accepts, sink, connection: None, session: Some(session), duplex: None, patience }
+    }
+}
+
+/// What became of a message.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// There is nothing to answer: a notification, or an answer to a question of ours.
+    Accepted,
+    /// One JSON-RPC message (or batch) was appended to `out`.
+    Answered {
+        /// The HTTP status that goes with it.
+        status: u16,
+        /// The session that the answer opens.
+        session: Option<SessionKey>,
+    },
+    /// The sender takes no answer that we could give.
+    NotAcceptable,
+    /// The answer comes later, to this exchange.
+    Pending(ExchangeKey),
+    /// Part of a batch: what is answered so far was appended to `out` as lines; the rest comes later, one by one.
+    Streaming {
+        /// How many are to come.
+        pending: u16,
+        /// One of them.
+        one: ExchangeKey,
+    },
+    /// A subscription stream was opened; its first message was appended to `out`.
+    Listening(ExchangeKey),
+}
+
+impl Told {
+    pub(super) const OK: Told = Told::Answered { status: 200, session: None };
+}
+
+/// The parts of a message that decide what it is.
+pub(super) enum Shape<'a> {
+    Request { id: &'a [u8], method: &'a [u8] },
+    Notice { method: &'a [u8] },
+    /// An answer to a question of ours.
+    Answer { id: &'a [u8] },
+}
+
+impl<S: Service> Core<S> {
+    /// The body of a POST.
+    pub(super) fn post_body(
+        &mut self,
+        mut lane: Lane<'_>,
+        connection: &mut Connection,
+        text: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Told {
+        let mut envelope = Envelope::default();
+        if let Err(error) = self.scanner.scan(text, &mut envelope) {
+            return self.unreadable(&error, out);
+        }
+        self.metrics.messages_in.add(1);
+        let Some(head) = lane.head else { unreachable!("a POST has a head") };
+        let header = head.protocol_version.and_then(Version::parse);
+        if envelope.root() == Root::Object {
+            if envelope.has(Key::MetaProtocolVersion) {
+                return self.modern(lane, &envelope, text, out);
+            }
+            if header.is_some_and(Version::is_modern) {
+                return self.without_claim(&envelope, text, out);
+            }
+        } else if header.is_some_and(Version::is_modern) {
+            let error = RpcError::new(Code::INVALID_REQUEST, "a body is one JSON-RPC message: 2026-07-28 has no batches");
+            return self.fail(None, false, 400, error, out);
+        }
+        // Legacy from here on.
+        if !(lane.accepts.json && lane.accepts.event_stream) {
+            return Told::NotAcceptable;
+        }
+        if head.duplicate.is_some() {
+            let error = RpcError::new(Code::INVALID_REQUEST, "an Mcp-* header stands twice");
+            return self.fail(None, true, 400, error, out);
+        }
+        if let Some(text) = Self::bad_legacy_version(head) {
+            self.refused(Refusal::UnsupportedVersion);
+            return self.fail(None, true, 400, RpcError::new(Code::INVALID_REQUEST, text), out);
+        }
+        let opens = envelope.root() == Root::Object
+            && envelope.plain_str(Key::Method, text) == Some(Method::Initialize.as_str());
+        if !opens || head.session_id.is_some() {
+            match self.named_session(connection, head.session_id) {
+                Ok(key) => lane.session = Some(key),
+                Err((status, error)) => {
+                    let id = valid_id(&envelope, text);
+                    return self.fail(id, true, status, error, out);
+                }
+            }
+        }
+        let told = self.legacy_text(lane, &envelope, text, out);
+        if let Told::Answered { session: Some(key), .. } = told {
+            connection.session = Some(key);
+        }
+        told
+    }
+
+    /// A legacy body: one message, or in 2025-03-26 a batch.
+    pub(super) fn legacy_text(
+        &mut self,
+        lane: Lane<'_>,
+        envelope: &Envelope,
+        text: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Told {
+        match envelope.root() {
+            Root::Object => self.legacy(lane, envelope, text, out),
+            Root::Array => self.batch(lane, text, out),
+            Root::Scalar => {
+                let error = RpcError::new(Code::INVALID_REQUEST, "a JSON-RPC message is an object");
+                self.refused(Refusal::BadRequest);
+                self.fail(None, true, 400, error, out)
+            }
+        }
+    }
+
+    /// What the message is, if it is JSON-RPC 2.0 at all.
+    pub(super) fn shape<'a>(envelope: &Envelope, text: &'a [u8]) -> Result<Shape<'a>, RpcError> {
+        let invalid = |text: &'static str| RpcError::new(Code::INVALID_REQUEST, text);
+        if envelope.plain_str(Key::Jsonrpc, text) != Some("2.0") {
+            return Err(invalid("the member jsonrpc has to be \"2.0\""));
+        }
+        let id = match envelope.id_kind() {
+            IdKind::Integer | IdKind::String => Some(envelope.get(Key::Id).of(text)),
+            IdKind::Absent => None,
+            _ => return Err(invalid("an id is a string or an integer (MCP does not allow null)")),
+        };
+        if !envelope.has(Key::Method) {
+            let answers = envelope.has(Key::Result) != envelope.has(Key::Error);
+            return match id {
+                Some(id) if answers => Ok(Shape::Answer { id }),
+                _ => Err(invalid("a message has a method, or an id with either a result or an error")),
+            };
+        }
+        let method = envelope.get(Key::Method).of(text);
+        let Some(method) = method.strip_prefix(b"\"").and_then(|method| method.strip_suffix(b"\"")) else {
+            return Err(invalid("the method has to be a string"));
+        };
+        if !matches!(envelope.params_kind(), crate::proto::json::Kind::Absent | crate::proto::json::Kind::Object) {
+            return Err(invalid("params have to be an object"));
+        }
+        Ok(match id {
+            Some(id) => Shape::Request { id, method },
+            None => Shape::Notice { method },
+        })
+    }
+
+    pub(super) fn unreadable(&mut self, error: &ScanError, out: &mut Vec<u8>) -> Told {
+        self.refused(Refusal::BadJson);
+        let error = RpcError::new(Code::PARSE, error.to_string());
+        self.fail(None, true, 400, error, out)
+    }
+
+    /// Appends an error response.
+    pub(super) fn fail(
+        &mut self,
+        id: Option<&[u8]>,
+        null_id: bool,
+        status: u16,
+        error: RpcError,
+        out: &mut Vec<u8>,
+    ) -> Told {
+        jsonrpc::error(out, id, null_id, &error);
+        self.metrics.messages_out.add(1);
+        Told::Answered { status, session: None }
+    }
+
+    fn batch(&mut self, lane: Lane<'_>, text: &[u8], out: &mut Vec<u8>) -> Told {
+        let allowed = match lane.session.and_then(|key| self.shards.find(key)) {
+            Some(session) => session.version == Version::V2025_03_26 || session.version == Version::V2024_11_05,
+            None => false,
+        };
+        if !allowed {
+            self.refused(Refusal::BadRequest);
+            let error = RpcError::new(Code::INVALID_REQUEST, "batches are part of 2025-03-26 only; send one message");
+            return self.fail(None, true, 400, error, out);
+        }
+        let mut messages = Vec::new();
+        if let Err(error) = self.scanner.scan_batch(text, &mut messages) {
+            return self.unreadable(&error, out);
+        }
+        if messages.is_empty() {
+            let error = RpcError::new(Code::INVALID_REQUEST, "a batch holds at least one message");
+            return self.fail(None, true, 400, error, out);
+        }
+        let start = out.len();
+        let mut answers: Vec<Vec<u8>> = Vec::new();
+        let mut pending = 0u16;
+        let mut one = None;
+        for span in messages {
+            let message = span.of(text);
+            let mut envelope = Envelope::default();
+            let mut answer = Vec::new();
+            let told = match self.scanner.scan(message, &mut envelope) {
+                Err(error) => self.unreadable(&error, &mut answer),
+                Ok(()) if envelope.root() != Root::Object => {
+                    let error = RpcError::new(Code::INVALID_REQUEST, "a JSON-RPC message is an object");
+                    self.fail(None, true, 400, error, &mut answer)
+                }
+                Ok(()) if envelope.plain_str(Key::Method, message) == Some(Method::Initialize.as_str()) => {
+                    let error = RpcError::new(Code::INVALID_REQUEST, "initialize cannot be part of a batch");
+                    self.fail(valid_id(&envelope, message), true, 400, error, &mut answer)
+                }
+                Ok(()) => self.legacy(lane, &envelope, message, &mut answer),
+            };
+            match told {
+                Told::Answered { .. } => answers.push(answer),
+                Told::Pending(key) => {
+                    pending += 1;
+                    one = Some(key);
+                }
+                _ => {}
+            }
+        }
+        if let Some(one) = one {
+            for answer in answers {
+                out.extend_from_slice(&answer);
+                out.push(b'\n');
+            }
+            return Told::Streaming { pending, one };
+        }
+        if answers.is_empty() {
+            return Told::Accepted;
+        }
+        debug_assert_eq!(out.len(), start, "nothing is written before the batch is complete");
+        out.push(b'[');
+        for (index, answer) in answers.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(answer);
+        }
+        out.push(b']');
+        Told::OK
+    }
+
+    /// One legacy message.
+    fn legacy(&mut self, lane: Lane<'_>, envelope: &Envelope, text: &[u8], out: &mut Vec<u8>) -> Told {
+        let shape = match Self::shape(envelope, text) {
+            Ok(shape) => shape,
+            Err(error) => {
+                self.refused(Refusal::BadRequest);
+                return self.fail(valid_id(envelope, text), true, 400, error, out);
+            }
+        };
+        let now = self.now;
+        if let Some(session) = lane.session.and_then(|key| self.shards.find(key)) {
+            session.used = now;
+        }
+        match shape {
+            Shape::Answer { id } => {
+                self.client_answered(lane, id, envelope, text);
+                Told::Accepted
+            }
+            Shape::Notice { method } => {
+                if Notice::parse(method) == Notice::Cancelled {
+                    self.client_cancelled(lane, envelope.get(Key::RequestId).of(text));
+                }
+                Told::Accepted
+            }
+            Shape::Request { id, method } => self.legacy_request(lane, envelope, text, id, method, out),
+        }
+    }
+
+    fn legacy_request(
+        &mut self,
+        lane: Lane<'_>,
+        envelope: &Envelope,
+        text: &[u8],
+        id: &[u8],
+        name: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Told {
+        let method = Method::parse(name);
+        if method == Some(Method::Initialize) {
+            return self.initialize(lane, envelope, text, id, out);
+        }
+        let Some((version, capabilities, log_level)) = lane
+            .session
+            .and_then(|key| self.shards.find(key))
+            .map(|session| (session.version, session.capabilities, session.log_level))
+        else {
+            if method == Some(Method::Ping) {
+                // Allowed before initialize (2025-11-25, "Lifecycle").
+                write_result(out, id, b"{}");
+                return Told::OK;
+            }
+            let error = RpcError::new(Code::INVALID_REQUEST, "the first request has to be initialize");
+            return self.fail(Some(id), true, 400, error, out);
+        };
+        let offers = self.service.about().offers;
+        let Some(method) = method.filter(|method| method.known_to(version) && method.is_offered(&offers)) else {
+            return self.unknown_method(id, name, 200, out);
+        };
+        match method {
+            Method::Ping => {
+                write_result(out, id, b"{}");
+                self.metrics.messages_out.add(1);
+                Told::OK
+            }
+            Method::LoggingSetLevel => {
+                let level = envelope.plain_str(Key::Level, text).and_then(|level| LogLevel::parse(level.as_bytes()));
+                let Some(level) = level else {
+                    let error = RpcError::new(Code::INVALID_PARAMS, "level has to be one of the RFC 5424 names, debug to emergency");
+                    return self.fail(Some(id), true, 200, error, out);
+                };
+                if let Some(session) = lane.session.and_then(|key| self.shards.find(key)) {
+                    session.log_level = level;
+                }
+                write_result(out, id, b"{}");
+                Told::OK
+            }
+            Method::ResourcesSubscribe | Method::ResourcesUnsubscribe => {
+                self.subscribe(lane, method == Method::ResourcesSubscribe, id, envelope, text, out)
+            }
+            _ => {
+                let facts = Facts { version, capabilities, log_level: Some(log_level), may_ask: true };
+                self.call(lane, facts, method, id, envelope, text, out)
+            }
+        }
+    }
+
+    pub(super) fn unknown_method(&mut self, id: &[u8], name: &[u8], status: u16, out: &mut Vec<u8>) -> Told {
+        self.refused(Refusal::UnknownMethod);
+        let text = format!("there is no method {} here", String::from_utf8_lossy(&name[..name.len().min(80)]));
+        self.fail(Some(id), true, status, RpcError::new(Code::METHOD_NOT_FOUND, text), out)
+    }
+
+    /// Hands a call to the service.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn call(
+        &mut self,
+        lane: Lane<'_>,
+        facts: Facts,
+        method: Method,
+        id: &[u8],
+        envelope: &Envelope,
+        text: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Told {
+        if self.is_duplicate(lane, id) {
+            self.refused(Refusal::DuplicateId);
+            let error = RpcError::new(Code::INVALID_REQUEST, "a request with this id is still in flight here");
+            return self.fail(Some(id), true, 400, error, out);
+        }
+        let key = self.exchanges.next_key();
+        let patience = lane.patience.unwrap_or(self.settings.call_time).min(self.settings.call_time_max);
+        let deadline = self.now + patience;
+        let call = Call {
+            key: key.into(),
+            version: facts.version,
+            method,
+            text,
+            envelope,
+            capabilities: facts.capabilities,
+            log_level: facts.log_level,
+            may_ask: facts.may_ask,
+            session: lane.session.map(|key| u64::from(key.slot) | u64::from(key.shard.0) << 32),
+            now: self.now,
+            deadline,
+        };
+        self.metrics.calls_started.add(1);
+        let start = out.len();
+        jsonrpc::begin_result(out, id);
+        match self.service.call(&call, out) {
+            Served::Done => {
+                jsonrpc::end(out);
+                self.metrics.calls_finished.add(1);
+                self.metrics.messages_out.add(1);
+                Told::OK
+            }
+            Served::Failed(error) => {
+                out.truncate(start);
+                self.metrics.calls_failed.add(1);
+                let status = if facts.version.is_modern() { error.code.http_status() } else { 200 };
+                self.fail(Some(id), true, status, error, out)
+            }
+            Served::Pending => {
+                out.truncate(start);
+                self.metrics.calls_in_flight.add(1);
+                let mut exchange = Exchange::new(Kind::Call, lane.sink, id, facts.version, self.now);
+                exchange.session = lane.session;
+                exchange.deadline = deadline;
+                if let Some(session) = lane.session.and_then(|key| self.shards.find(key)) {
+                    session.busy += 1;
+                }
+                let inserted = self.exchanges.insert(exchange);
+                debug_assert_eq!(inserted, key, "the key that the service was told");
+                self.remind(deadline, Timer::Exchange(key));
+                Told::Pending(key)
+            }
+        }
+    }
+
+    /// Whether a request with this id is in flight already where its answer would go (JSON-RPC ids are the client's:
+    /// two answers to one id could not be told apart). HTTP answers are told apart by their request.
+    fn is_duplicate(&self, lane: Lane<'_>, id: &[u8]) -> bool {
+        match lane.sink {
+            Sink::Lines(_) => !self
+                .exchanges
+                .keys(|exchange| exchange.sink == lane.sink && exchange.kind == Kind::Call && *exchange.id == *id)
+                .is_empty(),
+            _ => false,
+        }
+    }
+
+    /// A message with a modern version header but no claim in its body: the missing keys are named.
+    fn without_claim(&mut self, envelope: &Envelope, text: &[u8], out: &mut Vec<u8>) -> Told {
+        let id = valid_id(envelope, text);
+        if envelope.plain_str(Key::Method, text) == Some(Method::Initialize.as_str()) {
+            self.refused(Refusal::BadHeaderMirror);
+            let error = RpcError::new(
+                Code::HEADER_MISMATCH,
+                "MCP-Protocol-Version names 2026-07-28, which has no initialize; send server/discover, or an older version",
+            );
+            return self.fail(id, false, 400, error, out);
+        }
+        match Self::shape(envelope, text) {
+            Ok(Shape::Notice { .. }) => Told::Accepted,
+            Ok(Shape::Answer { .. }) => {
+                let error = RpcError::new(Code::INVALID_REQUEST, "2026-07-28 servers ask nothing, so there is nothing to answer");
+                self.fail(None, false, 400, error, out)
+            }
+            Ok(Shape::Request { .. }) => {
+                self.refused(Refusal::BadRequest);
+                let error = modern::missing_meta(envelope);
+                self.fail(id, false, 400, error, out)
+            }
+            Err(error) => {
+                self.refused(Refusal::BadRequest);
+                self.fail(id, false, 400, error, out)
+            }
+        }
+    }
+}
+
+/// What is known of a call's sender.
+#[derive(Clone, Copy)]
+pub(super) struct Facts {
+    pub(super) version: Version,
+    pub(super) capabilities: Capabilities,
+    pub(super) log_level: Option<LogLevel>,
+    pub(super) may_ask: bool,
+}
+
+/// The id of a message whose other parts are in doubt.
+pub(super) fn valid_id<'a>(envelope: &Envelope, text: &'a [u8]) -> Option<&'a [u8]> {
+    matches!(envelope.id_kind(), IdKind::Integer | IdKind::String).then(|| envelope.get(Key::Id).of(text))
+}
+
+/// Appends a response with this result.
+pub(super) fn write_result(out: &mut Vec<u8>, id: &[u8], result: &[u8]) {
+    jsonrpc::begin_result(out, id);
+    out.extend_from_slice(result);
+    jsonrpc::end(out);
+}

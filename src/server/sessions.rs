@@ -1,0 +1,298 @@
+//! Legacy sessions at work: the handshake, finding a session again, its streams, its end.
+//!
+//! Not here: what a session remembers (`shard::session`).
+//! Invariant: nothing is allocated for a session before a valid `initialize`; an id leads to a session only if this
+//! process sealed it and the session still lives.
+
+use super::connection::Connection;
+use super::core::Core;
+use super::deliver::primes;
+use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
+use super::router::{Lane, Told, write_result};
+use super::service::Service;
+use crate::metrics::Refusal;
+use crate::proto::json::{Envelope, Key, Object};
+use crate::proto::jsonrpc::{Code, RpcError};
+use crate::proto::mcp::{Capabilities, Version};
+use crate::shard::replay::EventId;
+use crate::shard::seal::Purpose;
+use crate::shard::session::{Session, SessionKey, SessionTicket};
+
+/// How long a sealed session id is good for, whatever happens to the session: a week.
+const TICKET_SECONDS: u64 = 7 * 24 * 3600;
+
+impl<S: Service> Core<S> {
+    pub(super) fn initialize(
+        &mut self,
+        lane: Lane<'_>,
+        envelope: &Envelope,
+        text: &[u8],
+        id: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Told {
+        if lane.session.is_some() {
+            let error = RpcError::new(Code::INVALID_REQUEST, "this session is initialized already");
+            return self.fail(Some(id), true, 400, error, out);
+        }
+        let (Some(requested), Some(capabilities), true) = (
+            envelope.str(Key::ProtocolVersion, text),
+            envelope.text(Key::Capabilities, text).and_then(Capabilities::parse),
+            envelope.has(Key::ClientInfo),
+        ) else {
+            let problem = "initialize needs params.protocolVersion (string), capabilities (object) and clientInfo";
+            return self.fail(Some(id), true, 200, RpcError::new(Code::INVALID_PARAMS, problem), out);
+        };
+        // The version asked for if it is served, else the newest legacy one (2025-11-25, "Version Negotiation").
+        let version = Version::parse(requested.as_bytes())
+            .filter(|version| !version.is_modern())
+            .unwrap_or(Version::LATEST_LEGACY);
+        if self.drain.is_on() || self.shards.sessions() >= self.settings.sessions_max {
+            self.refused(if self.drain.is_on() { Refusal::Draining } else { Refusal::SessionsFull });
+            let error = RpcError::new(Code::OVERLOADED, "no room for another session; try again shortly");
+            return self.fail(Some(id), true, 503, error, out);
+        }
+        let key = self.open_session(version, capabilities);
+        if let Sink::Http(_) = lane.sink
+            && lane.head.is_some()
+        {
+            self.seal_session(key);
+        } else {
+            self.bind_to_connection(key, lane);
+        }
+        let about = self.service.about();
+        let mut result = Vec::new();
+        let mut object = Object::begin(&mut result);
+        object.string("protocolVersion", version.as_str());
+        object.raw("capabilities", &about.offers.capabilities(version));
+        object.raw("serverInfo", &about.server_info);
+        if let Some(instructions) = &about.instructions {
+            object.raw("instructions", instructions);
+        }
+        object.end();
+        write_result(out, id, &result);
+        self.metrics.messages_out.add(1);
+        Told::Answered { status: 200, session: Some(key) }
+    }
+
+    fn open_session(&mut self, version: Version, capabilities: Capabilities) -> SessionKey {
+        self.metrics.sessions_created.add(1);
+        let key = self.shards.insert(Session::new(version, capabilities, 0, self.now));
+        self.metrics.sessions_open.set(self.shards.sessions() as u64);
+        key
+    }
+
+    /// Gives a session the id by which any core finds it again.
+    fn seal_session(&mut self, key: SessionKey) {
+        let incarnation = self.shards.incarnation(key.shard);
+        let expires = self.epoch + self.now / 1_000_000_000 + TICKET_SECONDS;
+        let (node, boot) = (self.settings.node, self.settings.boot);
+        let Some(session) = self.shards.find(key) else { return };
+        let ticket = SessionTicket {
+            node,
+            boot,
+            incarnation,
+            key,
+            principal: session.principal,
+            version: session.version,
+            capabilities: session.capabilities,
+            log_level: session.log_level,
+            expires,
+        };
+        session.id = ticket.seal(&mut self.sealer).into();
+    }
+
+    /// Makes a session the connection's own: its messages go there, and it ends with it.
+    fn bind_to_connection(&mut self, key: SessionKey, lane: Lane<'_>) {
+        let Some(session) = self.shards.find(key) else { return };
+        session.busy += 1;
+        let version = session.version;
+        // A 2024-11-05 stream has its duplex already; a connection of lines gets one now.
+        let duplex = match lane.duplex {
+            Some(duplex) => duplex,
+            None => self.exchanges.insert(Exchange::new(Kind::Duplex, lane.sink, &[], version, self.now)),
+        };
+        if let Some(exchange) = self.exchanges.find(duplex) {
+            exchange.session = Some(key);
+            exchange.version = version;
+        }
+        if let Some(session) = self.shards.find(key) {
+            session.stream = Some(duplex);
+        }
+    }
+
+    /// The session that an id names, if it lives. Re-creates it from the id if its shard was rebuilt since.
+    pub(super) fn resolve_session(&mut self, connection: &Connection, id: &[u8]) -> Option<SessionKey> {
+        // The session that this connection used last needs no opening.
+        if let Some(key) = connection.session
+            && let Some(session) = self.shards.find(key)
+            && session.id.as_bytes() == id
+        {
+            return Some(key);
+        }
+        let ticket = SessionTicket::open(&self.sealer, id)?;
+        let live = ticket.node == self.settings.node
+            && ticket.boot == self.settings.boot
+            && ticket.expires > self.epoch + self.now / 1_000_000_000
+            && self.shards.owns(ticket.key.shard);
+        if !live {
+            return None;
+        }
+        let incarnation = self.shards.incarnation(ticket.key.shard);
+        if ticket.incarnation == incarnation {
+            let session = self.shards.find(ticket.key)?;
+            return (session.id.as_bytes() == id).then_some(ticket.key);
+        }
+        // Same start, earlier life of the shard: what the id says is enough to go on; replay and subscriptions are gone.
+        if let Some(key) = self.shards.recreated(ticket.key.shard, id) {
+            return Some(key);
+        }
+        let mut session = Session::new(ticket.version, ticket.capabilities, ticket.principal, self.now);
+        session.log_level = ticket.log_level;
+        session.id = std::str::from_utf8(id).ok()?.into();
+        self.metrics.sessions_created.add(1);
+        Some(self.shards.recreate(ticket.key.shard, session))
+    }
+
+    /// Ends a session and everything that hangs on it.
+    pub(super) fn end_session(&mut self, key: SessionKey) {
+        let Some(session) = self.shards.remove(key) else { return };
+        self.metrics.sessions_open.set(self.shards.sessions() as u64);
+        for uri in &session.subscriptions {
+            self.subscriptions.unsubscribe(uri, key);
+        }
+        for key in self.exchanges.keys(|exchange| exchange.session == Some(key)) {
+            let Some(exchange) = self.forget(key) else { continue };
+            if exchange.kind == Kind::Call {
+                self.service.cancel(key.into());
+                self.metrics.calls_failed.add(1);
+            }
+            if let Sink::Http(id) = exchange.sink {
+                self.with(id, |core, connection| {
+                    core.begin_stream(connection);
+                    core.end_stream(connection);
+                });
+            }
+        }
+    }
+
+    /// Ends sessions that were idle for too long.
+    pub(super) fn sweep_sessions(&mut self) {
+        let (now, idle) = (self.now, self.settings.session_idle);
+        let over = self.shards.keys(|session| session.busy == 0 && session.used + idle <= now);
+        for key in over {
+            self.metrics.sessions_expired.add(1);
+            self.end_session(key);
+        }
+    }
+
+    /// Opens the session's GET stream. The newest replaces the one before: clients that lost a connection open another
+    /// before we know, and 409 sends them round in circles.
+    pub(super) fn open_get_stream(&mut self, connection: &mut Connection, key: SessionKey) {
+        let now = self.now;
+        let Some(session) = self.shards.find(key) else { return };
+        let version = session.version;
+        let number = session.next_stream();
+        let before = session.stream;
+        session.used = now;
+        if let Some(before) = before {
+            self.close_get_stream(before);
+        }
+        let mut exchange = Exchange::new(Kind::Get, Sink::Http(connection.id), &[], version, now);
+        exchange.session = Some(key);
+        exchange.stream = Some(number);
+        let stream = self.exchanges.insert(exchange);
+        if let Some(session) = self.shards.find(key) {
+            session.stream = Some(stream);
+            session.busy += 1;
+        }
+        connection.session = Some(key);
+        connection.exchange = Some(stream);
+        self.metrics.streams_open.add(1);
+        self.begin_stream(connection);
+        if primes(version) {
+            self.prime(connection, number);
+        }
+    }
+
+    fn close_get_stream(&mut self, key: ExchangeKey) {
+        let Some(exchange) = self.forget(key) else { return };
+        if let Sink::Http(id) = exchange.sink {
+            self.with(id, |core, connection| core.end_stream(connection));
+        }
+    }
+
+    /// A client comes back to a stream: what it missed is sent, and the stream goes on here if it is still going.
+    pub(super) fn reopen_stream(&mut self, connection: &mut Connection, key: SessionKey, last: EventId) {
+        let Some(session) = self.shards.find(key) else { return };
+        if !session.had_stream(last.stream) {
+            let text = "the Last-Event-ID header names no stream of this session";
+            return self.refuse(connection, 400, &[], Code::INVALID_REQUEST, text);
+        }
+        let version = session.version;
+        let missed: Vec<(EventId, Vec<u8>, bool)> =
+            session.missed(last).map(|(id, message, last)| (id, message.to_vec(), last)).collect();
+        let over = missed.last().is_some_and(|(.., last)| *last);
+        let live = self
+            .exchanges
+            .keys(|exchange| exchange.session == Some(key) && exchange.stream == Some(last.stream))
+            .first()
+            .copied();
+        connection.session = Some(key);
+        self.begin_stream(connection);
+        if primes(version) && missed.is_empty() {
+            self.prime(connection, last.stream);
+        }
+        for (id, message, _) in &missed {
+            self.stream_event(connection, Some(*id), "message", message);
+        }
+        match live {
+            Some(stream) => {
+                let before = self.exchanges.find(stream).map(|exchange| exchange.sink);
+                if let Some(Sink::Http(id)) = before {
+                    self.with(id, |core, connection| core.end_stream(connection));
+                }
+                if let Some(exchange) = self.exchanges.find(stream) {
+                    exchange.sink = Sink::Http(connection.id);
+                }
+                connection.exchange = Some(stream);
+            }
+            None if over => self.end_stream(connection),
+            // The GET stream's connection was lost: this one takes its place, under the same number.
+            None => {
+                let now = self.now;
+                let mut exchange = Exchange::new(Kind::Get, Sink::Http(connection.id), &[], version, now);
+                exchange.session = Some(key);
+                exchange.stream = Some(last.stream);
+                exchange.events = missed.last().map_or(last.number, |(id, ..)| id.number);
+                let stream = self.exchanges.insert(exchange);
+                let before = self.shards.find(key).and_then(|session| {
+                    session.busy += 1;
+                    session.stream.replace(stream)
+                });
+                if let Some(before) = before {
+                    self.close_get_stream(before);
+                }
+                connection.exchange = Some(stream);
+                self.metrics.streams_open.add(1);
+            }
+        }
+    }
+
+    /// The address that a 2024-11-05 client posts to.
+    pub(super) fn stream_address(&mut self, key: ExchangeKey) -> String {
+        let mut plain = [0; 10];
+        plain[..2].copy_from_slice(&self.id.0.to_le_bytes());
+        plain[2..6].copy_from_slice(&key.index.to_le_bytes());
+        plain[6..].copy_from_slice(&key.generation.to_le_bytes());
+        self.sealer.seal(Purpose::Stream, &plain)
+    }
+
+    /// The stream that an address leads to, if it is one of this core's.
+    pub(super) fn open_stream_address(&self, address: &[u8]) -> Option<ExchangeKey> {
+        let plain = self.sealer.open(Purpose::Stream, address)?;
+        let plain: [u8; 10] = plain.try_into().ok()?;
+        let number = |at: usize| u32::from_le_bytes([plain[at], plain[at + 1], plain[at + 2], plain[at + 3]]);
+        let core = u16::from_le_bytes([plain[0], plain[1]]);
+        (core == self.id.0).then(|| ExchangeKey { index: number(2), generation: number(6) })
+    }
+}

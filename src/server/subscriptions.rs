@@ -1,0 +1,263 @@
+//! Who wants to hear about what, on one core.
+//!
+//! Modern clients open a stream for it (`subscriptions/listen`), legacy sessions subscribe to resources and hear of
+//! changed lists on their stream. Not here: how a message reaches them (`deliver`).
+//! Invariant: an entry exists only while its exchange or its session does.
+
+use std::collections::BTreeMap;
+
+use super::core::Core;
+use super::exchange::{Exchange, ExchangeKey, Kind};
+use super::router::{Lane, Told, write_result};
+use super::service::{Change, Service};
+use crate::metrics::Refusal;
+use crate::proto::json::{Array, Envelope, Key, Object, Value, ValueKind};
+use crate::proto::jsonrpc::{self, Code, RpcError};
+use crate::proto::mcp::Version;
+use crate::shard::session::SessionKey;
+
+/// What a subscription stream asked for and got.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+struct Filter {
+    tools: bool,
+    prompts: bool,
+    resources: bool,
+    uris: Vec<Box<str>>,
+    tasks: Vec<Box<str>>,
+}
+
+/// A core's subscriptions.
+#[derive(Default)]
+pub struct Subscriptions {
+    listens: BTreeMap<(u32, u32), Filter>,
+    by_uri: BTreeMap<Box<str>, Vec<SessionKey>>,
+}
+
+impl Subscriptions {
+    pub(super) fn remove(&mut self, key: ExchangeKey) {
+        self.listens.remove(&(key.index, key.generation));
+    }
+
+    pub(super) fn unsubscribe(&mut self, uri: &str, session: SessionKey) {
+        if let Some(sessions) = self.by_uri.get_mut(uri) {
+            sessions.retain(|other| *other != session);
+            if sessions.is_empty() {
+                self.by_uri.remove(uri);
+            }
+        }
+    }
+
+    /// The streams that want to hear of a change.
+    fn listening(&self, change: &Change) -> Vec<ExchangeKey> {
+        let wants = |filter: &Filter| match change {
+            Change::Prompts => filter.prompts,
+            Change::Resources => filter.resources,
+            Change::Resource(uri) => filter.uris.iter().any(|wanted| **wanted == **uri),
+            Change::Task { id, .. } => filter.tasks.iter().any(|wanted| **wanted == **id),
+            Change::Tools => filter.tools,
+        };
+        let found = self.listens.iter().filter(|(_, filter)| wants(filter));
+        found.map(|(&(index, generation), _)| ExchangeKey { index, generation }).collect()
+    }
+}
+
+impl<S: Service> Core<S> {
+    /// `subscriptions/listen`.
+    pub(super) fn listen(
+        &mut self,
+        lane: Lane<'_>,
+        id: &[u8],
+        envelope: &Envelope,
+        text: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Told {
+        let Some(wanted) = envelope.value(Key::Notifications, text).filter(|wanted| wanted.kind() == ValueKind::Object)
+        else {
+            let error = RpcError::new(Code::INVALID_PARAMS, "params.notifications has to be an object that says what is wanted");
+            return self.fail(Some(id), false, 200, error, out);
+        };
+        if !lane.accepts.event_stream {
+            return Told::NotAcceptable;
+        }
+        if self.subscriptions.listens.len() >= self.settings.listens_max || self.drain.is_on() {
+            self.refused(Refusal::StreamsFull);
+            let error = RpcError::new(Code::OVERLOADED, "no room for another subscription stream; try again shortly");
+            return self.fail(Some(id), false, 503, error, out);
+        }
+        let offers = self.service.about().offers;
+        let asked = |name: &str| wanted.get(name).and_then(|value| value.as_bool()).unwrap_or(false);
+        let most = self.settings.subscriptions_max;
+        let listed = |name: &str, offered: bool| -> Vec<Box<str>> {
+            let values = wanted.get(name).filter(|_| offered).into_iter().flat_map(Value::elements);
+            values.filter_map(|value| value.as_str()).take(most).map(|text| text.into()).collect()
+        };
+        let filter = Filter {
+            tools: asked("toolsListChanged") && offers.tools_list_changed,
+            prompts: asked("promptsListChanged") && offers.prompts_list_changed,
+            resources: asked("resourcesListChanged") && offers.resources_list_changed,
+            uris: listed("resourceSubscriptions", offers.resources_subscribe),
+            tasks: listed("taskIds", offers.tasks),
+        };
+        let mut params = Vec::new();
+        let mut object = Object::begin(&mut params);
+        subscription_meta(&mut object, id);
+        object.raw("notifications", &filter.honoured());
+        object.end();
+        jsonrpc::notification(out, "notifications/subscriptions/acknowledged", &params);
+        self.metrics.messages_out.add(1);
+        self.metrics.streams_open.add(1);
+        let exchange = Exchange::new(Kind::Listen, lane.sink, id, Version::V2026_07_28, self.now);
+        let key = self.exchanges.insert(exchange);
+        self.subscriptions.listens.insert((key.index, key.generation), filter);
+        Told::Listening(key)
+    }
+
+    /// `resources/subscribe` and `resources/unsubscribe`.
+    pub(super) fn subscribe(
+        &mut self,
+        lane: Lane<'_>,
+        on: bool,
+        id: &[u8],
+        envelope: &Envelope,
+        text: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Told {
+        let Some(uri) = envelope.str(Key::Uri, text) else {
+            let error = RpcError::new(Code::INVALID_PARAMS, "params.uri has to be a string");
+            return self.fail(Some(id), true, 200, error, out);
+        };
+        let most = self.settings.subscriptions_max;
+        if let Some(key) = lane.session
+            && let Some(session) = self.shards.find(key)
+        {
+            let place = session.subscriptions.iter().position(|known| **known == *uri);
+            match place {
+                None if on && session.subscriptions.len() >= most => {
+                    let text = format!("a session may subscribe to {most} resources; unsubscribe from some first");
+                    return self.fail(Some(id), true, 200, RpcError::new(Code::INVALID_PARAMS, text), out);
+                }
+                None if on => {
+                    session.subscriptions.push(uri.as_ref().into());
+                    self.subscriptions.by_uri.entry(uri.as_ref().into()).or_default().push(key);
+                }
+                Some(place) if !on => {
+                    session.subscriptions.swap_remove(place);
+                    self.subscriptions.unsubscribe(&uri, key);
+                }
+                _ => {}
+            }
+        }
+        write_result(out, id, b"{}");
+        self.metrics.messages_out.add(1);
+        Told::OK
+    }
+
+    /// Something changed on this core: everybody is told, here and on the other cores.
+    pub(super) fn changed(&mut self, change: &Change) {
+        self.broadcast(change);
+        self.tell_subscribers(change);
+    }
+
+    /// Tells this core's subscribers.
+    pub(super) fn tell_subscribers(&mut self, change: &Change) {
+        for key in self.subscriptions.listening(change) {
+            let Some(exchange) = self.exchanges.find(key) else { continue };
+            let mut params = Vec::new();
+            let mut object = Object::begin(&mut params);
+            match change {
+                Change::Resource(uri) => {
+                    subscription_meta(&mut object, &exchange.id);
+                    object.string("uri", uri);
+                }
+                Change::Task { params, .. } => {
+                    for (name, value) in Value::new(params).members() {
+                        if let Some(name) = name.unescaped().filter(|name| name != "_meta") {
+                            object.raw(&name, value.raw());
+                        }
+                    }
+                    subscription_meta(&mut object, &exchange.id);
+                }
+                _ => subscription_meta(&mut object, &exchange.id),
+            }
+            object.end();
+            self.notify(key, change, &params);
+        }
+        let sessions = match change {
+            Change::Resource(uri) => self.subscriptions.by_uri.get(uri.as_str()).cloned().unwrap_or_default(),
+            // Legacy tasks tell their own session, through the call that made them.
+            Change::Task { .. } => Vec::new(),
+            _ => self.shards.keys(|session| session.stream.is_some()),
+        };
+        let mut params = Vec::new();
+        let mut object = Object::begin(&mut params);
+        if let Change::Resource(uri) = change {
+            object.string("uri", uri);
+        }
+        object.end();
+        for key in sessions {
+            if let Some(stream) = self.shards.find(key).and_then(|session| session.stream) {
+                self.notify(stream, change, &params);
+            }
+        }
+    }
+
+    fn notify(&mut self, key: ExchangeKey, change: &Change, params: &[u8]) {
+        let method = match change {
+            Change::Prompts => "notifications/prompts/list_changed",
+            Change::Resources => "notifications/resources/list_changed",
+            Change::Resource(_) => "notifications/resources/updated",
+            Change::Task { .. } => "notifications/tasks",
+            Change::Tools => "notifications/tools/list_changed",
+        };
+        let mut message = Vec::new();
+        jsonrpc::notification(&mut message, method, params);
+        self.deliver(key, &message);
+    }
+
+    /// Ends a subscription stream of our own accord, with its result (2026-07-28, "Subscriptions").
+    pub(super) fn end_listen(&mut self, key: ExchangeKey) {
+        let Some(exchange) = self.exchanges.find(key) else { return };
+        let mut result = Vec::new();
+        let mut object = Object::begin(&mut result);
+        object.string("resultType", "complete");
+        subscription_meta(&mut object, &exchange.id);
+        object.end();
+        let mut message = Vec::new();
+        write_result(&mut message, &exchange.id, &result);
+        self.conclude(key, &message, 200);
+    }
+}
+
+fn subscription_meta(object: &mut Object<'_>, id: &[u8]) {
+    let mut meta = object.object("_meta");
+    meta.raw("io.modelcontextprotocol/subscriptionId", id);
+    meta.end();
+}
+
+impl Filter {
+    /// The part of the wish that is granted.
+    fn honoured(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut object = Object::begin(&mut out);
+        for (name, granted) in [
+            ("toolsListChanged", self.tools),
+            ("promptsListChanged", self.prompts),
+            ("resourcesListChanged", self.resources),
+        ] {
+            if granted {
+                object.boolean(name, true);
+            }
+        }
+        for (name, granted) in [("resourceSubscriptions", &self.uris), ("taskIds", &self.tasks)] {
+            if !granted.is_empty() {
+                let mut array: Array<'_> = object.array(name);
+                for text in granted {
+                    array.string(text);
+                }
+                array.end();
+            }
+        }
+        object.end();
+        out
+    }
+}

@@ -1,0 +1,129 @@
+//! What a legacy session's streams sent, kept for clients that lost a connection (2025-03-26 and later, "Resumability").
+//!
+//! Not here: connections. Invariant: at most `events` events and `bytes` bytes are kept, oldest forgotten first; an
+//! event is replayed only to the stream it was sent on.
+
+use std::collections::VecDeque;
+
+/// An event's id: which stream of the session, and its number on it, from 1. Number 0 is the priming event.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct EventId {
+    /// The stream, from 1.
+    pub stream: u32,
+    /// The event on the stream.
+    pub number: u32,
+}
+
+impl EventId {
+    /// As it stands in an `id:` field.
+    pub fn write(self, out: &mut Vec<u8>) {
+        let mut digits = itoa::Buffer::new();
+        out.extend_from_slice(digits.format(self.stream).as_bytes());
+        out.push(b'-');
+        out.extend_from_slice(digits.format(self.number).as_bytes());
+    }
+
+    /// From a `Last-Event-ID` header.
+    pub fn parse(text: &[u8]) -> Option<EventId> {
+        let (stream, number) = std::str::from_utf8(text).ok()?.split_once('-')?;
+        let digits = |text: &str| (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())).then_some(());
+        digits(stream).and(digits(number))?;
+        Some(EventId { stream: stream.parse().ok()?, number: number.parse().ok()? })
+    }
+}
+
+/// The bounds of one session's replay buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplayLimits {
+    /// Most events.
+    pub events: usize,
+    /// Most bytes, summed over the messages.
+    pub bytes: usize,
+}
+
+#[derive(Debug)]
+struct Kept {
+    id: EventId,
+    message: Box<[u8]>,
+    last: bool,
+}
+
+/// One session's kept events.
+#[derive(Default, Debug)]
+pub struct Replay {
+    kept: VecDeque<Kept>,
+    bytes: usize,
+}
+
+impl Replay {
+    /// Keeps an event; `last` if its stream ends with it.
+    pub fn keep(&mut self, id: EventId, message: &[u8], last: bool, limits: ReplayLimits) {
+        if message.len() > limits.bytes || limits.events == 0 {
+            return;
+        }
+        while self.kept.len() >= limits.events || self.bytes + message.len() > limits.bytes {
+            let Some(forgotten) = self.kept.pop_front() else { break };
+            self.bytes -= forgotten.message.len();
+        }
+        self.bytes += message.len();
+        self.kept.push_back(Kept { id, message: message.into(), last });
+    }
+
+    /// The stream's events after `seen`, in order, each with whether it is the stream's last.
+    pub fn after(&self, seen: EventId) -> impl Iterator<Item = (EventId, &[u8], bool)> {
+        self.kept
+            .iter()
+            .filter(move |kept| kept.id.stream == seen.stream && kept.id.number > seen.number)
+            .map(|kept| (kept.id, &*kept.message, kept.last))
+    }
+
+    /// Bytes kept.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: ReplayLimits = ReplayLimits { events: 3, bytes: 10 };
+
+    fn id(stream: u32, number: u32) -> EventId {
+        EventId { stream, number }
+    }
+
+    #[test]
+    fn ids_round_trip_and_strange_ones_are_refused() {
+        let mut text = Vec::new();
+        id(7, 12).write(&mut text);
+        assert_eq!(text, b"7-12");
+        assert_eq!(EventId::parse(&text), Some(id(7, 12)));
+        for strange in ["", "7", "-1", "7-", "+7-1", "7-1-2", "7-99999999999", "a-b", "7 -1"] {
+            assert_eq!(EventId::parse(strange.as_bytes()), None, "{strange}");
+        }
+    }
+
+    #[test]
+    fn a_stream_gets_only_its_own_events_and_only_newer_ones() {
+        let mut replay = Replay::default();
+        replay.keep(id(1, 1), b"a", false, LIMITS);
+        replay.keep(id(2, 1), b"b", false, LIMITS);
+        replay.keep(id(1, 2), b"c", true, LIMITS);
+        let seen: Vec<_> = replay.after(id(1, 1)).collect();
+        assert_eq!(seen, [(id(1, 2), &b"c"[..], true)]);
+        assert_eq!(replay.after(id(3, 0)).count(), 0);
+    }
+
+    #[test]
+    fn count_and_bytes_are_bounded() {
+        let mut replay = Replay::default();
+        for number in 1..=9 {
+            replay.keep(id(1, number), b"xxxx", false, LIMITS);
+            assert!(replay.bytes() <= LIMITS.bytes);
+        }
+        assert_eq!(replay.after(id(1, 0)).map(|(id, ..)| id.number).collect::<Vec<_>>(), [8, 9]);
+        replay.keep(id(1, 10), b"longer than all", false, LIMITS);
+        assert_eq!(replay.after(id(1, 9)).count(), 0, "what cannot fit is not kept");
+    }
+}

@@ -1,0 +1,96 @@
+//! Sealing: what goes through a client's hands and comes back is encrypted and authenticated (AES-256-GCM, 96-bit
+//! nonce: a random prefix per sealer and a counter), so that nobody can read, forge or guess it.
+//!
+//! Not here: where keys and entropy come from, what is sealed.
+//! Invariant: a nonce is used once per key. A sealer counts from a random 96-bit start, so that two sealers with one key
+//! (other cores, or this core after a restart with a configured key) do not meet.
+
+use aes_gcm::aead::{Aead, KeyInit, Payload};
+use aes_gcm::{Aes256Gcm, Key, Nonce};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+/// What a sealed text is for. It is authenticated, so one kind cannot be passed off as another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Purpose {
+    /// A legacy session's id.
+    Session = b's',
+    /// A `requestState` of a modern multi-round request.
+    State = b'r',
+    /// A task's id.
+    Task = b't',
+    /// The address of a 2024-11-05 event stream.
+    Stream = b'e',
+}
+
+/// Bytes of a nonce.
+pub const NONCE_BYTES: usize = 12;
+/// Longest sealed text that is looked at.
+const SEALED_CHARACTERS_MAX: usize = 64 * 1024;
+
+/// Seals and opens texts with one key.
+pub struct Sealer {
+    cipher: Aes256Gcm,
+    prefix: [u8; 4],
+    counter: u64,
+}
+
+impl Sealer {
+    /// A sealer that counts its nonces from `start`, which must be random wherever a key is used by more than one sealer.
+    pub fn new(key: &[u8; 32], start: [u8; NONCE_BYTES]) -> Sealer {
+        let [a, b, c, d, counter @ ..] = start;
+        let counter = u64::from_be_bytes(counter);
+        Sealer { cipher: Aes256Gcm::new(&Key::<Aes256Gcm>::from(*key)), prefix: [a, b, c, d], counter }
+    }
+
+    /// Seals `plain`: visible ASCII (base64url), 28 bytes longer before encoding.
+    ///
+    /// # Panics
+    /// If `plain` is longer than AES-GCM allows (64 GiB).
+    pub fn seal(&mut self, purpose: Purpose, plain: &[u8]) -> String {
+        self.counter = self.counter.wrapping_add(1);
+        let mut nonce = [0; NONCE_BYTES];
+        nonce[..4].copy_from_slice(&self.prefix);
+        nonce[4..].copy_from_slice(&self.counter.to_be_bytes());
+        let payload = Payload { msg: plain, aad: &[purpose as u8] };
+        let sealed = self.cipher.encrypt(&Nonce::from(nonce), payload).expect("the text is far below AES-GCM's limit");
+        let mut whole = Vec::with_capacity(NONCE_BYTES + sealed.len());
+        whole.extend_from_slice(&nonce);
+        whole.extend_from_slice(&sealed);
+        URL_SAFE_NO_PAD.encode(whole)
+    }
+
+    /// Opens what a sealer with the same key made for the same purpose; `None` for everything else.
+    pub fn open(&self, purpose: Purpose, sealed: &[u8]) -> Option<Vec<u8>> {
+        if sealed.len() > SEALED_CHARACTERS_MAX {
+            return None;
+        }
+        let whole = URL_SAFE_NO_PAD.decode(sealed).ok()?;
+        let (nonce, sealed) = whole.split_first_chunk::<NONCE_BYTES>()?;
+        let payload = Payload { msg: sealed, aad: &[purpose as u8] };
+        self.cipher.decrypt(&Nonce::from(*nonce), payload).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sealed_text_opens_only_whole_and_for_its_purpose() {
+        let mut ours = Sealer::new(&[7; 32], [0; 12]);
+        let sealed = ours.seal(Purpose::Session, b"shard 3");
+        assert!(sealed.bytes().all(|byte| (0x21..=0x7e).contains(&byte)), "a header value: {sealed}");
+        assert_eq!(ours.open(Purpose::Session, sealed.as_bytes()).as_deref(), Some(&b"shard 3"[..]));
+        assert_eq!(ours.open(Purpose::Task, sealed.as_bytes()), None);
+        assert_eq!(Sealer::new(&[8; 32], [0; 12]).open(Purpose::Session, sealed.as_bytes()), None);
+        for index in 0..sealed.len() {
+            let mut forged = sealed.clone().into_bytes();
+            forged[index] = if forged[index] == b'A' { b'B' } else { b'A' };
+            assert_eq!(ours.open(Purpose::Session, &forged), None, "byte {index}");
+            assert_eq!(ours.open(Purpose::Session, &sealed.as_bytes()[..index]), None, "cut at {index}");
+        }
+        assert_ne!(ours.seal(Purpose::Session, b"shard 3"), sealed, "each nonce is used once");
+    }
+}

@@ -1,0 +1,270 @@
+//! Legacy sessions (2025-11-25 and older): what `initialize` settled, and what must be remembered until the session ends.
+//!
+//! Not here: connections and streams as such; a session only names the sink that its messages go to.
+//! Invariant: a session exists only after a valid `initialize`; its sealed id leads back to it and to nothing else;
+//! a slot's generation grows with every tenant, so an old id never finds a stranger.
+
+use super::replay::{EventId, Replay, ReplayLimits};
+use super::seal::{Purpose, Sealer};
+use crate::ids::ShardId;
+use crate::proto::mcp::{Capabilities, LogLevel, Version};
+
+/// A session's place: the shard that owns it, its slot there, and which tenant of the slot it is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SessionKey {
+    /// The owner.
+    pub shard: ShardId,
+    /// Index in the shard's table.
+    pub slot: u32,
+    /// Counts the slot's tenants.
+    pub generation: u32,
+}
+
+/// What a sealed session id says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SessionTicket {
+    /// Node that made it.
+    pub node: u16,
+    /// Which start of that node.
+    pub boot: u64,
+    /// Which life of the shard.
+    pub incarnation: u32,
+    /// Where the session is.
+    pub key: SessionKey,
+    /// Whose it is; 0 where nobody is asked to identify himself.
+    pub principal: u64,
+    /// What was negotiated.
+    pub version: Version,
+    /// What the client can do.
+    pub capabilities: Capabilities,
+    /// What it wanted logged when the id was made.
+    pub log_level: LogLevel,
+    /// Seconds since the Unix epoch after which the id is void.
+    pub expires: u64,
+}
+
+const TICKET_BYTES: usize = 2 + 8 + 4 + 2 + 4 + 4 + 8 + 1 + 2 + 1 + 8;
+
+impl SessionTicket {
+    /// The id that goes to the client.
+    pub fn seal(&self, sealer: &mut Sealer) -> String {
+        let mut plain = Vec::with_capacity(TICKET_BYTES);
+        plain.extend_from_slice(&self.node.to_le_bytes());
+        plain.extend_from_slice(&self.boot.to_le_bytes());
+        plain.extend_from_slice(&self.incarnation.to_le_bytes());
+        plain.extend_from_slice(&self.key.shard.0.to_le_bytes());
+        plain.extend_from_slice(&self.key.slot.to_le_bytes());
+        plain.extend_from_slice(&self.key.generation.to_le_bytes());
+        plain.extend_from_slice(&self.principal.to_le_bytes());
+        plain.push(self.version as u8);
+        plain.extend_from_slice(&self.capabilities.to_bits().to_le_bytes());
+        plain.push(self.log_level as u8);
+        plain.extend_from_slice(&self.expires.to_le_bytes());
+        sealer.seal(Purpose::Session, &plain)
+    }
+
+    /// Reads an id that a client sent; `None` unless one of our sealers made it.
+    pub fn open(sealer: &Sealer, id: &[u8]) -> Option<SessionTicket> {
+        let plain = sealer.open(Purpose::Session, id)?;
+        let mut rest = plain.as_slice();
+        let ticket = SessionTicket {
+            node: u16::from_le_bytes(take(&mut rest)?),
+            boot: u64::from_le_bytes(take(&mut rest)?),
+            incarnation: u32::from_le_bytes(take(&mut rest)?),
+            key: SessionKey {
+                shard: ShardId(u16::from_le_bytes(take(&mut rest)?)),
+                slot: u32::from_le_bytes(take(&mut rest)?),
+                generation: u32::from_le_bytes(take(&mut rest)?),
+            },
+            principal: u64::from_le_bytes(take(&mut rest)?),
+            version: Version::from_u8(take::<1>(&mut rest)?[0])?,
+            capabilities: Capabilities::from_bits(u16::from_le_bytes(take(&mut rest)?)),
+            log_level: *LogLevel::ALL.get(usize::from(take::<1>(&mut rest)?[0]))?,
+            expires: u64::from_le_bytes(take(&mut rest)?),
+        };
+        rest.is_empty().then_some(ticket)
+    }
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (bytes, after) = rest.split_first_chunk::<N>()?;
+    *rest = after;
+    Some(*bytes)
+}
+
+/// One legacy session. `K` names a sink for messages: an exchange on the core that owns the shard.
+#[derive(Debug)]
+pub struct Session<K> {
+    /// What was negotiated.
+    pub version: Version,
+    /// What the client can do.
+    pub capabilities: Capabilities,
+    /// Least severe level it wants logged.
+    pub log_level: LogLevel,
+    /// Whose it is.
+    pub principal: u64,
+    /// The id as the client has it; empty for a session that is a connection's own (lines, stdio).
+    pub id: Box<str>,
+    /// When it was last used, in the owner's clock.
+    pub used: u64,
+    /// Calls and streams that keep it from idling.
+    pub busy: u32,
+    /// The open GET stream, or the connection that the session is bound to.
+    pub stream: Option<K>,
+    /// Resources it wants to hear about.
+    pub subscriptions: Vec<Box<str>>,
+    /// The number of the stream made last.
+    streams: u32,
+    replay: Option<Box<Replay>>,
+}
+
+impl<K> Session<K> {
+    /// A session as `initialize` settled it.
+    pub fn new(version: Version, capabilities: Capabilities, principal: u64, now: u64) -> Session<K> {
+        Session {
+            version,
+            capabilities,
+            log_level: LogLevel::Info,
+            principal,
+            id: Box::default(),
+            used: now,
+            busy: 0,
+            stream: None,
+            subscriptions: Vec::new(),
+            streams: 0,
+            replay: None,
+        }
+    }
+
+    /// The number for a new resumable stream.
+    pub fn next_stream(&mut self) -> u32 {
+        self.streams += 1;
+        self.streams
+    }
+
+    /// Whether a stream of this number was ever made.
+    pub fn had_stream(&self, stream: u32) -> bool {
+        (1..=self.streams).contains(&stream)
+    }
+
+    /// Keeps an event for replay.
+    pub fn keep(&mut self, id: EventId, message: &[u8], last: bool, limits: ReplayLimits) {
+        self.replay.get_or_insert_default().keep(id, message, last, limits);
+    }
+
+    /// The events a client missed on the stream of `seen`.
+    pub fn missed(&self, seen: EventId) -> impl Iterator<Item = (EventId, &[u8], bool)> {
+        self.replay.iter().flat_map(move |replay| replay.after(seen))
+    }
+}
+
+struct Slot<K> {
+    generation: u32,
+    session: Option<Box<Session<K>>>,
+}
+
+/// The sessions of one shard.
+pub struct Sessions<K> {
+    shard: ShardId,
+    slots: Vec<Slot<K>>,
+    vacant: Vec<u32>,
+}
+
+impl<K> Sessions<K> {
+    /// None yet.
+    pub fn new(shard: ShardId) -> Sessions<K> {
+        Sessions { shard, slots: Vec::new(), vacant: Vec::new() }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.vacant.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes a session in.
+    pub fn insert(&mut self, session: Session<K>) -> SessionKey {
+        let session = Some(Box::new(session));
+        let slot = match self.vacant.pop() {
+            Some(slot) => {
+                self.slots[slot as usize].session = session;
+                slot
+            }
+            None => {
+                self.slots.push(Slot { generation: 0, session });
+                (self.slots.len() - 1) as u32
+            }
+        };
+        SessionKey { shard: self.shard, slot, generation: self.slots[slot as usize].generation }
+    }
+
+    /// The session of this key, if it still lives.
+    pub fn find(&mut self, key: SessionKey) -> Option<&mut Session<K>> {
+        debug_assert_eq!(key.shard, self.shard, "a key is looked up at its own shard");
+        self.slots.get_mut(key.slot as usize).filter(|slot| slot.generation == key.generation)?.session.as_deref_mut()
+    }
+
+    /// Ends a session.
+    pub fn remove(&mut self, key: SessionKey) -> Option<Box<Session<K>>> {
+        let slot = self.slots.get_mut(key.slot as usize).filter(|slot| slot.generation == key.generation)?;
+        let session = slot.session.take()?;
+        slot.generation = slot.generation.wrapping_add(1);
+        self.vacant.push(key.slot);
+        Some(session)
+    }
+
+    /// Every session with its key.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (SessionKey, &mut Session<K>)> {
+        let shard = self.shard;
+        self.slots.iter_mut().enumerate().filter_map(move |(index, slot)| {
+            let key = SessionKey { shard, slot: index as u32, generation: slot.generation };
+            slot.session.as_deref_mut().map(|session| (key, session))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ticket() -> SessionTicket {
+        SessionTicket {
+            node: 1,
+            boot: 2,
+            incarnation: 3,
+            key: SessionKey { shard: ShardId(4), slot: 5, generation: 6 },
+            principal: 7,
+            version: Version::V2025_11_25,
+            capabilities: Capabilities::ROOTS,
+            log_level: LogLevel::Warning,
+            expires: 8,
+        }
+    }
+
+    #[test]
+    fn a_ticket_survives_the_clients_hands_and_a_forgery_does_not() {
+        let mut sealer = Sealer::new(&[1; 32], [0; 12]);
+        let id = ticket().seal(&mut sealer);
+        assert_eq!(SessionTicket::open(&sealer, id.as_bytes()), Some(ticket()));
+        assert_eq!(SessionTicket::open(&sealer, b"2ae4a5c6-0000-4000-8000-000000000000"), None);
+        let state = sealer.seal(Purpose::State, b"not a session");
+        assert_eq!(SessionTicket::open(&sealer, state.as_bytes()), None);
+    }
+
+    #[test]
+    fn an_old_key_never_finds_the_next_tenant_of_its_slot() {
+        let mut sessions: Sessions<()> = Sessions::new(ShardId(0));
+        let first = sessions.insert(Session::new(Version::V2025_11_25, Capabilities::default(), 0, 0));
+        assert!(sessions.remove(first).is_some());
+        let second = sessions.insert(Session::new(Version::V2025_06_18, Capabilities::default(), 0, 0));
+        assert_eq!(first.slot, second.slot, "the slot is used again");
+        assert!(sessions.find(first).is_none());
+        assert!(sessions.remove(first).is_none());
+        assert_eq!(sessions.find(second).map(|session| session.version), Some(Version::V2025_06_18));
+        assert_eq!(sessions.len(), 1);
+    }
+}

@@ -1,0 +1,122 @@
+"""Processes of a test run: the server under test, free ports, and the certainty that nothing stays behind."""
+
+import ctypes
+import os
+import pathlib
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+READY_SECONDS, STOP_SECONDS, ORPHAN_SECONDS = 20, 10, 2
+
+
+def adopt_orphans():
+    """Makes this process the parent of whatever its children leave behind, so that it can be seen and ended."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def exit_on_sigterm():
+    """Turns SIGTERM into an exit, so that `finally` gets to stop the server."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
+class Server:
+    """The server under test, in a process group of its own that ends with us, however we end."""
+
+    def __init__(self, command, port, log):
+        self.port, self.log_path = port, log
+        words = [word.replace("{port}", str(port)) for word in shlex.split(command)]
+        with open(log, "wb") as output:
+            self.process = subprocess.Popen(
+                words, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                start_new_session=True, preexec_fn=lambda: ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
+            )  # fmt: skip
+
+    def alive(self):
+        return self.process.poll() is None
+
+    def wait_until_ready(self):
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
+            if not self.alive():
+                sys.exit(
+                    f"the server ended with status {self.process.returncode} at start; its log, {self.log_path}:\n{tail(self.log_path)}"
+                )
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError:
+                time.sleep(0.05)
+        sys.exit(
+            f"the server did not listen on port {self.port} within {READY_SECONDS} s; its log, {self.log_path}:\n{tail(self.log_path)}"
+        )
+
+    def stop(self):
+        """None, or what was wrong with the way it ended."""
+        if not self.alive():
+            return f"ended by itself with status {self.process.returncode}"
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            status = self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            return f"did not end within {STOP_SECONDS} s of SIGTERM"
+        finally:
+            kill_group(self.process.pid)
+        return None if status in (0, -signal.SIGTERM) else f"ended with status {status} after SIGTERM"
+
+
+def kill_group(leader):
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def tail(path, lines=25):
+    return "\n".join(pathlib.Path(path).read_text(errors="replace").splitlines()[-lines:])
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def children(known):
+    """Our children that we did not start: orphans of a client, which come to us because we are the subreaper."""
+    found = []
+    for entry in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = entry.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        process = int(entry.parent.name)
+        if int(fields[1]) == os.getpid() and process not in known:
+            if fields[0] == "Z":
+                os.waitpid(process, os.WNOHANG)
+            else:
+                found.append(process)
+    return found
+
+
+def orphans_after(known):
+    """What a client left behind after a moment of grace, by command line; killed."""
+    deadline = time.monotonic() + ORPHAN_SECONDS
+    while (left := children(known)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    names = []
+    for process in left:
+        try:
+            words = pathlib.Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+        except (OSError, ChildProcessError):
+            continue
+        names.append(b" ".join(words).decode(errors="replace").strip())
+    return names
