@@ -143,7 +143,8 @@ fn live<S: 'static>(seed: Seed<S>, incarnation: u32) -> Remains {
 
 fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, driver: &mut Driver) -> Result<(), String> {
     let random = |what: &str| {
-        entropy::bytes::<{ crate::shard::seal::NONCE_BYTES }>().map_err(|error| format!("no entropy for {what}: {error}"))
+        entropy::bytes::<{ crate::shard::seal::NONCE_BYTES }>()
+            .map_err(|error| format!("no entropy for {what}: {error}"))
     };
     let (core_start, handler_start) = (random("session ids")?, random("handlers' seals")?);
     let mut accepted_by_hand = None;

@@ -108,7 +108,8 @@ fn run<S: 'static>(server: Server<S>, config: Config, doors: &Doors) -> Result<(
     for placement in &plan.cores {
         let core = placement.core;
         let (listeners, wires) = opened.of(core);
-        let pipes = matches!(doors, Doors::Pipes).then(|| (std::io::stdin().as_raw_fd(), std::io::stdout().as_raw_fd()));
+        let pipes =
+            matches!(doors, Doors::Pipes).then(|| (std::io::stdin().as_raw_fd(), std::io::stdout().as_raw_fd()));
         let driver = cut::driver(&settings, nofile);
         // Leaked on purpose: counters are read for as long as the process lives, whatever becomes of the core.
         let metrics = Box::leak(Box::new(Arc::clone(registry.core(core))));
@@ -164,9 +165,7 @@ fn request(settings: &Settings) -> Result<CoreRequest, BootError> {
     Ok(match &settings.cores.list {
         CoreList::All => CoreRequest::All,
         CoreList::Count(count) => CoreRequest::Count(usize::from(count.get())),
-        CoreList::Cpus(cpus) => {
-            CoreRequest::List(cpus.iter().filter_map(|&cpu| Cpu::new(u32::from(cpu))).collect())
-        }
+        CoreList::Cpus(cpus) => CoreRequest::List(cpus.iter().filter_map(|&cpu| Cpu::new(u32::from(cpu))).collect()),
     })
 }
 

@@ -12,7 +12,7 @@ use super::arguments::RawJson;
 use super::ask::{AskError, missing_capability};
 use super::catalog::Catalog;
 use super::content::JsonText;
-use super::context::{Context, Lane, TaskWish};
+use super::context::{Context, Station, TaskWish};
 use super::desk::{Desk, HandlerCounts, Open, panicked};
 use super::exchange::{Exchange, Way};
 use super::failure::resource_not_found;
@@ -34,7 +34,7 @@ use crate::server::service::{About, Call, CallKey, HeaderParam, Host, LocalFutur
 /// A server on one core.
 pub struct NativeService<S> {
     catalog: Arc<Catalog<S>>,
-    lane: Rc<Lane<S>>,
+    station: Rc<Station<S>>,
 }
 
 impl<S: 'static> NativeService<S> {
@@ -42,13 +42,13 @@ impl<S: 'static> NativeService<S> {
         // One set of counters per tool, one for everything else.
         let handlers = catalog.tools.len() + 1;
         let desk = Desk::new(host, mailbox, catalog.settings, catalog.modern_tail.clone(), handlers);
-        let lane = Rc::new(Lane { state: (catalog.state)(), desk: Rc::new(desk) });
-        NativeService { catalog, lane }
+        let station = Rc::new(Station { state: (catalog.state)(), desk: Rc::new(desk) });
+        NativeService { catalog, station }
     }
 
     /// This core's state.
     pub fn state(&self) -> &S {
-        &self.lane.state
+        &self.station.state
     }
 
     /// What a tool did on this core; `None` if there is no such tool.
@@ -73,7 +73,7 @@ impl<S: 'static> NativeService<S> {
     }
 
     fn desk(&self) -> &Rc<Desk> {
-        &self.lane.desk
+        &self.station.desk
     }
 
     fn others(&self) -> usize {
@@ -96,7 +96,7 @@ impl<S: 'static> NativeService<S> {
             ToolHandler::Async(handler) => {
                 let wish = self.task_wish(call, entry.tool.task_support)?;
                 let exchange = self.exchange(call, &name, arguments)?;
-                let ctx = Context::new(&self.lane, call, Some(Rc::clone(&exchange)), wish);
+                let ctx = Context::new(&self.station, call, Some(Rc::clone(&exchange)), wish);
                 let begun = catch_unwind(AssertUnwindSafe(|| handler(RawJson::new(arguments), ctx)));
                 let future: LocalFuture<Outcome> = match begun {
                     Ok(Ok(future)) => future,
@@ -131,7 +131,7 @@ impl<S: 'static> NativeService<S> {
     ) -> Served {
         let desk = self.desk();
         let (mark, noted) = (out.len(), desk.noted());
-        let ctx = Context::new(&self.lane, call, None, TaskWish::No);
+        let ctx = Context::new(&self.station, call, None, TaskWish::No);
         open_result(out, call.version);
         let mut output = ToolOutput::begin(out, call.version);
         let started = desk.host.now();
@@ -189,7 +189,7 @@ impl<S: 'static> NativeService<S> {
     fn call_plain(&self, call: &Call<'_>, out: &mut Vec<u8>, handler: impl FnOnce(&Context<S>) -> Outcome) -> Served {
         let desk = self.desk();
         let (mark, noted) = (out.len(), desk.noted());
-        let ctx = Context::new(&self.lane, call, None, TaskWish::No);
+        let ctx = Context::new(&self.station, call, None, TaskWish::No);
         let started = desk.host.now();
         let ended = catch_unwind(AssertUnwindSafe(|| handler(&ctx)));
         desk.count_poll(self.others(), desk.host.now() - started);
@@ -210,7 +210,7 @@ impl<S: 'static> NativeService<S> {
         handler: impl FnOnce(Context<S>) -> LocalFuture<Outcome>,
     ) -> Result<Served, RpcError> {
         let exchange = self.exchange(call, name, arguments)?;
-        let ctx = Context::new(&self.lane, call, Some(Rc::clone(&exchange)), TaskWish::No);
+        let ctx = Context::new(&self.station, call, Some(Rc::clone(&exchange)), TaskWish::No);
         match catch_unwind(AssertUnwindSafe(|| handler(ctx))) {
             Ok(future) => {
                 let run = Run::new(self.desk(), exchange, self.others(), Sink::Call(call.key), future);
@@ -443,10 +443,10 @@ impl<S: 'static> Service for NativeService<S> {
     }
 }
 
-/// Futures hold the lane, and the lane's desk holds them: the circle is cut here.
+/// Futures hold the station, and the station's desk holds them: the circle is cut here.
 impl<S> Drop for NativeService<S> {
     fn drop(&mut self) {
-        let desk = &self.lane.desk;
+        let desk = &self.station.desk;
         let open = std::mem::take(&mut *desk.open.borrow_mut());
         for (_, open) in open {
             if let Open::Run(run) = open {
