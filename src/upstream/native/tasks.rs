@@ -17,6 +17,9 @@ use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::Version;
 use crate::server::service::{CallKey, Change, Mail, Nanos};
 
+/// The longest time between two looks at what has expired.
+const SWEEP_NANOS: Nanos = 1_000_000_000;
+
 /// A task on this core.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct TaskKey {
@@ -214,7 +217,8 @@ async fn sweep_forever(desk: Weak<Desk>) {
                 table.sweeping = false;
                 return;
             };
-            Sleep::new(Rc::clone(&desk.host), next)
+            // Not longer than a second: a task made meanwhile may have less time than all others.
+            Sleep::new(Rc::clone(&desk.host), next.min(desk.host.now() + SWEEP_NANOS))
         };
         sleep.await;
     }
