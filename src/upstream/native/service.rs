@@ -17,6 +17,7 @@ use super::desk::{Desk, HandlerCounts, Open, panicked};
 use super::exchange::{Exchange, Way};
 use super::failure::resource_not_found;
 use super::listing::Listing;
+use super::names;
 use super::outcome::{Outcome, Rendered};
 use super::output::{ToolOutput, close_result, open_result};
 use super::prompt::{Completing, PromptArguments, PromptHandler, completion};
@@ -26,7 +27,7 @@ use super::run::{Run, Sink};
 use super::task_methods;
 use super::tasks;
 use super::tool::{PlainTool, TaskSupport, ToolHandler, settle};
-use crate::proto::json::{Key, Value, ValueKind};
+use crate::proto::json::{Key, RawStr, Value, ValueKind};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, Method, Version};
 use crate::server::service::{About, Call, CallKey, HeaderParam, Host, LocalFuture, Mail, Mailbox, Served, Service};
@@ -53,7 +54,7 @@ impl<S: 'static> NativeService<S> {
 
     /// What a tool did on this core; `None` if there is no such tool.
     pub fn tool_counts(&self, tool: &str) -> Option<HandlerCounts> {
-        self.catalog.tool_names.get(tool).map(|&index| self.desk().counts(index))
+        self.catalog.tool_names.get(tool.as_bytes()).map(|&index| self.desk().counts(index))
     }
 
     /// What every tool did on this core, in the order of registration.
@@ -81,9 +82,9 @@ impl<S: 'static> NativeService<S> {
     }
 
     fn call_tool(&self, call: &Call<'_>, out: &mut Vec<u8>) -> Result<Served, RpcError> {
-        let name = call.envelope.str(Key::Name, call.text).ok_or_else(|| invalid("`name` must be a string"))?;
-        let Some(&index) = self.catalog.tool_names.get(name.as_ref()) else {
-            return Err(invalid(format!("Unknown tool: {name}")));
+        let name = call_name(call)?;
+        let Some(index) = names::find(&self.catalog.tool_names, name) else {
+            return Err(invalid(format!("Unknown tool: {}", name.unescaped().unwrap_or_default())));
         };
         let arguments = arguments(call)?;
         let entry = &self.catalog.tools[index];
@@ -95,7 +96,7 @@ impl<S: 'static> NativeService<S> {
             ToolHandler::Plain(_) => Err(no_task()),
             ToolHandler::Async(handler) => {
                 let wish = self.task_wish(call, entry.tool.task_support)?;
-                let exchange = self.exchange(call, &name, arguments)?;
+                let exchange = self.exchange(call, &entry.tool.name, arguments)?;
                 let ctx = Context::new(&self.station, call, Some(Rc::clone(&exchange)), wish);
                 let begun = catch_unwind(AssertUnwindSafe(|| handler(RawJson::new(arguments), ctx)));
                 let future: LocalFuture<Outcome> = match begun {
@@ -270,9 +271,9 @@ impl<S: 'static> NativeService<S> {
     }
 
     fn get_prompt(&self, call: &Call<'_>, out: &mut Vec<u8>) -> Result<Served, RpcError> {
-        let name = call.envelope.str(Key::Name, call.text).ok_or_else(|| invalid("`name` must be a string"))?;
-        let Some(&index) = self.catalog.prompt_names.get(name.as_ref()) else {
-            return Err(invalid(format!("Unknown prompt: {name}")));
+        let name = call_name(call)?;
+        let Some(index) = names::find(&self.catalog.prompt_names, name) else {
+            return Err(invalid(format!("Unknown prompt: {}", name.unescaped().unwrap_or_default())));
         };
         let entry = &self.catalog.prompts[index];
         let text = arguments(call)?;
@@ -284,7 +285,9 @@ impl<S: 'static> NativeService<S> {
         self.desk().count_call(self.others());
         match &entry.handler {
             PromptHandler::Plain(handler) => Ok(self.call_plain(call, out, |ctx| handler(&arguments, ctx))),
-            PromptHandler::Async(handler) => self.call_async(call, out, &name, text, |ctx| handler(arguments, ctx)),
+            PromptHandler::Async(handler) => {
+                self.call_async(call, out, &entry.prompt.name, text, |ctx| handler(arguments, ctx))
+            }
         }
     }
 
@@ -360,6 +363,12 @@ impl<S: 'static> NativeService<S> {
     }
 }
 
+#[inline]
+fn call_name<'a>(call: &Call<'a>) -> Result<RawStr<'a>, RpcError> {
+    let name = call.envelope.value(Key::Name, call.text).and_then(Value::as_raw_str);
+    name.ok_or_else(|| invalid("`name` must be a string"))
+}
+
 /// `arguments` of a call, an object; `{}` if there are none.
 #[inline]
 fn arguments<'a>(call: &Call<'a>) -> Result<&'a [u8], RpcError> {
@@ -390,7 +399,7 @@ impl<S: 'static> Service for NativeService<S> {
     }
 
     fn header_params(&self, tool: &str) -> &[HeaderParam] {
-        self.catalog.tool_names.get(tool).map_or(&[], |&index| &self.catalog.tools[index].header_params)
+        self.catalog.tool_names.get(tool.as_bytes()).map_or(&[], |&index| &self.catalog.tools[index].header_params)
     }
 
     fn call(&mut self, call: &Call<'_>, out: &mut Vec<u8>) -> Served {

@@ -183,7 +183,10 @@ pub(super) fn create(desk: &Rc<Desk>, run: &Rc<Run>, session: Option<u64>, ttl_m
     table.slots[key.index as usize].task = Some(task);
     run.sink.set(Sink::Task(key));
     run.exchange.way.set(Way::Task);
-    if !std::mem::replace(&mut table.sweeping, true) {
+    let sweeping = std::mem::replace(&mut table.sweeping, true);
+    // A host may poll what it is given before it returns.
+    drop(table);
+    if !sweeping {
         desk.host.spawn(Box::pin(sweep_forever(Rc::downgrade(desk))));
     }
     Ok(text)

@@ -47,9 +47,13 @@ pub struct Bench {
 }
 
 impl Host for Bench {
-    fn spawn(&self, future: LocalFuture<()>) {
-        let flag = Arc::new(Flag(AtomicBool::new(true)));
-        self.futures.borrow_mut().push((flag, Some(future)));
+    /// Polls at once, as a real host may, so that a borrow held across `spawn` is found.
+    fn spawn(&self, mut future: LocalFuture<()>) {
+        let flag = Arc::new(Flag::default());
+        let waker = Waker::from(Arc::clone(&flag));
+        if future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+            self.futures.borrow_mut().push((flag, Some(future)));
+        }
     }
 
     fn now(&self) -> Nanos {
