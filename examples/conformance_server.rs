@@ -453,13 +453,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let server = parts.into_iter().fold(builder, |builder, part| part(builder)).build()?;
 
     let mut arguments = std::env::args().skip(1);
-    let mut options = ServeOptions::default().listen("127.0.0.1:3104");
+    let (mut listen, mut options) = ("127.0.0.1:3104".to_owned(), ServeOptions::default());
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--stdio" => return Ok(server.serve_stdio()?),
-            "--listen" => options = options.listen(arguments.next().ok_or("--listen needs an address")?),
-            other => return Err(format!("unknown argument `{other}`: use --listen ADDRESS or --stdio").into()),
+            "--listen" => listen = arguments.next().ok_or("--listen needs an address")?,
+            "--cores" => options = options.cores(arguments.next().ok_or("--cores needs a number or a list of CPUs")?),
+            other => return Err(format!("unknown argument `{other}`: --listen ADDRESS, --cores N, --stdio").into()),
         }
     }
-    Ok(server.serve(options)?)
+    Ok(server.serve(options.listen(listen))?)
 }

@@ -17,10 +17,10 @@ use super::lend::{Lent, OffloadPool};
 use crate::control::{CoreState, Health};
 use crate::ids::CoreId;
 use crate::metrics::CoreMetrics;
+use crate::ring::Port;
 use crate::runtime::{self, Tasks};
 use crate::server::alarms::Alarms;
 use crate::server::core::{Core, CoreParts};
-use crate::ring::Port;
 use crate::server::drive::{Chime, Clock, Loop, Orders};
 use crate::server::outbox::Header;
 use crate::server::service::Mailbox;
@@ -156,14 +156,10 @@ fn live<S: 'static>(seed: Seed<S>, incarnation: u32, port: Port<Header>) -> Rema
     Remains { driver: Some(driver), outcome }
 }
 
-fn run<S: 'static>(
-    seed: &Seed<S>,
-    incarnation: u32,
-    port: Port<Header>,
-    driver: &mut Driver,
-) -> Result<(), String> {
+fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, port: Port<Header>, driver: &mut Driver) -> Result<(), String> {
     let random = |what: &str| {
-        entropy::bytes::<{ crate::shard::seal::NONCE_BYTES }>().map_err(|error| format!("no entropy for {what}: {error}"))
+        entropy::bytes::<{ crate::shard::seal::NONCE_BYTES }>()
+            .map_err(|error| format!("no entropy for {what}: {error}"))
     };
     let (core_start, handler_start) = (random("session ids")?, random("handlers' seals")?);
     let mut accepted_by_hand = None;

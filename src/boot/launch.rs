@@ -20,8 +20,8 @@ use crate::config::{Config, Settings};
 use crate::control::{self, ControlHandle, CoreState, Health, Stop};
 use crate::ids::CoreId;
 use crate::metrics::Registry;
-use crate::server::connection::Wire;
 use crate::ring::{Bell, Mesh, Port, PortId};
+use crate::server::connection::Wire;
 use crate::server::drive::{Chime, Clock, Orders};
 use crate::server::outbox::Header;
 use crate::shard::range::BoundaryTable;
@@ -60,7 +60,6 @@ impl Bell for Eventfds<'_> {
         }
     }
 }
-
 
 /// Where connections come from.
 enum Doors {
@@ -127,7 +126,8 @@ fn run<S: 'static>(server: Server<S>, config: Config, doors: &Doors) -> Result<(
     for placement in &plan.cores {
         let core = placement.core;
         let (listeners, wires) = opened.of(core);
-        let pipes = matches!(doors, Doors::Pipes).then(|| (std::io::stdin().as_raw_fd(), std::io::stdout().as_raw_fd()));
+        let pipes =
+            matches!(doors, Doors::Pipes).then(|| (std::io::stdin().as_raw_fd(), std::io::stdout().as_raw_fd()));
         let driver = cut::driver(&settings, nofile);
         // Leaked on purpose: counters are read for as long as the process lives, whatever becomes of the core.
         let metrics = Box::leak(Box::new(Arc::clone(registry.core(core))));
@@ -189,9 +189,7 @@ fn request(settings: &Settings) -> Result<CoreRequest, BootError> {
     Ok(match &settings.cores.list {
         CoreList::All => CoreRequest::All,
         CoreList::Count(count) => CoreRequest::Count(usize::from(count.get())),
-        CoreList::Cpus(cpus) => {
-            CoreRequest::List(cpus.iter().filter_map(|&cpu| Cpu::new(u32::from(cpu))).collect())
-        }
+        CoreList::Cpus(cpus) => CoreRequest::List(cpus.iter().filter_map(|&cpu| Cpu::new(u32::from(cpu))).collect()),
     })
 }
 

@@ -150,10 +150,7 @@ mod tests {
         let failure = RpcError::new(Code::PARSE, "not \"JSON\"").with_data(*b"[1]");
         out.clear();
         error(&mut out, None, true, &failure);
-        assert_eq!(
-            out,
-            br#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"not \"JSON\"","data":[1]}}"#
-        );
+        assert_eq!(out, br#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"not \"JSON\"","data":[1]}}"#);
         out.clear();
         error(&mut out, None, false, &failure);
         assert!(out.starts_with(br#"{"jsonrpc":"2.0","error":"#));

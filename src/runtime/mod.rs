@@ -9,9 +9,9 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::ThreadId;
 
@@ -172,7 +172,11 @@ impl Spawner {
 
 impl Shared {
     fn wake_here(&self, id: TaskId) {
-        let waker = self.wakers.borrow().get(id.slot as usize).filter(|slot| slot.generation == id.generation)
+        let waker = self
+            .wakers
+            .borrow()
+            .get(id.slot as usize)
+            .filter(|slot| slot.generation == id.generation)
             .and_then(|slot| slot.waker.clone());
         if let Some(waker) = waker {
             self.runnable.set(self.runnable.get() + 1);

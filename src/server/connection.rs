@@ -266,18 +266,16 @@ impl Framing {
                     Err(error) => (0, Frame::Fault(error.into())),
                 }
             }
-            Framing::Chunked(assembly) => {
-                match assembly.decoder.decode(buffer, &mut assembly.body, body_max) {
-                    Ok(decoded) if !decoded.finished => (decoded.consumed, Frame::More),
-                    Ok(decoded) => {
-                        let Framing::Chunked(assembly) = std::mem::replace(self, Framing::new(Wire::Http)) else {
-                            unreachable!("the state was matched above")
-                        };
-                        (decoded.consumed, Frame::Assembled(assembly))
-                    }
-                    Err(error) => (0, Frame::Fault(error.into())),
+            Framing::Chunked(assembly) => match assembly.decoder.decode(buffer, &mut assembly.body, body_max) {
+                Ok(decoded) if !decoded.finished => (decoded.consumed, Frame::More),
+                Ok(decoded) => {
+                    let Framing::Chunked(assembly) = std::mem::replace(self, Framing::new(Wire::Http)) else {
+                        unreachable!("the state was matched above")
+                    };
+                    (decoded.consumed, Frame::Assembled(assembly))
                 }
-            }
+                Err(error) => (0, Frame::Fault(error.into())),
+            },
             Framing::Lines(finder) => {
                 let mut lines = finder.lines(buffer, line_max);
                 let line = lines.next();

@@ -407,7 +407,8 @@ fn client_error(text: &[u8]) -> RpcError {
     let value = Value::new(text);
     let code = value.get("code").and_then(|code| code.as_i64()).and_then(|code| i32::try_from(code).ok());
     let message = value.get("message").and_then(|message| message.as_str());
-    let message = message.map_or_else(|| "the client answered with an error".to_owned(), |message| message.into_owned());
+    let message =
+        message.map_or_else(|| "the client answered with an error".to_owned(), |message| message.into_owned());
     RpcError::new(code.map_or(Code::INTERNAL, Code), message)
 }
 

@@ -328,8 +328,7 @@ impl<S: Service> Core<S> {
         if !head.accepts().is_none_or(|accepts| accepts.event_stream) {
             return self.not_acceptable(connection);
         }
-        let exchange =
-            Exchange::new(Kind::Duplex, Sink::Http(connection.id), &[], Version::V2024_11_05, self.now);
+        let exchange = Exchange::new(Kind::Duplex, Sink::Http(connection.id), &[], Version::V2024_11_05, self.now);
         let key = self.exchanges.insert(exchange);
         connection.exchange = Some(key);
         connection.duplex = Some(key);
@@ -345,9 +344,9 @@ impl<S: Service> Core<S> {
         if !self.takes_body(connection, head) {
             return;
         }
-        let address = head.query.and_then(|query| {
-            query.split('&').find_map(|pair| pair.strip_prefix("sessionId=").map(str::as_bytes))
-        });
+        let address = head
+            .query
+            .and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("sessionId=").map(str::as_bytes)));
         let Some((core, key)) = address.and_then(|address| self.open_stream_address(address)) else {
             self.refused(Refusal::UnknownSession);
             return self.refuse(connection, 404, &[], Code::SESSION_NOT_FOUND, "Session not found");
@@ -451,13 +450,7 @@ impl<S: Service> Core<S> {
     }
 
     /// Answers the request that occupies the connection with a JSON body.
-    pub(super) fn answer_json(
-        &mut self,
-        connection: &mut Connection,
-        status: u16,
-        extra: &[Field<'_>],
-        body: &[u8],
-    ) {
+    pub(super) fn answer_json(&mut self, connection: &mut Connection, status: u16, extra: &[Field<'_>], body: &[u8]) {
         let keep_alive = connection.keeps_alive();
         let origin = connection.origin.take();
         let fields = dressed(connection, origin.as_deref(), extra);

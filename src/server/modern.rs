@@ -10,8 +10,8 @@ use super::router::{Facts, Lane, Shape, Told, valid_id, write_result};
 use super::service::{Offers, Service};
 use crate::ids::CoreId;
 use crate::metrics::Refusal;
-use crate::proto::http1::mirror::{BodyValue, agrees};
 use crate::proto::http1::Head;
+use crate::proto::http1::mirror::{BodyValue, agrees};
 use crate::proto::json::{Envelope, Key, Object, Value, ValueKind};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, LogLevel, Method, Version};
@@ -57,7 +57,10 @@ impl<S: Service> Core<S> {
                 return Told::Accepted;
             }
             Shape::Answer { .. } => {
-                let error = RpcError::new(Code::INVALID_REQUEST, "2026-07-28 servers ask nothing, so there is nothing to answer");
+                let error = RpcError::new(
+                    Code::INVALID_REQUEST,
+                    "2026-07-28 servers ask nothing, so there is nothing to answer",
+                );
                 return self.fail(None, false, 400, error, out);
             }
         };
@@ -69,8 +72,8 @@ impl<S: Service> Core<S> {
             }
         };
         let offers = self.service.about().offers;
-        let known = Method::parse(name)
-            .filter(|method| method.known_to(Version::V2026_07_28) && method.is_offered(&offers));
+        let known =
+            Method::parse(name).filter(|method| method.known_to(Version::V2026_07_28) && method.is_offered(&offers));
         match known {
             None => self.unknown_method(id, name, 404, out),
             Some(Method::ServerDiscover) => {

@@ -45,7 +45,10 @@ impl<S: Service> Core<S> {
     ) -> Result<ExchangeKey, RpcError> {
         if !self.outbox.has_room(to) {
             self.refused(Refusal::OutboxFull);
-            return Err(RpcError::new(Code::OVERLOADED, "the way to the core that owns this is full; try again shortly"));
+            return Err(RpcError::new(
+                Code::OVERLOADED,
+                "the way to the core that owns this is full; try again shortly",
+            ));
         }
         let exchange = Exchange::new(Kind::Forwarded { to }, lane_sink, id, Version::LEGACY_DEFAULT, self.now);
         let key = self.exchanges.insert(exchange);
@@ -179,7 +182,14 @@ impl<S: Service> Core<S> {
 
     // The owner's side.
 
-    pub(super) fn send_reply(&mut self, core: CoreId, ticket: Ticket, status: u16, event: Option<EventId>, message: Vec<u8>) {
+    pub(super) fn send_reply(
+        &mut self,
+        core: CoreId,
+        ticket: Ticket,
+        status: u16,
+        event: Option<EventId>,
+        message: Vec<u8>,
+    ) {
         let header = Header::Reply { ticket: ticket.into(), status, event: event.map(Numbers::from) };
         self.outbox.post(core, header, message);
         self.metrics.parcels_sent.add(1);

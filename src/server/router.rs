@@ -103,10 +103,17 @@ impl Told {
 
 /// The parts of a message that decide what it is.
 pub(super) enum Shape<'a> {
-    Request { id: &'a [u8], method: &'a [u8] },
-    Notice { method: &'a [u8] },
+    Request {
+        id: &'a [u8],
+        method: &'a [u8],
+    },
+    Notice {
+        method: &'a [u8],
+    },
     /// An answer to a question of ours.
-    Answer { id: &'a [u8] },
+    Answer {
+        id: &'a [u8],
+    },
 }
 
 impl<S: Service> Core<S> {
@@ -133,7 +140,8 @@ impl<S: Service> Core<S> {
                 return self.without_claim(&envelope, text, out);
             }
         } else if header.is_some_and(Version::is_modern) {
-            let error = RpcError::new(Code::INVALID_REQUEST, "a body is one JSON-RPC message: 2026-07-28 has no batches");
+            let error =
+                RpcError::new(Code::INVALID_REQUEST, "a body is one JSON-RPC message: 2026-07-28 has no batches");
             return self.fail(None, false, 400, error, out);
         }
         // Legacy from here on.
@@ -191,13 +199,7 @@ impl<S: Service> Core<S> {
     }
 
     /// A legacy body: one message, or in 2025-03-26 a batch.
-    pub(super) fn legacy_text(
-        &mut self,
-        lane: Lane<'_>,
-        envelope: &Envelope,
-        text: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Told {
+    pub(super) fn legacy_text(&mut self, lane: Lane<'_>, envelope: &Envelope, text: &[u8], out: &mut Vec<u8>) -> Told {
         match envelope.root() {
             Root::Object => self.legacy(lane, envelope, text, out),
             Root::Array => self.batch(lane, text, out),
@@ -396,7 +398,10 @@ impl<S: Service> Core<S> {
             Method::LoggingSetLevel => {
                 let level = envelope.plain_str(Key::Level, text).and_then(|level| LogLevel::parse(level.as_bytes()));
                 let Some(level) = level else {
-                    let error = RpcError::new(Code::INVALID_PARAMS, "level has to be one of the RFC 5424 names, debug to emergency");
+                    let error = RpcError::new(
+                        Code::INVALID_PARAMS,
+                        "level has to be one of the RFC 5424 names, debug to emergency",
+                    );
                     return self.fail(Some(id), true, 200, error, out);
                 };
                 if let Some(session) = lane.session.and_then(|key| self.shards.find(key)) {
@@ -513,7 +518,10 @@ impl<S: Service> Core<S> {
         match Self::shape(envelope, text) {
             Ok(Shape::Notice { .. }) => Told::Accepted,
             Ok(Shape::Answer { .. }) => {
-                let error = RpcError::new(Code::INVALID_REQUEST, "2026-07-28 servers ask nothing, so there is nothing to answer");
+                let error = RpcError::new(
+                    Code::INVALID_REQUEST,
+                    "2026-07-28 servers ask nothing, so there is nothing to answer",
+                );
                 self.fail(None, false, 400, error, out)
             }
             Ok(Shape::Request { .. }) => {

@@ -252,7 +252,8 @@ impl<S: Service> Core<S> {
     /// If the session never had such a stream.
     pub(super) fn reopen_stream(&mut self, sink: Sink, key: SessionKey, last: EventId) -> Result<Reopened, RpcError> {
         let now = self.now;
-        let unknown = || RpcError::new(Code::INVALID_REQUEST, "the Last-Event-ID header names no stream of this session");
+        let unknown =
+            || RpcError::new(Code::INVALID_REQUEST, "the Last-Event-ID header names no stream of this session");
         let session = self.shards.find(key).filter(|session| session.had_stream(last.stream)).ok_or_else(unknown)?;
         let version = session.version;
         let missed: Vec<(EventId, Vec<u8>, bool)> =

@@ -73,7 +73,10 @@ impl<S: Service> Core<S> {
     ) -> Told {
         let Some(wanted) = envelope.value(Key::Notifications, text).filter(|wanted| wanted.kind() == ValueKind::Object)
         else {
-            let error = RpcError::new(Code::INVALID_PARAMS, "params.notifications has to be an object that says what is wanted");
+            let error = RpcError::new(
+                Code::INVALID_PARAMS,
+                "params.notifications has to be an object that says what is wanted",
+            );
             return self.fail(Some(id), false, 200, error, out);
         };
         if !lane.accepts.event_stream {

@@ -526,7 +526,8 @@ impl Driver {
         if !self.accepting || now < self.accept_again_at || self.accepts_in_flight == self.accepts.len() {
             return;
         }
-        let mut room = (self.settings.descriptors as usize).saturating_sub(self.streams.open() + self.accepts_in_flight);
+        let mut room =
+            (self.settings.descriptors as usize).saturating_sub(self.streams.open() + self.accepts_in_flight);
         for number in 0..self.accepts.len() {
             let listener = &self.listeners[number / self.settings.accepts];
             if room == 0 {

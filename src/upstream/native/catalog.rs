@@ -117,7 +117,7 @@ impl<S> Catalog<S> {
 
     /// What completes an argument: `None` if there is no such prompt, `Some(None)` if nobody completes it.
     pub fn prompt_completer(&self, prompt: &str, argument: &str) -> Option<Option<&Completer<S>>> {
-        let index = *self.prompt_names.get(prompt)?;
+        let index = *self.prompt_names.get(prompt.as_bytes())?;
         Some(find(&self.prompt_completers, index, argument))
     }
 
@@ -141,7 +141,7 @@ fn find<'c, S>(
 }
 
 fn names<'n>(names: impl Iterator<Item = &'n str>) -> Names {
-    names.enumerate().map(|(index, name)| (Box::from(name), index)).collect()
+    names.enumerate().map(|(index, name)| (Box::from(name.as_bytes()), index)).collect()
 }
 
 fn server_info(draft: &Draft) -> Vec<u8> {

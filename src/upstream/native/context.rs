@@ -22,7 +22,7 @@ use crate::proto::mcp::{Capabilities, LogLevel, Version};
 use crate::server::service::{Call, CallKey, Change, Mail, Nanos};
 
 /// What handlers on one core share.
-pub(super) struct Lane<S> {
+pub(super) struct Station<S> {
     pub state: S,
     pub desk: Rc<Desk>,
 }
@@ -59,7 +59,7 @@ pub(super) enum TaskWish {
 ///
 /// Every poll is timed; one over a millisecond is counted and shows in the metrics of the tool.
 pub struct Context<S = ()> {
-    pub(super) lane: Rc<Lane<S>>,
+    pub(super) station: Rc<Station<S>>,
     key: CallKey,
     version: Version,
     capabilities: Capabilities,
@@ -75,14 +75,14 @@ pub struct Context<S = ()> {
 impl<S> Context<S> {
     #[inline]
     pub(super) fn new(
-        lane: &Rc<Lane<S>>,
+        station: &Rc<Station<S>>,
         call: &Call<'_>,
         exchange: Option<Rc<Exchange>>,
         task_wish: TaskWish,
     ) -> Context<S> {
         let token = call.envelope.text(json::Key::MetaProgressToken, call.text);
         Context {
-            lane: Rc::clone(lane),
+            station: Rc::clone(station),
             key: call.key,
             version: call.version,
             capabilities: call.capabilities,
@@ -116,7 +116,7 @@ impl<S> Context<S> {
     /// # Ok::<(), corelane::BuildError>(())
     /// ```
     pub fn state(&self) -> &S {
-        &self.lane.state
+        &self.station.state
     }
 
     /// The revision the call is spoken in.
@@ -136,7 +136,7 @@ impl<S> Context<S> {
 
     /// The core's clock: nanoseconds since the process started.
     pub fn now(&self) -> Nanos {
-        self.lane.desk.host.now()
+        self.station.desk.host.now()
     }
 
     /// When the call's time is up, on the same clock; the core answers by itself then and drops the handler.
@@ -170,7 +170,7 @@ impl<S> Context<S> {
     }
 
     fn notice(&self, method: &'static str, params: Vec<u8>) {
-        self.lane.desk.note(Mail::Notice { key: self.key, method, params });
+        self.station.desk.note(Mail::Notice { key: self.key, method, params });
     }
 
     /// Tells the client how far the work is, if it asked for that. A value that is not larger than the last one is
@@ -224,40 +224,40 @@ impl<S> Context<S> {
     /// there is no such thing.
     pub fn end_stream(&self) {
         if self.version == Version::V2025_11_25 && !self.is_task() {
-            self.lane.desk.note(Mail::EndStream { key: self.key });
+            self.station.desk.note(Mail::EndStream { key: self.key });
         }
     }
 
     /// Tells subscribers that the list of tools changed.
     pub fn notify_tools_changed(&self) {
-        self.lane.desk.mailbox.push(Mail::Changed(Change::Tools));
+        self.station.desk.mailbox.push(Mail::Changed(Change::Tools));
     }
 
     /// Tells subscribers that the list of prompts changed.
     pub fn notify_prompts_changed(&self) {
-        self.lane.desk.mailbox.push(Mail::Changed(Change::Prompts));
+        self.station.desk.mailbox.push(Mail::Changed(Change::Prompts));
     }
 
     /// Tells subscribers that the list of resources changed.
     pub fn notify_resources_changed(&self) {
-        self.lane.desk.mailbox.push(Mail::Changed(Change::Resources));
+        self.station.desk.mailbox.push(Mail::Changed(Change::Resources));
     }
 
     /// Tells subscribers of a resource that its contents changed.
     pub fn resource_updated(&self, uri: impl Into<String>) {
-        self.lane.desk.mailbox.push(Mail::Changed(Change::Resource(uri.into())));
+        self.station.desk.mailbox.push(Mail::Changed(Change::Resource(uri.into())));
     }
 
     /// Waits.
     pub fn sleep(&self, duration: Duration) -> Sleep {
         let nanos = Nanos::try_from(duration.as_nanos()).unwrap_or(Nanos::MAX);
-        Sleep::new(Rc::clone(&self.lane.desk.host), self.now().saturating_add(nanos))
+        Sleep::new(Rc::clone(&self.station.desk.host), self.now().saturating_add(nanos))
     }
 
     /// Runs a future on the offload pool, where tokio's reactor and timers are. It is dropped there when this one is
     /// dropped here, so when the caller is gone or the call's time is up.
     pub fn offload<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> Offloaded<T> {
-        wait::offload(&*self.lane.desk.host, future)
+        wait::offload(&*self.station.desk.host, future)
     }
 
     /// Runs a function that may block, on a thread of its own. A long one should look at
@@ -273,7 +273,7 @@ impl<S> Context<S> {
     /// # Ok::<(), corelane::BuildError>(())
     /// ```
     pub fn blocking<T: Send + 'static>(&self, function: impl FnOnce() -> T + Send + 'static) -> Offloaded<T> {
-        wait::blocking(&*self.lane.desk.host, function)
+        wait::blocking(&*self.station.desk.host, function)
     }
 
     /// Asks the user by a form. See [`ask_all`](Context::ask_all) for what asking means.
@@ -353,7 +353,7 @@ impl<S> Context<S> {
     /// error in legacy ones.
     pub async fn ask_all(&self, asks: impl IntoIterator<Item = Ask>) -> Result<Answers, AskError> {
         let exchange = self.exchange.as_ref().ok_or(AskError::Synchronous)?;
-        Asking::new(&self.lane.desk, exchange, self.key, asks.into_iter().collect()).await
+        Asking::new(&self.station.desk, exchange, self.key, asks.into_iter().collect()).await
     }
 
     /// Fails unless the client declared these capabilities; for handlers that need them later.
@@ -401,7 +401,7 @@ impl<S> Context<S> {
         if exchange.way.get() == Way::Task {
             return Ok(true);
         }
-        let desk = &self.lane.desk;
+        let desk = &self.station.desk;
         let run = match desk.open.borrow().get(&self.key) {
             Some(Open::Run(run)) => Rc::clone(run),
             _ => return Ok(false),

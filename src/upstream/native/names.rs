@@ -7,8 +7,20 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// Name to index.
-pub(super) type Names = HashMap<Box<str>, usize, BuildHasherDefault<NameHasher>>;
+use crate::proto::json::RawStr;
+
+/// Name to index. Keyed by bytes, so that a name in a message needs no second look at its UTF-8.
+pub(super) type Names = HashMap<Box<[u8]>, usize, BuildHasherDefault<NameHasher>>;
+
+/// The index of the name that a JSON string says.
+#[inline]
+pub(super) fn find(names: &Names, name: RawStr<'_>) -> Option<usize> {
+    let raw = name.raw();
+    if !raw.contains(&b'\\') {
+        return names.get(raw).copied();
+    }
+    names.get(name.unescaped()?.as_bytes()).copied()
+}
 
 /// Multiplies eight bytes at a time.
 #[derive(Default)]
@@ -32,10 +44,10 @@ impl Hasher for NameHasher {
         self.add(tail);
     }
 
-    /// `str` ends its bytes with one of these.
+    /// Slices begin with one of these.
     #[inline]
-    fn write_u8(&mut self, byte: u8) {
-        self.0 ^= u64::from(byte);
+    fn write_usize(&mut self, length: usize) {
+        self.add(length as u64);
     }
 
     #[inline]

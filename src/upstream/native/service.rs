@@ -12,11 +12,12 @@ use super::arguments::RawJson;
 use super::ask::{AskError, missing_capability};
 use super::catalog::Catalog;
 use super::content::JsonText;
-use super::context::{Context, Lane, TaskWish};
+use super::context::{Context, Station, TaskWish};
 use super::desk::{Desk, HandlerCounts, Open, panicked};
 use super::exchange::{Exchange, Way};
 use super::failure::resource_not_found;
 use super::listing::Listing;
+use super::names;
 use super::outcome::{Outcome, Rendered};
 use super::output::{ToolOutput, close_result, open_result};
 use super::prompt::{Completing, PromptArguments, PromptHandler, completion};
@@ -26,7 +27,7 @@ use super::run::{Run, Sink};
 use super::task_methods;
 use super::tasks;
 use super::tool::{PlainTool, TaskSupport, ToolHandler, settle};
-use crate::proto::json::{Key, Value, ValueKind};
+use crate::proto::json::{Key, RawStr, Value, ValueKind};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, Method, Version};
 use crate::server::service::{About, Call, CallKey, HeaderParam, Host, LocalFuture, Mail, Mailbox, Served, Service};
@@ -34,7 +35,7 @@ use crate::server::service::{About, Call, CallKey, HeaderParam, Host, LocalFutur
 /// A server on one core.
 pub struct NativeService<S> {
     catalog: Arc<Catalog<S>>,
-    lane: Rc<Lane<S>>,
+    station: Rc<Station<S>>,
 }
 
 impl<S: 'static> NativeService<S> {
@@ -42,18 +43,18 @@ impl<S: 'static> NativeService<S> {
         // One set of counters per tool, one for everything else.
         let handlers = catalog.tools.len() + 1;
         let desk = Desk::new(host, mailbox, catalog.settings, catalog.modern_tail.clone(), handlers);
-        let lane = Rc::new(Lane { state: (catalog.state)(), desk: Rc::new(desk) });
-        NativeService { catalog, lane }
+        let station = Rc::new(Station { state: (catalog.state)(), desk: Rc::new(desk) });
+        NativeService { catalog, station }
     }
 
     /// This core's state.
     pub fn state(&self) -> &S {
-        &self.lane.state
+        &self.station.state
     }
 
     /// What a tool did on this core; `None` if there is no such tool.
     pub fn tool_counts(&self, tool: &str) -> Option<HandlerCounts> {
-        self.catalog.tool_names.get(tool).map(|&index| self.desk().counts(index))
+        self.catalog.tool_names.get(tool.as_bytes()).map(|&index| self.desk().counts(index))
     }
 
     /// What every tool did on this core, in the order of registration.
@@ -73,7 +74,7 @@ impl<S: 'static> NativeService<S> {
     }
 
     fn desk(&self) -> &Rc<Desk> {
-        &self.lane.desk
+        &self.station.desk
     }
 
     fn others(&self) -> usize {
@@ -81,9 +82,9 @@ impl<S: 'static> NativeService<S> {
     }
 
     fn call_tool(&self, call: &Call<'_>, out: &mut Vec<u8>) -> Result<Served, RpcError> {
-        let name = call.envelope.str(Key::Name, call.text).ok_or_else(|| invalid("`name` must be a string"))?;
-        let Some(&index) = self.catalog.tool_names.get(name.as_ref()) else {
-            return Err(invalid(format!("Unknown tool: {name}")));
+        let name = call_name(call)?;
+        let Some(index) = names::find(&self.catalog.tool_names, name) else {
+            return Err(invalid(format!("Unknown tool: {}", name.unescaped().unwrap_or_default())));
         };
         let arguments = arguments(call)?;
         let entry = &self.catalog.tools[index];
@@ -95,8 +96,8 @@ impl<S: 'static> NativeService<S> {
             ToolHandler::Plain(_) => Err(no_task()),
             ToolHandler::Async(handler) => {
                 let wish = self.task_wish(call, entry.tool.task_support)?;
-                let exchange = self.exchange(call, &name, arguments)?;
-                let ctx = Context::new(&self.lane, call, Some(Rc::clone(&exchange)), wish);
+                let exchange = self.exchange(call, &entry.tool.name, arguments)?;
+                let ctx = Context::new(&self.station, call, Some(Rc::clone(&exchange)), wish);
                 let begun = catch_unwind(AssertUnwindSafe(|| handler(RawJson::new(arguments), ctx)));
                 let future: LocalFuture<Outcome> = match begun {
                     Ok(Ok(future)) => future,
@@ -131,7 +132,7 @@ impl<S: 'static> NativeService<S> {
     ) -> Served {
         let desk = self.desk();
         let (mark, noted) = (out.len(), desk.noted());
-        let ctx = Context::new(&self.lane, call, None, TaskWish::No);
+        let ctx = Context::new(&self.station, call, None, TaskWish::No);
         open_result(out, call.version);
         let mut output = ToolOutput::begin(out, call.version);
         let started = desk.host.now();
@@ -189,7 +190,7 @@ impl<S: 'static> NativeService<S> {
     fn call_plain(&self, call: &Call<'_>, out: &mut Vec<u8>, handler: impl FnOnce(&Context<S>) -> Outcome) -> Served {
         let desk = self.desk();
         let (mark, noted) = (out.len(), desk.noted());
-        let ctx = Context::new(&self.lane, call, None, TaskWish::No);
+        let ctx = Context::new(&self.station, call, None, TaskWish::No);
         let started = desk.host.now();
         let ended = catch_unwind(AssertUnwindSafe(|| handler(&ctx)));
         desk.count_poll(self.others(), desk.host.now() - started);
@@ -210,7 +211,7 @@ impl<S: 'static> NativeService<S> {
         handler: impl FnOnce(Context<S>) -> LocalFuture<Outcome>,
     ) -> Result<Served, RpcError> {
         let exchange = self.exchange(call, name, arguments)?;
-        let ctx = Context::new(&self.lane, call, Some(Rc::clone(&exchange)), TaskWish::No);
+        let ctx = Context::new(&self.station, call, Some(Rc::clone(&exchange)), TaskWish::No);
         match catch_unwind(AssertUnwindSafe(|| handler(ctx))) {
             Ok(future) => {
                 let run = Run::new(self.desk(), exchange, self.others(), Sink::Call(call.key), future);
@@ -270,9 +271,9 @@ impl<S: 'static> NativeService<S> {
     }
 
     fn get_prompt(&self, call: &Call<'_>, out: &mut Vec<u8>) -> Result<Served, RpcError> {
-        let name = call.envelope.str(Key::Name, call.text).ok_or_else(|| invalid("`name` must be a string"))?;
-        let Some(&index) = self.catalog.prompt_names.get(name.as_ref()) else {
-            return Err(invalid(format!("Unknown prompt: {name}")));
+        let name = call_name(call)?;
+        let Some(index) = names::find(&self.catalog.prompt_names, name) else {
+            return Err(invalid(format!("Unknown prompt: {}", name.unescaped().unwrap_or_default())));
         };
         let entry = &self.catalog.prompts[index];
         let text = arguments(call)?;
@@ -284,7 +285,9 @@ impl<S: 'static> NativeService<S> {
         self.desk().count_call(self.others());
         match &entry.handler {
             PromptHandler::Plain(handler) => Ok(self.call_plain(call, out, |ctx| handler(&arguments, ctx))),
-            PromptHandler::Async(handler) => self.call_async(call, out, &name, text, |ctx| handler(arguments, ctx)),
+            PromptHandler::Async(handler) => {
+                self.call_async(call, out, &entry.prompt.name, text, |ctx| handler(arguments, ctx))
+            }
         }
     }
 
@@ -360,6 +363,12 @@ impl<S: 'static> NativeService<S> {
     }
 }
 
+#[inline]
+fn call_name<'a>(call: &Call<'a>) -> Result<RawStr<'a>, RpcError> {
+    let name = call.envelope.value(Key::Name, call.text).and_then(Value::as_raw_str);
+    name.ok_or_else(|| invalid("`name` must be a string"))
+}
+
 /// `arguments` of a call, an object; `{}` if there are none.
 #[inline]
 fn arguments<'a>(call: &Call<'a>) -> Result<&'a [u8], RpcError> {
@@ -390,7 +399,7 @@ impl<S: 'static> Service for NativeService<S> {
     }
 
     fn header_params(&self, tool: &str) -> &[HeaderParam] {
-        self.catalog.tool_names.get(tool).map_or(&[], |&index| &self.catalog.tools[index].header_params)
+        self.catalog.tool_names.get(tool.as_bytes()).map_or(&[], |&index| &self.catalog.tools[index].header_params)
     }
 
     fn call(&mut self, call: &Call<'_>, out: &mut Vec<u8>) -> Served {
@@ -443,10 +452,10 @@ impl<S: 'static> Service for NativeService<S> {
     }
 }
 
-/// Futures hold the lane, and the lane's desk holds them: the circle is cut here.
+/// Futures hold the station, and the station's desk holds them: the circle is cut here.
 impl<S> Drop for NativeService<S> {
     fn drop(&mut self) {
-        let desk = &self.lane.desk;
+        let desk = &self.station.desk;
         let open = std::mem::take(&mut *desk.open.borrow_mut());
         for (_, open) in open {
             if let Open::Run(run) = open {

@@ -17,6 +17,9 @@ use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::Version;
 use crate::server::service::{CallKey, Change, Mail, Nanos};
 
+/// The longest time between two looks at what has expired.
+const SWEEP_NANOS: Nanos = 1_000_000_000;
+
 /// A task on this core.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct TaskKey {
@@ -180,7 +183,10 @@ pub(super) fn create(desk: &Rc<Desk>, run: &Rc<Run>, session: Option<u64>, ttl_m
     table.slots[key.index as usize].task = Some(task);
     run.sink.set(Sink::Task(key));
     run.exchange.way.set(Way::Task);
-    if !std::mem::replace(&mut table.sweeping, true) {
+    let sweeping = std::mem::replace(&mut table.sweeping, true);
+    // A host may poll what it is given before it returns.
+    drop(table);
+    if !sweeping {
         desk.host.spawn(Box::pin(sweep_forever(Rc::downgrade(desk))));
     }
     Ok(text)
@@ -214,7 +220,8 @@ async fn sweep_forever(desk: Weak<Desk>) {
                 table.sweeping = false;
                 return;
             };
-            Sleep::new(Rc::clone(&desk.host), next)
+            // Not longer than a second: a task made meanwhile may have less time than all others.
+            Sleep::new(Rc::clone(&desk.host), next.min(desk.host.now() + SWEEP_NANOS))
         };
         sleep.await;
     }

@@ -1,4 +1,6 @@
-//! What a call costs: `cargo test --release --lib cost -- --ignored --nocapture`.
+//! What a call costs: `cargo test --release --lib cost -- --ignored --nocapture`, and in instructions
+//! `valgrind --tool=callgrind --toggle-collect='*NativeService*Service*::call' TEST echo_alone --ignored`, divided by
+//! 200,000.
 
 use std::hint::black_box;
 use std::pin::Pin;
@@ -46,6 +48,10 @@ impl Host for Clock {
 }
 
 fn measure(version: Version, method: Method, params: &str) -> f64 {
+    measure_rounds(7, version, method, params)
+}
+
+fn measure_rounds(rounds: u32, version: Version, method: Method, params: &str) -> f64 {
     let host: Rc<dyn Host> = Rc::new(Clock(Instant::now()));
     let server = demonstration::server().expect("a good server");
     let mut service = server.per_core(host, Mailbox::default());
@@ -67,7 +73,7 @@ fn measure(version: Version, method: Method, params: &str) -> f64 {
     };
     let mut out = Vec::with_capacity(8192);
     let mut best = f64::MAX;
-    for _ in 0..7 {
+    for _ in 0..rounds {
         let start = Instant::now();
         for _ in 0..200_000 {
             out.clear();
@@ -97,4 +103,11 @@ fn cost() {
     println!("tools/list, modern: {:.0} ns", measure(MODERN, Method::ToolsList, "{}"));
     let read = r#"{"uri":"corelane://about"}"#;
     println!("resources/read, modern: {:.0} ns", measure(MODERN, Method::ResourcesRead, read));
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn echo_alone() {
+    let echo = format!(r#"{{"name":"echo","arguments":{{"data":"{}"}}}}"#, "x".repeat(64));
+    measure_rounds(1, MODERN, Method::ToolsCall, &echo);
 }

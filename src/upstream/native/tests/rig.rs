@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -32,10 +32,13 @@ impl Wake for Flag {
     }
 }
 
+/// A future and the sign that it was woken; nothing once it is over.
+type Spawned = (Arc<Flag>, Option<LocalFuture<()>>);
+
 #[derive(Default)]
 pub struct Bench {
     now: Cell<Nanos>,
-    futures: RefCell<Vec<(Arc<Flag>, Option<LocalFuture<()>>)>>,
+    futures: RefCell<Vec<Spawned>>,
     timers: RefCell<Vec<(Nanos, Waker)>>,
     /// Work on other threads that may still wake somebody.
     pool_full: Cell<bool>,
@@ -44,9 +47,13 @@ pub struct Bench {
 }
 
 impl Host for Bench {
-    fn spawn(&self, future: LocalFuture<()>) {
-        let flag = Arc::new(Flag(AtomicBool::new(true)));
-        self.futures.borrow_mut().push((flag, Some(future)));
+    /// Polls at once, as a real host may, so that a borrow held across `spawn` is found.
+    fn spawn(&self, mut future: LocalFuture<()>) {
+        let flag = Arc::new(Flag::default());
+        let waker = Waker::from(Arc::clone(&flag));
+        if future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+            self.futures.borrow_mut().push((flag, Some(future)));
+        }
     }
 
     fn now(&self) -> Nanos {
@@ -110,7 +117,7 @@ impl Bench {
             };
             let Some((index, flag, mut future)) = woken else { return };
             let waker = Waker::from(flag);
-            if let Poll::Pending = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            if future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
                 self.futures.borrow_mut()[index].1 = Some(future);
             }
         }
