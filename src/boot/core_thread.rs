@@ -22,7 +22,7 @@ use crate::runtime::{self, Tasks};
 use crate::server::alarms::Alarms;
 use crate::server::core::{Core, CoreParts};
 use crate::server::drive::{Chime, Clock, Loop, Orders};
-use crate::server::outbox::Header;
+use crate::server::parcel::Header;
 use crate::server::service::Mailbox;
 use crate::server::settings::Settings;
 use crate::shard::Shards;

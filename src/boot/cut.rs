@@ -43,6 +43,7 @@ pub(super) fn core(
     settings: &Settings,
     driver: &DriverSettings,
     listeners: Vec<Wire>,
+    ends_when_empty: bool,
     boot: u64,
 ) -> Result<CoreSettings, BootError> {
     let limits = &settings.limits;
@@ -85,6 +86,7 @@ pub(super) fn core(
         retry_ms: settings.sessions.retry_ms.ms() as u32,
         discover_ttl_ms: DISCOVER_TTL_MS,
         drain_time: settings.serve.drain_deadline_ms.ns(),
+        ends_when_empty,
         node: 0,
         boot,
     })

@@ -23,7 +23,7 @@ use crate::metrics::Registry;
 use crate::ring::{Bell, Mesh, Port, PortId};
 use crate::server::connection::Wire;
 use crate::server::drive::{Chime, Clock, Orders};
-use crate::server::outbox::Header;
+use crate::server::parcel::Header;
 use crate::shard::range::BoundaryTable;
 use crate::sys::eventfd::EventFd;
 use crate::sys::limits::{self, Resource};
@@ -135,7 +135,7 @@ fn run<S: 'static>(server: Server<S>, config: Config, doors: &Doors) -> Result<(
             core,
             cpu: (settings.cores.pin && matches!(doors, Doors::Listeners)).then_some(placement.place.cpu),
             range: table.range_of(core),
-            settings: cut::core(&settings, &driver, wires, boot)?,
+            settings: cut::core(&settings, &driver, wires, matches!(doors, Doors::Pipes), boot)?,
             driver,
             features,
             listeners,

@@ -11,7 +11,8 @@ use super::accept::Admission;
 use super::connection::{Connection, Fault, Frame, Phase, Wire};
 use super::drain::Drain;
 use super::exchange::{ExchangeKey, Exchanges};
-use super::outbox::{Header, Numbers, Outbox};
+use super::outbox::Outbox;
+use super::parcel::{Header, Numbers};
 use super::service::{Mail, Nanos, Service};
 use super::settings::Settings;
 use super::subscriptions::Subscriptions;
@@ -136,6 +137,8 @@ pub struct Core<S> {
     dirty: Vec<ConnectionId>,
     /// Connections whose exchange ended: their next frames may be taken.
     pub(super) resumable: VecDeque<ConnectionId>,
+    /// Connections of lines on which a call was cancelled.
+    pub(super) concluded: Vec<ConnectionId>,
     wheel: Wheel<Timer>,
     /// Buffers for sending, empty.
     pool: Vec<Vec<u8>>,
@@ -193,6 +196,7 @@ impl<S: Service> Core<S> {
             effects: Vec::new(),
             dirty: Vec::new(),
             resumable: VecDeque::new(),
+            concluded: Vec::new(),
             wheel,
             pool: Vec::new(),
         }
@@ -218,6 +222,9 @@ impl<S: Service> Core<S> {
     /// Hands out what is to be done. To be called at the end of a turn, so that all answers of the turn on one
     /// connection leave in one send.
     pub fn effects(&mut self, mut perform: impl FnMut(Effect)) {
+        while let Some(id) = self.concluded.pop() {
+            self.with(id, |core, connection| core.line_concluded(connection));
+        }
         while let Some(id) = self.resumable.pop_front() {
             self.resume(id);
         }
@@ -242,7 +249,7 @@ impl<S: Service> Core<S> {
 
     /// Whether a turn without new input would still do something.
     pub fn has_work(&self) -> bool {
-        !self.resumable.is_empty() || !self.dirty.is_empty() || !self.effects.is_empty()
+        !self.resumable.is_empty() || !self.concluded.is_empty() || !self.dirty.is_empty() || !self.effects.is_empty()
     }
 
     /// Whoever answers the calls.
@@ -397,7 +404,7 @@ impl<S: Service> Core<S> {
         match connection.wire() {
             // Lines: like a pipe that was closed behind the last request; what is in flight is still answered.
             Wire::Lines if connection.phase == Phase::Open => {
-                self.end_listens(connection);
+                self.end_what_needs_a_peer(connection);
                 if connection.in_flight == 0 {
                     self.release_duplex(connection);
                     self.finish(connection, CloseCause::PeerClosed);
@@ -431,7 +438,7 @@ impl<S: Service> Core<S> {
             debug_assert!(connection.phase == Phase::Closing, "only what was given up is closed");
             self.open -= 1;
             self.metrics.connections_open.set(self.open as u64);
-            if self.drain.is_on() && self.open == 0 {
+            if self.open == 0 && (self.drain.is_on() || self.settings.ends_when_empty) {
                 self.effect(Effect::Drained);
             }
         }

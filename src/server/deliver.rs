@@ -98,7 +98,8 @@ impl<S: Service> Core<S> {
                     Some(HttpAnswer::Stream { .. }) => {
                         core.stream_event(connection, resumable, "message", message);
                         connection.batch_left = connection.batch_left.saturating_sub(1);
-                        if connection.batch_left == 0 {
+                        // A 2024-11-05 stream outlives the calls that are answered on it.
+                        if connection.batch_left == 0 && connection.duplex.is_none() {
                             core.end_stream(connection);
                         }
                     }
@@ -277,17 +278,21 @@ impl<S: Service> Core<S> {
             self.metrics.calls_failed.add(1);
         }
         match exchange.sink {
-            Sink::Lines(id) => self.with(id, |core, connection| core.line_concluded(connection)),
+            // Its connection may be the one whose step this is, so it hears of it at the end of the turn.
+            Sink::Lines(id) => self.concluded.push(id),
+            Sink::Http(_) if exchange.version == Version::V2024_11_05 => {}
             // The stream ends without a response (2025-11-25, "Cancellation"); a pending answer becomes an empty stream.
             sink => self.end_sink(sink),
         }
     }
 
-    /// Ends the subscription streams of a connection of lines whose peer has shut its side.
-    pub(super) fn end_listens(&mut self, connection: &mut Connection) {
+    /// The peer of a connection of lines has shut its side: subscription streams end, and so do calls that wait for an
+    /// answer of the client's. Other calls are still answered.
+    pub(super) fn end_what_needs_a_peer(&mut self, connection: &mut Connection) {
         let sink = Sink::Lines(connection.id);
-        for key in self.exchanges.keys(|exchange| exchange.sink == sink && exchange.kind == Kind::Listen) {
-            self.forget(key);
+        let over = |exchange: &Exchange| exchange.kind == Kind::Listen || exchange.asks > 0;
+        for key in self.exchanges.keys(|exchange| exchange.sink == sink && over(exchange)) {
+            self.lost_its_sink(key);
             connection.in_flight = connection.in_flight.saturating_sub(1);
         }
     }

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::core::{Core, Effect, Input};
-use super::outbox::{Delivery, Header};
+use super::outbox::Delivery;
+use super::parcel::Header;
 use super::service::{Mailbox, Nanos, Service};
 use crate::ids::CoreId;
 use crate::metrics::CoreMetrics;

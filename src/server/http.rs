@@ -8,7 +8,7 @@
 use super::connection::{Assembly, Connection, Fault, Framing, HttpAnswer, Wire};
 use super::core::Core;
 use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
-use super::outbox::{Header, Numbers};
+use super::parcel::{Header, Numbers};
 use super::pump::Whereabouts;
 use super::router::{Lane, Told};
 use super::service::Service;

@@ -16,6 +16,7 @@ mod http;
 mod lines;
 mod modern;
 pub mod outbox;
+pub mod parcel;
 mod pump;
 mod router;
 pub mod service;

@@ -5,7 +5,7 @@
 //! parameters. (mcp-protocol 1.2)
 
 use super::core::Core;
-use super::outbox::Header;
+use super::parcel::Header;
 use super::router::{Facts, Lane, Shape, Told, valid_id, write_result};
 use super::service::{Offers, Service};
 use crate::ids::CoreId;

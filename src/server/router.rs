@@ -9,7 +9,7 @@ use super::connection::Connection;
 use super::core::{Core, Timer};
 use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
 use super::modern;
-use super::outbox::Header;
+use super::parcel::Header;
 use super::pump::Whereabouts;
 use super::service::{Call, Served, Service};
 use crate::ids::{CoreId, Ticket};

@@ -73,6 +73,8 @@ pub struct Settings {
     pub discover_ttl_ms: u32,
     /// Time for what is in flight when a drain begins.
     pub drain_time: Nanos,
+    /// The core has done its work when its last connection is gone (stdio).
+    pub ends_when_empty: bool,
     /// This node's number.
     pub node: u16,
     /// This start of it.

@@ -1,0 +1,79 @@
+//! What travels between cores: the header of a parcel. The text that goes with it is its payload.
+//!
+//! Not here: rings and how a parcel lies in them (`ring`), what is done about one (`pump`).
+//! Invariant: a header is plain numbers; it is read in place, so its size is the same for every variant.
+#![allow(missing_docs, reason = "a variant's sentence explains its fields; derived forms mirror them")]
+
+use rkyv::{Archive, Deserialize, Serialize};
+
+use super::exchange::ExchangeKey;
+use crate::ids::Ticket;
+use crate::shard::replay::EventId;
+
+/// A `Ticket` or an `ExchangeKey` on its way.
+pub type Numbers = (u32, u32);
+
+/// What a parcel is; the text that goes with it is its payload.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Header {
+    /// Owner to home: several calls of one batch are to answer; the payload holds what is answered already, as lines.
+    Batch { ticket: Numbers, pending: u16 },
+    /// To everybody: something changed. `what` is a `ChangeKind`; the payload names it.
+    Changed { what: u8, split: u32 },
+    /// Home to owner: a DELETE. The payload is the session's id.
+    Delete { ticket: Numbers },
+    /// Owner to home: the stream ends without a response.
+    End { ticket: Numbers, prime: Option<u32> },
+    /// Home to owner: a GET. The payload is the session's id.
+    Get { ticket: Numbers, last: Option<Numbers> },
+    /// Home to owner: nobody waits any more.
+    Gone { ticket: Numbers },
+    /// Owner to home: a message on the stream, which begins with it if it has not yet.
+    Message { ticket: Numbers, event: Option<Numbers>, prime: Option<u32> },
+    /// To where a task lives: a modern request about it.
+    Modern { ticket: Numbers },
+    /// Owner to home: the stream is open.
+    Open { ticket: Numbers, prime: Option<u32> },
+    /// Home to owner: a POST. The payload is the session's id (`id` bytes) and the body.
+    Post { ticket: Numbers, id: u16, patience: u64 },
+    /// Owner to home: the answer, the last that is heard of the ticket (but for batches).
+    Reply { ticket: Numbers, status: u16, event: Option<Numbers> },
+    /// To where a 2024-11-05 stream is: a message posted for it.
+    StreamPost { stream: Numbers },
+}
+
+impl From<ExchangeKey> for Numbers {
+    fn from(key: ExchangeKey) -> Numbers {
+        (key.index, key.generation)
+    }
+}
+
+impl From<Numbers> for ExchangeKey {
+    fn from((index, generation): Numbers) -> ExchangeKey {
+        ExchangeKey { index, generation }
+    }
+}
+
+impl From<Ticket> for Numbers {
+    fn from(ticket: Ticket) -> Numbers {
+        (ticket.index, ticket.generation)
+    }
+}
+
+impl From<Numbers> for Ticket {
+    fn from((index, generation): Numbers) -> Ticket {
+        Ticket { index, generation }
+    }
+}
+
+impl From<EventId> for Numbers {
+    fn from(id: EventId) -> Numbers {
+        (id.stream, id.number)
+    }
+}
+
+impl From<Numbers> for EventId {
+    fn from((stream, number): Numbers) -> EventId {
+        EventId { stream, number }
+    }
+}
