@@ -67,7 +67,7 @@ impl Alarms {
         loop {
             // Taken out first: a waker may set another alarm.
             let mut set = self.0.borrow_mut();
-            if !set.heap.peek().is_some_and(|alarm| alarm.0.at <= now) {
+            if set.heap.peek().is_none_or(|alarm| alarm.0.at > now) {
                 return rung;
             }
             let alarm = set.heap.pop();

@@ -180,6 +180,7 @@ pub struct Assembly {
 }
 
 /// What a connection's next bytes are.
+#[allow(clippy::large_enum_variant, reason = "a frame lives on the stack for one step; a box would cost more")]
 pub enum Frame<'b> {
     /// A chunked request, whole.
     Assembled(Box<Assembly>),

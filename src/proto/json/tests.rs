@@ -86,7 +86,7 @@ impl Model {
             out.push(b'"');
             for character in value.chars() {
                 let must = character < ' ' || character == '"' || character == '\\';
-                if must || dice.next().unwrap() % 4 == 0 {
+                if must || dice.next().unwrap().is_multiple_of(4) {
                     for unit in character.encode_utf16(&mut [0; 2]) {
                         out.extend_from_slice(format!("\\u{unit:04x}").as_bytes());
                     }
