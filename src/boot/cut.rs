@@ -63,7 +63,7 @@ pub(super) fn core(
         line_bytes: limits.line_bytes.usize(),
         pipeline_bytes: limits.pipeline_depth.usize() * driver.buffer_bytes,
         egress_bytes: limits.egress_bytes.usize(),
-        in_flight_per_connection: limits.in_flight_per_connection.get() as u16,
+        in_flight_per_connection: limits.in_flight_per_connection.usize(),
         head_time: limits.head_timeout_ms.ns(),
         body_grace: limits.body_grace_ms.ns(),
         body_bytes_per_second: limits.body_bytes_per_s.get(),

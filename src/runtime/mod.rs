@@ -285,8 +285,7 @@ mod tests {
             let saw = Rc::clone(&seen);
             spawner.spawn(Box::pin(async move { saw.set(receive.await.expect("sent")) }));
             spawner.spawn(Box::pin(async { panic!("a handler's") }));
-            assert_eq!((tasks.runnable(), tasks.alive()), (2, 2));
-            tasks.run().await;
+            // Glommio polls a task when it is spawned.
             assert_eq!((tasks.runnable(), tasks.alive()), (0, 1), "one waits, one is gone");
             std::thread::spawn(move || send.send(7).expect("somebody listens")).join().expect("the thread ends");
             assert_eq!(tasks.runnable(), 0, "a foreign wake-up waits for the bell");

@@ -87,8 +87,8 @@ pub struct Connection {
     pub answer: Option<HttpAnswer>,
     /// HTTP: the origin that may read the answer, if a browser asked.
     pub origin: Option<Box<[u8]>>,
-    /// Lines: calls in flight.
-    pub in_flight: u16,
+    /// Lines: calls and subscriptions in flight. HTTP: the pending calls of a batch, or of a 2024-11-05 stream.
+    pub calls: Vec<ExchangeKey>,
     /// HTTP: the session used last, so that its id need not be opened again. Lines: the connection's own session.
     pub session: Option<SessionKey>,
     /// Lines: stands for the connection as a place to send to, once a legacy session is open on it.
@@ -123,7 +123,7 @@ impl Connection {
             batch_left: 0,
             answer: None,
             origin: None,
-            in_flight: 0,
+            calls: Vec::new(),
             session: None,
             duplex: None,
             framing: Framing::new(wire),
@@ -149,7 +149,7 @@ impl Connection {
 
     /// Whether nothing is in flight and nothing of a frame has come.
     pub fn is_idle(&self) -> bool {
-        self.exchange.is_none() && self.in_flight == 0 && self.carry.is_empty() && self.egress() == 0
+        self.exchange.is_none() && self.calls.is_empty() && self.carry.is_empty() && self.egress() == 0
     }
 }
 

@@ -138,7 +138,7 @@ pub struct Core<S> {
     /// Connections whose exchange ended: their next frames may be taken.
     pub(super) resumable: VecDeque<ConnectionId>,
     /// Connections of lines on which a call was cancelled.
-    pub(super) concluded: Vec<ConnectionId>,
+    pub(super) concluded: Vec<(ConnectionId, ExchangeKey)>,
     wheel: Wheel<Timer>,
     /// Buffers for sending, empty.
     pool: Vec<Vec<u8>>,
@@ -222,8 +222,8 @@ impl<S: Service> Core<S> {
     /// Hands out what is to be done. To be called at the end of a turn, so that all answers of the turn on one
     /// connection leave in one send.
     pub fn effects(&mut self, mut perform: impl FnMut(Effect)) {
-        while let Some(id) = self.concluded.pop() {
-            self.with(id, |core, connection| core.line_concluded(connection));
+        while let Some((id, key)) = self.concluded.pop() {
+            self.with(id, |core, connection| core.line_concluded(connection, key));
         }
         while let Some(id) = self.resumable.pop_front() {
             self.resume(id);
@@ -373,7 +373,7 @@ impl<S: Service> Core<S> {
     /// Whether a connection's next frame has to wait.
     fn is_occupied(&self, connection: &Connection) -> bool {
         connection.exchange.is_some()
-            || connection.in_flight >= self.settings.in_flight_per_connection
+            || connection.calls.len() >= self.settings.in_flight_per_connection
             || connection.egress() >= self.settings.egress_bytes
     }
 
@@ -405,7 +405,7 @@ impl<S: Service> Core<S> {
             // Lines: like a pipe that was closed behind the last request; what is in flight is still answered.
             Wire::Lines if connection.phase == Phase::Open => {
                 self.end_what_needs_a_peer(connection);
-                if connection.in_flight == 0 {
+                if connection.calls.is_empty() {
                     self.release_duplex(connection);
                     self.finish(connection, CloseCause::PeerClosed);
                 }
@@ -521,7 +521,7 @@ impl<S: Service> Core<S> {
                     connection.active_at + settings.keep_alive
                 }
                 Wire::Http => connection.frame_since + settings.frame_time(&connection.framing, connection.carry.len()),
-                Wire::Lines if connection.carry.is_empty() || connection.in_flight > 0 => Nanos::MAX,
+                Wire::Lines if connection.carry.is_empty() || !connection.calls.is_empty() => Nanos::MAX,
                 Wire::Lines => {
                     connection.frame_since + settings.frame_time(&connection.framing, connection.carry.len())
                 }

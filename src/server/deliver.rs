@@ -3,7 +3,7 @@
 //! Not here: the service, the bytes of a stream (`http`).
 //! Invariant: a message goes to exactly one sink; an exchange's outcome is the last thing its sink hears of it.
 
-use super::connection::{Connection, HttpAnswer, Wire};
+use super::connection::{Connection, HttpAnswer};
 use super::core::{Core, Timer};
 use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
 use super::router::Lane;
@@ -98,6 +98,7 @@ impl<S: Service> Core<S> {
                     Some(HttpAnswer::Stream { .. }) => {
                         core.stream_event(connection, resumable, "message", message);
                         connection.batch_left = connection.batch_left.saturating_sub(1);
+                        connection.calls.retain(|&call| call != key);
                         // A 2024-11-05 stream outlives the calls that are answered on it.
                         if connection.batch_left == 0 && connection.duplex.is_none() {
                             core.end_stream(connection);
@@ -109,7 +110,7 @@ impl<S: Service> Core<S> {
             Sink::Lines(id) => {
                 self.with(id, |core, connection| {
                     write_line(&mut connection.out, message);
-                    core.line_concluded(connection);
+                    core.line_concluded(connection, key);
                 });
             }
             Sink::Nobody => {
@@ -129,6 +130,7 @@ impl<S: Service> Core<S> {
         }
         if let Some(session) = exchange.session.and_then(|key| self.shards.find(key)) {
             session.used = now;
+            session.calls.retain(|&call| call != key);
             match exchange.kind {
                 Kind::Call => session.busy = session.busy.saturating_sub(1),
                 _ if session.stream == Some(key) => {
@@ -258,13 +260,14 @@ impl<S: Service> Core<S> {
         if id.is_empty() {
             return;
         }
-        let keys = self.exchanges.keys(|exchange| {
-            let theirs = match (exchange.session, lane.session) {
-                (Some(one), Some(other)) => one == other,
-                _ => exchange.sink == lane.sink,
-            };
-            theirs && *exchange.id == *id && matches!(exchange.kind, Kind::Call | Kind::Listen)
-        });
+        let of_session = lane.session.and_then(|key| self.shards.find(key)).map(|session| session.calls.clone());
+        let candidates = of_session.iter().flatten().chain(lane.siblings);
+        let wanted = |key: &&ExchangeKey| {
+            self.exchanges
+                .get(**key)
+                .is_some_and(|exchange| *exchange.id == *id && matches!(exchange.kind, Kind::Call | Kind::Listen))
+        };
+        let keys: Vec<ExchangeKey> = candidates.filter(wanted).copied().collect();
         for key in keys {
             self.cancel(key);
         }
@@ -279,7 +282,7 @@ impl<S: Service> Core<S> {
         }
         match exchange.sink {
             // Its connection may be the one whose step this is, so it hears of it at the end of the turn.
-            Sink::Lines(id) => self.concluded.push(id),
+            Sink::Lines(id) => self.concluded.push((id, key)),
             Sink::Http(_) if exchange.version == Version::V2024_11_05 => {}
             // The stream ends without a response (2025-11-25, "Cancellation"); a pending answer becomes an empty stream.
             sink => self.end_sink(sink),
@@ -289,29 +292,26 @@ impl<S: Service> Core<S> {
     /// The peer of a connection of lines has shut its side: subscription streams end, and so do calls that wait for an
     /// answer of the client's. Other calls are still answered.
     pub(super) fn end_what_needs_a_peer(&mut self, connection: &mut Connection) {
-        let sink = Sink::Lines(connection.id);
         let over = |exchange: &Exchange| exchange.kind == Kind::Listen || exchange.asks > 0;
-        for key in self.exchanges.keys(|exchange| exchange.sink == sink && over(exchange)) {
+        let (lost, kept): (Vec<ExchangeKey>, Vec<ExchangeKey>) = std::mem::take(&mut connection.calls)
+            .into_iter()
+            .partition(|&key| self.exchanges.get(key).is_none_or(over));
+        connection.calls = kept;
+        for key in lost {
             self.lost_its_sink(key);
-            connection.in_flight = connection.in_flight.saturating_sub(1);
         }
     }
 
     /// The connection is going: what was to be answered on it is cancelled where its revision says so, or goes on for
     /// replay.
     pub(super) fn abandon(&mut self, connection: &mut Connection) {
-        let sink = match connection.wire() {
-            Wire::Http => Sink::Http(connection.id),
-            Wire::Lines => Sink::Lines(connection.id),
-        };
-        if connection.exchange.is_some() || connection.in_flight > 0 {
-            for key in self.exchanges.keys(|exchange| exchange.sink == sink && exchange.kind != Kind::Duplex) {
-                self.lost_its_sink(key);
-            }
+        for key in std::mem::take(&mut connection.calls) {
+            self.lost_its_sink(key);
         }
-        connection.exchange = None;
+        if let Some(key) = connection.exchange.take().filter(|_| connection.duplex.is_none()) {
+            self.lost_its_sink(key);
+        }
         connection.answer = None;
-        connection.in_flight = 0;
         self.release_duplex(connection);
     }
 
@@ -371,10 +371,10 @@ impl<S: Service> Core<S> {
     }
 
     /// Ends a duplex whose last call is answered after its peer had shut its side.
-    pub(super) fn line_concluded(&mut self, connection: &mut Connection) {
-        connection.in_flight = connection.in_flight.saturating_sub(1);
+    pub(super) fn line_concluded(&mut self, connection: &mut Connection, key: ExchangeKey) {
+        connection.calls.retain(|&call| call != key);
         self.resumable.push_back(connection.id);
-        if connection.ended && connection.in_flight == 0 {
+        if connection.ended && connection.calls.is_empty() {
             self.release_duplex(connection);
             self.finish(connection, CloseCause::PeerClosed);
         }

@@ -68,7 +68,7 @@ impl<S: Service> Core<S> {
             Wire::Http if connection.duplex.is_none() && connection.carry.is_empty() => {
                 self.finish(connection, CloseCause::Drained);
             }
-            Wire::Lines if connection.in_flight == 0 && connection.carry.is_empty() => {
+            Wire::Lines if connection.calls.is_empty() && connection.carry.is_empty() => {
                 self.release_duplex(connection);
                 self.finish(connection, CloseCause::Drained);
             }

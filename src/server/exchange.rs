@@ -162,6 +162,12 @@ impl Exchanges {
         key
     }
 
+    /// The exchange of this key, to be looked at.
+    pub fn get(&self, key: ExchangeKey) -> Option<&Exchange> {
+        let entry = self.entries.get(key.index as usize)?;
+        (entry.generation == key.generation).then_some(entry.exchange.as_deref()?)
+    }
+
     /// The exchange of this key, if it has not ended.
     pub fn find(&mut self, key: ExchangeKey) -> Option<&mut Exchange> {
         let entry = self.entries.get_mut(key.index as usize)?;
@@ -190,7 +196,7 @@ impl Exchanges {
         self.len() == 0
     }
 
-    /// The keys of all that fit.
+    /// The keys of all that fit: looks at every exchange, so for what happens seldom.
     pub fn keys(&self, mut fits: impl FnMut(&Exchange) -> bool) -> Vec<ExchangeKey> {
         let entries = self.entries.iter().enumerate();
         entries

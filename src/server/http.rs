@@ -145,12 +145,13 @@ impl<S: Service> Core<S> {
                 self.begin_stream(connection);
                 self.stream_event(connection, None, "message", &first);
             }
-            Told::Streaming { pending, one } => {
+            Told::Streaming { pending } => {
                 let messages = out.split_off(body_at);
                 out.truncate(start);
                 connection.out = out;
-                connection.exchange = Some(one);
-                connection.batch_left = pending;
+                connection.exchange = pending.first().copied();
+                connection.batch_left = pending.len() as u16;
+                connection.calls = pending;
                 self.begin_batch_stream(connection, &messages);
             }
         }

@@ -28,15 +28,15 @@ impl<S: Service> Core<S> {
                     connection.duplex = self.shards.find(key).and_then(|session| session.stream);
                 }
             }
-            Told::Pending(_) => {
+            Told::Pending(key) => {
                 out.truncate(start);
-                connection.in_flight += 1;
+                connection.calls.push(key);
             }
-            Told::Listening(_) => {
+            Told::Listening(key) => {
                 out.push(b'\n');
-                connection.in_flight += 1;
+                connection.calls.push(key);
             }
-            Told::Streaming { pending, .. } => connection.in_flight += pending,
+            Told::Streaming { pending } => connection.calls.extend(pending),
             Told::Accepted | Told::NotAcceptable => out.truncate(start),
         }
         connection.out = out;
@@ -54,9 +54,13 @@ impl<S: Service> Core<S> {
                 self.stream_event(stream, None, "message", &out);
             }
             // Its answer is an event among others, after which the stream goes on.
-            Told::Pending(_) => stream.batch_left += 1,
-            Told::Streaming { pending, .. } => {
-                stream.batch_left += pending;
+            Told::Pending(key) => {
+                stream.batch_left += 1;
+                stream.calls.push(key);
+            }
+            Told::Streaming { pending } => {
+                stream.batch_left += pending.len() as u16;
+                stream.calls.extend(pending);
                 self.begin_batch_stream(stream, &out);
             }
             Told::Accepted | Told::NotAcceptable | Told::Listening(_) => {}

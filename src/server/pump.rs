@@ -240,8 +240,11 @@ impl<S: Service> Core<S> {
             Told::Pending(key) => {
                 self.remotes.insert((from, ticket.into()), key);
             }
-            Told::Streaming { pending, one } => {
-                self.remotes.insert((from, ticket.into()), one);
+            Told::Streaming { pending } => {
+                if let Some(&one) = pending.first() {
+                    self.remotes.insert((from, ticket.into()), one);
+                }
+                let pending = pending.len() as u16;
                 self.outbox.post(from, Header::Batch { ticket: ticket.into(), pending }, out);
             }
             Told::Listening(key) => {

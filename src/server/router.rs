@@ -33,6 +33,8 @@ pub(super) struct Lane<'a> {
     pub(super) session: Option<SessionKey>,
     /// What stands for its connection as a duplex, if there is one already.
     pub(super) duplex: Option<ExchangeKey>,
+    /// What is in flight on the same duplex.
+    pub(super) siblings: &'a [ExchangeKey],
     /// How long the sender waits for an answer, in nanoseconds, if it said so.
     pub(super) patience: Option<u64>,
 }
@@ -45,28 +47,28 @@ impl<'a> Lane<'a> {
             .and_then(|text| std::str::from_utf8(text).ok()?.parse::<u64>().ok())
             .map(|milliseconds| milliseconds.saturating_mul(1_000_000));
         let id = connection.id;
-        Lane { head: Some(head), accepts, sink: Sink::Http(id), session: None, duplex: None, patience }
+        Lane { head: Some(head), accepts, sink: Sink::Http(id), session: None, duplex: None, siblings: &[], patience }
     }
 
     /// A message on a duplex of its own: a connection of lines, a 2024-11-05 stream.
-    pub(super) fn duplex(connection: &Connection, sink: Sink) -> Lane<'static> {
+    pub(super) fn duplex(connection: &'a Connection, sink: Sink) -> Lane<'a> {
         let accepts = Accepts { json: true, event_stream: true };
         let (session, duplex) = (connection.session, connection.duplex);
-        Lane { head: None, accepts, sink, session, duplex, patience: None }
+        Lane { head: None, accepts, sink, session, duplex, siblings: &connection.calls, patience: None }
     }
 
     /// A message that another core forwarded to the owner of its session.
     pub(super) fn remote(core: CoreId, ticket: Ticket, session: SessionKey, patience: Option<u64>) -> Lane<'static> {
         let accepts = Accepts { json: true, event_stream: true };
         let sink = Sink::Remote { core, ticket };
-        Lane { head: None, accepts, sink, session: Some(session), duplex: None, patience }
+        Lane { head: None, accepts, sink, session: Some(session), duplex: None, siblings: &[], patience }
     }
 
     /// A modern message that another core forwarded to where its task lives.
     pub(super) fn remote_modern(core: CoreId, ticket: Ticket) -> Lane<'static> {
         let accepts = Accepts { json: true, event_stream: true };
         let sink = Sink::Remote { core, ticket };
-        Lane { head: None, accepts, sink, session: None, duplex: None, patience: None }
+        Lane { head: None, accepts, sink, session: None, duplex: None, siblings: &[], patience: None }
     }
 }
 
@@ -88,10 +90,8 @@ pub(super) enum Told {
     Pending(ExchangeKey),
     /// Part of a batch: what is answered so far was appended to `out` as lines; the rest comes later, one by one.
     Streaming {
-        /// How many are to come.
-        pending: u16,
-        /// One of them.
-        one: ExchangeKey,
+        /// The calls whose answers are to come; not empty.
+        pending: Vec<ExchangeKey>,
     },
     /// A subscription stream was opened; its first message was appended to `out`.
     Listening(ExchangeKey),
@@ -282,8 +282,7 @@ impl<S: Service> Core<S> {
         }
         let start = out.len();
         let mut answers: Vec<Vec<u8>> = Vec::new();
-        let mut pending = 0u16;
-        let mut one = None;
+        let mut pending = Vec::new();
         for span in messages {
             let message = span.of(text);
             let mut envelope = Envelope::default();
@@ -302,19 +301,16 @@ impl<S: Service> Core<S> {
             };
             match told {
                 Told::Answered { .. } => answers.push(answer),
-                Told::Pending(key) => {
-                    pending += 1;
-                    one = Some(key);
-                }
+                Told::Pending(key) => pending.push(key),
                 _ => {}
             }
         }
-        if let Some(one) = one {
+        if !pending.is_empty() {
             for answer in answers {
                 out.extend_from_slice(&answer);
                 out.push(b'\n');
             }
-            return Told::Streaming { pending, one };
+            return Told::Streaming { pending };
         }
         if answers.is_empty() {
             return Told::Accepted;
@@ -483,6 +479,7 @@ impl<S: Service> Core<S> {
                 exchange.deadline = deadline;
                 if let Some(session) = lane.session.and_then(|key| self.shards.find(key)) {
                     session.busy += 1;
+                    session.calls.push(key);
                 }
                 let inserted = self.exchanges.insert(exchange);
                 debug_assert_eq!(inserted, key, "the key that the service was told");
@@ -496,10 +493,10 @@ impl<S: Service> Core<S> {
     /// two answers to one id could not be told apart). HTTP answers are told apart by their request.
     fn is_duplicate(&self, lane: Lane<'_>, id: &[u8]) -> bool {
         match lane.sink {
-            Sink::Lines(_) => !self
-                .exchanges
-                .keys(|exchange| exchange.sink == lane.sink && exchange.kind == Kind::Call && *exchange.id == *id)
-                .is_empty(),
+            Sink::Lines(_) => {
+                let same = |key: &ExchangeKey| self.exchanges.get(*key).is_some_and(|exchange| *exchange.id == *id);
+                lane.siblings.iter().any(same)
+            }
             _ => false,
         }
     }

@@ -129,6 +129,7 @@ impl<S: Service> Core<S> {
         }
         if let Some(session) = self.shards.find(key) {
             session.stream = Some(duplex);
+            session.calls.push(duplex);
         }
     }
 
@@ -192,7 +193,7 @@ impl<S: Service> Core<S> {
         for uri in &session.subscriptions {
             self.subscriptions.unsubscribe(uri, key);
         }
-        for key in self.exchanges.keys(|exchange| exchange.session == Some(key)) {
+        for key in session.calls.iter().copied() {
             let Some(exchange) = self.forget(key) else { continue };
             if exchange.kind == Kind::Call {
                 self.service.cancel(key.into());
@@ -239,6 +240,7 @@ impl<S: Service> Core<S> {
         }
         if let Some(session) = self.shards.find(key) {
             session.stream = Some(stream);
+            session.calls.push(stream);
             session.busy += 1;
             session.used = now;
         }
@@ -260,11 +262,12 @@ impl<S: Service> Core<S> {
             session.missed(last).map(|(id, message, last)| (id, message.to_vec(), last)).collect();
         let over = missed.last().is_some_and(|(.., last)| *last);
         let prime = (primes(version) && missed.is_empty()).then_some(last.stream);
-        let live = self
-            .exchanges
-            .keys(|exchange| exchange.session == Some(key) && exchange.stream == Some(last.stream))
-            .first()
-            .copied();
+        let live = self.shards.find(key).and_then(|session| {
+            let streams = |key: &&ExchangeKey| {
+                self.exchanges.get(**key).is_some_and(|exchange| exchange.stream == Some(last.stream))
+            };
+            session.calls.iter().find(streams).copied()
+        });
         let stream = match live {
             Some(stream) => {
                 let before = self.exchanges.find(stream).map(|exchange| std::mem::replace(&mut exchange.sink, sink));

@@ -34,7 +34,7 @@ pub struct Settings {
     /// Unsent bytes after which a connection's frames wait.
     pub egress_bytes: usize,
     /// Calls in flight on one connection of lines.
-    pub in_flight_per_connection: u16,
+    pub in_flight_per_connection: usize,
     /// Time for a head.
     pub head_time: Nanos,
     /// Time for a body before its rate counts.

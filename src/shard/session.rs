@@ -111,6 +111,8 @@ pub struct Session<K> {
     pub busy: u32,
     /// The open GET stream, or the connection that the session is bound to.
     pub stream: Option<K>,
+    /// What is in flight for it: calls and streams.
+    pub calls: Vec<K>,
     /// Resources it wants to hear about.
     pub subscriptions: Vec<Box<str>>,
     /// The number of the stream made last.
@@ -130,6 +132,7 @@ impl<K> Session<K> {
             used: now,
             busy: 0,
             stream: None,
+            calls: Vec::new(),
             subscriptions: Vec::new(),
             streams: 0,
             replay: None,

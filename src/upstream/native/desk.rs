@@ -60,6 +60,8 @@ pub(super) struct Desk {
     counts: Vec<Cell<HandlerCounts>>,
     /// Counts mail that has to reach the client before the outcome of the call it belongs to.
     noted: Cell<u64>,
+    /// When the last plain call ended.
+    plain_call_ended: Cell<Nanos>,
     /// Milliseconds since 1970 when `Host::now` was 0.
     epoch_ms: u64,
 }
@@ -75,6 +77,7 @@ impl Desk {
         let wall_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
         Desk {
             epoch_ms: wall_ms.saturating_sub(host.now() / 1_000_000),
+            plain_call_ended: Cell::new(0),
             tasks: RefCell::new(TaskTable::new(settings.tasks_max)),
             host,
             mailbox,
@@ -110,6 +113,16 @@ impl Desk {
 
     pub fn count_panic(&self, index: usize) {
         self.update(index, |counts| counts.panics += 1);
+    }
+
+    /// Times a plain call that has just ended, by one look at the clock: it began no earlier than its turn of the core
+    /// (`turn`) and than the end of the plain call before it. What else the core did in between (framing, routing) counts
+    /// with it, so a call is never found faster than it was.
+    #[inline]
+    pub fn count_plain_call(&self, index: usize, turn: Nanos) {
+        let now = self.host.now();
+        let began = turn.max(self.plain_call_ended.replace(now));
+        self.count_poll(index, now.saturating_sub(began));
     }
 
     #[inline]

@@ -135,9 +135,8 @@ impl<S: 'static> NativeService<S> {
         let ctx = Context::new(&self.station, call, None, TaskWish::No);
         open_result(out, call.version);
         let mut output = ToolOutput::begin(out, call.version);
-        let started = desk.host.now();
         let ended = catch_unwind(AssertUnwindSafe(|| handler(RawJson::new(arguments), &ctx, &mut output)));
-        desk.count_poll(index, desk.host.now() - started);
+        desk.count_plain_call(index, call.now);
         let served = match ended {
             Ok(Ok(())) => {
                 let meta = output.finish();
@@ -191,9 +190,8 @@ impl<S: 'static> NativeService<S> {
         let desk = self.desk();
         let (mark, noted) = (out.len(), desk.noted());
         let ctx = Context::new(&self.station, call, None, TaskWish::No);
-        let started = desk.host.now();
         let ended = catch_unwind(AssertUnwindSafe(|| handler(&ctx)));
-        desk.count_poll(self.others(), desk.host.now() - started);
+        desk.count_plain_call(self.others(), call.now);
         let served = match ended {
             Ok(outcome) => self.finish(outcome, call.version, out),
             Err(_) => Served::Failed(self.count_panic(self.others())),
