@@ -159,7 +159,7 @@ fn run<S: 'static>(server: Server<S>, config: Config, doors: &Doors) -> Result<(
     outcome
 }
 
-fn request(settings: &Settings) -> Result<CoreRequest, BootError> {
+pub(super) fn request(settings: &Settings) -> Result<CoreRequest, BootError> {
     use crate::config::CoreList;
     Ok(match &settings.cores.list {
         CoreList::All => CoreRequest::All,
