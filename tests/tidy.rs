@@ -18,7 +18,6 @@ mod tree;
 #[path = "tidy/words.rs"]
 mod words;
 
-use source::Source;
 use std::fmt;
 use tree::Tree;
 
@@ -58,7 +57,8 @@ fn words_stay_where_they_belong() {
 #[test]
 fn files_are_tidy() {
     let tree = Tree::of_this_project();
-    let mut violations: Vec<_> = tree.files().iter().flat_map(|file| files::check(file, &tree.private_paths())).collect();
+    let mut violations: Vec<_> =
+        tree.files().iter().flat_map(|file| files::check(file, &tree.private_paths())).collect();
     violations.extend(files::stale_exceptions(tree.files()));
     assert_none(&violations);
 }

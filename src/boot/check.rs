@@ -4,7 +4,7 @@
 //! Invariant: whatever can be tried is tried with the code that `serve` runs (a core's ring, the executor, the
 //! listeners) and let go again; nothing is served, and nobody can connect for longer than one probe takes.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
@@ -14,7 +14,7 @@ use super::host::{Finding, HostNeeds, HostReadings, HostReport, Severity};
 use super::plan::{CoreRequest, Plan};
 use super::topology::Topology;
 use super::{BootError, cut, launch};
-use crate::config::{Config, Settings};
+use crate::config::{Config, NonDefault, Settings};
 use crate::runtime;
 use crate::server::connection::Wire;
 use crate::shard::range::BoundaryTable;
@@ -36,11 +36,12 @@ pub(super) fn check(config: Config) -> Result<(), BootError> {
 
     let topology = Topology::of_this_host()?;
     let plan = launch::request(&settings).and_then(|request| plan(&topology, &request));
+    let eligible = format!("CPUs among {}", topology.eligible());
     let cores = plan.as_ref().map_or(1, |plan| plan.cores.len());
     let mut report = HostReport::new(&readings, &needs(&settings, cores));
     report.findings.push(match &plan {
-        Ok(plan) => ok("cores.list", counted(plan.cores.len(), "core"), "CPUs we were given"),
-        Err(error) => fail("cores.list", "not possible here", "CPUs we were given", error),
+        Ok(plan) => ok("cores.list", counted(plan.cores.len(), "core"), &eligible),
+        Err(error) => fail("cores.list", "not possible here", &eligible, error),
     });
     let table = BoundaryTable::new(settings.cores.shards_for(cores), cores);
     report.findings.push(match &table {
@@ -63,7 +64,7 @@ pub(super) fn check(config: Config) -> Result<(), BootError> {
         });
         report.findings.push(match runtime::run("corelane-check", std::future::ready(())) {
             Ok(()) => ok("a core's executor", "made".into(), "one per core"),
-            Err(error) => fail("a core's executor", "refused", "one per core", &error),
+            Err(error) => fail("a core's executor", "refused", "one per core", &executor_advice(&error)),
         });
     }
     if let Err(error) = cut::core(&settings, &driver, vec![Wire::Http], 0) {
@@ -72,15 +73,21 @@ pub(super) fn check(config: Config) -> Result<(), BootError> {
     doors(&settings, &mut report.findings);
 
     let mut text = report.to_string();
-    let written = describe(&mut text, &settings, plan.as_ref().ok(), table.as_ref().ok(), features.as_ref().ok());
-    written.expect("a string takes everything");
-    for setting in &non_defaults {
-        writeln!(text, "  {setting}").expect("a string takes everything");
-    }
+    let prospect = Prospect {
+        settings: &settings,
+        non_defaults: &non_defaults,
+        plan: plan.as_ref().ok(),
+        table: table.as_ref().ok(),
+        features: features.as_ref().ok(),
+        steering: settings.cores.steering && !disabled.steering,
+    };
+    write!(text, "{prospect}").expect("a string takes everything");
     let fits = report.worst() < Severity::Fail;
     text += match report.worst() {
         Severity::Ok => "\ncorelane would serve here.\n",
-        Severity::Note | Severity::Warn => "\ncorelane would serve here; the advice above says what it could do better.\n",
+        Severity::Note | Severity::Warn => {
+            "\ncorelane would serve here; the advice above says what it could do better.\n"
+        }
         Severity::Fail => "\ncorelane would not serve here: change what is marked FAIL.\n",
     };
     match io::stdout().write_all(text.as_bytes()) {
@@ -89,6 +96,18 @@ pub(super) fn check(config: Config) -> Result<(), BootError> {
         _ => {}
     }
     if fits { Ok(()) } else { Err(BootError::NotFit) }
+}
+
+/// The executor looks at the soft limit alone, whatever the process is privileged to do.
+fn executor_advice(error: &dyn fmt::Display) -> String {
+    match limits::read(Resource::Memlock) {
+        Ok(limit) if limit.soft < MEMLOCK_BYTES_PER_CORE => format!(
+            "{error}: it wants a soft limit of locked memory of {MEMLOCK_BYTES_PER_CORE} bytes; \
+             `ulimit -Sl {}`, or LimitMEMLOCK= in the unit",
+            MEMLOCK_BYTES_PER_CORE / 1024
+        ),
+        _ => error.to_string(),
+    }
 }
 
 fn plan(topology: &Topology, request: &CoreRequest) -> Result<Plan, BootError> {
@@ -175,13 +194,19 @@ fn unix(name: &'static str, path: &Path) -> Finding {
     match path.symlink_metadata() {
         Err(_) => {
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            if folder.is_dir() { ok(name, seen, "free") } else { fail(name, &seen, "free", &"its folder does not exist") }
+            if folder.is_dir() {
+                ok(name, seen, "free")
+            } else {
+                fail(name, &seen, "free", &"its folder does not exist")
+            }
         }
         Ok(found) if !std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()) => {
             fail(name, &seen, "free", &"a file that is no socket has that name; remove it or choose another path")
         }
         Ok(_) => match UnixStream::connect(path) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => ok(name, seen, "free, or left by the dead"),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                ok(name, seen, "free, or left by the dead")
+            }
             Err(error) => fail(name, &seen, "free", &error),
             Ok(_) => match holder(&inodes_at(path)) {
                 Some(pid) => ours(name, seen, pid),
@@ -243,7 +268,7 @@ fn ok(name: &'static str, seen: String, wanted: &str) -> Finding {
     Finding { name, severity: Severity::Ok, seen, wanted: wanted.into(), advice: String::new() }
 }
 
-fn fail(name: &'static str, seen: &str, wanted: &str, why: &dyn std::fmt::Display) -> Finding {
+fn fail(name: &'static str, seen: &str, wanted: &str, why: &dyn fmt::Display) -> Finding {
     Finding { name, severity: Severity::Fail, seen: seen.into(), wanted: wanted.into(), advice: why.to_string() }
 }
 
@@ -252,37 +277,46 @@ fn counted(count: usize, what: &str) -> String {
 }
 
 /// What would be done: who runs where, and how connections find their core.
-fn describe(
-    text: &mut String,
-    settings: &Settings,
-    plan: Option<&Plan>,
-    table: Option<&BoundaryTable>,
-    features: Option<&Features>,
-) -> std::fmt::Result {
-    if let Some(plan) = plan {
-        writeln!(text, "\n{plan}")?;
-        let pinned = if settings.cores.pin { "pinned" } else { "not pinned, as configured" };
-        writeln!(text, "threads: {}, {pinned}; one control thread", counted(plan.cores.len(), "core"))?;
-        let steering = match (plan.cores.len(), settings.cores.steering) {
-            (1, _) => "none, there is one core",
-            (_, true) => "by a program in the kernel, from addresses and ports",
-            (_, false) => "the kernel's own hash, as configured",
-        };
-        writeln!(text, "steering: {steering}")?;
+struct Prospect<'a> {
+    settings: &'a Settings,
+    non_defaults: &'a [NonDefault],
+    plan: Option<&'a Plan>,
+    table: Option<&'a BoundaryTable>,
+    features: Option<&'a Features>,
+    steering: bool,
+}
+
+impl fmt::Display for Prospect<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(plan) = self.plan {
+            writeln!(f, "\n{plan}")?;
+            let pinned = if self.settings.cores.pin { "pinned" } else { "not pinned, as configured" };
+            writeln!(f, "threads: {}, {pinned}; one control thread", counted(plan.cores.len(), "core"))?;
+            let steering = match (plan.cores.len(), self.steering) {
+                (1, _) => "none, there is one core",
+                (_, true) => "by a program in the kernel, from addresses and ports",
+                (_, false) => "switched off, the kernel's own hash chooses the core",
+            };
+            writeln!(f, "steering: {steering}")?;
+        }
+        if let Some(table) = self.table {
+            writeln!(f, "shards: {}, one contiguous range per core", table.shards())?;
+        }
+        if let Some(features) = self.features {
+            let bell = if features.msg_ring { "MSG_RING" } else { "eventfd" };
+            let receive = match (features.recv_multishot, features.recv_limit) {
+                (true, true) => "multishot with a byte limit",
+                (true, false) => "multishot",
+                _ => "armed singly",
+            };
+            writeln!(f, "ring: receives {receive}, bells by {bell}")?;
+        }
+        if self.non_defaults.is_empty() {
+            return writeln!(f, "configuration: all defaults");
+        }
+        writeln!(f, "configuration, where it differs from the defaults:")?;
+        self.non_defaults.iter().try_for_each(|setting| writeln!(f, "  {setting}"))
     }
-    if let Some(table) = table {
-        writeln!(text, "shards: {}, one contiguous range per core", table.shards())?;
-    }
-    if let Some(features) = features {
-        let bell = if features.msg_ring { "MSG_RING" } else { "eventfd" };
-        let receive = match (features.recv_multishot, features.recv_limit) {
-            (true, true) => "multishot with a byte limit",
-            (true, false) => "multishot",
-            _ => "armed singly",
-        };
-        writeln!(text, "ring: receives {receive}, bells by {bell}")?;
-    }
-    writeln!(text, "configuration, where it differs from the defaults:")
 }
 
 #[cfg(test)]

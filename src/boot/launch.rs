@@ -1,7 +1,7 @@
 //! Launch: from a configuration to running threads, their supervision, and the way down.
 //!
-//! Not here: what a core does. Invariant: what must outlive a core's thread (listeners, counters, orders) is owned here;
-//! a thread that died is joined and its ring closed before its successor starts.
+//! Not here: what a core does. Invariant: what must outlive a core's thread (listeners, counters, orders) is owned
+//! here; a thread that died is joined and its ring closed before its successor starts.
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
@@ -108,7 +108,8 @@ fn run<S: 'static>(server: Server<S>, config: Config, doors: &Doors) -> Result<(
     for placement in &plan.cores {
         let core = placement.core;
         let (listeners, wires) = opened.of(core);
-        let pipes = matches!(doors, Doors::Pipes).then(|| (std::io::stdin().as_raw_fd(), std::io::stdout().as_raw_fd()));
+        let pipes =
+            matches!(doors, Doors::Pipes).then(|| (std::io::stdin().as_raw_fd(), std::io::stdout().as_raw_fd()));
         let driver = cut::driver(&settings, nofile);
         // Leaked on purpose: counters are read for as long as the process lives, whatever becomes of the core.
         let metrics = Box::leak(Box::new(Arc::clone(registry.core(core))));

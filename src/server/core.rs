@@ -490,7 +490,9 @@ impl<S: Service> Core<S> {
                 }
                 Wire::Http => connection.frame_since + settings.frame_time(&connection.framing, connection.carry.len()),
                 Wire::Lines if connection.carry.is_empty() || connection.in_flight > 0 => Nanos::MAX,
-                Wire::Lines => connection.frame_since + settings.frame_time(&connection.framing, connection.carry.len()),
+                Wire::Lines => {
+                    connection.frame_since + settings.frame_time(&connection.framing, connection.carry.len())
+                }
             },
         }
     }

@@ -275,7 +275,8 @@ impl<S: Service> Core<S> {
         }
         match exchange.sink {
             Sink::Http(id) => self.with(id, |core, connection| {
-                // The stream ends without a response (2025-11-25, "Cancellation"); a pending answer becomes an empty stream.
+                // The stream ends without a response (2025-11-25, "Cancellation"); a pending answer becomes an empty
+                // stream.
                 core.begin_stream(connection);
                 core.end_stream(connection);
             }),

@@ -45,7 +45,15 @@ impl<'a> Lane<'a> {
             .and_then(|text| std::str::from_utf8(text).ok()?.parse::<u64>().ok())
             .map(|milliseconds| milliseconds.saturating_mul(1_000_000));
         let id = connection.id;
-        Lane { head: Some(head), accepts, sink: Sink::Http(id), connection: Some(id), session: None, duplex: None, patience }
+        Lane {
+            head: Some(head),
+            accepts,
+            sink: Sink::Http(id),
+            connection: Some(id),
+            session: None,
+            duplex: None,
+            patience,
+        }
     }
 
     /// A message on a duplex of its own: a connection of lines, a 2024-11-05 stream.

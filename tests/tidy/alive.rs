@@ -105,7 +105,11 @@ fn names_that_belong_elsewhere_fail() {
         ("src/server/pump.rs", "use rtrb::RingBuffer;", "only `ring` names rtrb"),
         ("src/server/core.rs", "use std::sync::Mutex;", "no lock and no shared count on the path of a message"),
         ("src/proto/sse.rs", "use std::sync::{Arc, Weak};", "no lock and no shared count on the path of a message"),
-        ("src/shard/mod.rs", "struct A(std::sync::RwLock<u8>);", "no lock and no shared count on the path of a message"),
+        (
+            "src/shard/mod.rs",
+            "struct A(std::sync::RwLock<u8>);",
+            "no lock and no shared count on the path of a message",
+        ),
         ("src/uring/driver.rs", "use serde_json::Value;", "no serde_json on the path of a message"),
         (
             "src/boot/launch.rs",

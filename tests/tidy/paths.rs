@@ -1,4 +1,5 @@
-//! The paths that a source names, in `use` declarations and in the middle of code, each spelled out from the crate's root.
+//! The paths that a source names, in `use` declarations and in the middle of code, each spelled out from the crate's
+//! root.
 //!
 //! Not here: names brought in by other names. `use std::sync as s; s::Mutex` would be missed; review sees that.
 //! Invariant: a path is found once, on the line of its last name.

@@ -184,8 +184,7 @@ fn blank_tests(code: &mut String) -> Vec<String> {
             (_, Some(brace)) => brace + braces_length(&rest[brace..]),
             (_, None) => rest.len(),
         };
-        let blanked: String =
-            code[start..from + end].chars().map(|c| if c == '\n' { c } else { ' ' }).collect();
+        let blanked: String = code[start..from + end].chars().map(|c| if c == '\n' { c } else { ' ' }).collect();
         let after = code.split_off(from + end);
         code.truncate(start);
         *code += &blanked;

@@ -73,7 +73,9 @@ impl Tree {
     pub fn private_paths(&self) -> Vec<String> {
         let mut paths = vec![self.root.clone()];
         let parent = self.root.parent().filter(|parent| parent.components().count() > 2);
-        paths.extend(parent.filter(|parent| !COMMON_ROOTS.iter().any(|root| parent.starts_with(root))).map(PathBuf::from));
+        paths.extend(
+            parent.filter(|parent| !COMMON_ROOTS.iter().any(|root| parent.starts_with(root))).map(PathBuf::from),
+        );
         paths.extend(["HOME", "CARGO_HOME", "RUSTUP_HOME"].into_iter().filter_map(std::env::var_os).map(PathBuf::from));
         let text = |path: PathBuf| path.to_str().map(|path| format!("{}/", path.trim_end_matches('/')));
         paths.into_iter().filter_map(text).filter(|path| path.len() > 2).collect()

@@ -36,7 +36,8 @@ struct Rule {
 
 const PURE: &[&str] = &["src/proto/", "src/shard/", "src/ring/", "src/server/"];
 const HOT: &[&str] = &["src/server/", "src/shard/", "src/ring/", "src/proto/", "src/uring/"];
-const DRIVE: (&str, &str) = ("src/server/drive.rs", "the loop of a core thread: the one part of `server` that is not pure");
+const DRIVE: (&str, &str) =
+    ("src/server/drive.rs", "the loop of a core thread: the one part of `server` that is not pure");
 const STAND_IN: (&str, &str) = ("src/ring/stand_in.rs", "takes the place of rtrb under loom only");
 
 const RULES: &[Rule] = &[
