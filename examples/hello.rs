@@ -1,4 +1,4 @@
-//! The smallest server: one tool. `cargo run --example hello`, then call `hello` at http://127.0.0.1:3000/mcp.
+//! The smallest server: one tool. `cargo run --example hello`, then call `hello` at http://127.0.0.1:8808/mcp.
 
 use corelane::{Context, ServeOptions, Server, Tool};
 
