@@ -45,13 +45,13 @@ fn assert_none(violations: &[Violation]) {
 #[test]
 fn imports_point_one_way() {
     let tree = Tree::of_this_project();
-    assert_none(&tree.rust().iter().flat_map(|source| imports::check(source)).collect::<Vec<_>>());
+    assert_none(&tree.rust().iter().flat_map(imports::check).collect::<Vec<_>>());
 }
 
 #[test]
 fn words_stay_where_they_belong() {
     let tree = Tree::of_this_project();
-    assert_none(&tree.rust().iter().flat_map(|source| words::check(source)).collect::<Vec<_>>());
+    assert_none(&tree.rust().iter().flat_map(words::check).collect::<Vec<_>>());
 }
 
 #[test]
