@@ -42,8 +42,8 @@ fn marked(layout: Layout) -> Option<(Layout, usize)> {
     Some((whole.pad_to_align(), offset))
 }
 
-// SAFETY: unsafe because a global allocator is a promise; sound because every block comes from `System`, `offset` bytes into
-// one that is so much larger and at least as aligned, and goes back to it as the block it was.
+// SAFETY: unsafe because a global allocator is a promise; sound because every block comes from `System`, `offset` bytes
+// into one that is so much larger and at least as aligned, and goes back to it as the block it was.
 unsafe impl GlobalAlloc for Marking {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
@@ -61,7 +61,8 @@ unsafe impl GlobalAlloc for Marking {
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         let Some((whole, offset)) = marked(layout) else { return };
-        // SAFETY: `pointer` came from `alloc` with this layout, so its block begins `offset` bytes earlier, with the mark.
+        // SAFETY: `pointer` came from `alloc` with this layout, so its block begins `offset` bytes earlier, with the
+        // mark.
         unsafe {
             let block = pointer.sub(offset);
             if block.cast::<u64>().read() != thread_number() {
@@ -143,8 +144,8 @@ fn a_parcel_allocates_nothing_and_frees_nothing_of_others() {
         other.join().expect("the other side ends");
         allocations
     });
-    // How many buffers are out at once is the scheduler's doing, and each depth reached for the first time may take a new
-    // buffer: never more than a ring may have out, on each side. Measured: 0 in two runs of three, 30 at most.
+    // How many buffers are out at once is the scheduler's doing, and each depth reached for the first time may take a
+    // new buffer: never more than a ring may have out, on each side. Measured: 0 in two runs of three, 30 at most.
     let later = allocations[1] + allocations[2];
     let depth = 2 * RING_LEASES_MAX as u64;
     assert!(later <= depth, "{allocations:?} allocations for {WARM_UP}, {ROUNDS} and {ROUNDS} parcels each way");

@@ -1,7 +1,7 @@
 //! Cuts what a server sends into parts: lines, or HTTP/1.1 answers with their JSON body or server-sent events.
 //!
-//! It judges nothing: whether a message is the right answer is `lane`'s business. It is written for answers of known servers,
-//! not for hostile ones, but it refuses what it does not understand instead of guessing.
+//! It judges nothing: whether a message is the right answer is `lane`'s business. It is written for answers of known
+//! servers, not for hostile ones, but it refuses what it does not understand instead of guessing.
 //!
 //! Invariant: any split of the same bytes gives the same parts.
 

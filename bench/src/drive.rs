@@ -2,8 +2,8 @@
 //!
 //! It opens, calls and counts; windows and reports are `load`'s. Threads share nothing but the script.
 //!
-//! Invariant: a call is due when the schedule says so and counts from then; when no connection is free it waits in `due`, in
-//! order, and its waiting is part of its latency.
+//! Invariant: a call is due when the schedule says so and counts from then; when no connection is free it waits in
+//! `due`, in order, and its waiting is part of its latency.
 
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 

@@ -1,10 +1,10 @@
 //! Many client connections on one ring: connect, send, receive, close. Bytes only.
 //!
-//! It knows no protocol: a `Crew` decides what is sent and what the answers mean. It is bound to the thread that made it; more
-//! connections than one table holds take more threads, each with a fleet of its own.
+//! It knows no protocol: a `Crew` decides what is sent and what the answers mean. It is bound to the thread that made
+//! it; more connections than one table holds take more threads, each with a fleet of its own.
 //!
-//! Invariant: a connection has at most one send in flight, and the buffer of that send is neither moved nor changed until its
-//! completion. Fleets are leaked, not dropped, so no buffer dies before the ring.
+//! Invariant: a connection has at most one send in flight, and the buffer of that send is neither moved nor changed
+//! until its completion. Fleets are leaked, not dropped, so no buffer dies before the ring.
 
 use std::{
     collections::VecDeque,
@@ -29,8 +29,9 @@ const INDEX: u64 = (1 << 60) - 1;
 
 /// Connects in flight at once: well below any listen backlog, so that none is dropped and retried after a second.
 const CONNECTING_MAX: usize = 256;
-/// Connections per source address: well below half of the 28 thousand ephemeral ports that a pair of addresses has, because
-/// connect tries all ports of one parity before the other, and with that half full each connect walks 14 thousand of them.
+/// Connections per source address: well below half of the 28 thousand ephemeral ports that a pair of addresses has,
+/// because connect tries all ports of one parity before the other, and with that half full each connect walks 14
+/// thousand of them.
 const PER_SOURCE: usize = 10_000;
 
 /// What a connection died of.
@@ -129,8 +130,8 @@ impl Fleet {
     /// Closes a connection at once with a reset, so that no port lingers.
     pub fn close(&mut self, link: usize) {
         if std::mem::take(&mut self.links[link].up) {
-            // SAFETY: a close points to no memory. The recv that is armed keeps the file until it ends, and its buffers are
-            // the ring's own; the slot is not used again.
+            // SAFETY: a close points to no memory. The recv that is armed keeps the file until it ends, and its buffers
+            // are the ring's own; the slot is not used again.
             unsafe { self.ring.push(opcode::Close::new(types::Fixed(link as u32)).build().user_data(CLOSE)) };
         }
     }
@@ -240,8 +241,8 @@ impl Fleet {
         }
         this.sending = true;
         let send = opcode::Send::new(types::Fixed(link as u32), rest.as_ptr(), rest.len() as u32).build();
-        // SAFETY: `flying` is not touched while `sending` is set, which only the completion clears; its heap block stays where
-        // it is, and the fleet is leaked.
+        // SAFETY: `flying` is not touched while `sending` is set, which only the completion clears; its heap block
+        // stays where it is, and the fleet is leaked.
         unsafe { self.ring.push(send.user_data(SEND | link as u64)) };
     }
 

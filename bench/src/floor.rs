@@ -1,11 +1,11 @@
 //! The floor: the cheapest server of the same bytes that this kernel allows.
 //!
-//! It is not an MCP server: it parses nothing, it finds where a request ends and answers fixed bytes of a length given on the
-//! command line. One thread, one ring, direct descriptors, multishot accept and recv into provided buffers, one send in flight
-//! per connection, one `io_uring_enter` per turn, in which it also sleeps.
+//! It is not an MCP server: it parses nothing, it finds where a request ends and answers fixed bytes of a length given
+//! on the command line. One thread, one ring, direct descriptors, multishot accept and recv into provided buffers, one
+//! send in flight per connection, one `io_uring_enter` per turn, in which it also sleeps.
 //!
-//! Invariant: a connection's slot is closed only when neither its recv nor its send is armed; until then the kernel may use
-//! both, and the answers it sends from are never moved.
+//! Invariant: a connection's slot is closed only when neither its recv nor its send is armed; until then the kernel may
+//! use both, and the answers it sends from are never moved.
 
 use std::{io, net::SocketAddr, os::fd::AsRawFd};
 
@@ -43,7 +43,8 @@ pub struct Floor {
     /// Bytes of each request on the wire (shape http only; `corelane-bench load --print-sizes` tells).
     #[arg(long, default_value_t = 0, required_if_eq("shape", "http"))]
     request_bytes: usize,
-    /// Rings, each with a thread and a table of its own, all on the same CPU: for more connections than one table holds.
+    /// Rings, each with a thread and a table of its own, all on the same CPU: for more connections than one table
+    /// holds.
     #[arg(long, default_value_t = 1)]
     rings: usize,
     /// Direct descriptors of each; the limit of open files unless given.
@@ -154,7 +155,8 @@ fn answer(shape: Shape, bytes: usize) -> Result<Vec<u8>, String> {
             })
             .find(|(head, body)| head.len() + body <= bytes)
             .map(|(mut head, body)| {
-                // Where no body length fits exactly (a digit more in its own count), a space before the number makes it up.
+                // Where no body length fits exactly (a digit more in its own count), a space before the number makes it
+                // up.
                 let short = bytes - head.len() - body;
                 let at = head.rfind(':').unwrap_or(0) + 1;
                 head.insert_str(at, &" ".repeat(short));

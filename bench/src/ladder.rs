@@ -1,10 +1,11 @@
 //! `corelane-bench ladder`: the floor, corelane and rmcp under the same load, in one run, round after round.
 //!
-//! It judges nothing while it measures: it writes every round to JSON, and `render` makes the table from that file alone, so a
-//! table can be made again by anyone who has the rounds.
+//! It judges nothing while it measures: it writes every round to JSON, and `render` makes the table from that file
+//! alone, so a table can be made again by anyone who has the rounds.
 //!
-//! Invariant: each round starts a fresh server and a fresh generator, pinned to different CPUs, and all rungs of a scenario run
-//! once before any runs again, every other time in reverse order, so what drifts on the machine falls on all alike.
+//! Invariant: each round starts a fresh server and a fresh generator, pinned to different CPUs, and all rungs of a
+//! scenario run once before any runs again, every other time in reverse order, so what drifts on the machine falls on
+//! all alike.
 
 mod judge;
 mod render;

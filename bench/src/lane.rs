@@ -2,8 +2,9 @@
 //!
 //! It has no clock and no socket: times are handed in, bytes are handed in, and what it says goes into the outbox.
 //!
-//! Invariant: an answer counts as a success only if it carries the id of a call that is outstanding on this connection and a
-//! result that is no error; unless verification is off (the floor echoes no id), when it counts if it is framed like an answer.
+//! Invariant: an answer counts as a success only if it carries the id of a call that is outstanding on this connection
+//! and a result that is no error; unless verification is off (the floor echoes no id), when it counts if it is framed
+//! like an answer.
 
 use std::collections::VecDeque;
 

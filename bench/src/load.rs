@@ -2,8 +2,8 @@
 //!
 //! It does not start the server (`ladder` does). One thread per table of direct descriptors, all pinned to one CPU.
 //!
-//! Invariant: in an open loop a call's latency runs from the moment at which it was due, whether or not a connection was free
-//! then, so a stalled server cannot hide the calls that it delayed.
+//! Invariant: in an open loop a call's latency runs from the moment at which it was due, whether or not a connection
+//! was free then, so a stalled server cannot hide the calls that it delayed.
 
 use std::{
     net::SocketAddr,

@@ -1,7 +1,7 @@
 //! `corelane-bench sessions` and `idle`: very many connections, each with a session or none, held at once.
 //!
-//! It measures memory and survival, not speed: rates here are per second of the server's CPU. The work of each thread is in
-//! `crowd`; this is the order of the phases and the report.
+//! It measures memory and survival, not speed: rates here are per second of the server's CPU. The work of each thread
+//! is in `crowd`; this is the order of the phases and the report.
 //!
 //! Invariant: a phase begins only when every thread has finished the one before, so each figure belongs to one phase.
 

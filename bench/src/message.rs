@@ -1,10 +1,11 @@
 //! What the load says: message M and the few other requests, as bytes of each wire.
 //!
-//! It reads nothing; `answer` does. Message M is a `tools/call` with sorted keys and a 175-byte encoding whatever the width of
-//! its id (the padding shrinks as the id grows), so all requests of a run have the same length; the modern wire adds the `_meta`
-//! that the protocol requires, which is not counted in the 175.
+//! It reads nothing; `answer` does. Message M is a `tools/call` with sorted keys and a 175-byte encoding whatever the
+//! width of its id (the padding shrinks as the id grows), so all requests of a run have the same length; the modern
+//! wire adds the `_meta` that the protocol requires, which is not counted in the 175.
 //!
-//! Invariant: two requests of one connection never have the same id, so a server that drops repeated ids drops none of ours.
+//! Invariant: two requests of one connection never have the same id, so a server that drops repeated ids drops none of
+//! ours.
 
 use std::net::SocketAddr;
 

@@ -1,7 +1,7 @@
 //! What /proc tells about the server and the machine, before and after.
 //!
-//! It measures nothing by itself and keeps nothing open. CPU time comes from the scheduler's own nanosecond count, so a busy
-//! machine disturbs the time things take but not the CPU that they cost.
+//! It measures nothing by itself and keeps nothing open. CPU time comes from the scheduler's own nanosecond count, so a
+//! busy machine disturbs the time things take but not the CPU that they cost.
 //!
 //! Invariant: a file that is missing or does not parse gives `None`, never a zero that would look like a measurement.
 
@@ -9,7 +9,8 @@ use std::{fs, process::Command};
 
 use serde::{Deserialize, Serialize};
 
-/// CPU time of all threads of a process, in ns: the first field of each task's schedstat. A thread that ended is not in it.
+/// CPU time of all threads of a process, in ns: the first field of each task's schedstat. A thread that ended is not in
+/// it.
 pub fn cpu_ns(pid: u32) -> Option<u64> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
     let mut total = 0;

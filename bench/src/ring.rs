@@ -1,10 +1,10 @@
 //! One io_uring with a table of direct descriptors and a ring of provided buffers: what the floor and the load share.
 //!
-//! It knows no protocol and no connection. It is not corelane's driver: it has no credit, no generations and no timers, because
-//! both of its users close a connection only when nothing of it is armed, or not at all.
+//! It knows no protocol and no connection. It is not corelane's driver: it has no credit, no generations and no timers,
+//! because both of its users close a connection only when nothing of it is armed, or not at all.
 //!
-//! Invariant: the memory of the provided buffers is mapped once and never unmapped, so the kernel may write to it until the
-//! process ends; a buffer is read only between the completion that named it and the call that gives it back.
+//! Invariant: the memory of the provided buffers is mapped once and never unmapped, so the kernel may write to it until
+//! the process ends; a buffer is read only between the completion that named it and the call that gives it back.
 
 use std::{
     collections::VecDeque,
@@ -71,15 +71,15 @@ impl Buffers {
             buffer < BUFFERS && (0..=BUFFER_BYTES as i32).contains(&length),
             "the kernel names buffers of this ring"
         );
-        // SAFETY: in bounds by the assertion; the kernel wrote these bytes before the completion and writes no more until
-        // the buffer is given back, which needs `&mut self`.
+        // SAFETY: in bounds by the assertion; the kernel wrote these bytes before the completion and writes no more
+        // until the buffer is given back, which needs `&mut self`.
         unsafe { std::slice::from_raw_parts(self.bytes.add(usize::from(buffer) * BUFFER_BYTES), length as usize) }
     }
 
     /// Puts a buffer back; the kernel sees it at the next `publish`.
     pub fn stage(&mut self, buffer: u16) {
-        // SAFETY: the index is below BUFFERS; the slot at the tail is ours, since at most BUFFERS buffers exist and each is
-        // in the ring at most once, so the kernel's head cannot have reached it.
+        // SAFETY: the index is below BUFFERS; the slot at the tail is ours, since at most BUFFERS buffers exist and
+        // each is in the ring at most once, so the kernel's head cannot have reached it.
         let entry = unsafe { &mut *self.entries.add(usize::from(self.tail & (BUFFERS - 1))) };
         // SAFETY: in bounds of the mapping, as above.
         entry.set_addr(unsafe { self.bytes.add(usize::from(buffer) * BUFFER_BYTES) } as u64);
@@ -90,8 +90,8 @@ impl Buffers {
 
     /// Shows the kernel every staged buffer.
     pub fn publish(&mut self) {
-        // SAFETY: `entries` is the base of the registered ring; the tail is an aligned u16 inside its first entry that only
-        // this thread writes and the kernel reads. Release makes the entries visible before the tail.
+        // SAFETY: `entries` is the base of the registered ring; the tail is an aligned u16 inside its first entry that
+        // only this thread writes and the kernel reads. Release makes the entries visible before the tail.
         unsafe {
             let tail = types::BufRingEntry::tail(self.entries).cast_mut();
             AtomicU16::from_ptr(tail).store(self.tail, Ordering::Release);
@@ -142,8 +142,8 @@ impl Ring {
         self.uring.submitter().register_files_update(slot, &[file.as_raw_fd()]).map(drop)
     }
 
-    /// Submits what is queued, waits for at least one completion (not at all with `Some(ZERO)`, for ever with `None`) and
-    /// moves all there are to `done`.
+    /// Submits what is queued, waits for at least one completion (not at all with `Some(ZERO)`, for ever with `None`)
+    /// and moves all there are to `done`.
     pub fn turn(&mut self, wait: Option<Duration>, done: &mut Vec<Done>) -> io::Result<()> {
         self.buffers.publish();
         loop {
@@ -152,7 +152,8 @@ impl Ring {
             match if last { self.enter(wait) } else { self.enter(Some(Duration::ZERO)) } {
                 Ok(()) => {}
                 Err(error) => match error.raw_os_error() {
-                    // ETIME: the wait is over. EINTR: a signal. EBUSY and EAGAIN: the kernel wants completions taken first.
+                    // ETIME: the wait is over. EINTR: a signal. EBUSY and EAGAIN: the kernel wants completions taken
+                    // first.
                     Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => {}
                     _ => return Err(error),
                 },

@@ -2,7 +2,8 @@
 //!
 //! It is not a general wrapper: every function here has one caller's need in mind.
 //!
-//! Invariant: no function keeps a pointer after it returns, and every descriptor it makes is owned by the value it returns.
+//! Invariant: no function keeps a pointer after it returns, and every descriptor it makes is owned by the value it
+//! returns.
 
 use std::{
     io,
@@ -21,8 +22,8 @@ pub fn now_ns() -> u64 {
 
 /// Pins the calling thread to one CPU, and asks for wake-ups as exact as the kernel gives them.
 pub fn pin(cpu: usize) -> io::Result<()> {
-    // SAFETY: `cpu_set_t` is plain bits, all zero is the empty set; CPU_SET checks the index against the size of the set; the
-    // kernel reads the set during the call only.
+    // SAFETY: `cpu_set_t` is plain bits, all zero is the empty set; CPU_SET checks the index against the size of the
+    // set; the kernel reads the set during the call only.
     let done = unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(cpu, &mut set);
@@ -45,7 +46,8 @@ pub fn own_cpu_ns() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// Raises the soft limit of open files to the hard one and returns it. A table of direct descriptors may be as large as this.
+/// Raises the soft limit of open files to the hard one and returns it. A table of direct descriptors may be as large as
+/// this.
 pub fn raise_nofile() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel writes one rlimit into `limit`, which outlives the call.
@@ -62,8 +64,8 @@ pub fn raise_nofile() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
-/// A TCP socket with TCP_NODELAY, bound to `source` (port chosen at connect, so that 28 thousand ports serve each pair of
-/// addresses instead of each source), ready for an asynchronous connect.
+/// A TCP socket with TCP_NODELAY, bound to `source` (port chosen at connect, so that 28 thousand ports serve each pair
+/// of addresses instead of each source), ready for an asynchronous connect.
 pub fn outgoing(target: SocketAddr, source: Option<SocketAddr>) -> io::Result<OwnedFd> {
     let socket = socket2::Socket::new(
         socket2::Domain::for_address(target),
@@ -75,7 +77,8 @@ pub fn outgoing(target: SocketAddr, source: Option<SocketAddr>) -> io::Result<Ow
     socket.set_linger(Some(std::time::Duration::ZERO))?;
     if let Some(source) = source {
         let on: libc::c_int = 1;
-        // SAFETY: the descriptor is owned by `socket`, and the kernel reads four bytes from `on`, which outlives the call.
+        // SAFETY: the descriptor is owned by `socket`, and the kernel reads four bytes from `on`, which outlives the
+        // call.
         let done = unsafe {
             libc::setsockopt(
                 socket.as_raw_fd(),
@@ -112,8 +115,8 @@ pub fn listening(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
 /// Makes `command` start pinned to `cpu`, with the raised limit of open files, and die with this process.
 pub fn confine(command: &mut std::process::Command, cpu: usize) {
     use std::os::unix::process::CommandExt;
-    // SAFETY: between fork and exec the closure makes only async-signal-safe system calls and allocates nothing: `pin` and
-    // `raise_nofile` keep their structures on the stack, and an `io::Error` made from errno holds no heap memory.
+    // SAFETY: between fork and exec the closure makes only async-signal-safe system calls and allocates nothing: `pin`
+    // and `raise_nofile` keep their structures on the stack, and an `io::Error` made from errno holds no heap memory.
     unsafe {
         command.pre_exec(move || {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
@@ -125,7 +128,8 @@ pub fn confine(command: &mut std::process::Command, cpu: usize) {
 
 /// Sends SIGTERM to a child that this process started.
 pub fn terminate(pid: u32) {
-    // SAFETY: kill touches no memory; the caller holds the child unreaped, so the id cannot have been given to another process.
+    // SAFETY: kill touches no memory; the caller holds the child unreaped, so the id cannot have been given to another
+    // process.
     unsafe { libc::kill(pid as libc::pid_t, libc::SIGTERM) };
 }
 

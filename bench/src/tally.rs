@@ -131,7 +131,8 @@ pub struct Report {
     pub warmup_seconds: f64,
     pub seconds: f64,
     pub offered: Option<u64>,
-    /// Calls that succeeded: in a closed loop those that ended in the window, in an open loop those that were due in it.
+    /// Calls that succeeded: in a closed loop those that ended in the window, in an open loop those that were due in
+    /// it.
     pub calls: u64,
     /// Calls that ended in the window, errors included; CPU and bytes per call are shares of these.
     pub ended_in_window: u64,

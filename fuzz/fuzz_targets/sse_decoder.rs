@@ -1,4 +1,5 @@
-//! Event streams: pieces give the same items as the whole, limits hold, and what was read can be written and read again.
+//! Event streams: pieces give the same items as the whole, limits hold, and what was read can be written and read
+//! again.
 //!
 //! The first byte seeds how the rest is cut, the next two are the limits; the rest is the stream.
 #![no_main]

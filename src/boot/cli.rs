@@ -1,8 +1,8 @@
 //! The command line: what can be asked, and how flags become settings.
 //!
 //! Not validation of values: a flag's words are read by the same settings that read the file, so they are refused with
-//! the same advice. Invariant: a flag that sets a key sets it through `config::Flag`, and the variable of that key works
-//! as well.
+//! the same advice. Invariant: a flag that sets a key sets it through `config::Flag`, and the variable of that key
+//! works as well.
 
 use crate::config::{Flag, Sources};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};

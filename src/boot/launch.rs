@@ -1,7 +1,7 @@
 //! Launch: from a configuration to running threads, their supervision, and the way down.
 //!
-//! Not here: what a core does. Invariant: what must outlive a core's thread (listeners, counters, orders) is owned here;
-//! a thread that died is joined and its ring closed before its successor starts.
+//! Not here: what a core does. Invariant: what must outlive a core's thread (listeners, counters, orders) is owned
+//! here; a thread that died is joined and its ring closed before its successor starts.
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
@@ -184,7 +184,7 @@ fn run<S: 'static>(server: Server<S>, config: Config, doors: &Doors) -> Result<(
     outcome
 }
 
-fn request(settings: &Settings) -> Result<CoreRequest, BootError> {
+pub(super) fn request(settings: &Settings) -> Result<CoreRequest, BootError> {
     use crate::config::CoreList;
     Ok(match &settings.cores.list {
         CoreList::All => CoreRequest::All,

@@ -3,6 +3,7 @@
 //! Not here: the cores' work (`server`, `runtime`). Only this module sees the whole configuration.
 //! Invariant: what is decided here is printed at start-up, before anything depends on it.
 
+mod check;
 pub mod cli;
 mod core_thread;
 mod cut;
@@ -116,6 +117,5 @@ pub fn stdio_native<S: 'static>(server: Server<S>, config: Config) -> Result<(),
 /// # Errors
 /// `BootError::NotFit` after the table, or what kept the host from being looked at.
 pub fn check(config: Config) -> Result<(), BootError> {
-    let _ = config;
-    Err(BootError::NotFit)
+    check::check(config)
 }

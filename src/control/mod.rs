@@ -88,8 +88,8 @@ impl ControlHandle {
 
 /// Starts the control thread. When this returns, its address accepts and signals are handled.
 ///
-/// On the first signal `health` begins to drain, so `/readyz` fails at once, and then `on_signal` is called; it is called
-/// on the control thread and must not block.
+/// On the first signal `health` begins to drain, so `/readyz` fails at once, and then `on_signal` is called; it is
+/// called on the control thread and must not block.
 pub fn spawn(
     settings: ControlSettings,
     registry: Arc<Registry>,

@@ -28,7 +28,8 @@ impl LineFinder {
         Self::default()
     }
 
-    /// The complete lines of `buffer`, in order, without copying: line ends (LF or CRLF) taken off, empty lines skipped.
+    /// The complete lines of `buffer`, in order, without copying: line ends (LF or CRLF) taken off, empty lines
+    /// skipped.
     ///
     /// Afterwards remove [`Lines::consumed`] bytes from the front of the buffer. One may stop early: the lines that
     /// were not taken are found again.

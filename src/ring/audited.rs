@@ -12,12 +12,12 @@
 //!  +--------+-----------------+----------------------------------+ - - +
 //! ```
 //!
-//! Between commits the ring belongs slot by slot to one side: from its commit until the reader's, a slot is the reader's
-//! to read; otherwise it is the writer's to write. The lane (Release, Acquire) carries that across the cores.
+//! Between commits the ring belongs slot by slot to one side: from its commit until the reader's, a slot is the
+//! reader's to read; otherwise it is the writer's to write. The lane (Release, Acquire) carries that across the cores.
 //!
 //! Invariant **P**: every committed run of slots begins with a frame that [`Writer::place`] wrote for the same `H`, is
-//! `frame.slots` long, and lies whole before the end of the ring. `Writer` and `Reader` are made in pairs by [`slots`], are
-//! generic in the same `H`, and nothing else can commit.
+//! `frame.slots` long, and lies whole before the end of the ring. `Writer` and `Reader` are made in pairs by [`slots`],
+//! are generic in the same `H`, and nothing else can commit.
 #![allow(unsafe_code)]
 
 use super::lane::{CopyToUninit, Lane, LaneReader, LaneWriter, ReadChunk};
@@ -76,7 +76,8 @@ const FRAME_BYTES: usize = 8;
 const PAD: u8 = 0;
 const INLINE: u8 = 1;
 const LENT: u8 = 2;
-/// Scratch for serialisers that need some (a `Vec` of things that are not plain bytes); on the stack, never initialised.
+/// Scratch for serialisers that need some (a `Vec` of things that are not plain bytes); on the stack, never
+/// initialised.
 const SERIALISER_BYTES: usize = 256;
 
 impl Frame {
@@ -117,8 +118,8 @@ pub(super) enum Unplaced {
     TooLarge,
 }
 
-/// Slot memory an archive is written into; what rkyv calls a writer. Its own `Buffer` does the same, but out of line and
-/// with a copy for every empty padding. *Measured* (callgrind, 64-byte payload, send and read, batches of 8): 489
+/// Slot memory an archive is written into; what rkyv calls a writer. Its own `Buffer` does the same, but out of line
+/// and with a copy for every empty padding. *Measured* (callgrind, 64-byte payload, send and read, batches of 8): 489
 /// instructions per parcel with `Buffer`, 369 with this.
 pub struct SlotRoom<'a> {
     room: &'a mut [MaybeUninit<u8>],
@@ -173,8 +174,8 @@ impl<H: Parcel> Writer<H> {
         self.lane.slots()
     }
 
-    /// Writes a parcel into the ring's own memory and publishes it. `accompany` is called once the parcel is certain to go,
-    /// just before it can be seen: the moment to send along what must be there when it is read.
+    /// Writes a parcel into the ring's own memory and publishes it. `accompany` is called once the parcel is certain to
+    /// go, just before it can be seen: the moment to send along what must be there when it is read.
     ///
     /// *Errors* leave the ring as it was, and `accompany` uncalled. Returns the slots taken, the pad included.
     #[inline]
@@ -262,7 +263,8 @@ impl<H: Parcel> Reader<H> {
         self.lane.slots() == 0
     }
 
-    /// Shows up to `budget` parcels, in place and in order, and then gives their slots back, all in one go. Returns how many.
+    /// Shows up to `budget` parcels, in place and in order, and then gives their slots back, all in one go. Returns how
+    /// many.
     ///
     /// *Panics* if `each` does; the parcel it was shown counts as read.
     pub(super) fn visit(&mut self, budget: usize, mut each: impl FnMut(&H::Archived, Payload<'_>)) -> usize {
@@ -276,8 +278,9 @@ impl<H: Parcel> Reader<H> {
         while parcels < budget {
             let rest = run.rest();
             let Some(start) = rest.first() else { break };
-            // SAFETY: unsafe because the slot's bytes may be uninitialised; sound because `rest` is committed and begins
-            // where a parcel does (all runs before it were skipped whole), so by invariant P a frame was written here.
+            // SAFETY: unsafe because the slot's bytes may be uninitialised; sound because `rest` is committed and
+            // begins where a parcel does (all runs before it were skipped whole), so by invariant P a frame was written
+            // here.
             let frame = Frame::from_bytes(unsafe { start.0.as_ptr().cast::<[u8; FRAME_BYTES]>().read() });
             run.slots_read.set(run.slots_read.get() + usize::from(frame.slots));
             if frame.kind == PAD {
@@ -290,9 +293,10 @@ impl<H: Parcel> Reader<H> {
                 "a parcel outgrows its slots"
             );
             let base = parcel.as_ptr().cast::<u8>();
-            // SAFETY: unsafe because which bytes of a slot are initialised is only known from its frame; sound because by
-            // invariant P `place` wrote so many header bytes behind the frame and so many payload bytes behind them, all
-            // within these consecutive slots, and they are the reader's until `run` gives them back, after the borrow.
+            // SAFETY: unsafe because which bytes of a slot are initialised is only known from its frame; sound because
+            // by invariant P `place` wrote so many header bytes behind the frame and so many payload bytes behind them,
+            // all within these consecutive slots, and they are the reader's until `run` gives them back, after the
+            // borrow.
             let (archive, payload) = unsafe {
                 let archive = base.add(FRAME_BYTES);
                 (
@@ -300,8 +304,8 @@ impl<H: Parcel> Reader<H> {
                     slice::from_raw_parts(archive.add(header_bytes), payload_bytes),
                 )
             };
-            // SAFETY: unsafe because the archive is not validated; sound because by invariant P these are the bytes rkyv
-            // wrote for an `H` in this process, unchanged, at an address aligned as `FRAMED_BYTES` asserts.
+            // SAFETY: unsafe because the archive is not validated; sound because by invariant P these are the bytes
+            // rkyv wrote for an `H` in this process, unchanged, at an address aligned as `FRAMED_BYTES` asserts.
             let header = unsafe { header_in::<H>(archive) };
             parcels += 1;
             each(header, if frame.kind == LENT { Payload::Lent } else { Payload::Inline(payload) });
@@ -391,7 +395,8 @@ fn owned<T>(swapped_out: *mut T) -> Option<Box<T>> {
     if swapped_out.is_null() {
         return None;
     }
-    // SAFETY: unsafe because ownership is made from a bare pointer; sound because only `put` stores pointers that are not
-    // null, each from `Box::into_raw`, and a swap hands each to exactly one caller. `T: Send` wherever one can be put.
+    // SAFETY: unsafe because ownership is made from a bare pointer; sound because only `put` stores pointers that are
+    // not null, each from `Box::into_raw`, and a swap hands each to exactly one caller. `T: Send` wherever one can be
+    // put.
     Some(unsafe { Box::from_raw(swapped_out) })
 }

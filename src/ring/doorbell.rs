@@ -12,7 +12,8 @@
 //! | 3. look once more at everything that may have been published; if there is something, get up | 3. if `asleep`: swap it to `false`; who swapped it rings, once |
 //!
 //! Invariant: of the two fences one comes first in the single order of all of them. If the sleeper's does, the caller's
-//! step 3 sees `asleep`; if the caller's does, the sleeper's step 3 sees what was published. So nobody sleeps on a full ring.
+//! step 3 sees `asleep`; if the caller's does, the sleeper's step 3 sees what was published. So nobody sleeps on a full
+//! ring.
 
 use super::peers::PortId;
 use super::sync::{AtomicBool, Ordering, fence};
@@ -45,7 +46,8 @@ impl Doorbell {
         self.asleep.store(false, Ordering::Relaxed);
     }
 
-    /// Step 3 of the caller, whose fence ([`announce`]) must lie between publishing and this: true if the caller is to ring.
+    /// Step 3 of the caller, whose fence ([`announce`]) must lie between publishing and this: true if the caller is to
+    /// ring.
     pub(super) fn answers(&self) -> bool {
         // The load spares everybody the exclusive cache line of a swap while the other core is awake.
         self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed)

@@ -1,11 +1,11 @@
 //! Leases: payloads too large for slots, lent to the reader as the owner's own buffer and sent back home.
 //!
-//! Not here: unsafe code. The buffer itself moves, from the lender through the ring's *lend* lane to the reader and through
-//! its *home* lane back, so ownership is the compiler's business and nothing dangles, leaks or is freed twice, whichever
-//! side dies first: what still lies in a lane is dropped with the lane's last end.
+//! Not here: unsafe code. The buffer itself moves, from the lender through the ring's *lend* lane to the reader and
+//! through its *home* lane back, so ownership is the compiler's business and nothing dangles, leaks or is freed twice,
+//! whichever side dies first: what still lies in a lane is dropped with the lane's last end.
 //!
-//! Invariant: at most `RING_LEASES_MAX` buffers of a ring are out at a time and each lane has room for so many, so neither
-//! lending one that was granted nor returning one can fail.
+//! Invariant: at most `RING_LEASES_MAX` buffers of a ring are out at a time and each lane has room for so many, so
+//! neither lending one that was granted nor returning one can fail.
 
 use super::lane::{Lane, LaneReader, LaneWriter};
 use crate::limits::{PORT_SPARE_BYTES_MAX, PORT_SPARES_MAX, RING_LEASED_BYTES_MAX, RING_LEASES_MAX};
@@ -57,15 +57,15 @@ impl Spares {
                 self.bytes -= buffer.capacity();
                 buffer
             }
-            // Powers of two, so that payloads of about the same size can have each other's buffers. A payload larger than
-            // what is kept anyway gets just what it needs.
+            // Powers of two, so that payloads of about the same size can have each other's buffers. A payload larger
+            // than what is kept anyway gets just what it needs.
             None if bytes <= PORT_SPARE_BYTES_MAX => Vec::with_capacity(bytes.next_power_of_two()),
             None => Vec::with_capacity(bytes),
         }
     }
 
-    /// Keeps a buffer for reuse, or frees it if enough are kept: here, on the core that made it. Of too many the smallest
-    /// goes, or the stock would fill with buffers that never fit.
+    /// Keeps a buffer for reuse, or frees it if enough are kept: here, on the core that made it. Of too many the
+    /// smallest goes, or the stock would fill with buffers that never fit.
     pub(super) fn keep(&mut self, mut buffer: Vec<u8>) {
         if buffer.capacity() == 0 {
             return;

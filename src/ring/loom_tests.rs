@@ -1,7 +1,8 @@
-//! Every interleaving of the mesh's own protocols, as loom sees them: first use, framing, sleeping, room, leases, revival.
+//! Every interleaving of the mesh's own protocols, as loom sees them: first use, framing, sleeping, room, leases,
+//! revival.
 //!
-//! The code under test is the real one, down to the slots' bytes; only `rtrb` is replaced (see `stand_in`). A bell is a loom
-//! `Notify`, so a lost wake-up is a deadlock, which loom reports.
+//! The code under test is the real one, down to the slots' bytes; only `rtrb` is replaced (see `stand_in`). A bell is a
+//! loom `Notify`, so a lost wake-up is a deadlock, which loom reports.
 //!
 //! Run: `RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --no-default-features --lib ring:: --release`
 
@@ -146,7 +147,8 @@ fn a_first_parcel_reaches_a_port_that_goes_to_sleep() {
 fn parcels_cross_the_end_of_the_ring_in_order() {
     explore(2, || {
         let (_mesh, mut core, mut control) = two_ports();
-        // Fourteen of sixteen slots are used up, so that the next parcel of three pads, wraps and overwrites read slots.
+        // Fourteen of sixteen slots are used up, so that the next parcel of three pads, wraps and overwrites read
+        // slots.
         for length in [2000, 1500] {
             core.try_send(CONTROL, &0, &vec![1; length]).expect("room");
         }

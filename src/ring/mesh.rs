@@ -4,14 +4,14 @@
 //!
 //! # Protocol
 //!
-//! *First use.* The sender makes the ring, keeps its producer, leaves the consumer in the pair's [`HandOver`] cell and then
-//! sets its own bit in the receiver's `fresh` words. The receiver looks at those two words at every drain, and again before
-//! it sleeps; a set bit makes it take the cell. Only these two threads use a pair's cell.
+//! *First use.* The sender makes the ring, keeps its producer, leaves the consumer in the pair's [`HandOver`] cell and
+//! then sets its own bit in the receiver's `fresh` words. The receiver looks at those two words at every drain, and
+//! again before it sleeps; a set bit makes it take the cell. Only these two threads use a pair's cell.
 //!
-//! *Replacement.* A port's generation is even while it lives. [`Mesh::retire`] makes it odd, [`Mesh::revive`] the next even
-//! number; then the mesh's epoch is advanced and every sleeper is woken. A port looks at the epoch once per turn
-//! ([`Port::observe`]) and when it has moved lets go of its ends of rings that touch an older generation. A ring carries
-//! the generations it was made for, so an end left behind by, or for, a dead port is known for what it is.
+//! *Replacement.* A port's generation is even while it lives. [`Mesh::retire`] makes it odd, [`Mesh::revive`] the next
+//! even number; then the mesh's epoch is advanced and every sleeper is woken. A port looks at the epoch once per turn
+//! ([`Port::observe`]) and when it has moved lets go of its ends of rings that touch an older generation. A ring
+//! carries the generations it was made for, so an end left behind by, or for, a dead port is known for what it is.
 //!
 //! Invariant: a parcel is only ever shown to the generation it was sent to, by the generation that sent it.
 
@@ -80,7 +80,8 @@ impl<H: Parcel> Mesh<H> {
         PortId::at(self.shared.ports.len() - 1)
     }
 
-    /// Declares a port dead, with nobody in its place. Its peers learn it from [`Port::observe`]; `bell` wakes the sleepers.
+    /// Declares a port dead, with nobody in its place. Its peers learn it from [`Port::observe`]; `bell` wakes the
+    /// sleepers.
     pub fn retire(&mut self, port: PortId, bell: &mut impl Bell) {
         let shore = &self.shared.ports[port.index()];
         let generation = shore.generation.load(Ordering::Relaxed);
@@ -89,8 +90,9 @@ impl<H: Parcel> Mesh<H> {
         }
     }
 
-    /// Puts a new port in the place of a dead one, whose thread has ended (or will never touch its port again: if it does,
-    /// what it sends is discarded). What was in flight to and from it is discarded and counted by each peer when it observes.
+    /// Puts a new port in the place of a dead one, whose thread has ended (or will never touch its port again: if it
+    /// does, what it sends is discarded). What was in flight to and from it is discarded and counted by each peer when
+    /// it observes.
     #[must_use = "the port belongs in the new thread"]
     pub fn revive(&mut self, port: PortId, bell: &mut impl Bell) -> Port<H> {
         let shore = &self.shared.ports[port.index()];

@@ -1,11 +1,12 @@
-//! A port: everything of the mesh that one thread holds, its sending half ([`Outlet`]) and its receiving half ([`Inlet`]).
+//! A port: everything of the mesh that one thread holds, its sending half ([`Outlet`]) and its receiving half
+//! ([`Inlet`]).
 //!
 //! A turn of a thread: `observe`, `drain` (sending replies through the outlet as it goes), send, `bells_due` once, and
 //! `try_sleep` when there is nothing left to do.
 //!
 //! Not here: overflow. A refused parcel is the caller's to keep (the outbox of `server`).
-//! Invariant: whatever was published in a turn is covered by the `bells_due` at its end; a thread that sleeps has no parcel
-//! waiting, and no ring that refused it has room.
+//! Invariant: whatever was published in a turn is covered by the `bells_due` at its end; a thread that sleeps has no
+//! parcel waiting, and no ring that refused it has room.
 
 use super::audited::Parcel;
 use super::doorbell::{Bell, announce};
@@ -153,8 +154,9 @@ impl<H: Parcel> Port<H> {
         self.inlet.drain(budget_per_peer, each)
     }
 
-    /// To be called at the start of each turn: lets go of what belonged to ports that died since, and tells of each. The
-    /// caller answers its tickets towards them; from here on a successor can be sent to. Costs one load if nobody died.
+    /// To be called at the start of each turn: lets go of what belonged to ports that died since, and tells of each.
+    /// The caller answers its tickets towards them; from here on a successor can be sent to. Costs one load if nobody
+    /// died.
     pub fn observe(&mut self, mut lost: impl FnMut(PortId, Lost)) {
         let epoch = self.outlet.shared.epoch();
         if epoch == self.epoch {
@@ -201,8 +203,8 @@ impl<H: Parcel> Port<H> {
         self.bells_due().into_iter().for_each(|peer| bell.ring(peer));
     }
 
-    /// Declares this thread asleep, if it may be: true means that any of its peers rings from now on, so the thread may wait
-    /// for a bell; false means that there is something to do first. `bells_due` comes before.
+    /// Declares this thread asleep, if it may be: true means that any of its peers rings from now on, so the thread may
+    /// wait for a bell; false means that there is something to do first. `bells_due` comes before.
     pub fn try_sleep(&mut self) -> bool {
         debug_assert!(self.outlet.written.is_empty(), "bells are due, and who was sent something may sleep");
         debug_assert!(self.inlet.drained.is_empty(), "bells are due, and who waits for room may sleep");
@@ -239,18 +241,19 @@ impl<H: Parcel> Port<H> {
 }
 
 impl<H: Parcel> Outlet<H> {
-    /// Sends a parcel, its payload copied straight into the ring or, if too large for that, into a buffer that goes on lease.
+    /// Sends a parcel, its payload copied straight into the ring or, if too large for that, into a buffer that goes on
+    /// lease.
     ///
-    /// *Errors* leave header and payload with the caller; nothing was sent. After [`Refused::Full`] the peer rings when it
-    /// has made room. *Panics* if the peer is this port itself or no port of the mesh.
+    /// *Errors* leave header and payload with the caller; nothing was sent. After [`Refused::Full`] the peer rings when
+    /// it has made room. *Panics* if the peer is this port itself or no port of the mesh.
     pub fn try_send(&mut self, to: impl Into<PortId>, header: &H, payload: &[u8]) -> Result<Sent, Refused> {
         let to = to.into();
         let outcome = self.attempt(to, header, payload);
         self.count(to, outcome)
     }
 
-    /// Sends a parcel whose payload is an owned buffer of this core; one too large for the slots goes on lease without a
-    /// copy, and comes home to this port.
+    /// Sends a parcel whose payload is an owned buffer of this core; one too large for the slots goes on lease without
+    /// a copy, and comes home to this port.
     ///
     /// *Errors* give the buffer back; otherwise as [`try_send`](Self::try_send).
     pub fn try_send_owned(
@@ -267,7 +270,8 @@ impl<H: Parcel> Outlet<H> {
         self.count(to, told).map_err(|refused| (refused, payload.unwrap_or_default()))
     }
 
-    /// An empty buffer with room for `bytes`, one that came home from a lease if there is one: to be filled and sent owned.
+    /// An empty buffer with room for `bytes`, one that came home from a lease if there is one: to be filled and sent
+    /// owned.
     pub fn buffer(&mut self, bytes: usize) -> Vec<u8> {
         self.spares.take(bytes)
     }
@@ -321,8 +325,8 @@ impl<H: Parcel> Outlet<H> {
     fn make_ring(&mut self, to: PortId) -> Result<(), Refused> {
         assert!(to != self.me, "{to} sends to itself");
         let generation = self.seen[to.index()];
-        // A successor is sent to once it was observed, and tickets towards its predecessor were answered; and a thread that
-        // was replaced while it hung leaves its successor's rings alone.
+        // A successor is sent to once it was observed, and tickets towards its predecessor were answered; and a thread
+        // that was replaced while it hung leaves its successor's rings alone.
         let successor = self.shared.generation(to) != generation;
         let replaced = self.shared.generation(self.me) != self.generation;
         if !lives(generation) || successor || replaced {
@@ -359,8 +363,9 @@ impl<H: Parcel> Outlet<H> {
         }
     }
 
-    /// Before sleeping: whether a ring that refused has room by now, or its reader might not tell. Such a ring is not asked
-    /// about again unless it refuses again: the caller tries its outbox once more, or has nothing left for that peer.
+    /// Before sleeping: whether a ring that refused has room by now, or its reader might not tell. Such a ring is not
+    /// asked about again unless it refuses again: the caller tries its outbox once more, or has nothing left for that
+    /// peer.
     fn has_room_again(&mut self) -> bool {
         let mut stirred = false;
         for peer in self.starved {
@@ -375,8 +380,8 @@ impl<H: Parcel> Outlet<H> {
 }
 
 impl<H: Parcel> Inlet<H> {
-    /// Shows each peer's waiting parcels, up to so many per peer, in place: who sent it, the header, the payload. Returns how
-    /// many. What the closure is shown ends with its call.
+    /// Shows each peer's waiting parcels, up to so many per peer, in place: who sent it, the header, the payload.
+    /// Returns how many. What the closure is shown ends with its call.
     ///
     /// *Panics* if the closure does; the parcel it was shown counts as received, the others stay.
     pub fn drain(&mut self, budget_per_peer: usize, mut each: impl FnMut(PortId, &H::Archived, &[u8])) -> usize {

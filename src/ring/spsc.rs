@@ -1,8 +1,8 @@
 //! One ring, as its two ends: a [`Producer`] that sends parcels and a [`Consumer`] that reads them in place.
 //!
-//! A **parcel** is a header, archived by rkyv, and a payload of plain bytes behind it. They are two arguments because the
-//! payload is usually borrowed from a receive buffer and already is what the other side wants: copied once, into the slots,
-//! no archive has to describe it and no `Vec` has to be built to hand it over.
+//! A **parcel** is a header, archived by rkyv, and a payload of plain bytes behind it. They are two arguments because
+//! the payload is usually borrowed from a receive buffer and already is what the other side wants: copied once, into
+//! the slots, no archive has to describe it and no `Vec` has to be built to hand it over.
 //!
 //! Not here: who is at the other end and whether it sleeps (see `port`), slot memory (see `audited`).
 //! Invariant: sent = received + discarded + still in the ring, and parcels are read in the order they were sent.
@@ -100,7 +100,8 @@ impl<H: Parcel> Producer<H> {
         }
     }
 
-    /// Sends a parcel whose payload is already an owned buffer of this core: one too large for the slots is lent, not copied.
+    /// Sends a parcel whose payload is already an owned buffer of this core: one too large for the slots is lent, not
+    /// copied.
     ///
     /// *Errors* give the buffer back.
     pub(super) fn try_send_owned(
@@ -139,8 +140,8 @@ impl<H: Parcel> Producer<H> {
         }
     }
 
-    /// Before sleeping, after a fence, having seen no room: whether the reader still owes the bell asked for. If it was just
-    /// paid, maybe while this side was awake, it is asked for again, and the caller looks once more.
+    /// Before sleeping, after a fence, having seen no room: whether the reader still owes the bell asked for. If it was
+    /// just paid, maybe while this side was awake, it is asked for again, and the caller looks once more.
     pub(super) fn room_is_asked_for(&self) -> bool {
         // Release: whoever swaps this away in `relieves` sees this thread asleep, and rings.
         self.tally.starved.swap(true, Ordering::AcqRel)
@@ -212,7 +213,8 @@ impl<H: Parcel> Producer<H> {
 }
 
 impl<H: Parcel> Consumer<H> {
-    /// Shows up to `budget` parcels in place, oldest first, and returns how many. What `each` is shown ends with its call.
+    /// Shows up to `budget` parcels in place, oldest first, and returns how many. What `each` is shown ends with its
+    /// call.
     pub(super) fn drain(&mut self, budget: usize, mut each: impl FnMut(&H::Archived, &[u8])) -> usize {
         let Self { reader, borrower, received, .. } = self;
         let parcels = reader.visit(budget, |header, payload| {

@@ -1,9 +1,10 @@
-//! What stands in for `rtrb` under loom: the same protocol (Release when publishing, Acquire when taking, both ways), on
-//! loom's atomics.
+//! What stands in for `rtrb` under loom: the same protocol (Release when publishing, Acquire when taking, both ways),
+//! on loom's atomics.
 //!
-//! Not here: speed, or unsafe code. Values lie in plain mutexes loom knows nothing of, so they order nothing in its model.
-//! Invariant: each cell carries a *mark* that is only touched with Relaxed; if the two positions did not order both sides
-//! as they must, loom finds an execution in which one side sees the other's old mark, and an assertion here fails.
+//! Not here: speed, or unsafe code. Values lie in plain mutexes loom knows nothing of, so they order nothing in its
+//! model. Invariant: each cell carries a *mark* that is only touched with Relaxed; if the two positions did not order
+//! both sides as they must, loom finds an execution in which one side sees the other's old mark, and an assertion here
+//! fails.
 
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use std::marker::PhantomData;

@@ -1,8 +1,9 @@
 //! Tickets of reply: what a core is waiting for from others, found again when the answer comes.
 //!
 //! Not here: the wire form of a ticket (a parcel's header carries it as two integers), deadlines.
-//! Invariant: a ticket's slot is reserved before its request is sent and stays so until the ticket is claimed, so a reply
-//! always finds its place; and a ticket is claimed once, by the reply, the deadline or the peer's death, whichever is first.
+//! Invariant: a ticket's slot is reserved before its request is sent and stays so until the ticket is claimed, so a
+//! reply always finds its place; and a ticket is claimed once, by the reply, the deadline or the peer's death,
+//! whichever is first.
 
 use super::peers::PortId;
 use crate::ids::Ticket;
@@ -162,7 +163,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn tickets_behave_like_a_map_with_a_capacity(steps in prop::collection::vec((any::<bool>(), 0usize..24), 1..200)) {
+        fn tickets_behave_like_a_map_with_a_capacity(
+            steps in prop::collection::vec((any::<bool>(), 0usize..24), 1..200),
+        ) {
             let mut tickets = Tickets::new(6);
             let mut model = HashMap::new();
             let mut made = Vec::new();

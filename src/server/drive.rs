@@ -1,7 +1,7 @@
 //! The loop of a core thread: turns of the driver, steps of the machines, tasks of the executor. The only async part.
 //!
-//! Not here: what anything means. One turn: submit and collect (waiting only if nothing is left to do), hand every event
-//! to the core, run the tasks that are to run, hand over their mail, perform the effects.
+//! Not here: what anything means. One turn: submit and collect (waiting only if nothing is left to do), hand every
+//! event to the core, run the tasks that are to run, hand over their mail, perform the effects.
 //! Invariant: a core sleeps only in `io_uring_enter`, only with no runnable task, no mail, no effect left, and with its
 //! next deadline as the time-out, so everything that can wake it either completes in the ring or rings its bell.
 

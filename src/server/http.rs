@@ -1,7 +1,7 @@
 //! The HTTP side of the endpoint: which requests are let in, and how answers are dressed.
 //!
-//! Streamable HTTP of every revision and the deprecated HTTP+SSE of 2024-11-05 on one listener. Not here: what a message
-//! means (`router`), the bytes of HTTP (`proto::http1`).
+//! Streamable HTTP of every revision and the deprecated HTTP+SSE of 2024-11-05 on one listener. Not here: what a
+//! message means (`router`), the bytes of HTTP (`proto::http1`).
 //! Invariant: Host and Origin are checked before anything else is looked at, on every path; a request is answered
 //! exactly once, in the order in which requests came.
 

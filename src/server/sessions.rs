@@ -172,7 +172,8 @@ impl<S: Service> Core<S> {
             let session = self.shards.find(ticket.key)?;
             return (session.id.as_bytes() == id).then_some(ticket.key);
         }
-        // Same start, earlier life of the shard: what the id says is enough to go on; replay and subscriptions are gone.
+        // Same start, earlier life of the shard: what the id says is enough to go on; replay and subscriptions are
+        // gone.
         if let Some(key) = self.shards.recreated(ticket.key.shard, id) {
             return Some(key);
         }

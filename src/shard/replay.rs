@@ -1,4 +1,5 @@
-//! What a legacy session's streams sent, kept for clients that lost a connection (2025-03-26 and later, "Resumability").
+//! What a legacy session's streams sent, kept for clients that lost a connection (2025-03-26 and later,
+//! "Resumability").
 //!
 //! Not here: connections. Invariant: at most `events` events and `bytes` bytes are kept, oldest forgotten first; an
 //! event is replayed only to the stream it was sent on.

@@ -2,8 +2,8 @@
 //! nonce: a random prefix per sealer and a counter), so that nobody can read, forge or guess it.
 //!
 //! Not here: where keys and entropy come from, what is sealed.
-//! Invariant: a nonce is used once per key. A sealer counts from a random 96-bit start, so that two sealers with one key
-//! (other cores, or this core after a restart with a configured key) do not meet.
+//! Invariant: a nonce is used once per key. A sealer counts from a random 96-bit start, so that two sealers with one
+//! key (other cores, or this core after a restart with a configured key) do not meet.
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Key, Nonce};
@@ -37,7 +37,8 @@ pub struct Sealer {
 }
 
 impl Sealer {
-    /// A sealer that counts its nonces from `start`, which must be random wherever a key is used by more than one sealer.
+    /// A sealer that counts its nonces from `start`, which must be random wherever a key is used by more than one
+    /// sealer.
     pub fn new(key: &[u8; 32], start: [u8; NONCE_BYTES]) -> Sealer {
         let [a, b, c, d, counter @ ..] = start;
         let counter = u64::from_be_bytes(counter);

@@ -1,4 +1,5 @@
-//! Legacy sessions (2025-11-25 and older): what `initialize` settled, and what must be remembered until the session ends.
+//! Legacy sessions (2025-11-25 and older): what `initialize` settled, and what must be remembered until the session
+//! ends.
 //!
 //! Not here: connections and streams as such; a session only names the sink that its messages go to.
 //! Invariant: a session exists only after a valid `initialize`; its sealed id leads back to it and to nothing else;

@@ -2,7 +2,8 @@
 //!
 //! Not here: when any of it is used (`driver`).
 //! Invariant: nothing of the arena is freed or moved while the ring that knows it is open. The driver declares its
-//! ring before its arena, so it is closed first; a buffer being sent leaves the arena only with its terminal completion.
+//! ring before its arena, so it is closed first; a buffer being sent leaves the arena only with its terminal
+//! completion.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -85,7 +86,8 @@ pub(super) struct Arena {
 unsafe impl Send for Arena {}
 
 impl Arena {
-    /// An arena whose buffer ring has room for `entries` (a power of two) buffers of `buffer_bytes` each; none exist yet.
+    /// An arena whose buffer ring has room for `entries` (a power of two) buffers of `buffer_bytes` each; none exist
+    /// yet.
     pub(super) fn new(entries: u16, buffer_bytes: usize) -> io::Result<Arena> {
         assert!(entries.is_power_of_two(), "the kernel wants a power of two, not {entries}");
         Ok(Arena {
@@ -171,8 +173,9 @@ impl Arena {
     pub(super) fn filled(&mut self, id: u16, length: usize) -> &mut [u8] {
         let length = length.min(self.buffer_bytes);
         let start = self.starts[usize::from(id)];
-        // SAFETY: needed to read what the kernel wrote. The buffer is `buffer_bytes` long, was zeroed when mapped, and is
-        // ours between its completion and `give_back`; `&mut self` keeps it from being given back while the slice lives.
+        // SAFETY: needed to read what the kernel wrote. The buffer is `buffer_bytes` long, was zeroed when mapped, and
+        // is ours between its completion and `give_back`; `&mut self` keeps it from being given back while the slice
+        // lives.
         unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), length) }
     }
 

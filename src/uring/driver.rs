@@ -185,8 +185,8 @@ struct Listener {
     open: bool,
 }
 
-/// One core's ring. `Send`, so that `boot` can take it from a thread that died and close it there; otherwise it stays on
-/// the thread that made it.
+/// One core's ring. `Send`, so that `boot` can take it from a thread that died and close it there; otherwise it stays
+/// on the thread that made it.
 pub struct Driver {
     // Declared before the arena: dropped, and so closed, first.
     pub(super) ring: IoUring,
@@ -361,8 +361,8 @@ impl Driver {
         }
     }
 
-    /// Closes the stream: what is in flight is cancelled and awaited, then the descriptor goes. `Event::Closed` ends it;
-    /// a send in flight still comes back before that.
+    /// Closes the stream: what is in flight is cancelled and awaited, then the descriptor goes. `Event::Closed` ends
+    /// it; a send in flight still comes back before that.
     pub fn close(&mut self, id: ConnectionId) {
         let Some(stream) = self.streams.find(id).filter(|stream| !stream.any(State::CLOSING)) else { return };
         stream.set(State::CLOSING);
@@ -448,7 +448,8 @@ impl Driver {
         match outcome {
             Ok(_) => Ok(()),
             Err(error) => match error.raw_os_error() {
-                // A time-out; a signal; completions waiting to be taken; memory short for a moment: the next turn goes on.
+                // A time-out; a signal; completions waiting to be taken; memory short for a moment: the next turn goes
+                // on.
                 Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
                 _ => Err(error),
             },

@@ -2,7 +2,8 @@
 //!
 //! It reads no clock but to tell how long calls took, and decides nothing about the run; `mass` does.
 //!
-//! Invariant: every deed that is begun is settled exactly once, by its answer, its failure or the loss of its connection.
+//! Invariant: every deed that is begun is settled exactly once, by its answer, its failure or the loss of its
+//! connection.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -227,7 +228,8 @@ impl<'a> Crowd<'a> {
             let link = up[drawn];
             self.members.lanes[link].call_at(self.members.script, sys::now_ns(), self.fleet.outbox.to(link));
         }
-        // Each call that ends before the time is followed by another on the same session; then the last ones are awaited.
+        // Each call that ends before the time is followed by another on the same session; then the last ones are
+        // awaited.
         let limit = self.members.storm_until + 10_000_000_000;
         while sys::now_ns() < limit {
             let over = sys::now_ns() >= self.members.storm_until;

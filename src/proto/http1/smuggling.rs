@@ -1,7 +1,7 @@
 //! The corpus of heads and bodies by which requests are smuggled: each must be refused, for its own reason.
 //!
-//! Not here: what a correct head looks like (`head_tests`). Sources: RFC 9112 sections 2.2, 5, 6, 11.2; the public write-ups of
-//! CL.TE, TE.CL, TE.TE and bare-LF desynchronisation.
+//! Not here: what a correct head looks like (`head_tests`). Sources: RFC 9112 sections 2.2, 5, 6, 11.2; the public
+//! write-ups of CL.TE, TE.CL, TE.TE and bare-LF desynchronisation.
 //! Invariant: every entry ends the connection; none yields a `Head` or a finished body.
 
 use super::head::{BodyFraming, HeadError, HeadFinder, parse};

@@ -102,7 +102,8 @@ impl IdKind {
 
 /// A key reduced to one word: its first eight bytes with its length mixed in.
 ///
-/// Two keys of the same length and at most eight bytes are equal when their tags are; longer ones need a look at the rest.
+/// Two keys of the same length and at most eight bytes are equal when their tags are; longer ones need a look at the
+/// rest.
 pub(super) const fn tag(first_eight: u64, length: usize) -> u64 {
     first_eight ^ ((length as u64) << 56)
 }

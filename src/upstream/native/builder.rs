@@ -299,8 +299,8 @@ impl<S: 'static> ServerBuilder<S> {
         self
     }
 
-    /// Adds a tool that is a plain function: it runs at once, on the core, and should take microseconds. The input schema
-    /// is that of its argument type.
+    /// Adds a tool that is a plain function: it runs at once, on the core, and should take microseconds. The input
+    /// schema is that of its argument type.
     pub fn tool<A, R, F>(self, tool: Tool, handler: F) -> Self
     where
         A: DeserializeOwned + JsonSchema,

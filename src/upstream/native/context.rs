@@ -38,8 +38,8 @@ pub(super) enum TaskWish {
 ///
 /// # What may be awaited
 ///
-/// A handler runs on a core, and a core serves thousands of connections. A handler therefore never blocks, and it awaits
-/// only what it gets from here: [`sleep`](Context::sleep), [`offload`](Context::offload),
+/// A handler runs on a core, and a core serves thousands of connections. A handler therefore never blocks, and it
+/// awaits only what it gets from here: [`sleep`](Context::sleep), [`offload`](Context::offload),
 /// [`blocking`](Context::blocking), the questions, [`cancelled`](Context::cancelled), and combinations of them
 /// (channels that any thread may send on, such as `tokio::sync`, are fine too). **tokio's sleeps and sockets do not
 /// work on a core**, nor do libraries built on them such as `reqwest`: there is no tokio reactor there. Give their

@@ -1,8 +1,8 @@
 //! The lists of tools, prompts, resources and templates, written once for every revision and copied from then on.
 //!
 //! Not here: the entries themselves.
-//! Invariant: all pages together hold every entry once, in the order it was registered; a cursor is good for exactly the
-//! list it was made from, also after a restart and on another machine, and for no other.
+//! Invariant: all pages together hold every entry once, in the order it was registered; a cursor is good for exactly
+//! the list it was made from, also after a restart and on another machine, and for no other.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 

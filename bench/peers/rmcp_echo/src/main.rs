@@ -1,9 +1,9 @@
 //! The peer of the ladder: an echo server on rmcp and axum, set up as well as its own options allow.
 //!
-//! It is not an example of how to use rmcp: the handler is written by hand, without the tool router, because that is the
-//! cheaper of the two, and a comparison is only worth something if the other side stands at its best. The tool `echo` takes
-//! `{"data": string}` or `{"message": string}` and answers one text block with that string, as corelane's demonstration tool
-//! does; `touch` (only with `--announce`) sends `notifications/tools/list_changed` to every session.
+//! It is not an example of how to use rmcp: the handler is written by hand, without the tool router, because that is
+//! the cheaper of the two, and a comparison is only worth something if the other side stands at its best. The tool
+//! `echo` takes `{"data": string}` or `{"message": string}` and answers one text block with that string, as corelane's
+//! demonstration tool does; `touch` (only with `--announce`) sends `notifications/tools/list_changed` to every session.
 //!
 //! Invariant: TCP_NODELAY is set on every accepted connection; without it the SSE mode waits 40 ms for a delayed ACK.
 

@@ -1,7 +1,8 @@
 //! The Rust SDK (rmcp) as a black-box client.
 //!
 //! Does one of everything that the script names and prints what it saw, one JSON object a line. It asserts nothing:
-//! `tests/clients/judge.py` does, with the same rules for every client. `main` reads top to bottom as the visit it pays.
+//! `tests/clients/judge.py` does, with the same rules for every client. `main` reads top to bottom as the visit it
+//! pays.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

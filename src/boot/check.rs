@@ -1,0 +1,360 @@
+//! `corelane check`: would `serve` start here with this configuration, how, and if not, what is to be changed.
+//!
+//! Not here: the verdicts on limits and sysctls (`host`), and changing anything.
+//! Invariant: whatever can be tried is tried with the code that `serve` runs (a core's ring, the executor, the
+//! listeners) and let go again; nothing is served, and nobody can connect for longer than one probe takes.
+
+use std::fmt::{self, Write as _};
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use super::host::{Finding, HostNeeds, HostReadings, HostReport, Severity};
+use super::plan::{CoreRequest, Plan};
+use super::topology::Topology;
+use super::{BootError, cut, launch};
+use crate::config::{Config, NonDefault, Settings};
+use crate::runtime;
+use crate::server::connection::Wire;
+use crate::shard::range::BoundaryTable;
+use crate::sys::limits::{self, Resource};
+use crate::sys::socket::{ListenError, listen_group};
+use crate::uring::{Disabled, Driver, Features};
+
+/// Locked memory that an executor wants to see before it starts.
+const MEMLOCK_BYTES_PER_CORE: u64 = 512 * 1024;
+
+/// Looks at the host, prints what was found and what would be done.
+pub(super) fn check(config: Config) -> Result<(), BootError> {
+    let disabled = Disabled::from_environment().map_err(BootError::Environment)?;
+    let non_defaults = config.non_defaults();
+    let settings = config.into_settings();
+    let readings = HostReadings::of_this_host()?;
+    // As `serve` does, so that what follows is tried under the limit it would have.
+    let nofile = limits::raise(Resource::Nofile)?.now.soft;
+
+    let topology = Topology::of_this_host()?;
+    let plan = launch::request(&settings).and_then(|request| plan(&topology, &request));
+    let eligible = format!("CPUs among {}", topology.eligible());
+    let cores = plan.as_ref().map_or(1, |plan| plan.cores.len());
+    let mut report = HostReport::new(&readings, &needs(&settings, cores));
+    report.findings.push(match &plan {
+        Ok(plan) => ok("cores.list", counted(plan.cores.len(), "core"), &eligible),
+        Err(error) => fail("cores.list", "not possible here", &eligible, error),
+    });
+    let table = BoundaryTable::new(settings.cores.shards_for(cores), cores);
+    report.findings.push(match &table {
+        Ok(table) => ok("cores.shards", table.shards().to_string(), &format!(">= {cores}, the cores")),
+        Err(error) => fail("cores.shards", "not possible", &format!(">= {cores}, the cores"), error),
+    });
+
+    let features = Features::probe(disabled);
+    report.findings.push(match &features {
+        Ok(features) => probed(features),
+        Err(error) => fail("io_uring", "not usable", "the features of Linux 6.1", error),
+    });
+    let driver = cut::driver(&settings, nofile);
+    report.findings.push(descriptors(&settings, u64::from(driver.descriptors), nofile, cores));
+    if let Ok(features) = &features {
+        let wanted = format!("{} descriptors, {} buffers", driver.descriptors, driver.buffers);
+        report.findings.push(match Driver::new(driver, *features) {
+            Ok(_) => ok("a core's ring", "opened".into(), &wanted),
+            Err(error) => fail("a core's ring", "refused", &wanted, &error),
+        });
+        report.findings.push(match runtime::run("corelane-check", std::future::ready(())) {
+            Ok(()) => ok("a core's executor", "made".into(), "one per core"),
+            Err(error) => fail("a core's executor", "refused", "one per core", &executor_advice(&error)),
+        });
+    }
+    if let Err(error) = cut::core(&settings, &driver, vec![Wire::Http], 0) {
+        report.findings.push(fail("serve.allowed_hosts", "malformed", "names, and origins as in a browser", &error));
+    }
+    doors(&settings, &mut report.findings);
+
+    let mut text = report.to_string();
+    let prospect = Prospect {
+        settings: &settings,
+        non_defaults: &non_defaults,
+        plan: plan.as_ref().ok(),
+        table: table.as_ref().ok(),
+        features: features.as_ref().ok(),
+        steering: settings.cores.steering && !disabled.steering,
+    };
+    write!(text, "{prospect}").expect("a string takes everything");
+    let fits = report.worst() < Severity::Fail;
+    text += match report.worst() {
+        Severity::Ok => "\ncorelane would serve here.\n",
+        Severity::Note | Severity::Warn => {
+            "\ncorelane would serve here; the advice above says what it could do better.\n"
+        }
+        Severity::Fail => "\ncorelane would not serve here: change what is marked FAIL.\n",
+    };
+    match io::stdout().write_all(text.as_bytes()) {
+        // The reader of a pipe has seen enough; the exit code still tells.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
+        _ => {}
+    }
+    if fits { Ok(()) } else { Err(BootError::NotFit) }
+}
+
+/// The executor looks at the soft limit alone, whatever the process is privileged to do.
+fn executor_advice(error: &dyn fmt::Display) -> String {
+    match limits::read(Resource::Memlock) {
+        Ok(limit) if limit.soft < MEMLOCK_BYTES_PER_CORE => format!(
+            "{error}: it wants a soft limit of locked memory of {MEMLOCK_BYTES_PER_CORE} bytes; \
+             `ulimit -Sl {}`, or LimitMEMLOCK= in the unit",
+            MEMLOCK_BYTES_PER_CORE / 1024
+        ),
+        _ => error.to_string(),
+    }
+}
+
+fn plan(topology: &Topology, request: &CoreRequest) -> Result<Plan, BootError> {
+    Ok(Plan::new(topology, request)?)
+}
+
+/// What the configuration asks of the host.
+fn needs(settings: &Settings, cores: usize) -> HostNeeds {
+    let ports = settings.serve.listen.iter().chain(&settings.serve.tcp).chain([&settings.control.listen]);
+    HostNeeds {
+        cores,
+        direct_descriptors_per_ring: descriptors_wanted(settings, cores),
+        memlock_bytes_per_core: MEMLOCK_BYTES_PER_CORE,
+        backlog: settings.serve.backlog.u32(),
+        // Nothing is forwarded yet.
+        outgoing_connections_max: 0,
+        listen_ports: ports.map(SocketAddr::port).filter(|port| *port != 0).collect(),
+    }
+}
+
+/// Descriptors each ring needs for its part of the expected connections, and a tenth more for polite refusals.
+fn descriptors_wanted(settings: &Settings, cores: usize) -> u64 {
+    let expected = settings.cores.expected_connections.get().div_ceil(cores as u64);
+    settings.uring.descriptors.fixed().unwrap_or(expected + expected.div_ceil(9))
+}
+
+fn descriptors(settings: &Settings, per_ring: u64, nofile: u64, cores: usize) -> Finding {
+    let seen = format!("{per_ring} per ring, {} in all", per_ring * cores as u64);
+    let expected = settings.cores.expected_connections.get();
+    let wanted = format!("{expected} connections, and a reserve");
+    if per_ring > nofile {
+        let advice = format!(
+            "a ring's table cannot be larger than the hard limit of open files, {nofile}: \
+             set LimitNOFILE={per_ring} in the unit, or lower uring.descriptors"
+        );
+        return Finding { name: "uring.descriptors", severity: Severity::Fail, seen, wanted, advice };
+    }
+    if per_ring < descriptors_wanted(settings, cores) {
+        let advice = "fewer connections fit than cores.expected_connections says; raise LimitNOFILE, or use more cores";
+        return Finding { name: "uring.descriptors", severity: Severity::Warn, seen, wanted, advice: advice.into() };
+    }
+    ok("uring.descriptors", seen, &wanted)
+}
+
+fn probed(features: &Features) -> Finding {
+    let missing = features.missing();
+    let wanted = "all features corelane uses";
+    if missing.is_empty() {
+        return ok("io_uring", "all there".into(), wanted);
+    }
+    let advice = missing.join("\n      ");
+    let seen = format!("{} missing", missing.len());
+    Finding { name: "io_uring", severity: Severity::Note, seen, wanted: wanted.into(), advice }
+}
+
+/// Every address and path that would be listened on, each tried.
+fn doors(settings: &Settings, findings: &mut Vec<Finding>) {
+    for &address in &settings.serve.listen {
+        findings.push(port("serve.listen", address));
+    }
+    for &address in &settings.serve.tcp {
+        findings.push(port("serve.tcp", address));
+    }
+    for path in &settings.serve.unix {
+        findings.push(unix("serve.unix", path.as_path()));
+    }
+    findings.push(port("control.listen", settings.control.listen));
+}
+
+fn port(name: &'static str, address: SocketAddr) -> Finding {
+    match listen_group(address, 1, 1) {
+        Ok(_) => ok(name, address.to_string(), "free"),
+        Err(error @ ListenError::InUse { .. }) => match holder(&inodes_of(address)) {
+            Some(pid) => ours(name, address.to_string(), pid),
+            None => fail(name, &address.to_string(), "free", &error),
+        },
+        Err(error) => fail(name, &address.to_string(), "free", &error),
+    }
+}
+
+/// A path is looked at and not bound: binding would leave a file, or remove one that a dead process left.
+fn unix(name: &'static str, path: &Path) -> Finding {
+    let seen = path.display().to_string();
+    match path.symlink_metadata() {
+        Err(_) => {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            if folder.is_dir() {
+                ok(name, seen, "free")
+            } else {
+                fail(name, &seen, "free", &"its folder does not exist")
+            }
+        }
+        Ok(found) if !std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()) => {
+            fail(name, &seen, "free", &"a file that is no socket has that name; remove it or choose another path")
+        }
+        Ok(_) => match UnixStream::connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                ok(name, seen, "free, or left by the dead")
+            }
+            Err(error) => fail(name, &seen, "free", &error),
+            Ok(_) => match holder(&inodes_at(path)) {
+                Some(pid) => ours(name, seen, pid),
+                None => fail(name, &seen, "free", &"another program listens there; choose another path"),
+            },
+        },
+    }
+}
+
+/// Inodes of the sockets that listen on the port of `address`, as /proc/net lists them.
+fn inodes_of(address: SocketAddr) -> Vec<String> {
+    const LISTEN: &str = "0A";
+    let text = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let lines = text("/proc/net/tcp") + &text("/proc/net/tcp6");
+    let port = format!(":{:04X}", address.port());
+    let inode = |line: &str| {
+        let fields: Vec<_> = line.split_ascii_whitespace().collect();
+        (fields.len() > 9 && fields[1].ends_with(&port) && fields[3] == LISTEN).then(|| fields[9].to_owned())
+    };
+    lines.lines().filter_map(inode).collect()
+}
+
+/// The same for the Unix socket at a path.
+fn inodes_at(path: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    let inode = |line: &str| {
+        let fields: Vec<_> = line.split_ascii_whitespace().collect();
+        (fields.len() > 7 && Path::new(fields[7]) == path).then(|| fields[6].to_owned())
+    };
+    text.lines().filter_map(inode).collect()
+}
+
+/// The process that holds one of these sockets, if it runs the same program as we do and we may look at it.
+fn holder(inodes: &[String]) -> Option<u32> {
+    let program = |pid: &str| {
+        let path = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+        Some(path.to_string_lossy().trim_end_matches(" (deleted)").to_owned())
+    };
+    let ours = program("self")?;
+    let sockets: Vec<_> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
+    let holds = |pid: &str| {
+        std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten().any(|entry| {
+            std::fs::read_link(entry.path()).is_ok_and(|link| sockets.iter().any(|socket| link == Path::new(socket)))
+        })
+    };
+    std::fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let name = entry.file_name();
+        let pid = name.to_str().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))?;
+        (program(pid).as_ref() == Some(&ours) && holds(pid)).then(|| pid.parse().ok()).flatten()
+    })
+}
+
+fn ours(name: &'static str, seen: String, pid: u32) -> Finding {
+    let advice = format!("a corelane already listens there (process {pid}): it can be restarted, not started twice");
+    Finding { name, severity: Severity::Note, seen, wanted: "free".into(), advice }
+}
+
+fn ok(name: &'static str, seen: String, wanted: &str) -> Finding {
+    Finding { name, severity: Severity::Ok, seen, wanted: wanted.into(), advice: String::new() }
+}
+
+fn fail(name: &'static str, seen: &str, wanted: &str, why: &dyn fmt::Display) -> Finding {
+    Finding { name, severity: Severity::Fail, seen: seen.into(), wanted: wanted.into(), advice: why.to_string() }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+/// What would be done: who runs where, and how connections find their core.
+struct Prospect<'a> {
+    settings: &'a Settings,
+    non_defaults: &'a [NonDefault],
+    plan: Option<&'a Plan>,
+    table: Option<&'a BoundaryTable>,
+    features: Option<&'a Features>,
+    steering: bool,
+}
+
+impl fmt::Display for Prospect<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(plan) = self.plan {
+            writeln!(f, "\n{plan}")?;
+            let pinned = if self.settings.cores.pin { "pinned" } else { "not pinned, as configured" };
+            writeln!(f, "threads: {}, {pinned}; one control thread", counted(plan.cores.len(), "core"))?;
+            let steering = match (plan.cores.len(), self.steering) {
+                (1, _) => "none, there is one core",
+                (_, true) => "by a program in the kernel, from addresses and ports",
+                (_, false) => "switched off, the kernel's own hash chooses the core",
+            };
+            writeln!(f, "steering: {steering}")?;
+        }
+        if let Some(table) = self.table {
+            writeln!(f, "shards: {}, one contiguous range per core", table.shards())?;
+        }
+        if let Some(features) = self.features {
+            let bell = if features.msg_ring { "MSG_RING" } else { "eventfd" };
+            let receive = match (features.recv_multishot, features.recv_limit) {
+                (true, true) => "multishot with a byte limit",
+                (true, false) => "multishot",
+                _ => "armed singly",
+            };
+            writeln!(f, "ring: receives {receive}, bells by {bell}")?;
+        }
+        if self.non_defaults.is_empty() {
+            return writeln!(f, "configuration: all defaults");
+        }
+        writeln!(f, "configuration, where it differs from the defaults:")?;
+        self.non_defaults.iter().try_for_each(|setting| writeln!(f, "  {setting}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_cannot_be_registered_fails_and_a_small_one_warns() {
+        let settings = Settings::default();
+        assert_eq!(descriptors(&settings, 262_144, 1 << 20, 2).severity, Severity::Ok);
+        let small = descriptors(&settings, 1024, 1024, 2);
+        assert!(small.severity == Severity::Warn && small.advice.contains("LimitNOFILE"), "{small:?}");
+        let refused = descriptors(&settings, 65_536, 1024, 2);
+        assert!(refused.severity == Severity::Fail && refused.advice.contains("LimitNOFILE=65536"), "{refused:?}");
+    }
+
+    #[test]
+    fn the_socket_of_a_listener_is_found_and_its_holder_is_us() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let inodes = inodes_of(listener.local_addr().expect("bound"));
+        assert!(!inodes.is_empty(), "listed in /proc/net");
+        assert_eq!(holder(&inodes), Some(std::process::id()));
+        assert_eq!(holder(&["0".to_owned()]), None, "nobody holds what is not there");
+    }
+
+    #[test]
+    fn unix_paths_are_judged_without_being_touched() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("mcp.sock");
+        assert_eq!(unix("serve.unix", &path).severity, Severity::Ok);
+        assert_eq!(unix("serve.unix", &folder.path().join("none/mcp.sock")).severity, Severity::Fail);
+        let listener = std::os::unix::net::UnixListener::bind(&path).expect("free");
+        assert_eq!(unix("serve.unix", &path).severity, Severity::Note, "held by this very program");
+        drop(listener);
+        assert_eq!(unix("serve.unix", &path).severity, Severity::Ok, "left by the dead");
+        assert!(path.exists(), "looked at, not removed");
+        std::fs::remove_file(&path).expect("ours");
+        std::fs::write(&path, "precious").expect("writable");
+        assert_eq!(unix("serve.unix", &path).severity, Severity::Fail);
+    }
+}

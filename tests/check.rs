@@ -1,0 +1,142 @@
+//! `corelane check`, run as an operator runs it: what it prints, and what its exit code says.
+//!
+//! Not here: verdicts on hosts of other kinds (`boot::host` and `boot::check` test those without one).
+//! Invariant: a configuration that `check` calls fit is one that `serve` starts with, on this host, now.
+#![cfg(feature = "host")]
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// A `check` with these settings; every port is the kernel's choice unless a test chooses.
+fn check(settings: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+    command.arg("check").env("CORELANE_SERVE_LISTEN", "127.0.0.1:0").env("CORELANE_CONTROL_LISTEN", "127.0.0.1:0");
+    command.env("CORELANE_CORES_LIST", "1").env_remove("CORELANE_DISABLE");
+    command.envs(settings.iter().copied()).stdin(Stdio::null()).output().expect("the program runs")
+}
+
+fn printed(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("text")
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("text")
+}
+
+/// The line of the table for one thing looked at, and the advice under it.
+fn finding<'a>(table: &'a str, name: &str) -> (&'a str, &'a str) {
+    let mut lines = table.lines().skip_while(|line| line.split_ascii_whitespace().nth(1) != Some(name));
+    (lines.next().unwrap_or_else(|| panic!("no {name} in\n{table}")), lines.next().unwrap_or(""))
+}
+
+#[test]
+fn a_fit_host_is_told_so_with_the_plan() {
+    let output = check(&[]);
+    let table = printed(&output);
+    assert_eq!(output.status.code(), Some(0), "{table}{}", said(&output));
+    assert!(table.contains("corelane would serve here") && !table.contains("FAIL"), "{table}");
+    for name in ["kernel", "RLIMIT_NOFILE", "RLIMIT_MEMLOCK", "net.core.somaxconn", "cores.list", "uring.descriptors"] {
+        finding(&table, name);
+    }
+    assert!(table.contains("threads: 1 core, pinned") && table.contains("shards: 16"), "{table}");
+    assert!(table.contains("serve.listen = [\"127.0.0.1:0\"] (from CORELANE_SERVE_LISTEN)"), "{table}");
+    assert_eq!(said(&output), "", "standard error is for what went wrong");
+}
+
+#[test]
+fn a_port_in_use_by_another_program_does_not_fit() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("bound").to_string();
+    for (variable, name) in [
+        ("CORELANE_SERVE_LISTEN", "serve.listen"),
+        ("CORELANE_SERVE_TCP", "serve.tcp"),
+        ("CORELANE_CONTROL_LISTEN", "control.listen"),
+    ] {
+        let output = check(&[(variable, &address)]);
+        let table = printed(&output);
+        assert_eq!(output.status.code(), Some(1), "{table}");
+        let (line, advice) = finding(&table, name);
+        assert!(line.starts_with("FAIL") && line.contains(&address), "{table}");
+        assert!(advice.contains("in use") && advice.contains("ss -ltnp"), "{table}");
+        assert!(table.contains("would not serve here"), "{table}");
+        assert!(said(&output).contains("would not serve"), "{}", said(&output));
+    }
+}
+
+#[test]
+fn a_port_that_a_corelane_holds_already_is_noted() {
+    let mut serving = Serving::start();
+    let output = check(&[("CORELANE_SERVE_LISTEN", &serving.address.to_string())]);
+    let table = printed(&output);
+    assert_eq!(output.status.code(), Some(0), "{table}");
+    let (line, advice) = finding(&table, "serve.listen");
+    assert!(line.starts_with("note") && advice.contains(&format!("process {}", serving.child.id())), "{table}");
+    assert!(serving.child.try_wait().expect("ours").is_none(), "it was not disturbed");
+}
+
+/// A corelane that serves, until it is dropped.
+struct Serving {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Serving {
+    fn start() -> Serving {
+        // Chosen by the kernel and let go: nobody else takes it within the moment until it is bound again.
+        let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+        command.args(["serve", "--cores", "1", "--listen", &address.to_string()]);
+        command.env("CORELANE_CONTROL_LISTEN", "127.0.0.1:0").stdin(Stdio::null()).stderr(Stdio::null());
+        let serving = Serving { child: command.spawn().expect("the program runs"), address };
+        let until = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(address).is_err() {
+            assert!(Instant::now() < until, "it serves within 20 s");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        serving
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // Best effort: it may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn cores_that_cannot_be_had_do_not_fit() {
+    let output = check(&[("CORELANE_CORES_LIST", "0,1023")]);
+    let table = printed(&output);
+    assert_eq!(output.status.code(), Some(1), "{table}");
+    let (line, advice) = finding(&table, "cores.list");
+    assert!(line.starts_with("FAIL") && advice.contains("CPU 1023"), "{table}");
+    assert!(finding(&table, "serve.listen").0.starts_with("ok"), "everything else is still looked at: {table}");
+}
+
+#[test]
+fn a_table_of_descriptors_beyond_the_limit_does_not_fit() {
+    let shell = "ulimit -n 256 && exec \"$0\" check";
+    let mut command = Command::new("sh");
+    command.args(["-c", shell, env!("CARGO_BIN_EXE_corelane")]).env("CORELANE_URING_DESCRIPTORS", "4096");
+    command.env("CORELANE_SERVE_LISTEN", "127.0.0.1:0").env("CORELANE_CONTROL_LISTEN", "127.0.0.1:0");
+    let output = command.env("CORELANE_CORES_LIST", "1").output().expect("sh");
+    let table = printed(&output);
+    assert_eq!(output.status.code(), Some(1), "{table}{}", said(&output));
+    let (line, advice) = finding(&table, "uring.descriptors");
+    assert!(line.starts_with("FAIL") && advice.contains("LimitNOFILE=4096"), "{table}");
+}
+
+#[test]
+fn a_feature_that_does_not_exist_cannot_be_switched_off() {
+    let output = check(&[("CORELANE_DISABLE", "epoll")]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(printed(&output), "", "nothing is known about a host that was asked wrongly");
+    assert!(said(&output).contains("`epoll`") && said(&output).contains("recv-multishot"), "{}", said(&output));
+    let output = check(&[("CORELANE_DISABLE", "recv-multishot,msg-ring")]);
+    let table = printed(&output);
+    assert_eq!(output.status.code(), Some(0), "{table}");
+    assert!(table.contains("2 missing") && table.contains("bells by eventfd"), "{table}");
+}
