@@ -33,6 +33,7 @@ pub(super) fn check(config: Config) -> Result<(), BootError> {
     let readings = HostReadings::of_this_host()?;
     // As `serve` does, so that what follows is tried under the limit it would have.
     let nofile = limits::raise(Resource::Nofile)?.now.soft;
+    limits::raise(Resource::Memlock)?;
 
     let topology = Topology::of_this_host()?;
     let plan = launch::request(&settings).and_then(|request| plan(&topology, &request));
@@ -67,7 +68,7 @@ pub(super) fn check(config: Config) -> Result<(), BootError> {
             Err(error) => fail("a core's executor", "refused", "one per core", &executor_advice(&error)),
         });
     }
-    if let Err(error) = cut::core(&settings, &driver, vec![Wire::Http], 0) {
+    if let Err(error) = cut::core(&settings, &driver, vec![Wire::Http], false, 0) {
         report.findings.push(fail("serve.allowed_hosts", "malformed", "names, and origins as in a browser", &error));
     }
     doors(&settings, &mut report.findings);

@@ -21,7 +21,7 @@ use crate::ring::Port;
 use crate::runtime::{self, Tasks};
 use crate::server::alarms::Alarms;
 use crate::server::core::{Core, CoreParts};
-use crate::server::drive::{Chime, Clock, Loop, Orders};
+use crate::server::drive::{Clock, Loop, Orders};
 use crate::server::parcel::Header;
 use crate::server::service::Mailbox;
 use crate::server::settings::Settings;
@@ -31,7 +31,7 @@ use crate::shard::seal::Sealer;
 use crate::sys::cpu::{Cpu, CpuSet};
 use crate::sys::{affinity, entropy};
 use crate::upstream::native::Server;
-use crate::uring::{Driver, DriverSettings, Features};
+use crate::uring::{Chime, Driver, DriverSettings, Features};
 
 /// Everything a core's thread is made from. Kept by `launch`, so that the thread can be made again.
 pub(super) struct Seed<S> {

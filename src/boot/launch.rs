@@ -5,7 +5,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -22,16 +22,15 @@ use crate::ids::CoreId;
 use crate::metrics::Registry;
 use crate::ring::{Bell, Mesh, Port, PortId};
 use crate::server::connection::Wire;
-use crate::server::drive::{Chime, Clock, Orders};
+use crate::server::drive::{Clock, Orders};
 use crate::server::parcel::Header;
 use crate::shard::range::BoundaryTable;
-use crate::sys::eventfd::EventFd;
 use crate::sys::limits::{self, Resource};
 use crate::sys::socket::{ListenGroup, UNIX_MODE_DEFAULT, UnixListenSocket, listen_group};
 use crate::sys::steer::{Multiplier, SteeringProgram};
 use crate::sys::{cpu::Cpu, entropy};
 use crate::upstream::native::Server;
-use crate::uring::{Disabled, Features};
+use crate::uring::{Chime, Disabled, Features};
 
 /// Core deaths that are put up with in `RESTART_WINDOW` before the process gives up for its own supervisor to see.
 const RESTARTS_MAX: usize = 5;
@@ -55,8 +54,7 @@ struct Eventfds<'a>(&'a [Arc<Chime>]);
 impl Bell for Eventfds<'_> {
     fn ring(&mut self, to: PortId) {
         if let Some(chime) = self.0.get(to.index()) {
-            // It fails only if the core is gone, and then nobody sleeps there.
-            let _ = chime.eventfd.write();
+            chime.knock();
         }
     }
 }
@@ -94,6 +92,8 @@ fn run<S: 'static>(server: Server<S>, config: Config, doors: &Doors) -> Result<(
     let cores = plan.cores.len();
     let table = BoundaryTable::new(settings.cores.shards_for(cores), cores)?;
     let nofile = limits::raise(Resource::Nofile)?.now.soft;
+    // The executor looks at the soft limit of locked memory before it opens its rings.
+    limits::raise(Resource::Memlock)?;
     let opened = Opened::open(&settings, doors, cores)?;
     let steered = match doors {
         Doors::Listeners if settings.cores.steering && !disabled.steering && cores > 1 => opened.steer(&table),
@@ -119,9 +119,7 @@ fn run<S: 'static>(server: Server<S>, config: Config, doors: &Doors) -> Result<(
     let clock = Clock::start();
     let boot = entropy::word64()?;
     let (mut mesh, ports) = Mesh::<Header>::new(cores);
-    let chimes: Vec<Arc<Chime>> = (0..cores)
-        .map(|_| Ok(Arc::new(Chime { ring: AtomicI32::new(-1), eventfd: EventFd::for_ring()? })))
-        .collect::<std::io::Result<_>>()?;
+    let chimes: Vec<Arc<Chime>> = (0..cores).map(|_| Ok(Arc::new(Chime::new()?))).collect::<std::io::Result<_>>()?;
     let mut slots = Vec::with_capacity(cores);
     for placement in &plan.cores {
         let core = placement.core;
@@ -281,8 +279,7 @@ fn drain<S: 'static>(slots: &[CoreSlot<S>], health: &Health) {
         if slot.thread.is_some() {
             health.set(slot.seed.core, CoreState::Draining);
         }
-        // A core that cannot be woken wakes at its next deadline.
-        let _ = slot.seed.chime().eventfd.write();
+        slot.seed.chime().knock();
     }
 }
 

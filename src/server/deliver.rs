@@ -284,7 +284,8 @@ impl<S: Service> Core<S> {
             // Its connection may be the one whose step this is, so it hears of it at the end of the turn.
             Sink::Lines(id) => self.concluded.push((id, key)),
             Sink::Http(_) if exchange.version == Version::V2024_11_05 => {}
-            // The stream ends without a response (2025-11-25, "Cancellation"); a pending answer becomes an empty stream.
+            // The stream ends without a response (2025-11-25, "Cancellation"); a pending answer becomes an empty
+            // stream.
             sink => self.end_sink(sink),
         }
     }

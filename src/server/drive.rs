@@ -7,7 +7,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::core::{Core, Effect, Input};
@@ -18,8 +18,7 @@ use crate::ids::CoreId;
 use crate::metrics::CoreMetrics;
 use crate::ring::{Port, PortId, Refused};
 use crate::runtime::Tasks;
-use crate::sys::eventfd::EventFd;
-use crate::uring::{Driver, Ended, Event};
+use crate::uring::{Chime, Driver, Ended, Event};
 
 /// What a core thread is told from outside, besides its eventfd.
 #[derive(Debug, Default)]
@@ -28,19 +27,9 @@ pub struct Orders {
     pub drain: AtomicBool,
 }
 
-/// How a core is woken by the others: by its ring while it has one, else by its eventfd.
-#[derive(Debug)]
-pub struct Chime {
-    /// The ring's descriptor, -1 while the core has none or where `MSG_RING` is not to be used.
-    pub ring: AtomicI32,
-    /// Read by the core's ring.
-    pub eventfd: EventFd,
-}
-
 impl crate::runtime::Knock for Chime {
     fn knock(&self) {
-        // It fails only if the descriptor is gone, and with it the process.
-        let _ = self.eventfd.write();
+        Chime::knock(self);
     }
 }
 
@@ -52,13 +41,8 @@ struct Bells<'a> {
 
 impl crate::ring::Bell for Bells<'_> {
     fn ring(&mut self, to: PortId) {
-        let Some(chime) = self.chimes.get(to.index()) else { return };
-        match chime.ring.load(Ordering::Acquire) {
-            -1 => {
-                // It fails only if the core is gone, and then nobody sleeps there.
-                let _ = chime.eventfd.write();
-            }
-            ring => self.driver.bell(ring),
+        if let Some(chime) = self.chimes.get(to.index()) {
+            chime.ring_by(self.driver);
         }
     }
 }

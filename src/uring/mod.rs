@@ -6,10 +6,12 @@
 //! connection only after every operation of the last one has reported its end.
 
 mod arena;
+mod chime;
 mod driver;
 mod features;
 mod receive;
 mod streams;
 
+pub use chime::Chime;
 pub use driver::{Driver, DriverSettings, Ended, Event, Lease, Stats};
 pub use features::{Disabled, Features, ProbeError};

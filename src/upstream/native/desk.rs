@@ -116,8 +116,8 @@ impl Desk {
     }
 
     /// Times a plain call that has just ended, by one look at the clock: it began no earlier than its turn of the core
-    /// (`turn`) and than the end of the plain call before it. What else the core did in between (framing, routing) counts
-    /// with it, so a call is never found faster than it was.
+    /// (`turn`) and than the end of the plain call before it. What else the core did in between (framing, routing)
+    /// counts with it, so a call is never found faster than it was.
     #[inline]
     pub fn count_plain_call(&self, index: usize, turn: Nanos) {
         let now = self.host.now();
