@@ -84,6 +84,17 @@ pub(super) struct Arena {
     peers: Box<[PeerAddress]>,
     /// Where the read of the eventfd puts its count.
     pub(super) foreign: Box<u64>,
+    #[cfg(test)]
+    pub(super) on_drop: Option<Box<dyn FnOnce() + Send>>,
+}
+
+#[cfg(test)]
+impl Drop for Arena {
+    fn drop(&mut self) {
+        if let Some(look) = self.on_drop.take() {
+            look();
+        }
+    }
 }
 
 // SAFETY: needed because of `starts`, whose pointers lead into `chunks`, which moves along with them.
@@ -105,6 +116,8 @@ impl Arena {
             sends_free: Vec::new(),
             peers: Box::new([]),
             foreign: Box::new(0),
+            #[cfg(test)]
+            on_drop: None,
         })
     }
 

@@ -91,6 +91,12 @@ pub struct Driver {
     owner: ThreadId,
 }
 
+/// Whether the next turn goes on as if nothing were: a time-out; a signal; completions that wait to be taken; memory
+/// short for a moment.
+pub(super) fn passing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN))
+}
+
 impl Driver {
     /// Opens the ring on the calling thread, which must be the one that uses it.
     ///
@@ -225,12 +231,8 @@ impl Driver {
         let left = self.ring.submission().len();
         self.stats.submitted += pending.saturating_sub(left) as u64;
         match outcome {
-            Ok(()) => Ok(()),
-            Err(error) => match error.raw_os_error() {
-                // A time-out; a signal; completions waiting to be taken; memory short for a moment: the next turn goes on.
-                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
-                _ => Err(error),
-            },
+            Err(error) if !passing(&error) => Err(error),
+            _ => Ok(()),
         }
     }
 
@@ -258,7 +260,7 @@ impl Driver {
                     self.shut(id);
                     None
                 }
-                // Its ring or eventfd is gone: who rings does not depend on it.
+                // Its ring is gone: who rings does not depend on it.
                 Some(Operation::BellSent) => {
                     self.stats.bells_lost += 1;
                     None
@@ -276,8 +278,7 @@ impl Driver {
     pub(super) fn push(&mut self, entry: squeue::Entry) {
         loop {
             // SAFETY: needed because an operation may point to memory. All those made in this module point into the
-            // arena (send buffers, receive buffers, addresses, the eventfd's count), which outlives the ring, or to a
-            // static.
+            // arena (send buffers, receive buffers, addresses, the eventfd's count), which outlives the ring.
             if unsafe { self.ring.submission().push(&entry) }.is_ok() {
                 return;
             }

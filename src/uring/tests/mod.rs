@@ -3,8 +3,16 @@
 //! Not here: a rule (each has a file of its own).
 //! Invariant: every wait has an end, so a rule that is broken shows as a failure and not as a hang.
 
+mod accepting;
+mod bells;
+mod credit;
+mod fallbacks;
 mod idle;
 mod kernel_memory;
+mod leaving;
+mod overflow;
+mod pipes;
+mod shortage;
 mod slots;
 
 use std::collections::HashMap;
