@@ -31,7 +31,7 @@ use crate::shard::seal::Sealer;
 use crate::sys::cpu::{Cpu, CpuSet};
 use crate::sys::{affinity, entropy};
 use crate::upstream::native::Server;
-use crate::uring::{Chime, Driver, DriverSettings, Features};
+use crate::uring::{BellAddress, Chime, Driver, DriverSettings, Features};
 
 /// Everything a core's thread is made from. Kept by `launch`, so that the thread can be made again.
 pub(super) struct Seed<S> {
@@ -141,8 +141,8 @@ fn live<S: 'static>(seed: Seed<S>, incarnation: u32, port: Port<Header>) -> Rema
         Err(error) => return failed(error.to_string()),
     };
     driver.watch(seed.chime().eventfd.as_fd().as_raw_fd());
-    if seed.features.msg_ring {
-        seed.chime().ring.store(driver.descriptor(), Ordering::Release);
+    if let Some(BellAddress::Ring(ring)) = driver.bell_address() {
+        seed.chime().ring.store(ring, Ordering::Release);
     }
     let ended = std::panic::catch_unwind(AssertUnwindSafe(|| run(&seed, incarnation, port, &mut driver)));
     // From here on nobody rings a ring that is about to be closed.

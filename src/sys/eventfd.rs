@@ -23,8 +23,9 @@ impl EventFd {
         Self::with_flags(libc::EFD_CLOEXEC | libc::EFD_NONBLOCK)
     }
 
-    /// For a waiter that keeps a read in its ring: the descriptor blocks, so that the read waits in the kernel instead
-    /// of ending with `EAGAIN`. [`drain`](Self::drain) would wait too. Close-on-exec.
+    /// For a waiter that keeps a read in its ring, or a thread of its own in [`drain`](Self::drain): the descriptor
+    /// blocks. (On Linux 6.18 a ring's read of one that does not block waits just the same, a test in `uring` shows it;
+    /// this way does not rest on that.) Close-on-exec.
     ///
     /// # Errors
     /// When the process or the host is out of descriptors.

@@ -64,6 +64,11 @@ pub(super) struct PeerAddress {
     pub(super) length: libc::socklen_t,
 }
 
+/// As much of the bytes as one operation can send; the kernel counts in 31 bits.
+fn at_once(bytes: &[u8]) -> (*const u8, u32) {
+    (bytes.as_ptr(), bytes.len().min(1 << 30) as u32)
+}
+
 /// All memory of one core that the kernel may touch.
 pub(super) struct Arena {
     /// The ring through which receive buffers are provided; `entries` is a power of two.
@@ -80,6 +85,17 @@ pub(super) struct Arena {
     peers: Box<[PeerAddress]>,
     /// Where the read of the eventfd puts its count.
     pub(super) foreign: Box<u64>,
+    #[cfg(test)]
+    pub(super) on_drop: Option<Box<dyn FnOnce() + Send>>,
+}
+
+#[cfg(test)]
+impl Drop for Arena {
+    fn drop(&mut self) {
+        if let Some(look) = self.on_drop.take() {
+            look();
+        }
+    }
 }
 
 // SAFETY: needed because of `starts`, whose pointers lead into `chunks`, which moves along with them.
@@ -102,6 +118,8 @@ impl Arena {
             sends_free: Vec::new(),
             peers: Box::new([]),
             foreign: Box::new(0),
+            #[cfg(test)]
+            on_drop: None,
         })
     }
 
@@ -181,7 +199,7 @@ impl Arena {
 
     /// Takes a buffer that is to be sent; returns its place, and what the kernel needs.
     pub(super) fn begin_send(&mut self, buffer: Vec<u8>) -> (u32, *const u8, u32) {
-        let (start, length) = (buffer.as_ptr(), buffer.len() as u32);
+        let (start, length) = at_once(&buffer);
         let sending = Some(Sending { buffer, sent: 0 });
         let place = match self.sends_free.pop() {
             Some(place) => {
@@ -201,7 +219,7 @@ impl Arena {
         let sending = self.sends[place as usize].as_mut().expect("a send in flight has its buffer in the arena");
         sending.sent += bytes;
         let rest = sending.buffer.get(sending.sent..).filter(|rest| !rest.is_empty())?;
-        Some((rest.as_ptr(), rest.len() as u32))
+        Some(at_once(rest))
     }
 
     /// Gives the buffer of a send back, after its terminal completion.
@@ -213,6 +231,14 @@ impl Arena {
     /// How many buffers are with the kernel for sending.
     pub(super) fn sends_in_flight(&self) -> usize {
         self.sends.len() - self.sends_free.len()
+    }
+
+    /// Gives up memory that the kernel may still touch: better lost than handed to somebody else.
+    pub(super) fn leak(&mut self) {
+        std::mem::forget(std::mem::take(&mut self.chunks));
+        std::mem::forget(std::mem::take(&mut self.sends));
+        std::mem::forget(std::mem::take(&mut self.peers));
+        std::mem::forget(std::mem::take(&mut self.foreign));
     }
 
     /// Makes room for so many accepts at once. Only before the first of them.

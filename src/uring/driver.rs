@@ -1,28 +1,31 @@
 //! The ring itself: operations in, events out, one `io_uring_enter` per turn, and the only place a core sleeps.
 //!
-//! Not here: when to read or what to send (`server`); receiving in particular is in `receive`.
-//! Invariant: every operation names stream and generation in its user data; closing awaits every operation's end.
+//! Not here: what each kind of operation means: `accept`, `receive`, `send`, `close`, `wake`.
+//! Invariant: memory the kernel may touch outlives the ring; a turn sleeps only if no completion is at hand and no
+//! stream waits for something that only another turn would give it.
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::RawFd;
-use std::time::Duration;
+use std::os::fd::{AsRawFd, RawFd};
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
 
-use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use io_uring::{IoUring, squeue};
 
+use super::accept::Accepting;
 use super::arena::Arena;
+use super::enter::Gate;
+use super::event::{Event, Lease, Stats};
 use super::features::Features;
-use super::streams::{Medium, State, Streams};
+use super::operation::{Operation, SLOTS_MAX, identify};
+use super::streams::Streams;
 use crate::ids::ConnectionId;
 
 /// Buffer group of the receive buffers.
 pub(super) const BUFFER_GROUP: u16 = 0;
-/// How long no accept is armed after the kernel said that something ran out.
-const ACCEPT_BACK_OFF: Duration = Duration::from_millis(10);
-/// Completions taken out of the ring at once.
-const REAP_MAX: usize = 512;
+/// How long a driver that is dropped on its own thread waits for its operations to end.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Sizes of a core's ring.
 #[derive(Clone, Copy, Debug)]
@@ -60,136 +63,12 @@ impl Default for DriverSettings {
     }
 }
 
-/// Why a stream's receiving side is over.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Ended {
-    /// The peer closed its side.
-    Eof,
-    /// The kernel's error number.
-    Error(i32),
-}
-
-/// A filled receive buffer. It must go back by `Driver::release` in the turn in which it came.
-#[derive(Debug)]
-#[must_use = "a lease that is not released is a buffer lost"]
-pub struct Lease {
-    pub(super) buffer: u16,
-    pub(super) length: u32,
-}
-
-/// What happened.
-#[derive(Debug)]
-pub enum Event {
-    /// A connection came in; it is being read already.
-    Accepted {
-        /// The new stream.
-        stream: ConnectionId,
-        /// Index of the listener it came by.
-        listener: usize,
-        /// Who it is, if it came by an internet socket.
-        peer: Option<SocketAddr>,
-    },
-    /// A bell rung by another core.
-    Bell,
-    /// The stream's slot and memory are free again; its id is history.
-    Closed {
-        /// The stream that was.
-        stream: ConnectionId,
-    },
-    /// Nothing more will come in by this stream.
-    Ended {
-        /// The stream.
-        stream: ConnectionId,
-        /// Why.
-        why: Ended,
-    },
-    /// The eventfd was written: the control thread, or the offload pool.
-    Foreign,
-    /// Bytes came in.
-    Received {
-        /// The stream.
-        stream: ConnectionId,
-        /// Where they are.
-        lease: Lease,
-    },
-    /// A send ended; the buffer is its sender's again.
-    Sent {
-        /// The stream.
-        stream: ConnectionId,
-        /// The buffer that was given to `send`.
-        buffer: Vec<u8>,
-        /// `Err` holds the kernel's error number.
-        result: Result<(), i32>,
-    },
-}
-
-/// What the driver counted since it was made.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct Stats {
-    /// `io_uring_enter` calls.
-    pub enters: u64,
-    /// Of those, ones that were allowed to wait.
-    pub sleeps: u64,
-    /// Operations submitted.
-    pub submitted: u64,
-    /// Completions seen.
-    pub completed: u64,
-    /// Receives that found no buffer.
-    pub buffer_shortages: u64,
-    /// Completions of an earlier tenant of a slot.
-    pub stale: u64,
-    /// Accepts that failed because something ran out (ENFILE, EMFILE, ENOBUFS, ENOMEM).
-    pub accepts_exhausted: u64,
-    /// Bytes that came in after a connection's credit was used up.
-    pub overshoot_bytes: u64,
-    /// Turns in which the completion queue had overflowed into the kernel's list.
-    pub overflows: u64,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub(super) enum Operation {
-    Accept = 1,
-    Bell = 2,
-    BellSent = 3,
-    Cancel = 4,
-    Close = 5,
-    Foreign = 6,
-    Receive = 7,
-    Send = 8,
-    Shutdown = 9,
-}
-
-impl Operation {
-    fn from_bits(bits: u8) -> Option<Operation> {
-        use Operation::*;
-        [Accept, Bell, BellSent, Cancel, Close, Foreign, Receive, Send, Shutdown]
-            .into_iter()
-            .find(|operation| *operation as u8 == bits)
-    }
-}
-
-/// Operation, slot and generation in one word: 8, 24 and 32 bits.
-pub(super) fn user_data(operation: Operation, id: ConnectionId) -> u64 {
-    debug_assert!(id.slot < 1 << 24, "slots are 24 bits wide in user data");
-    (operation as u64) << 56 | u64::from(id.slot) << 32 | u64::from(id.generation)
-}
-
-fn identify(user_data: u64) -> (Option<Operation>, ConnectionId) {
-    let id = ConnectionId { slot: (user_data >> 32) as u32 & 0xff_ffff, generation: user_data as u32 };
-    (Operation::from_bits((user_data >> 56) as u8), id)
-}
-
-struct Listener {
-    fd: RawFd,
-    open: bool,
-}
-
-/// One core's ring. `Send`, so that `boot` can take it from a thread that died and close it there; otherwise it stays
-/// on the thread that made it.
+/// One core's ring. `Send`, so that `boot` can take it from a thread that died and close it there; otherwise it stays on
+/// the thread that made it.
 pub struct Driver {
     // Declared before the arena: dropped, and so closed, first.
-    pub(super) ring: IoUring,
+    ring: IoUring,
+    gate: Gate,
     pub(super) arena: Arena,
     pub(super) streams: Streams,
     pub(super) features: Features,
@@ -200,16 +79,22 @@ pub struct Driver {
     /// Streams that found no buffer, first come first served.
     pub(super) starved: VecDeque<ConnectionId>,
     pub(super) leases: usize,
-    reaped: VecDeque<(u64, i32, u32)>,
-    listeners: Vec<Listener>,
-    /// For each accept number: whether it is in flight.
-    accepts: Vec<bool>,
-    accepts_in_flight: usize,
-    accept_again_at: Duration,
-    accepting: bool,
-    eventfd: Option<RawFd>,
-    eventfd_armed: bool,
-    pipes: u32,
+    /// Whether receive buffers were added since the turn began.
+    pub(super) grown: bool,
+    pub(super) accepting: Accepting,
+    pub(super) eventfd: Option<RawFd>,
+    pub(super) eventfd_armed: bool,
+    /// What made the ring unusable, for the next turn to say.
+    pub(super) broken: Option<io::Error>,
+    /// Completions: user data, result, flags.
+    pub(super) reaped: VecDeque<(u64, i32, u32)>,
+    owner: ThreadId,
+}
+
+/// Whether the next turn goes on as if nothing were: a time-out; a signal; completions that wait to be taken; memory
+/// short for a moment.
+pub(super) fn passing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN))
 }
 
 impl Driver {
@@ -217,11 +102,23 @@ impl Driver {
     ///
     /// # Errors
     /// What the kernel said; the message names the step and what to change.
+    ///
+    /// # Panics
+    /// If there are to be no receive buffers, or `buffers_max` is no power of two.
     pub fn new(settings: DriverSettings, features: Features) -> io::Result<Driver> {
         let step = |what: &str, error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"));
+        assert!(settings.buffers > 0, "without a receive buffer nothing is received");
+        if settings.descriptors >= SLOTS_MAX {
+            return Err(io::Error::other(format!(
+                "{} direct descriptors; a ring has at most 2^24",
+                settings.descriptors
+            )));
+        }
         let ring: IoUring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
+            // One operation that cannot even start is one completion, and no end of the others.
+            .setup_submit_all()
             .setup_cqsize(settings.cq_entries)
             .build(settings.entries)
             .map_err(|error| step("opening an io_uring (locked memory and kernel.io_uring_disabled matter)", error))?;
@@ -232,9 +129,6 @@ impl Driver {
             );
             step(&what, error)
         })?;
-        if features.ring_descriptor {
-            ring.submitter().register_ring_fd()?;
-        }
         let mut arena = Arena::new(settings.buffers_max, settings.buffer_bytes)?;
         // SAFETY: needed to share memory with the kernel. The ring of buffers stays mapped until the arena is dropped,
         // which is after the ring that knows it (declaration order in `Driver`).
@@ -244,31 +138,35 @@ impl Driver {
         .map_err(|error| step("registering the receive buffers", error))?;
         arena.grow(usize::from(settings.buffers))?;
         arena.publish();
+        let mut gate = Gate::new(ring.as_raw_fd());
+        if features.ring_descriptor {
+            // Only `drop` takes it back, so nothing that may fail comes after it.
+            gate.register().map_err(|error| step("registering the ring's descriptor", error))?;
+        }
         Ok(Driver {
             ring,
+            gate,
             arena,
-            streams: Streams::new(),
+            streams: Streams::new(settings.descriptors),
             features,
             settings,
             stats: Stats::default(),
             rearm: VecDeque::new(),
             starved: VecDeque::new(),
             leases: 0,
-            reaped: VecDeque::with_capacity(REAP_MAX),
-            listeners: Vec::new(),
-            accepts: Vec::new(),
-            accepts_in_flight: 0,
-            accept_again_at: Duration::ZERO,
-            accepting: false,
+            grown: false,
+            accepting: Accepting::new(settings.accepts),
             eventfd: None,
             eventfd_armed: false,
-            pipes: 0,
+            broken: None,
+            reaped: VecDeque::new(),
+            owner: std::thread::current().id(),
         })
     }
 
-    /// The ring's descriptor, by which other rings ring its bell.
-    pub fn descriptor(&self) -> RawFd {
-        std::os::fd::AsRawFd::as_raw_fd(&self.ring)
+    /// The ring's descriptor.
+    pub(super) fn descriptor(&self) -> RawFd {
+        self.ring.as_raw_fd()
     }
 
     /// What was counted so far.
@@ -284,105 +182,6 @@ impl Driver {
     /// Receive buffers that exist, and sends that hold a buffer.
     pub fn memory_in_use(&self) -> (usize, usize) {
         (self.arena.buffers(), self.arena.sends_in_flight())
-    }
-
-    /// Accepts from these listening sockets, which must stay open until `stop_accepting`. Once per driver.
-    pub fn listen(&mut self, listeners: &[RawFd]) {
-        assert!(self.listeners.is_empty(), "listeners are given once");
-        self.listeners = listeners.iter().map(|&fd| Listener { fd, open: true }).collect();
-        let accepts = listeners.len() * self.settings.accepts;
-        self.arena.reserve_peers(accepts);
-        self.accepts = vec![false; accepts];
-        self.accepting = true;
-    }
-
-    /// Accepts no more. Connections that the kernel has accepted already still come in as events.
-    pub fn stop_accepting(&mut self) {
-        self.accepting = false;
-        for number in 0..self.accepts.len() {
-            if self.accepts[number] {
-                self.cancel(user_data(Operation::Accept, accept_id(number)));
-            }
-        }
-    }
-
-    /// Wakes up when this eventfd is written. Once per driver; the descriptor must outlive it.
-    pub fn watch(&mut self, eventfd: RawFd) {
-        self.eventfd = Some(eventfd);
-    }
-
-    /// Makes a stream of two descriptors of the process, for example its standard input and output.
-    pub fn adopt(&mut self, read: RawFd, write: RawFd) -> ConnectionId {
-        let slot = self.settings.descriptors + self.pipes;
-        self.pipes += 1;
-        let id = self.streams.enter(slot, Medium::Pipes { read, write });
-        self.want(id);
-        id
-    }
-
-    /// Sends the buffer, whole. It comes back with `Event::Sent`. One send at a time per stream.
-    ///
-    /// # Panics
-    /// If a send is in flight on the stream already.
-    pub fn send(&mut self, id: ConnectionId, buffer: Vec<u8>) -> Result<(), Vec<u8>> {
-        let Some(stream) = self.streams.find(id).filter(|stream| !stream.any(State::CLOSING)) else {
-            return Err(buffer);
-        };
-        assert!(!stream.is(State::SENDING), "{id}: one send in flight at a time");
-        let (place, start, length) = self.arena.begin_send(buffer);
-        stream.set(State::SENDING);
-        stream.send = place;
-        let medium = stream.medium;
-        self.push_send(id, medium, start, length);
-        Ok(())
-    }
-
-    fn push_send(&mut self, id: ConnectionId, medium: Medium, start: *const u8, length: u32) {
-        let entry = match medium {
-            // WAITALL: the kernel itself sends the rest after a short send.
-            Medium::Socket => opcode::Send::new(types::Fixed(id.slot), start, length)
-                .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
-                .build(),
-            Medium::Pipes { write, .. } => opcode::Write::new(types::Fd(write), start, length).offset(u64::MAX).build(),
-        };
-        self.push(entry.user_data(user_data(Operation::Send, id)));
-    }
-
-    /// Tells the peer that nothing more will be sent. For a close that must not cut off what was sent before.
-    pub fn shutdown(&mut self, id: ConnectionId) {
-        let Some(stream) = self.streams.find(id).filter(|stream| !stream.any(State::CLOSING.and(State::SHUTTING)))
-        else {
-            return;
-        };
-        if stream.medium == Medium::Socket {
-            stream.set(State::SHUTTING);
-            let entry = opcode::Shutdown::new(types::Fixed(id.slot), libc::SHUT_WR).build();
-            self.push(entry.user_data(user_data(Operation::Shutdown, id)));
-        }
-    }
-
-    /// Closes the stream: what is in flight is cancelled and awaited, then the descriptor goes. `Event::Closed` ends
-    /// it; a send in flight still comes back before that.
-    pub fn close(&mut self, id: ConnectionId) {
-        let Some(stream) = self.streams.find(id).filter(|stream| !stream.any(State::CLOSING)) else { return };
-        stream.set(State::CLOSING);
-        stream.clear(State::WANTED);
-        let stream = *stream;
-        if stream.is(State::RECEIVING) && !stream.is(State::STOPPING) {
-            self.cancel(user_data(Operation::Receive, id));
-        }
-        if stream.is(State::SENDING) {
-            self.cancel(user_data(Operation::Send, id));
-        }
-        self.close_descriptor_if_quiet(id);
-    }
-
-    /// Rings the bell of another core.
-    pub fn bell(&mut self, ring: RawFd) {
-        let bell = user_data(Operation::Bell, ConnectionId { slot: 0, generation: 0 });
-        let entry = opcode::MsgRingData::new(types::Fd(ring), 0, bell, None).build();
-        let sent = user_data(Operation::BellSent, ConnectionId { slot: 0, generation: 0 });
-        self.push(entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(sent));
     }
 
     /// The bytes of a lease.
@@ -401,23 +200,23 @@ impl Driver {
     /// the same for all calls.
     ///
     /// # Errors
-    /// Only what makes the ring unusable.
+    /// Only what makes the ring unusable; there is nothing left then but to drop the driver.
     pub fn turn(&mut self, now: Duration, wait: Option<Duration>) -> io::Result<()> {
-        self.rearm_receives();
+        self.grown = false;
+        self.arena.publish();
+        let served = self.rearm_receives();
         self.arm_accepts(now);
         self.arm_eventfd();
-        self.arena.publish();
-        let wait = match wait {
-            // The back-off after an exhausted accept ends by itself.
-            _ if self.accepting && now < self.accept_again_at => {
-                let rest = self.accept_again_at - now;
-                Some(wait.map_or(rest, |wait| wait.min(rest)))
-            }
-            wait => wait,
+        if let Some(error) = self.broken.take() {
+            return Err(error);
+        }
+        let wait = match (wait, self.accepting.patience(now)) {
+            (Some(wait), Some(pause)) => Some(wait.min(pause)),
+            (wait, pause) => wait.or(pause),
         };
         let overflowed = self.ring.submission().cq_overflow();
         self.stats.overflows += u64::from(overflowed);
-        let sleep = wait != Some(Duration::ZERO) && self.reaped.is_empty() && !overflowed;
+        let sleep = wait != Some(Duration::ZERO) && self.reaped.is_empty() && !overflowed && served;
         self.enter(sleep.then_some(wait))?;
         self.reap();
         Ok(())
@@ -427,32 +226,13 @@ impl Driver {
     fn enter(&mut self, sleep: Option<Option<Duration>>) -> io::Result<()> {
         let pending = self.ring.submission().len();
         self.stats.enters += 1;
-        self.stats.submitted += pending as u64;
-        let outcome = match sleep {
-            None => {
-                const GETEVENTS: u32 = 1;
-                // SAFETY: needed because the safe wrappers do not run deferred work without waiting. The operations
-                // pushed keep what they point to in the arena; no signal mask is passed.
-                unsafe { self.ring.submitter().enter::<libc::sigset_t>(pending as u32, 0, GETEVENTS, None) }
-            }
-            Some(limit) => {
-                self.stats.sleeps += 1;
-                let timespec = limit.map(types::Timespec::from);
-                let mut arguments = types::SubmitArgs::new();
-                if let Some(timespec) = &timespec {
-                    arguments = arguments.timespec(timespec);
-                }
-                self.ring.submitter().submit_with_args(1, &arguments)
-            }
-        };
+        self.stats.sleeps += u64::from(sleep.is_some());
+        let outcome = self.gate.enter(pending as u32, sleep);
+        let left = self.ring.submission().len();
+        self.stats.submitted += pending.saturating_sub(left) as u64;
         match outcome {
-            Ok(_) => Ok(()),
-            Err(error) => match error.raw_os_error() {
-                // A time-out; a signal; completions waiting to be taken; memory short for a moment: the next turn goes
-                // on.
-                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
-                _ => Err(error),
-            },
+            Err(error) if !passing(&error) => Err(error),
+            _ => Ok(()),
         }
     }
 
@@ -473,147 +253,25 @@ impl Driver {
                 Some(Operation::Accept) => self.accepted(id.slot as usize, result),
                 Some(Operation::Bell) => Some(Event::Bell),
                 Some(Operation::Close) => self.closed(id),
-                Some(Operation::Foreign) => {
-                    self.eventfd_armed = false;
-                    Some(Event::Foreign)
-                }
+                Some(Operation::Foreign) => self.foreign(result),
                 Some(Operation::Receive) => self.received(id, result, flags),
                 Some(Operation::Send) => self.sent(id, result),
                 Some(Operation::Shutdown) => {
-                    if let Some(stream) = self.streams.find(id) {
-                        stream.clear(State::SHUTTING);
-                        self.close_descriptor_if_quiet(id);
-                    }
+                    self.shut(id);
                     None
                 }
-                // A cancel that found nothing, a bell whose ring is gone: nothing depends on them.
-                Some(Operation::Cancel | Operation::BellSent) | None => None,
+                // Its ring is gone: who rings does not depend on it.
+                Some(Operation::BellSent) => {
+                    self.stats.bells_lost += 1;
+                    None
+                }
+                // A cancel that found nothing: what it was for has ended by itself.
+                Some(Operation::Cancel) | None => None,
             };
             if event.is_some() {
                 return event;
             }
         }
-    }
-
-    fn accepted(&mut self, number: usize, result: i32) -> Option<Event> {
-        self.accepts[number] = false;
-        self.accepts_in_flight -= 1;
-        let listener = number / self.settings.accepts;
-        if result >= 0 {
-            let stream = self.streams.enter(result as u32, Medium::Socket);
-            let peer = self.arena.peer(number);
-            self.want(stream);
-            return Some(Event::Accepted { stream, listener, peer });
-        }
-        match -result {
-            libc::ENFILE | libc::EMFILE | libc::ENOBUFS | libc::ENOMEM => {
-                self.stats.accepts_exhausted += 1;
-                // The next turn knows the time; until then, and for the back-off after it, nothing is armed.
-                self.accept_again_at = Duration::MAX;
-            }
-            libc::ECANCELED => {}
-            // The listener itself is gone or was shut down: arming again would fail at once, for ever.
-            libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EOPNOTSUPP => self.listeners[listener].open = false,
-            // A connection that was gone before it was accepted (ECONNABORTED and its like).
-            _ => {}
-        }
-        None
-    }
-
-    fn arm_accepts(&mut self, now: Duration) {
-        if self.accept_again_at == Duration::MAX {
-            self.accept_again_at = now + ACCEPT_BACK_OFF;
-        }
-        if !self.accepting || now < self.accept_again_at || self.accepts_in_flight == self.accepts.len() {
-            return;
-        }
-        let mut room =
-            (self.settings.descriptors as usize).saturating_sub(self.streams.open() + self.accepts_in_flight);
-        for number in 0..self.accepts.len() {
-            let listener = &self.listeners[number / self.settings.accepts];
-            if room == 0 {
-                return;
-            }
-            if self.accepts[number] || !listener.open {
-                continue;
-            }
-            let fd = listener.fd;
-            let (address, length) = self.arena.peer_slot(number);
-            let entry = opcode::Accept::new(types::Fd(fd), address, length)
-                .file_index(Some(types::DestinationSlot::auto_target()))
-                .build();
-            self.push(entry.user_data(user_data(Operation::Accept, accept_id(number))));
-            self.accepts[number] = true;
-            self.accepts_in_flight += 1;
-            room -= 1;
-        }
-    }
-
-    fn arm_eventfd(&mut self) {
-        if let Some(fd) = self.eventfd.filter(|_| !self.eventfd_armed) {
-            self.eventfd_armed = true;
-            let target = (&raw mut *self.arena.foreign).cast::<u8>();
-            let entry = opcode::Read::new(types::Fd(fd), target, size_of::<u64>() as u32).build();
-            self.push(entry.user_data(user_data(Operation::Foreign, ConnectionId { slot: 0, generation: 0 })));
-        }
-    }
-
-    fn sent(&mut self, id: ConnectionId, result: i32) -> Option<Event> {
-        let Some(stream) = self.streams.find(id) else {
-            // Cannot be: a stream is left only after its send has ended.
-            self.stats.stale += 1;
-            return None;
-        };
-        let (place, medium, closing) = (stream.send, stream.medium, stream.is(State::CLOSING));
-        if result > 0
-            && let Some((start, length)) = self.arena.continue_send(place, result as usize)
-        {
-            if closing {
-                return self.end_send(id, place, Err(libc::ECANCELED));
-            }
-            self.push_send(id, medium, start, length);
-            return None;
-        }
-        self.end_send(id, place, if result < 0 { Err(-result) } else { Ok(()) })
-    }
-
-    fn end_send(&mut self, id: ConnectionId, place: u32, result: Result<(), i32>) -> Option<Event> {
-        let buffer = self.arena.end_send(place);
-        if let Some(stream) = self.streams.find(id) {
-            stream.clear(State::SENDING);
-        }
-        self.close_descriptor_if_quiet(id);
-        Some(Event::Sent { stream: id, buffer, result })
-    }
-
-    /// Closes the descriptor of a closing stream once nothing of it is in flight any more.
-    pub(super) fn close_descriptor_if_quiet(&mut self, id: ConnectionId) {
-        let Some(stream) = self.streams.find(id).filter(|stream| stream.is(State::CLOSING)) else { return };
-        let busy = State::RECEIVING.and(State::SENDING).and(State::SHUTTING).and(State::DESCRIPTOR_CLOSING);
-        if stream.any(busy) {
-            return;
-        }
-        stream.set(State::DESCRIPTOR_CLOSING);
-        let entry = match stream.medium {
-            Medium::Socket => opcode::Close::new(types::Fixed(id.slot)).build(),
-            Medium::Pipes { .. } => opcode::Nop::new().build(),
-        };
-        self.push(entry.user_data(user_data(Operation::Close, id)));
-    }
-
-    fn closed(&mut self, id: ConnectionId) -> Option<Event> {
-        if self.streams.find(id).is_none() {
-            self.stats.stale += 1;
-            return None;
-        }
-        self.streams.leave(id);
-        Some(Event::Closed { stream: id })
-    }
-
-    pub(super) fn cancel(&mut self, target: u64) {
-        let entry = opcode::AsyncCancel::new(target).build();
-        let id = ConnectionId { slot: 0, generation: 0 };
-        self.push(entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(user_data(Operation::Cancel, id)));
     }
 
     /// Puts an operation into the submission queue, which is submitted first if it is full.
@@ -625,18 +283,56 @@ impl Driver {
                 return;
             }
             // Full. Submit without waiting; completions stay in the kernel's queue, or in its overflow list. The kernel
-            // refuses with EBUSY when that list is not empty: then take completions out first.
-            self.enter(None).expect("a ring that was opened accepts submissions");
+            // may refuse with EBUSY when that list is not empty: then completions taken out make room.
+            self.arena.publish();
+            if let Err(error) = self.enter(None) {
+                // The operation is lost with the ring.
+                self.broken = Some(error);
+                return;
+            }
             self.reap();
         }
     }
 }
 
-fn accept_id(number: usize) -> ConnectionId {
-    ConnectionId { slot: number as u32, generation: 0 }
+impl Driver {
+    /// Ends everything that is in flight; false if that could not be seen to the end.
+    fn say_goodbye(&mut self) -> bool {
+        let start = Instant::now();
+        self.stop_accepting();
+        if self.eventfd.take().is_some() && self.eventfd_armed {
+            self.cancel(Operation::Foreign.alone());
+        }
+        for id in self.streams.all() {
+            self.close(id);
+        }
+        while self.streams.open() > 0 || self.accepting.in_flight() > 0 || self.eventfd_armed {
+            if start.elapsed() > FAREWELL || self.turn(start.elapsed(), Some(FAREWELL / 100)).is_err() {
+                return false;
+            }
+            while let Some(event) = self.next_event() {
+                match event {
+                    Event::Accepted { stream, .. } => self.close(stream),
+                    Event::Received { lease, .. } => self.release(lease),
+                    _ => {}
+                }
+            }
+        }
+        true
+    }
 }
 
-/// Whether more completions follow for the same operation, and which receive buffer came with this one.
-pub(super) fn receive_flags(flags: u32) -> (bool, Option<u16>) {
-    (cqueue::more(flags), cqueue::buffer_select(flags))
+impl Drop for Driver {
+    fn drop(&mut self) {
+        if std::thread::current().id() != self.owner {
+            // The thread it belonged to has ended, and the kernel with it every operation of it (see `boot`).
+            return;
+        }
+        // Closing a ring cancels in the background. Here everything has ended before any memory goes.
+        if !self.say_goodbye() {
+            self.arena.leak();
+        }
+        // A registration that could not be taken back ends with the thread.
+        let _: io::Result<()> = self.gate.unregister();
+    }
 }

@@ -124,7 +124,7 @@ impl Features {
             msg_ring: !disabled.msg_ring && known.is_supported(opcode::MsgRingData::CODE),
             recv_limit: !disabled.recv_limit && recv_multishot && receive_works(&mut ring, 4096)?,
             recv_multishot,
-            ring_descriptor: !disabled.ring_descriptor && ring.submitter().register_ring_fd().is_ok(),
+            ring_descriptor: !disabled.ring_descriptor && registration_works(&ring),
         })
     }
 
@@ -157,6 +157,12 @@ pub(super) fn limit_receive(entry: &mut io_uring::squeue::Entry, bytes: u32) {
         let field = std::ptr::from_mut(entry).cast::<u8>().add(OPTLEN_OFFSET).cast::<u32>();
         field.write(bytes);
     }
+}
+
+/// Registers the ring's descriptor, enters by it, and takes it back.
+fn registration_works(ring: &IoUring) -> bool {
+    let mut gate = super::enter::Gate::new(ring.as_raw_fd());
+    gate.register().and_then(|()| gate.enter(0, None)).and_then(|()| gate.unregister()).is_ok()
 }
 
 /// Receives one byte by a multishot receive with the given total limit (0: none); false if the kernel refuses.

@@ -5,13 +5,24 @@
 //! Invariant: memory the kernel may touch belongs to the driver's arena, and a descriptor's slot is given to a next
 //! connection only after every operation of the last one has reported its end.
 
+mod accept;
 mod arena;
 mod chime;
+mod close;
 mod driver;
+mod enter;
+mod event;
 mod features;
+mod operation;
 mod receive;
+mod send;
 mod streams;
+#[cfg(test)]
+mod tests;
+mod wake;
 
 pub use chime::Chime;
-pub use driver::{Driver, DriverSettings, Ended, Event, Lease, Stats};
+pub use driver::{Driver, DriverSettings};
+pub use event::{Ended, Event, Lease, Stats};
 pub use features::{Disabled, Features, ProbeError};
+pub use wake::BellAddress;

@@ -2,12 +2,17 @@
 //!
 //! Not here: sending, accepting, closing (`driver`).
 //! Invariant: a connection is read only while its owner wants it; it takes at most its credit of bytes, plus what had
-//! completed before it was stopped (counted as overshoot), before others had their turn.
+//! completed before it was stopped (counted as overshoot), before others had their turn. While buffers are short,
+//! streams wait first come first served, and each is given one buffer when its turn comes.
+
+use std::os::fd::RawFd;
 
 use io_uring::{opcode, squeue, types};
 
-use super::driver::{BUFFER_GROUP, Driver, Ended, Event, Lease, Operation, receive_flags, user_data};
+use super::driver::{BUFFER_GROUP, Driver};
+use super::event::{Ended, Event, Lease};
 use super::features::limit_receive;
+use super::operation::{Operation, receive_flags, user_data};
 use super::streams::{Medium, State};
 use crate::ids::ConnectionId;
 
@@ -38,23 +43,37 @@ impl Driver {
         }
     }
 
-    /// Arms the receives that are due: all in `rearm`, and of the starved as many as there are buffers for.
-    pub(super) fn rearm_receives(&mut self) {
-        let mut buffers = self.arena.buffers() - self.leases;
-        for _ in 0..self.starved.len() {
-            if buffers == 0 {
-                break;
-            }
+    /// Makes a stream of two descriptors of the process, for example its standard input and output. It is being read
+    /// already. Closing the stream leaves the descriptors open.
+    pub fn adopt(&mut self, read: RawFd, write: RawFd) -> ConnectionId {
+        let id = self.streams.adopt(read, write);
+        self.want(id);
+        id
+    }
+
+    /// Arms the receives that are due: of the starved as many as there are buffers for, and if that is all of them,
+    /// those in `rearm`. False if some were armed and others still wait: then nobody else would wake them.
+    pub(super) fn rearm_receives(&mut self) -> bool {
+        let mut armed = 0;
+        let buffers = self.arena.buffers() - self.leases;
+        while armed < buffers {
             let Some(id) = self.starved.pop_front() else { break };
-            buffers -= usize::from(self.arm_receive(id));
+            // One buffer each: a multishot receive could take all of them before the next in line has had its turn.
+            armed += usize::from(self.arm_receive(id, true));
         }
-        while let Some(id) = self.rearm.pop_front() {
-            self.arm_receive(id);
+        if self.starved.is_empty() {
+            while let Some(id) = self.rearm.pop_front() {
+                self.arm_receive(id, false);
+            }
+            return true;
         }
+        // Who comes now waits behind those who wait.
+        self.starved.append(&mut self.rearm);
+        armed == 0
     }
 
     /// Arms the receive of a stream taken from one of the queues, if it is still wanted.
-    fn arm_receive(&mut self, id: ConnectionId) -> bool {
+    fn arm_receive(&mut self, id: ConnectionId, singly: bool) -> bool {
         let Some(stream) = self.streams.find(id) else { return false };
         stream.clear(State::QUEUED);
         if !stream.is(State::WANTED) || stream.any(State::RECEIVING.and(State::CLOSING).and(State::ENDED)) {
@@ -62,21 +81,21 @@ impl Driver {
         }
         stream.set(State::RECEIVING);
         stream.received = 0;
-        let medium = stream.medium;
-        let entry = self.receive_entry(id, medium);
+        let singly = singly || stream.is(State::FLOODING);
+        let entry = self.receive_entry(id, singly);
         self.push(entry.user_data(user_data(Operation::Receive, id)));
         true
     }
 
-    fn receive_entry(&self, id: ConnectionId, medium: Medium) -> squeue::Entry {
+    fn receive_entry(&self, id: ConnectionId, singly: bool) -> squeue::Entry {
         let bytes = self.settings.buffer_bytes as u32;
-        match medium {
+        match self.streams.medium(id) {
             Medium::Pipes { read, .. } => opcode::Read::new(types::Fd(read), std::ptr::null_mut(), bytes)
                 .offset(u64::MAX)
                 .buf_group(BUFFER_GROUP)
                 .build()
                 .flags(squeue::Flags::BUFFER_SELECT),
-            Medium::Socket if self.features.recv_multishot => {
+            Medium::Socket if self.features.recv_multishot && !singly => {
                 let mut entry = opcode::RecvMulti::new(types::Fixed(id.slot), BUFFER_GROUP).build();
                 if self.features.recv_limit {
                     limit_receive(&mut entry, self.settings.receive_credit_bytes);
@@ -102,33 +121,38 @@ impl Driver {
             self.stats.stale += 1;
             return self.drop_lease(lease);
         };
+        let stopping = stream.is(State::STOPPING);
         if !more {
             stream.clear(State::RECEIVING.and(State::STOPPING));
         }
+        let polled = stream.take(State::READ_POLLED);
         if stream.is(State::CLOSING) {
             self.close_descriptor_if_quiet(id);
             return self.drop_lease(lease);
         }
+        if polled {
+            // Something to read, or told to stop, or an error that the read will show.
+            return self.receive_again(id);
+        }
         if result > 0 {
             let lease = lease.expect("bytes come in a provided buffer");
             stream.received = stream.received.saturating_add(result as u32);
-            let spent = stream.received >= self.settings.receive_credit_bytes;
-            let overshoot = stream.is(State::STOPPING);
-            let stop = more && spent && !self.features.recv_limit && !overshoot;
-            if stop {
-                stream.set(State::STOPPING);
+            if stopping {
+                self.stats.overshoot_bytes += result as u64;
             }
-            let again = !more && stream.is(State::WANTED);
-            self.stats.overshoot_bytes += if overshoot { result as u64 } else { 0 };
-            if stop {
+            if !more && (result as usize) < self.settings.buffer_bytes {
+                stream.clear(State::FLOODING);
+            }
+            let spent = stream.received >= self.settings.receive_credit_bytes;
+            if more && spent && !self.features.recv_limit && !stopping {
+                stream.set(State::STOPPING.and(State::FLOODING));
                 self.cancel(user_data(Operation::Receive, id));
             }
-            if again {
-                self.want(id);
-            }
+            let _: Option<Event> = self.receive_again(id);
             return Some(Event::Received { stream: id, lease });
         }
         let _: Option<Event> = self.drop_lease(lease);
+        let medium = self.streams.medium(id);
         let stream = self.streams.find(id)?;
         match -result {
             libc::ENOBUFS => {
@@ -137,25 +161,48 @@ impl Driver {
                     stream.set(State::QUEUED);
                     self.starved.push_back(id);
                 }
-                // More buffers for the next time, as long as there may be more.
-                let more = self.arena.buffers();
-                // Memory that cannot be had now is no reason to stop: the starved wait for buffers to come back.
-                let _ = self.arena.grow(more);
+                self.grow_buffers();
                 None
+            }
+            libc::EAGAIN => {
+                match medium {
+                    // A pipe that does not block has nothing yet: wait for it, where a read would only fail again.
+                    Medium::Pipes { read, .. } if stream.is(State::WANTED) => {
+                        stream.set(State::RECEIVING.and(State::READ_POLLED));
+                        let entry = opcode::PollAdd::new(types::Fd(read), libc::POLLIN as u32).build();
+                        self.push(entry.user_data(user_data(Operation::Receive, id)));
+                        None
+                    }
+                    _ => self.receive_again(id),
+                }
             }
             // Stopped, or interrupted: armed again if it is (again) wanted.
-            libc::ECANCELED | libc::EINTR | libc::EAGAIN => {
-                if stream.is(State::WANTED) && !stream.is(State::RECEIVING) {
-                    self.want(id);
-                }
-                None
-            }
+            libc::ECANCELED | libc::EINTR => self.receive_again(id),
             error => {
                 stream.set(State::ENDED);
                 stream.clear(State::WANTED);
                 let why = if error == 0 { Ended::Eof } else { Ended::Error(error) };
                 Some(Event::Ended { stream: id, why })
             }
+        }
+    }
+
+    /// Queues a stream for arming whose receive has ended, if it is wanted.
+    fn receive_again(&mut self, id: ConnectionId) -> Option<Event> {
+        let stream = self.streams.find(id)?;
+        if stream.is(State::WANTED) && !stream.is(State::RECEIVING) {
+            self.want(id);
+        }
+        None
+    }
+
+    /// Doubles the number of receive buffers, as long as there may be more; once per turn, however many found none.
+    fn grow_buffers(&mut self) {
+        if !self.grown {
+            self.grown = true;
+            let more = self.arena.buffers();
+            // Memory that cannot be had now is no reason to stop: the starved wait for buffers to come back.
+            let _: std::io::Result<usize> = self.arena.grow(more);
         }
     }
 

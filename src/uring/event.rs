@@ -1,0 +1,96 @@
+//! What the driver tells its owner: events, why a stream ended, leases of filled buffers, counts.
+//!
+//! Not here: when any of it happens (`driver` and its parts).
+//! Invariant: after `Closed` no event names the stream again; a buffer given to `send` comes back in exactly one `Sent`.
+
+use std::net::SocketAddr;
+
+use crate::ids::ConnectionId;
+
+/// Why a stream's receiving side is over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// The peer closed its side.
+    Eof,
+    /// The kernel's error number.
+    Error(i32),
+}
+
+/// A filled receive buffer. It must go back by `Driver::release` in the turn in which it came.
+#[derive(Debug)]
+#[must_use = "a lease that is not released is a buffer lost"]
+pub struct Lease {
+    pub(super) buffer: u16,
+    pub(super) length: u32,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A connection came in; it is being read already.
+    Accepted {
+        /// The new stream.
+        stream: ConnectionId,
+        /// Index of the listener it came by.
+        listener: usize,
+        /// Who it is, if it came by an internet socket.
+        peer: Option<SocketAddr>,
+    },
+    /// A bell rung by another core.
+    Bell,
+    /// The stream's slot and memory are free again; its id is history.
+    Closed {
+        /// The stream that was.
+        stream: ConnectionId,
+    },
+    /// Nothing more will come in by this stream.
+    Ended {
+        /// The stream.
+        stream: ConnectionId,
+        /// Why.
+        why: Ended,
+    },
+    /// The eventfd was written: the control thread, the offload pool, or another core where there is no `MSG_RING`.
+    Foreign,
+    /// Bytes came in.
+    Received {
+        /// The stream.
+        stream: ConnectionId,
+        /// Where they are.
+        lease: Lease,
+    },
+    /// A send ended; the buffer is its sender's again.
+    Sent {
+        /// The stream.
+        stream: ConnectionId,
+        /// The buffer that was given to `send`.
+        buffer: Vec<u8>,
+        /// `Err` holds the kernel's error number.
+        result: Result<(), i32>,
+    },
+}
+
+/// What the driver counted since it was made.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Stats {
+    /// `io_uring_enter` calls.
+    pub enters: u64,
+    /// Of those, ones that were allowed to wait.
+    pub sleeps: u64,
+    /// Operations submitted.
+    pub submitted: u64,
+    /// Completions seen.
+    pub completed: u64,
+    /// Receives that found no buffer.
+    pub buffer_shortages: u64,
+    /// Completions of an earlier tenant of a slot.
+    pub stale: u64,
+    /// Accepts that failed because something ran out (ENFILE, EMFILE, ENOBUFS, ENOMEM).
+    pub accepts_exhausted: u64,
+    /// Bytes that came in after a connection was told to stop: its credit was used up, or its owner wants no more.
+    pub overshoot_bytes: u64,
+    /// Turns in which the completion queue had overflowed into the kernel's list.
+    pub overflows: u64,
+    /// Bells whose ring or eventfd was not there any more.
+    pub bells_lost: u64,
+}
