@@ -34,7 +34,7 @@ pub struct Ladder {
     #[arg(long)]
     corelane: Option<PathBuf>,
     /// How it is started; {http}, {tcp} and {cpu} are filled in.
-    #[arg(long, allow_hyphen_values = true, default_value = "serve --listen {http} --tcp {tcp} --cores {cpu}")]
+    #[arg(long, allow_hyphen_values = true, default_value = "serve --listen {http} --tcp {tcp} --cores {cpu}-{cpu}")]
     corelane_args: String,
     /// The rmcp-echo binary; its rungs are left out without it.
     #[arg(long)]
@@ -309,6 +309,10 @@ impl Ladder {
         }
         if rung.program.is_floor() {
             load.arg("--unverified");
+        }
+        if rung.program == Program::CorelaneTcp {
+            // Legacy lines open with a handshake; the floor has nobody to shake hands with.
+            load.arg("--handshake");
         }
         let done = load.stdin(Stdio::null()).output()?;
         if !done.status.success() {

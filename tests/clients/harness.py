@@ -36,6 +36,8 @@ class Server:
             self.process = subprocess.Popen(
                 words, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
                 start_new_session=True, preexec_fn=lambda: ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
+                # Health and metrics on a port of the kernel's choice: another corelane may be running here.
+                env={"CORELANE_CONTROL_LISTEN": "127.0.0.1:0", **os.environ},
             )  # fmt: skip
 
     def alive(self):
