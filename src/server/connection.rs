@@ -43,6 +43,8 @@ pub enum HttpAnswer {
     Undecided {
         /// The peer takes an event stream.
         stream: bool,
+        /// The peer wants no body (HEAD).
+        bodiless: bool,
         /// HTTP minor version.
         minor: u8,
         /// The connection may serve another request after it.
@@ -145,6 +147,11 @@ impl Connection {
     /// Bytes on their way out.
     pub fn egress(&self) -> usize {
         self.out.len() + self.sending
+    }
+
+    /// Whether a connection of lines has answered every line that came.
+    pub fn has_no_line_left(&self) -> bool {
+        self.wire() == Wire::Lines && self.calls.is_empty() && memchr::memchr(b'\n', &self.carry).is_none()
     }
 
     /// Whether nothing is in flight and nothing of a frame has come.

@@ -98,7 +98,7 @@ pub enum Effect {
 }
 
 /// The tick of the core's wheel.
-const TICK: Nanos = 16_000_000;
+pub(super) const TICK: Nanos = 16_000_000;
 
 /// What a wheel's entry is about.
 #[derive(Clone, Copy, Debug)]
@@ -137,9 +137,9 @@ pub struct Core<S> {
     dirty: Vec<ConnectionId>,
     /// Connections whose exchange ended: their next frames may be taken.
     pub(super) resumable: VecDeque<ConnectionId>,
-    /// Connections of lines on which a call was cancelled.
+    /// Connections shared by several calls, of which one was cancelled.
     pub(super) concluded: Vec<(ConnectionId, ExchangeKey)>,
-    wheel: Wheel<Timer>,
+    pub(super) wheel: Wheel<Timer>,
     /// Buffers for sending, empty.
     pool: Vec<Vec<u8>>,
 }
@@ -223,7 +223,7 @@ impl<S: Service> Core<S> {
     /// connection leave in one send.
     pub fn effects(&mut self, mut perform: impl FnMut(Effect)) {
         while let Some((id, key)) = self.concluded.pop() {
-            self.with(id, |core, connection| core.line_concluded(connection, key));
+            self.with(id, |core, connection| core.one_concluded(connection, key));
         }
         while let Some(id) = self.resumable.pop_front() {
             self.resume(id);
@@ -239,6 +239,9 @@ impl<S: Service> Core<S> {
         }
         for effect in self.effects.drain(..) {
             perform(effect);
+        }
+        if self.is_drained() {
+            perform(Effect::Drained);
         }
     }
 
@@ -267,12 +270,19 @@ impl<S: Service> Core<S> {
     }
 
     /// Takes a connection out of the table for a step; `put` brings it back.
-    fn take(&mut self, id: ConnectionId) -> Option<Box<Connection>> {
+    pub(super) fn take(&mut self, id: ConnectionId) -> Option<Box<Connection>> {
         let entry = self.connections.get_mut(id.slot as usize)?;
         entry.take_if(|connection| connection.id == id)
     }
 
-    fn put(&mut self, mut connection: Box<Connection>) {
+    pub(super) fn put(&mut self, mut connection: Box<Connection>) {
+        if connection.ended && connection.phase == Phase::Open && connection.has_no_line_left() {
+            self.release_duplex(&mut connection);
+            self.finish(&mut connection, CloseCause::PeerClosed);
+        }
+        if self.drain.is_on() {
+            self.drain_connection(&mut connection);
+        }
         self.settle(&mut connection);
         let slot = connection.id.slot as usize;
         self.connections[slot] = Some(connection);
@@ -317,7 +327,10 @@ impl<S: Service> Core<S> {
         match connection.phase {
             Phase::Open => {
                 if connection.carry.is_empty() {
-                    connection.frame_since = self.now;
+                    // Pieces of a chunked body are used up as they come, but its time goes on.
+                    if connection.framing.is_between_frames(0) {
+                        connection.frame_since = self.now;
+                    }
                     let used = self.consume(&mut connection, bytes);
                     if connection.phase == Phase::Open && used < bytes.len() {
                         connection.carry = self.buffer();
@@ -336,9 +349,6 @@ impl<S: Service> Core<S> {
     fn consume_carry(&mut self, connection: &mut Connection) {
         let mut carry = std::mem::take(&mut connection.carry);
         let used = self.consume(connection, &carry);
-        if used > 0 {
-            connection.frame_since = self.now;
-        }
         if connection.phase != Phase::Open || used == carry.len() {
             self.give_buffer(carry);
         } else {
@@ -367,6 +377,9 @@ impl<S: Service> Core<S> {
                 Frame::Request(head, body) => self.request(connection, &head, body),
             }
         }
+        if used > 0 && connection.framing.is_between_frames(0) {
+            connection.frame_since = self.now;
+        }
         used
     }
 
@@ -381,6 +394,10 @@ impl<S: Service> Core<S> {
     fn resume(&mut self, id: ConnectionId) {
         let Some(mut connection) = self.take(id) else { return };
         if connection.phase == Phase::Open && !connection.carry.is_empty() {
+            // What waited for its turn has all the time that a frame has.
+            if connection.framing.is_between_frames(0) {
+                connection.frame_since = self.now;
+            }
             self.consume_carry(&mut connection);
         }
         self.put(connection);
@@ -403,13 +420,7 @@ impl<S: Service> Core<S> {
     fn peer_finished(&mut self, connection: &mut Connection) {
         match connection.wire() {
             // Lines: like a pipe that was closed behind the last request; what is in flight is still answered.
-            Wire::Lines if connection.phase == Phase::Open => {
-                self.end_what_needs_a_peer(connection);
-                if connection.calls.is_empty() {
-                    self.release_duplex(connection);
-                    self.finish(connection, CloseCause::PeerClosed);
-                }
-            }
+            Wire::Lines if connection.phase == Phase::Open => self.end_what_needs_a_peer(connection),
             Wire::Http if connection.phase == Phase::Open => {
                 // A closed answer stream cancels a modern call (2026-07-28, "Disconnection"), not a legacy one.
                 self.abandon(connection);
@@ -438,7 +449,7 @@ impl<S: Service> Core<S> {
             debug_assert!(connection.phase == Phase::Closing, "only what was given up is closed");
             self.open -= 1;
             self.metrics.connections_open.set(self.open as u64);
-            if self.open == 0 && (self.drain.is_on() || self.settings.ends_when_empty) {
+            if self.open == 0 && self.settings.ends_when_empty {
                 self.effect(Effect::Drained);
             }
         }
@@ -449,6 +460,8 @@ impl<S: Service> Core<S> {
         if connection.phase == Phase::Open {
             self.metrics.close(cause);
             connection.phase = Phase::Finishing;
+            // The time to linger begins now, however long ago the peer was heard of.
+            connection.active_at = self.now;
         }
     }
 
@@ -503,80 +516,6 @@ impl<S: Service> Core<S> {
     /// Whether a connection holds as many unread bytes as it may while its turn has not come.
     fn holds_enough(&self, connection: &Connection) -> bool {
         self.is_occupied(connection) && connection.carry.len() >= self.settings.pipeline_bytes
-    }
-
-    fn deadline_of(&self, connection: &Connection) -> Nanos {
-        let settings = &self.settings;
-        if connection.sending > 0 {
-            return connection.active_at + settings.write_stall;
-        }
-        match connection.phase {
-            Phase::Closing => Nanos::MAX,
-            Phase::Finishing | Phase::Lingering => connection.active_at + settings.linger,
-            Phase::Open => match connection.wire() {
-                _ if connection.exchange.is_some() || connection.duplex.is_some() => {
-                    connection.active_at + settings.stream_keep_alive
-                }
-                Wire::Http if connection.framing.is_between_frames(connection.carry.len()) => {
-                    connection.active_at + settings.keep_alive
-                }
-                Wire::Http => connection.frame_since + settings.frame_time(&connection.framing, connection.carry.len()),
-                Wire::Lines if connection.carry.is_empty() || !connection.calls.is_empty() => Nanos::MAX,
-                Wire::Lines => {
-                    connection.frame_since + settings.frame_time(&connection.framing, connection.carry.len())
-                }
-            },
-        }
-    }
-
-    fn tick(&mut self) {
-        let tick = self.now / TICK;
-        let mut due = Vec::new();
-        self.wheel.advance(tick, |timer| due.push(timer));
-        for timer in due {
-            match timer {
-                Timer::Connection(id) => self.connection_due(id, tick),
-                Timer::Drain => self.drain_due(),
-                Timer::Exchange(key) => self.exchange_due(key),
-                Timer::Sessions => {
-                    self.sweep_sessions();
-                    self.wheel.insert(tick + self.settings.sweep_every.div_ceil(TICK), Timer::Sessions);
-                }
-            }
-        }
-    }
-
-    /// Puts an exchange's deadline, or the drain's, on the wheel.
-    pub(super) fn remind(&mut self, at: Nanos, timer: Timer) {
-        self.wheel.insert(at.div_ceil(TICK), timer);
-    }
-
-    fn connection_due(&mut self, id: ConnectionId, tick: u64) {
-        let Some(mut connection) = self.take(id) else { return };
-        if connection.timer <= tick {
-            connection.timer = 0;
-            if connection.deadline <= self.now {
-                self.time_up(&mut connection);
-            }
-        }
-        self.put(connection);
-    }
-
-    fn time_up(&mut self, connection: &mut Connection) {
-        if connection.sending > 0 {
-            self.abandon(connection);
-            self.close(connection, CloseCause::WriteStall);
-            return;
-        }
-        match connection.phase {
-            Phase::Closing => {}
-            Phase::Finishing | Phase::Lingering => self.close(connection, CloseCause::PeerClosed),
-            Phase::Open if connection.exchange.is_some() || connection.duplex.is_some() => self.keep_alive(connection),
-            Phase::Open if connection.framing.is_between_frames(connection.carry.len()) => {
-                self.finish(connection, CloseCause::KeepAliveTimeout);
-            }
-            Phase::Open => self.frame_too_slow(connection),
-        }
     }
 
     /// An empty buffer, from the pool if there is one.

@@ -3,12 +3,12 @@
 //! Not here: the service, the bytes of a stream (`http`).
 //! Invariant: a message goes to exactly one sink; an exchange's outcome is the last thing its sink hears of it.
 
-use super::connection::{Connection, HttpAnswer};
+use super::connection::{Connection, HttpAnswer, Wire};
 use super::core::{Core, Timer};
 use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
 use super::router::Lane;
 use super::service::{CallKey, Mail, Service};
-use crate::metrics::{CloseCause, Refusal};
+use crate::metrics::Refusal;
 use crate::proto::json::{Envelope, Key, Value, compact, has_newline};
 use crate::proto::jsonrpc::{self, Code, RpcError};
 use crate::proto::mcp::Version;
@@ -97,12 +97,7 @@ impl<S: Service> Core<S> {
                     }
                     Some(HttpAnswer::Stream { .. }) => {
                         core.stream_event(connection, resumable, "message", message);
-                        connection.batch_left = connection.batch_left.saturating_sub(1);
-                        connection.calls.retain(|&call| call != key);
-                        // A 2024-11-05 stream outlives the calls that are answered on it.
-                        if connection.batch_left == 0 && connection.duplex.is_none() {
-                            core.end_stream(connection);
-                        }
+                        core.one_concluded(connection, key);
                     }
                     None => {}
                 });
@@ -110,7 +105,7 @@ impl<S: Service> Core<S> {
             Sink::Lines(id) => {
                 self.with(id, |core, connection| {
                     write_line(&mut connection.out, message);
-                    core.line_concluded(connection, key);
+                    core.one_concluded(connection, key);
                 });
             }
             Sink::Nobody => {
@@ -147,6 +142,7 @@ impl<S: Service> Core<S> {
                 self.metrics.streams_open.sub(1);
             }
             Kind::Get => self.metrics.streams_open.sub(1),
+            Kind::Duplex if matches!(exchange.sink, Sink::Http(_)) => self.metrics.streams_open.sub(1),
             Kind::Duplex | Kind::Forwarded { .. } => {}
         }
         Some(exchange)
@@ -157,7 +153,8 @@ impl<S: Service> Core<S> {
         let limits = self.settings.replay;
         let exchange = self.exchanges.find(key)?;
         let session = self.shards.find(exchange.session?)?;
-        if exchange.version < Version::V2025_03_26 || exchange.kind == Kind::Duplex {
+        // A session without an id is its connection's own: nobody can come back to it.
+        if exchange.version < Version::V2025_03_26 || exchange.kind == Kind::Duplex || session.id.is_empty() {
             return None;
         }
         let stream = *exchange.stream.get_or_insert_with(|| session.next_stream());
@@ -197,7 +194,10 @@ impl<S: Service> Core<S> {
         if exchange.session.is_none() || !primes(exchange.version) {
             return;
         }
-        match exchange.sink {
+        let sink = exchange.sink;
+        match sink {
+            // A 2024-11-05 stream is its client's only one.
+            Sink::Http(id) if self.find(id).is_some_and(|connection| connection.duplex.is_some()) => {}
             Sink::Http(id) => {
                 self.with(id, |core, connection| {
                     core.begin_call_stream_if_undecided(connection, key);
@@ -273,6 +273,11 @@ impl<S: Service> Core<S> {
         }
     }
 
+    /// Whether other exchanges go to this sink.
+    fn has_others(&self, sink: Sink) -> bool {
+        !self.exchanges.keys(|exchange| exchange.sink == sink).is_empty()
+    }
+
     /// Drops an exchange on its client's wish: nothing more is sent for it.
     fn cancel(&mut self, key: ExchangeKey) {
         let Some(exchange) = self.forget(key) else { return };
@@ -283,7 +288,13 @@ impl<S: Service> Core<S> {
         match exchange.sink {
             // Its connection may be the one whose step this is, so it hears of it at the end of the turn.
             Sink::Lines(id) => self.concluded.push((id, key)),
-            Sink::Http(_) if exchange.version == Version::V2024_11_05 => {}
+            // Neither a batch nor a 2024-11-05 stream ends with one call, whatever revision is spoken on it.
+            Sink::Http(id) if self.find(id).is_none_or(|one| one.duplex.is_some() || one.batch_left > 0) => {
+                self.concluded.push((id, key));
+            }
+            Sink::Remote { core, ticket } if self.has_others(exchange.sink) => {
+                self.send_reply(core, ticket, 202, None, Vec::new());
+            }
             // The stream ends without a response (2025-11-25, "Cancellation"); a pending answer becomes an empty
             // stream.
             sink => self.end_sink(sink),
@@ -371,13 +382,17 @@ impl<S: Service> Core<S> {
         }
     }
 
-    /// Ends a duplex whose last call is answered after its peer had shut its side.
-    pub(super) fn line_concluded(&mut self, connection: &mut Connection, key: ExchangeKey) {
+    /// One of the calls that share a connection is over.
+    pub(super) fn one_concluded(&mut self, connection: &mut Connection, key: ExchangeKey) {
         connection.calls.retain(|&call| call != key);
-        self.resumable.push_back(connection.id);
-        if connection.ended && connection.calls.is_empty() {
-            self.release_duplex(connection);
-            self.finish(connection, CloseCause::PeerClosed);
+        if connection.wire() == Wire::Lines {
+            self.resumable.push_back(connection.id);
+            return;
+        }
+        connection.batch_left = connection.batch_left.saturating_sub(1);
+        // A 2024-11-05 stream outlives the calls that are answered on it.
+        if connection.batch_left == 0 && connection.duplex.is_none() {
+            self.end_stream(connection);
         }
     }
 }
@@ -405,7 +420,8 @@ fn parse_ask_id(id: &str) -> Option<(ExchangeKey, u32)> {
     let mut numbers = id.strip_prefix("corelane-")?.split('-').map(|number| number.parse::<u32>().ok());
     let key = ExchangeKey { index: numbers.next()??, generation: numbers.next()?? };
     let ask = numbers.next()??;
-    numbers.next().is_none().then_some((key, ask))
+    // Exactly what was sent: numbers can be written in many ways.
+    (numbers.next().is_none() && ask_id(key, ask) == id).then_some((key, ask))
 }
 
 /// A client's error object, as an error of ours.
@@ -426,7 +442,16 @@ mod tests {
     fn ids_of_questions_round_trip_and_strange_ones_are_not_ours() {
         let key = ExchangeKey { index: 3, generation: 9 };
         assert_eq!(parse_ask_id(&ask_id(key, 2)), Some((key, 2)));
-        for strange in ["", "corelane-1-2", "corelane-1-2-3-4", "corelane--1-2-3", "1", "corelane-1-2-x"] {
+        for strange in [
+            "",
+            "corelane-01-2-3",
+            "corelane-1-2-+3",
+            "corelane-1-2",
+            "corelane-1-2-3-4",
+            "corelane--1-2-3",
+            "1",
+            "corelane-1-2-x",
+        ] {
             assert_eq!(parse_ask_id(strange), None, "{strange}");
         }
     }

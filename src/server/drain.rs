@@ -2,7 +2,7 @@
 //!
 //! Not here: signals (`control`), other cores. Invariant: a drain ends, at the latest when its time is up.
 
-use super::connection::{Connection, Phase, Wire};
+use super::connection::{Connection, HttpAnswer, Phase, Wire};
 use super::core::{Core, Effect, Timer};
 use super::exchange::{Kind, Sink};
 use super::service::Service;
@@ -45,15 +45,22 @@ impl<S: Service> Core<S> {
         }
         let ids: Vec<_> = self.connections.iter().flatten().map(|connection| connection.id).collect();
         for id in ids {
-            self.with(id, |core, connection| core.drain_connection(connection));
+            // Each is looked at as it is put back.
+            self.with(id, |_, connection| {
+                if let Some(HttpAnswer::Undecided { keep_alive, .. }) = &mut connection.answer {
+                    *keep_alive = false;
+                }
+            });
         }
         self.remind(self.now + self.settings.drain_time, Timer::Drain);
-        if self.open == 0 {
-            self.effect(Effect::Drained);
-        }
     }
 
-    /// Lets a connection go if nothing is in flight on it. Asked again whenever something ended.
+    /// Whether a drain has come to its end: no connection is left, and no other core waits for an answer of this one.
+    pub(super) fn is_drained(&self) -> bool {
+        self.drain.on && self.open == 0 && self.remotes.is_empty()
+    }
+
+    /// Lets a connection go if nothing is in flight on it. Asked after every step that concerns it.
     pub(super) fn drain_connection(&mut self, connection: &mut Connection) {
         if connection.phase != Phase::Open || connection.exchange.is_some_and(|_| connection.duplex.is_none()) {
             return;
@@ -65,7 +72,9 @@ impl<S: Service> Core<S> {
                 self.end_stream(connection);
                 self.finish(connection, CloseCause::Drained);
             }
-            Wire::Http if connection.duplex.is_none() && connection.carry.is_empty() => {
+            Wire::Http
+                if connection.duplex.is_none() && connection.framing.is_between_frames(connection.carry.len()) =>
+            {
                 self.finish(connection, CloseCause::Drained);
             }
             Wire::Lines if connection.calls.is_empty() && connection.carry.is_empty() => {
@@ -76,8 +85,8 @@ impl<S: Service> Core<S> {
         }
     }
 
-    fn tell_retry(&mut self, connection: &mut Connection) {
-        if let Some(super::connection::HttpAnswer::Stream { framing, .. }) = connection.answer {
+    pub(super) fn tell_retry(&mut self, connection: &mut Connection) {
+        if let Some(HttpAnswer::Stream { framing, .. }) = connection.answer {
             let retry = u64::from(self.settings.retry_ms);
             http1::chunk(&mut connection.out, framing, |out| crate::proto::sse::retry(out, retry));
         }
@@ -91,6 +100,10 @@ impl<S: Service> Core<S> {
                 core.abandon(connection);
                 core.close(connection, CloseCause::DrainDeadline);
             });
+        }
+        let others: Vec<_> = self.remotes.values().copied().collect();
+        for key in others {
+            self.lost_its_sink(key);
         }
     }
 }

@@ -134,7 +134,7 @@ impl<S: Service> Loop<'_, S> {
                 self.core.step(nanos, Input::Tick);
             }
             drained = self.perform();
-            self.send_parcels();
+            self.send_parcels(nanos);
             self.publish();
         }
         Ok(())
@@ -192,15 +192,23 @@ impl<S: Service> Loop<'_, S> {
     }
 
     /// Moves the outbox into the rings and rings the bells of who sleeps.
-    fn send_parcels(&mut self) {
+    fn send_parcels(&mut self, now: Nanos) {
         let port = &mut self.port;
+        let mut gone = Vec::new();
         self.core.flush_outbox(|to, header, payload| match port.try_send(to, header, payload) {
             Ok(_) => Delivery::Done,
             Err(Refused::Full) => Delivery::Full,
-            // Nobody is there any more: who waits for an answer is told when the death is observed. A payload that no
-            // ring can carry cannot have come in by a socket, whose limits are lower.
-            Err(Refused::Gone | Refused::TooLarge) => Delivery::Done,
+            // A payload that no ring can carry cannot have come in by a socket, whose limits are lower.
+            Err(Refused::TooLarge) => Delivery::Done,
+            Err(Refused::Gone) => {
+                gone.push(to);
+                Delivery::Done
+            }
         });
+        // Its end may have been observed before this was asked of it: who waits for an answer is told now.
+        for peer in gone {
+            self.core.step(now, Input::PeerLost(peer));
+        }
         self.port.ring_bells(&mut Bells { driver: &mut *self.driver, chimes: &self.chimes });
     }
 

@@ -21,16 +21,12 @@ use crate::proto::mcp::Version;
 use crate::shard::replay::EventId;
 
 /// What a preflight is told (fetch standard; the headers are those that MCP clients send).
-const PREFLIGHT: [Field<'static>; 3] = [
-    ("Access-Control-Allow-Methods", b"GET, POST, DELETE, OPTIONS"),
-    (
-        "Access-Control-Allow-Headers",
-        b"content-type, accept, authorization, mcp-protocol-version, mcp-method, mcp-name, mcp-session-id, \
-          last-event-id, x-request-timeout-ms, traceparent, tracestate",
-    ),
-    ("Access-Control-Max-Age", b"7200"),
-];
+const ALLOWED_METHODS: Field<'static> = ("Access-Control-Allow-Methods", b"GET, POST, DELETE, OPTIONS");
+const ALLOWED_HEADERS: &[u8] = b"content-type, accept, authorization, mcp-protocol-version, mcp-method, mcp-name, \
+    mcp-session-id, last-event-id, x-request-timeout-ms, traceparent, tracestate";
+const MAX_AGE: Field<'static> = ("Access-Control-Max-Age", b"7200");
 const EXPOSED: Field<'static> = ("Access-Control-Expose-Headers", b"mcp-session-id, www-authenticate");
+const RETRY_AFTER: Field<'static> = ("Retry-After", b"1");
 const ALLOW_ALL: Field<'static> = ("Allow", b"GET, POST, DELETE, OPTIONS");
 const ALLOW_POST: Field<'static> = ("Allow", b"POST");
 const ALLOW_GET: Field<'static> = ("Allow", b"GET");
@@ -43,7 +39,8 @@ impl<S: Service> Core<S> {
         }
         connection.origin = head.origin.map(Into::into);
         let keep_alive = head.keep_alive && !self.drain.is_on();
-        connection.answer = Some(HttpAnswer::Undecided { stream: true, minor: head.minor_version, keep_alive });
+        let (minor, bodiless) = (head.minor_version, head.method == Method::Head);
+        connection.answer = Some(HttpAnswer::Undecided { stream: true, bodiless, minor, keep_alive });
         if let Err(error) = self.settings.hosts.check_host(head.host.unwrap_or_default()) {
             connection.origin = None;
             self.refused(Refusal::BadHost);
@@ -188,10 +185,13 @@ impl<S: Service> Core<S> {
         head.protocol_version.and_then(Version::parse).is_some_and(Version::is_modern)
     }
 
-    fn preflight(&mut self, connection: &mut Connection, _head: &Head<'_>) {
-        let extra: &[Field<'_>] =
-            if connection.origin.is_some() { &PREFLIGHT } else { &[("Allow", b"GET, POST, DELETE, OPTIONS")] };
-        self.answer_empty(connection, 204, extra);
+    fn preflight(&mut self, connection: &mut Connection, head: &Head<'_>) {
+        if connection.origin.is_none() {
+            return self.answer_empty(connection, 204, &[ALLOW_ALL]);
+        }
+        let headers = allowed_headers(head.access_control_request_headers);
+        let extra = [ALLOWED_METHODS, ("Access-Control-Allow-Headers", &headers), MAX_AGE];
+        self.answer_empty(connection, 204, &extra);
     }
 
     /// The session that a legacy GET, DELETE or POST names; refuses by itself if there is none.
@@ -290,7 +290,7 @@ impl<S: Service> Core<S> {
     ) {
         match self.forward(owner, Sink::Http(connection.id), &[], header, session) {
             Ok(key) => connection.exchange = Some(key),
-            Err(error) => self.refuse_with(connection, 503, &[("Retry-After", b"1")], &error),
+            Err(error) => self.refuse_with(connection, 503, &[], &error),
         }
     }
 
@@ -355,7 +355,7 @@ impl<S: Service> Core<S> {
         if core != self.id {
             if !self.outbox.has_room(core) {
                 self.refused(Refusal::OutboxFull);
-                return self.refuse(connection, 503, &[("Retry-After", b"1")], Code::OVERLOADED, "try again shortly");
+                return self.refuse(connection, 503, &[], Code::OVERLOADED, "try again shortly");
             }
             self.outbox.post(core, Header::StreamPost { stream: key.into() }, body.to_vec());
         } else if self.exchanges.find(key).is_none() {
@@ -414,7 +414,7 @@ impl<S: Service> Core<S> {
         jsonrpc::error(&mut body, None, true, error);
         match connection.wire() {
             Wire::Http => {
-                let retry: &[Field<'_>] = if status == 503 { &[("Retry-After", b"1")] } else { &[] };
+                let retry: &[Field<'_>] = if status == 503 { &[RETRY_AFTER] } else { &[] };
                 let mark = http1::begin_json(&mut connection.out, status, false, retry);
                 connection.out.extend_from_slice(&body);
                 http1::finish_json(&mut connection.out, mark);
@@ -454,10 +454,18 @@ impl<S: Service> Core<S> {
     pub(super) fn answer_json(&mut self, connection: &mut Connection, status: u16, extra: &[Field<'_>], body: &[u8]) {
         let keep_alive = connection.keeps_alive();
         let origin = connection.origin.take();
-        let fields = dressed(connection, origin.as_deref(), extra);
+        let mut fields = dressed(origin.as_deref(), extra);
+        fields.extend(connection.kept());
+        if matches!(status, 429 | 503 | 504) {
+            fields.push(RETRY_AFTER);
+        }
         let mark = http1::begin_json(&mut connection.out, status, keep_alive, &fields);
+        let head_end = connection.out.len();
         connection.out.extend_from_slice(body);
         http1::finish_json(&mut connection.out, mark);
+        if let Some(HttpAnswer::Undecided { bodiless: true, .. }) = connection.answer {
+            connection.out.truncate(head_end);
+        }
         self.answered(connection, keep_alive);
     }
 
@@ -465,7 +473,8 @@ impl<S: Service> Core<S> {
     pub(super) fn answer_empty(&mut self, connection: &mut Connection, status: u16, extra: &[Field<'_>]) {
         let keep_alive = connection.keeps_alive();
         let origin = connection.origin.take();
-        let fields = dressed(connection, origin.as_deref(), extra);
+        let mut fields = dressed(origin.as_deref(), extra);
+        fields.extend(connection.kept());
         http1::empty(&mut connection.out, status, keep_alive, &fields);
         self.answered(connection, keep_alive);
     }
@@ -479,11 +488,11 @@ impl<S: Service> Core<S> {
         }
     }
 
-    /// Turns the pending answer into an event stream, if it is not one already.
+    /// Turns the pending answer into an event stream, if it is not one already and the peer takes one.
     pub(super) fn begin_stream(&mut self, connection: &mut Connection) {
-        let Some(HttpAnswer::Undecided { minor, keep_alive, .. }) = connection.answer else { return };
+        let Some(HttpAnswer::Undecided { stream: true, minor, keep_alive, .. }) = connection.answer else { return };
         let origin = connection.origin.take();
-        let fields = dressed(connection, origin.as_deref(), &[]);
+        let fields = dressed(origin.as_deref(), &[]);
         let framing = http1::begin_event_stream(&mut connection.out, minor, keep_alive, &fields);
         connection.answer = Some(HttpAnswer::Stream { framing, keep_alive });
     }
@@ -503,9 +512,7 @@ impl<S: Service> Core<S> {
 
     /// Sends what keeps a quiet stream open, or makes a pending answer a stream so that its first byte is not late.
     pub(super) fn keep_alive(&mut self, connection: &mut Connection) {
-        if let Some(HttpAnswer::Undecided { stream: true, .. }) = connection.answer {
-            self.begin_stream(connection);
-        }
+        self.begin_stream(connection);
         if let Some(HttpAnswer::Stream { framing, .. }) = connection.answer {
             let mark = http1::begin_chunk(&mut connection.out, framing);
             crate::proto::sse::comment(&mut connection.out, "");
@@ -533,18 +540,28 @@ impl Connection {
             None => false,
         }
     }
+
+    /// The field that keeps the connection of an HTTP/1.0 peer.
+    fn kept(&self) -> Option<Field<'static>> {
+        let kept = matches!(self.answer, Some(HttpAnswer::Undecided { minor: 0, keep_alive: true, .. }));
+        kept.then_some(("Connection", b"keep-alive"))
+    }
 }
 
-/// The fields of an answer: those given, those a browser needs, and for HTTP/1.0 the one that keeps the connection.
-fn dressed<'a>(connection: &Connection, origin: Option<&'a [u8]>, extra: &[Field<'a>]) -> Vec<Field<'a>> {
+/// The fields of an answer: those given, and those a browser needs.
+fn dressed<'a>(origin: Option<&'a [u8]>, extra: &[Field<'a>]) -> Vec<Field<'a>> {
     let mut fields = extra.to_vec();
     if let Some(origin) = origin {
         fields.extend([("Access-Control-Allow-Origin", origin), ("Vary", &b"Origin"[..]), EXPOSED]);
     }
-    if let Some(HttpAnswer::Undecided { minor: 0, keep_alive: true, .. }) = connection.answer {
-        fields.push(("Connection", b"keep-alive"));
-    }
     fields
+}
+
+/// The headers that a page may send: those that MCP clients send, and those of tools' arguments that it asks for.
+fn allowed_headers(asked: Option<&[u8]>) -> Vec<u8> {
+    let names = asked.unwrap_or_default().split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+    let of_a_tool = |name: &&[u8]| name.len() > 10 && name[..10].eq_ignore_ascii_case(b"mcp-param-");
+    names.filter(of_a_tool).fold(ALLOWED_HEADERS.to_vec(), |allowed, name| [&allowed, &b", "[..], name].concat())
 }
 
 impl Assembly {

@@ -23,4 +23,5 @@ pub mod service;
 mod sessions;
 pub mod settings;
 pub mod subscriptions;
+mod timers;
 pub mod wheel;

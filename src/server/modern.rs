@@ -82,6 +82,12 @@ impl<S: Service> Core<S> {
                 self.metrics.messages_out.add(1);
                 Told::OK
             }
+            // Calls are looked at in `call`.
+            Some(Method::SubscriptionsListen | Method::TasksGet | Method::TasksUpdate | Method::TasksCancel)
+                if self.is_duplicate(lane, id) =>
+            {
+                self.duplicate(id, out)
+            }
             Some(Method::SubscriptionsListen) => self.listen(lane, id, envelope, text, out),
             Some(Method::TasksGet | Method::TasksUpdate | Method::TasksCancel)
                 if let Some(owner) = self.task_elsewhere(envelope, text) =>

@@ -22,8 +22,8 @@ pub enum Header {
     Changed { what: u8, split: u32 },
     /// Home to owner: a DELETE. The payload is the session's id.
     Delete { ticket: Numbers },
-    /// Owner to home: the stream ends without a response.
-    End { ticket: Numbers, prime: Option<u32> },
+    /// Owner to home: the stream ends without a response; with `retry`, the client is told when to come back.
+    End { ticket: Numbers, prime: Option<u32>, retry: bool },
     /// Home to owner: a GET. The payload is the session's id.
     Get { ticket: Numbers, last: Option<Numbers> },
     /// Home to owner: nobody waits any more.

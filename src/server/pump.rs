@@ -6,9 +6,9 @@
 //! Not here: the rings (`drive` moves parcels between outbox and ring).
 //! Invariant: a ticket hears one last word: `Reply` or `End`, unless its home says `Gone` first.
 
-use super::connection::{Connection, HttpAnswer};
+use super::connection::{Connection, HttpAnswer, Wire};
 use super::core::Core;
-use super::deliver::primes;
+use super::deliver::{primes, write_line};
 use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
 use super::outbox::Delivery;
 use super::parcel::{Header, Numbers};
@@ -83,8 +83,11 @@ impl<S: Service> Core<S> {
                 connection.active_at = core.now;
             }),
             Header::Open { ticket, prime } => self.home(ticket, |core, connection, _| core.open_for(connection, prime)),
-            Header::End { ticket, prime } => self.home(ticket, |core, connection, key| {
+            Header::End { ticket, prime, retry } => self.home(ticket, |core, connection, key| {
                 core.open_for(connection, prime);
+                if retry {
+                    core.tell_retry(connection);
+                }
                 core.end_stream(connection);
                 core.forget(key);
             }),
@@ -131,10 +134,8 @@ impl<S: Service> Core<S> {
     /// Does something for a ticket of this home, if its connection still waits.
     fn home(&mut self, ticket: Numbers, then: impl FnOnce(&mut Self, &mut Connection, ExchangeKey)) {
         let key = ExchangeKey::from(ticket);
-        let Some(Exchange { kind: Kind::Forwarded { .. }, sink: Sink::Http(id), .. }) = self.exchanges.find(key) else {
-            return;
-        };
-        let id = *id;
+        let Some(Exchange { kind: Kind::Forwarded { .. }, sink, .. }) = self.exchanges.find(key) else { return };
+        let (Sink::Http(id) | Sink::Lines(id)) = *sink else { return };
         self.with(id, |core, connection| then(core, connection, key));
     }
 
@@ -153,6 +154,11 @@ impl<S: Service> Core<S> {
         event: Option<EventId>,
         message: &[u8],
     ) {
+        if connection.wire() == Wire::Lines {
+            write_line(&mut connection.out, message);
+            self.forget(key);
+            return self.one_concluded(connection, key);
+        }
         match connection.answer {
             Some(HttpAnswer::Undecided { .. }) => {
                 if message.is_empty() {
@@ -162,7 +168,10 @@ impl<S: Service> Core<S> {
                 }
             }
             Some(HttpAnswer::Stream { .. }) => {
-                self.stream_event(connection, event, "message", message);
+                // One member of a batch may have nothing to say: it was cancelled.
+                if !message.is_empty() {
+                    self.stream_event(connection, event, "message", message);
+                }
                 connection.batch_left = connection.batch_left.saturating_sub(1);
                 if connection.batch_left > 0 {
                     return;
@@ -270,7 +279,11 @@ impl<S: Service> Core<S> {
                         Some(key) => {
                             self.remotes.insert((from, ticket.into()), key);
                         }
-                        None => self.outbox.post(from, Header::End { ticket: ticket.into(), prime: None }, Vec::new()),
+                        None => self.outbox.post(
+                            from,
+                            Header::End { ticket: ticket.into(), prime: None, retry: false },
+                            Vec::new(),
+                        ),
                     }
                 }
                 Err(error) => self.send_error(from, ticket, 400, &error),
@@ -330,7 +343,7 @@ impl<S: Service> Core<S> {
         }
         self.remotes.remove(&(core, ticket.into()));
         let prime = stream.filter(|_| begins);
-        self.outbox.post(core, Header::End { ticket: ticket.into(), prime }, Vec::new());
+        self.outbox.post(core, Header::End { ticket: ticket.into(), prime, retry: false }, Vec::new());
     }
 
     /// Ends the stream of a sink on this core or another.
@@ -341,7 +354,8 @@ impl<S: Service> Core<S> {
                 core.end_stream(connection);
             }),
             Sink::Remote { core, ticket } => {
-                self.outbox.post(core, Header::End { ticket: ticket.into(), prime: None }, Vec::new());
+                let header = Header::End { ticket: ticket.into(), prime: None, retry: self.drain.is_on() };
+                self.outbox.post(core, header, Vec::new());
             }
             Sink::Lines(_) | Sink::Nobody => {}
         }

@@ -435,9 +435,7 @@ impl<S: Service> Core<S> {
         out: &mut Vec<u8>,
     ) -> Told {
         if self.is_duplicate(lane, id) {
-            self.refused(Refusal::DuplicateId);
-            let error = RpcError::new(Code::INVALID_REQUEST, "a request with this id is still in flight here");
-            return self.fail(Some(id), true, 400, error, out);
+            return self.duplicate(id, out);
         }
         let key = self.exchanges.next_key();
         let patience = lane.patience.unwrap_or(self.settings.call_time).min(self.settings.call_time_max);
@@ -491,7 +489,7 @@ impl<S: Service> Core<S> {
 
     /// Whether a request with this id is in flight already where its answer would go (JSON-RPC ids are the client's:
     /// two answers to one id could not be told apart). HTTP answers are told apart by their request.
-    fn is_duplicate(&self, lane: Lane<'_>, id: &[u8]) -> bool {
+    pub(super) fn is_duplicate(&self, lane: Lane<'_>, id: &[u8]) -> bool {
         match lane.sink {
             Sink::Lines(_) => {
                 let same = |key: &ExchangeKey| self.exchanges.get(*key).is_some_and(|exchange| *exchange.id == *id);
@@ -499,6 +497,12 @@ impl<S: Service> Core<S> {
             }
             _ => false,
         }
+    }
+
+    pub(super) fn duplicate(&mut self, id: &[u8], out: &mut Vec<u8>) -> Told {
+        self.refused(Refusal::DuplicateId);
+        let error = RpcError::new(Code::INVALID_REQUEST, "a request with this id is still in flight here");
+        self.fail(Some(id), true, 400, error, out)
     }
 
     /// A message with a modern version header but no claim in its body: the missing keys are named.

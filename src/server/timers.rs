@@ -1,0 +1,87 @@
+//! Timers: when something is due on a connection, and what happens then.
+//!
+//! Not here: how timers are kept (`wheel`), clocks. Invariant: a connection has at most one entry on the wheel that
+//! counts; an entry that comes early finds the deadline moved and is made anew.
+
+use super::connection::{Connection, Phase, Wire};
+use super::core::{Core, TICK, Timer};
+use super::service::{Nanos, Service};
+use crate::ids::ConnectionId;
+use crate::metrics::CloseCause;
+
+impl<S: Service> Core<S> {
+    /// When something has to happen on a connection if nothing else does before.
+    pub(super) fn deadline_of(&self, connection: &Connection) -> Nanos {
+        let settings = &self.settings;
+        if connection.sending > 0 {
+            return connection.active_at + settings.write_stall;
+        }
+        match connection.phase {
+            Phase::Closing => Nanos::MAX,
+            Phase::Finishing | Phase::Lingering => connection.active_at + settings.linger,
+            Phase::Open => match connection.wire() {
+                _ if connection.exchange.is_some() || connection.duplex.is_some() => {
+                    connection.active_at + settings.stream_keep_alive
+                }
+                Wire::Http if connection.framing.is_between_frames(connection.carry.len()) => {
+                    connection.active_at + settings.keep_alive
+                }
+                Wire::Http => connection.frame_since + settings.frame_time(&connection.framing, connection.carry.len()),
+                Wire::Lines if connection.carry.is_empty() || !connection.calls.is_empty() => Nanos::MAX,
+                Wire::Lines => {
+                    connection.frame_since + settings.frame_time(&connection.framing, connection.carry.len())
+                }
+            },
+        }
+    }
+
+    pub(super) fn tick(&mut self) {
+        let tick = self.now / TICK;
+        let mut due = Vec::new();
+        self.wheel.advance(tick, |timer| due.push(timer));
+        for timer in due {
+            match timer {
+                Timer::Connection(id) => self.connection_due(id, tick),
+                Timer::Drain => self.drain_due(),
+                Timer::Exchange(key) => self.exchange_due(key),
+                Timer::Sessions => {
+                    self.sweep_sessions();
+                    self.wheel.insert(tick + self.settings.sweep_every.div_ceil(TICK), Timer::Sessions);
+                }
+            }
+        }
+    }
+
+    /// Puts an exchange's deadline, or the drain's, on the wheel.
+    pub(super) fn remind(&mut self, at: Nanos, timer: Timer) {
+        self.wheel.insert(at.div_ceil(TICK), timer);
+    }
+
+    fn connection_due(&mut self, id: ConnectionId, tick: u64) {
+        let Some(mut connection) = self.take(id) else { return };
+        if connection.timer <= tick {
+            connection.timer = 0;
+            if connection.deadline <= self.now {
+                self.time_up(&mut connection);
+            }
+        }
+        self.put(connection);
+    }
+
+    fn time_up(&mut self, connection: &mut Connection) {
+        if connection.sending > 0 {
+            self.abandon(connection);
+            self.close(connection, CloseCause::WriteStall);
+            return;
+        }
+        match connection.phase {
+            Phase::Closing => {}
+            Phase::Finishing | Phase::Lingering => self.close(connection, CloseCause::PeerClosed),
+            Phase::Open if connection.exchange.is_some() || connection.duplex.is_some() => self.keep_alive(connection),
+            Phase::Open if connection.framing.is_between_frames(connection.carry.len()) => {
+                self.finish(connection, CloseCause::KeepAliveTimeout);
+            }
+            Phase::Open => self.frame_too_slow(connection),
+        }
+    }
+}

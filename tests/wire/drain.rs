@@ -1,0 +1,145 @@
+//! The way down: nothing new is taken, what is in flight ends well, and the process ends by itself.
+
+use serde_json::{Value, json};
+
+use crate::legacy::open;
+use crate::process::{Server, until};
+use crate::request::{Request, echo, legacy, modern, sleep, text};
+
+/// A deadline that no test waits for: what ends earlier ended by itself.
+const FAR: (&str, &str) = ("SERVE_DRAIN_DEADLINE_MS", "600000");
+
+#[test]
+fn idle_connections_go_at_once() {
+    for signal in ["TERM", "INT"] {
+        let mut server = Server::with(&[FAR]);
+        let mut peers: Vec<_> = (0..20).map(|_| server.connect()).collect();
+        for peer in &mut peers[..10] {
+            assert_eq!(peer.ask(&Request::modern(&modern(1, "tools/call", echo("x")))).status, 200);
+        }
+        let mut lines = server.lines();
+        lines.write_line(&legacy(1, "ping", json!({})));
+        lines.read_line();
+        server.until_total("corelane_connections_open", 21);
+        server.signal(signal);
+        assert!(peers.iter_mut().all(|peer| peer.ends()) && lines.line().is_none());
+        drop((peers, lines));
+        assert_eq!(server.wait().code(), Some(0), "{signal}");
+    }
+}
+
+#[test]
+fn what_is_in_flight_is_answered() {
+    let mut server = Server::with(&[FAR]);
+    let session = open(&mut server.connect_on(0), "2025-11-25");
+    // Modern over HTTP; legacy on the session's own core and on the other; lines.
+    let mut peers = Vec::new();
+    for core in 0..2 {
+        let mut peer = server.connect_on(core);
+        peer.send(Request::modern(&modern(1, "tools/call", sleep(700))).bytes());
+        peers.push(peer);
+        let mut peer = server.connect_on(core);
+        peer.send(Request::legacy(&session, &legacy(1, "tools/call", sleep(700))).bytes());
+        peers.push(peer);
+    }
+    let mut lines = server.lines();
+    lines.write_line(&modern(1, "tools/call", sleep(700)));
+    server.until_total("corelane_calls_in_flight", 5);
+    server.signal("TERM");
+    server.until_said("draining");
+    // Nothing new is accepted, once the word has come to every core.
+    until("the listener is closed", || match crate::peer::Peer::try_connect(server.http) {
+        None => Some(()),
+        Some(mut peer) => {
+            peer.try_send(&Request::modern(&modern(1, "tools/call", echo("x"))).bytes());
+            peer.was_refused();
+            None
+        }
+    });
+    for peer in &mut peers {
+        let answer = peer.answer();
+        assert_eq!((answer.status, text(&answer.json())), (200, "slept 700 ms"));
+        assert_eq!(answer.field("Connection"), Some("close"), "its client is told that this was the last");
+        assert!(peer.ends());
+    }
+    assert_eq!(text(&lines.read_line()), "slept 700 ms");
+    assert_eq!(lines.line(), None);
+    drop((peers, lines));
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn streams_end_with_what_their_clients_need() {
+    let mut server = Server::conformance();
+    let session = open(&mut server.connect_on(0), "2025-11-25");
+    let other = open(&mut server.connect_on(0), "2025-06-18");
+    let mut listen = server.connect();
+    let wanted = modern("s", "subscriptions/listen", json!({"notifications": {"toolsListChanged": true}}));
+    listen.open(&Request::modern(&wanted));
+    listen.event().unwrap();
+    let mut streams = [server.connect_on(0), server.connect_on(1)];
+    for (peer, session) in streams.iter_mut().zip([&session, &other]) {
+        peer.open(&Request::stream(session));
+    }
+    streams[0].primed();
+    let mut old = server.connect();
+    old.open(&Request::new("GET", "/sse").with("Accept", "text/event-stream"));
+    old.event().unwrap();
+    server.until_total("corelane_streams_open", 4);
+    server.signal("TERM");
+    let last = listen.event().unwrap().json();
+    let meta = json!({"io.modelcontextprotocol/subscriptionId": "s"});
+    assert_eq!(last, json!({"jsonrpc": "2.0", "id": "s", "result": {"resultType": "complete", "_meta": meta}}));
+    assert_eq!(listen.rest(), Vec::<Value>::new());
+    for (core, peer) in streams.iter_mut().enumerate() {
+        let last = peer.block().unwrap_or_else(|| panic!("no word before the end on core {core}"));
+        assert_eq!((last.retry.as_deref(), last.data), (Some("1000"), None), "core {core}");
+        assert_eq!(peer.block(), None);
+    }
+    assert!(old.block().unwrap().retry.is_some());
+    assert_eq!(old.block(), None);
+    drop((listen, streams, old));
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let mut server = Server::with(&[FAR]);
+    let mut peer = server.connect();
+    peer.send(Request::modern(&modern(1, "tools/call", sleep(60_000))).bytes());
+    server.until_total("corelane_calls_in_flight", 1);
+    server.signal("TERM");
+    server.until_said("draining");
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(130));
+}
+
+#[test]
+fn a_drain_has_a_deadline() {
+    let mut server = Server::with(&[("SERVE_DRAIN_DEADLINE_MS", "300")]);
+    let session = open(&mut server.connect_on(0), "2025-11-25");
+    let mut peers = [server.connect_on(0), server.connect_on(1), server.lines()];
+    peers[0].send(Request::modern(&modern(1, "tools/call", sleep(60_000))).bytes());
+    peers[1].send(Request::legacy(&session, &legacy(1, "tools/call", sleep(60_000))).bytes());
+    peers[2].write_line(&modern(1, "tools/call", sleep(60_000)));
+    server.until_total("corelane_calls_in_flight", 3);
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(peers.iter_mut().all(|peer| peer.ends()));
+}
+
+#[test]
+fn a_balancer_is_told() {
+    let mut server = Server::with(&[FAR]);
+    let mut peer = server.connect();
+    peer.send(Request::modern(&modern(1, "tools/call", sleep(2_000))).bytes());
+    server.until_total("corelane_calls_in_flight", 1);
+    server.signal("TERM");
+    until("it is no longer ready", || {
+        let mut control = crate::peer::Peer::try_connect(server.control)?;
+        (control.ask(&Request::new("GET", "/readyz")).status == 503).then_some(())
+    });
+    assert_eq!(peer.answer().status, 200);
+    drop(peer);
+    assert_eq!(server.wait().code(), Some(0));
+}

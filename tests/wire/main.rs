@@ -1,0 +1,21 @@
+//! The real programs, spoken to over raw sockets: what the conformance suite does not look at.
+//!
+//! Not here: what a single module does with its input (unit tests), what SDK clients make of us (`tests/clients`).
+//! Invariant: every test starts its own process on ports of the kernel's choice, and waits by polling with a deadline,
+//! never by sleeping for as long as something ought to take.
+#![cfg(feature = "host")]
+
+mod drain;
+mod event_stream_2024;
+mod http_status;
+mod http_wire;
+mod legacy;
+mod legacy_streams;
+mod lines;
+mod modern;
+mod peer;
+mod process;
+mod questions;
+mod request;
+mod sealed;
+mod threads;
