@@ -482,10 +482,10 @@ impl<S: Service> Core<S> {
             connection.dirty = true;
             self.dirty.push(connection.id);
         }
-        if connection.phase == Phase::Finishing && connection.egress() == 0 {
+        if matches!(connection.phase, Phase::Finishing | Phase::Lingering) && connection.egress() == 0 {
             if connection.ended {
                 self.close(connection, CloseCause::PeerClosed);
-            } else {
+            } else if connection.phase == Phase::Finishing {
                 connection.phase = Phase::Lingering;
                 connection.active_at = self.now;
                 self.effect(Effect::Shutdown(connection.id));

@@ -25,3 +25,6 @@ pub mod settings;
 pub mod subscriptions;
 mod timers;
 pub mod wheel;
+
+#[cfg(test)]
+mod tests;

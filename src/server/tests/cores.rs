@@ -1,0 +1,148 @@
+//! Several cores: requests that another one owns, cores that die or are full, shards that were rebuilt, drains.
+
+use super::rig::{KEY, PING, Rig, SECOND, WAIT, call, core, legacy, line, status};
+use crate::ids::{ConnectionId, CoreId};
+use crate::limits::OUTBOX_BYTES_MAX;
+use crate::metrics::Refusal;
+use crate::server::connection::Wire;
+use crate::server::core::Input;
+use crate::shard::seal::{Purpose, Sealer};
+
+#[test]
+fn a_request_goes_to_the_core_that_owns_its_session_and_its_answer_comes_back() {
+    let mut rig = Rig::new(3);
+    let home = rig.connect(0, Wire::Http);
+    let session = rig.open(home);
+    for other in 1..3 {
+        let peer = rig.connect(other, Wire::Http);
+        assert!(rig.ask(peer, legacy(Some(&session), PING)).ends_with(r#"{"jsonrpc":"2.0","id":2,"result":{}}"#));
+        assert_eq!(rig.ask(peer, legacy(Some(&session), WAIT)), "");
+        // The connection is occupied: what comes behind waits.
+        assert_eq!(rig.ask(peer, legacy(Some(&session), PING)), "");
+        rig.reply(0);
+        let answers = rig.take(peer);
+        assert!(answers.find("late").expect("answered") < answers.find("\"id\":2").expect("answered"), "{answers}");
+        let delete = format!("DELETE /mcp HTTP/1.1\r\nHost: localhost\r\nMcp-Session-Id: {session}x\r\n\r\n");
+        assert_eq!(status(&rig.ask(peer, delete)), "404");
+    }
+    assert_eq!(rig.cores.iter().map(|core| core.population().1).sum::<usize>(), 0, "no exchange is left");
+}
+
+#[test]
+fn who_waits_for_a_core_that_died_is_told() {
+    let mut rig = Rig::new(2);
+    let home = rig.connect(0, Wire::Http);
+    let session = rig.open(home);
+    let peer = rig.connect(1, Wire::Http);
+    rig.send(peer, legacy(Some(&session), WAIT));
+    rig.step(1, Input::PeerLost(CoreId(0)));
+    let answer = rig.take(peer);
+    assert!(status(&answer) == "503" && answer.contains("-31503") && answer.contains("\"id\":3"), "{answer}");
+    assert!(answer.contains("Retry-After: 1"));
+    assert_eq!((rig.metrics[1].refused(Refusal::ShardLost), rig.cores[1].population().1), (1, 0));
+    // The other way round: the owner drops what the dead home waited for; a legacy call goes on for replay.
+    rig.step(0, Input::PeerLost(CoreId(1)));
+    assert!(rig.cores[0].service().cancelled.is_empty());
+    rig.reply(0);
+    assert_eq!(rig.cores[0].population().1, 0);
+}
+
+#[test]
+fn a_full_outbox_refuses_requests() {
+    let mut rig = Rig::new(2);
+    let home = rig.connect(0, Wire::Http);
+    let session = rig.open(home);
+    rig.jammed = true;
+    let large = PING.replace("\"ping\"", &format!("\"ping\",\"params\":{{\"x\":\"{}\"}}", "y".repeat(900_000)));
+    for _ in 0..OUTBOX_BYTES_MAX.div_ceil(900_000) {
+        let peer = rig.connect(1, Wire::Http);
+        assert_eq!(rig.ask(peer, legacy(Some(&session), &large)), "");
+    }
+    let peer = rig.connect(1, Wire::Http);
+    let answer = rig.ask(peer, legacy(Some(&session), PING));
+    assert!(status(&answer) == "503" && answer.contains("-31503"), "{answer}");
+    assert_eq!(rig.metrics[1].refused(Refusal::OutboxFull), 1);
+    rig.jammed = false;
+    rig.settle();
+    assert_eq!(status(&rig.ask(peer, legacy(Some(&session), PING))), "200");
+}
+
+#[test]
+fn a_rebuilt_shard_knows_its_sessions_by_their_ids_and_takes_no_stranger_for_one() {
+    let mut rig = Rig::new(1);
+    let peer = rig.connect(0, Wire::Http);
+    let ids = [rig.open(peer), rig.open(peer)];
+    rig.cores[0] = core(0, 1, 2, rig.metrics[0]);
+    let peer = rig.connect(0, Wire::Http);
+    // A stranger takes the slot that the first one had.
+    let stranger = rig.open(peer);
+    for id in &ids {
+        assert_eq!(status(&rig.ask(peer, legacy(Some(id), PING))), "200");
+    }
+    assert_eq!(rig.cores[0].population().2, 3, "three of them, none twice");
+    let delete = |id: &str| format!("DELETE /mcp HTTP/1.1\r\nHost: localhost\r\nMcp-Session-Id: {id}\r\n\r\n");
+    assert_eq!(status(&rig.ask(peer, delete(&ids[0]))), "204");
+    assert_eq!(status(&rig.ask(peer, legacy(Some(&stranger), PING))), "200", "it was not the stranger's");
+    assert_eq!(status(&rig.ask(peer, legacy(Some(&ids[1]), PING))), "200");
+}
+
+#[test]
+fn a_task_that_lives_elsewhere_is_answered_on_lines_too() {
+    let mut rig = Rig::new(2);
+    let id = Sealer::new(&KEY, [9; 12]).seal(Purpose::Task, &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let get =
+        line("8", "x").replace("tools/call", "tasks/get").replace("\"name\":\"x\"", &format!("\"taskId\":\"{id}\""));
+    let peer = rig.connect(0, Wire::Lines);
+    let answer = rig.ask(peer, &get);
+    assert!(answer.contains("\"id\":8") && answer.ends_with("}\n"), "{answer:?}");
+    assert!(rig.ask(peer, line("8", "echo")).contains("\"id\":8"), "its id is free again");
+    rig.jammed = true;
+    assert_eq!(rig.ask(peer, &get), "");
+    assert!(rig.ask(peer, &get).contains("still in flight"));
+    rig.step(0, Input::PeerLost(CoreId(1)));
+    assert!(rig.take(peer).contains("-31503"));
+}
+
+#[test]
+fn a_drain_waits_for_those_who_wait_for_it() {
+    let mut rig = Rig::new(2);
+    let home = rig.connect(0, Wire::Http);
+    let session = rig.open(home);
+    let peer = rig.connect(1, Wire::Http);
+    rig.send(peer, legacy(Some(&session), WAIT));
+    let own = rig.connect(1, Wire::Http);
+    rig.send(own, call("5", "wait", ""));
+    for core in 0..2 {
+        rig.step(core, Input::Drain);
+    }
+    assert!(rig.seen[&home].shut, "an idle connection goes at once");
+    let id = ConnectionId { slot: home.1, generation: 0 };
+    rig.step(0, Input::Ended { id, error: false });
+    assert_eq!((rig.cores[0].population().0, rig.drained[0]), (0, false), "nobody is here, but somebody waits there");
+    rig.reply(0);
+    let answer = rig.take(peer);
+    assert!(answer.contains("late") && answer.contains("Connection: close"), "{answer}");
+    assert_eq!(rig.drained, [true, false]);
+    rig.reply(1);
+    assert!(rig.take(own).contains("Connection: close"));
+    rig.pass(2 * SECOND);
+    assert_eq!(rig.drained, [true, true]);
+}
+
+#[test]
+fn a_drain_ends_when_its_time_is_up() {
+    let mut rig = Rig::new(2);
+    let home = rig.connect(0, Wire::Http);
+    let session = rig.open(home);
+    let (peer, lines) = (rig.connect(1, Wire::Http), rig.connect(1, Wire::Lines));
+    rig.send(peer, legacy(Some(&session), WAIT));
+    rig.send(lines, line("1", "wait"));
+    for core in 0..2 {
+        rig.step(core, Input::Drain);
+    }
+    rig.pass(9 * SECOND);
+    assert_eq!(rig.drained, [false, false]);
+    rig.pass(2 * SECOND);
+    assert_eq!(rig.drained, [true, true]);
+    assert!(rig.seen[&peer].closed && rig.seen[&lines].closed);
+}

@@ -1,0 +1,5 @@
+//! The machines of a core without anything around them: virtual time, bytes in, bytes out.
+
+mod cores;
+mod rig;
+mod times;

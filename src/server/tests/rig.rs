@@ -1,0 +1,300 @@
+//! Some cores, their clients and a clock that is set by hand.
+//!
+//! Invariant: what a core sends arrives at once unless its client does not read; parcels arrive when the rig moves them.
+
+use std::collections::BTreeMap;
+
+use crate::ids::{ConnectionId, CoreId};
+use crate::metrics::{CoreMetrics, Registry};
+use crate::proto::http1::HostRules;
+use crate::proto::json::Key;
+use crate::proto::jsonrpc::RpcError;
+use crate::proto::mcp::Method;
+use crate::server::connection::Wire;
+use crate::server::core::{Core, CoreParts, Effect, Input};
+use crate::server::outbox::Delivery;
+use crate::server::service::{About, Call, CallKey, Mail, Nanos, Offers, Served, Service};
+use crate::server::settings::Settings;
+use crate::shard::Shards;
+use crate::shard::range::BoundaryTable;
+use crate::shard::replay::ReplayLimits;
+use crate::shard::seal::Sealer;
+
+pub const MS: Nanos = 1_000_000;
+pub const SECOND: Nanos = 1_000 * MS;
+pub const KEY: [u8; 32] = [7; 32];
+
+/// A service whose tool `wait` answers when the test says so, and every other tool at once.
+pub struct Fake {
+    about: About,
+    pub waiting: Vec<CallKey>,
+    pub cancelled: Vec<CallKey>,
+}
+
+impl Service for Fake {
+    fn about(&self) -> &About {
+        &self.about
+    }
+
+    fn call(&mut self, call: &Call<'_>, out: &mut Vec<u8>) -> Served {
+        if call.method == Method::ToolsCall && call.envelope.str(Key::Name, call.text).as_deref() == Some("wait") {
+            self.waiting.push(call.key);
+            return Served::Pending;
+        }
+        out.extend_from_slice(br#"{"resultType":"complete","content":[]}"#);
+        Served::Done
+    }
+
+    fn cancel(&mut self, key: CallKey) {
+        self.cancelled.push(key);
+    }
+
+    fn answered(&mut self, _: CallKey, _: u32, _: Result<&[u8], RpcError>) {}
+}
+
+/// What a client saw of its connection.
+#[derive(Default)]
+pub struct Seen {
+    pub bytes: Vec<u8>,
+    pub shut: bool,
+    pub closed: bool,
+    /// The core reads it.
+    pub unread: bool,
+    /// It takes nothing: sends do not end.
+    pub stalled: bool,
+}
+
+pub struct Rig {
+    pub cores: Vec<Core<Fake>>,
+    pub metrics: Vec<&'static CoreMetrics>,
+    pub seen: BTreeMap<(usize, u32), Seen>,
+    pub now: Nanos,
+    pub drained: Vec<bool>,
+    /// Parcels stay in their outboxes.
+    pub jammed: bool,
+    connections: u32,
+}
+
+pub fn settings() -> Settings {
+    Settings {
+        listeners: vec![Wire::Http, Wire::Lines],
+        hosts: HostRules::loopback(80),
+        endpoint: "/mcp".to_owned(),
+        sse_endpoint: "/sse".to_owned(),
+        message_endpoint: "/message".to_owned(),
+        connections_max: 8,
+        connections_reserve: 2,
+        body_bytes: 1 << 20,
+        line_bytes: 1 << 20,
+        pipeline_bytes: 4096,
+        egress_bytes: 16_384,
+        in_flight_per_connection: 4,
+        head_time: 5 * SECOND,
+        body_grace: 5 * SECOND,
+        body_bytes_per_second: 1024,
+        keep_alive: 75 * SECOND,
+        write_stall: 5 * SECOND,
+        linger: SECOND,
+        stream_keep_alive: 15 * SECOND,
+        call_time: 30 * SECOND,
+        call_time_max: 300 * SECOND,
+        ask_time: 600 * SECOND,
+        session_idle: 1800 * SECOND,
+        sweep_every: 5 * SECOND,
+        sessions_max: 4,
+        listens_max: 8,
+        subscriptions_max: 8,
+        replay: ReplayLimits { events: 16, bytes: 4096 },
+        retry_ms: 1000,
+        discover_ttl_ms: 1000,
+        drain_time: 10 * SECOND,
+        ends_when_empty: false,
+        node: 0,
+        boot: 1,
+    }
+}
+
+/// One core of so many, in the given life of its shards.
+pub fn core(index: usize, cores: usize, incarnation: u32, metrics: &'static CoreMetrics) -> Core<Fake> {
+    let table = BoundaryTable::new(cores, cores).expect("a shard for each");
+    let id = CoreId(index as u16);
+    let offers = Offers { tools: true, tasks: true, ..Offers::default() };
+    let about = About { server_info: b"{}".to_vec(), instructions: None, offers };
+    Core::new(CoreParts {
+        id,
+        settings: settings(),
+        shards: Shards::new(table.range_of(id), incarnation),
+        table,
+        sealer: Sealer::new(&KEY, [index as u8 * 16 + incarnation as u8; 12]),
+        service: Fake { about, waiting: Vec::new(), cancelled: Vec::new() },
+        metrics,
+        epoch: 1_800_000_000,
+    })
+}
+
+impl Rig {
+    pub fn new(cores: usize) -> Rig {
+        let registry = Box::leak(Box::new(Registry::new(cores)));
+        let metrics: Vec<&'static CoreMetrics> =
+            (0..cores).map(|index| &**registry.core(CoreId(index as u16))).collect();
+        Rig {
+            cores: (0..cores).map(|index| core(index, cores, 1, metrics[index])).collect(),
+            drained: vec![false; cores],
+            metrics,
+            seen: BTreeMap::new(),
+            now: SECOND,
+            jammed: false,
+            connections: 0,
+        }
+    }
+
+    /// A client connects to a core: by HTTP, or by lines.
+    pub fn connect(&mut self, core: usize, wire: Wire) -> (usize, u32) {
+        let id = ConnectionId { slot: self.connections, generation: 0 };
+        self.connections += 1;
+        self.seen.insert((core, id.slot), Seen::default());
+        let listener = usize::from(wire == Wire::Lines);
+        self.step(core, Input::Accepted { id, listener, peer: None });
+        (core, id.slot)
+    }
+
+    pub fn step(&mut self, core: usize, input: Input<'_>) {
+        self.cores[core].step(self.now, input);
+        self.settle();
+    }
+
+    pub fn send(&mut self, at: (usize, u32), bytes: impl AsRef<[u8]>) {
+        let id = ConnectionId { slot: at.1, generation: 0 };
+        self.step(at.0, Input::Received { id, bytes: bytes.as_ref() });
+    }
+
+    /// What has arrived at a client since it looked last.
+    pub fn take(&mut self, at: (usize, u32)) -> String {
+        let seen = self.seen.get_mut(&at).expect("connected");
+        String::from_utf8(std::mem::take(&mut seen.bytes)).expect("UTF-8")
+    }
+
+    pub fn ask(&mut self, at: (usize, u32), bytes: impl AsRef<[u8]>) -> String {
+        self.send(at, bytes);
+        self.take(at)
+    }
+
+    /// Answers the oldest call that waits on a core.
+    pub fn reply(&mut self, core: usize) {
+        let key = self.cores[core].service().waiting.remove(0);
+        let outcome = Ok(br#"{"content":["late"]}"#.to_vec());
+        self.step(core, Input::Mail(Mail::Reply { key, outcome }));
+    }
+
+    /// Lets time pass, with everything that is due on the way.
+    pub fn pass(&mut self, time: Nanos) {
+        let end = self.now + time;
+        while let Some(next) = self.cores.iter().filter_map(Core::deadline).filter(|&at| at <= end).min() {
+            self.now = self.now.max(next);
+            for core in 0..self.cores.len() {
+                if self.cores[core].deadline().is_some_and(|at| at <= self.now) {
+                    self.cores[core].step(self.now, Input::Tick);
+                }
+            }
+            self.settle();
+        }
+        self.now = end;
+    }
+
+    /// Performs effects and moves parcels until nothing happens any more.
+    pub fn settle(&mut self) {
+        loop {
+            let mut quiet = true;
+            for index in 0..self.cores.len() {
+                let mut effects = Vec::new();
+                self.cores[index].effects(|effect| effects.push(effect));
+                for effect in effects {
+                    quiet &= matches!(effect, Effect::Drained);
+                    self.perform(index, effect);
+                }
+                let mut parcels = Vec::new();
+                if !self.jammed {
+                    self.cores[index].flush_outbox(|to, header, payload| {
+                        parcels.push((to, *header, payload.to_vec()));
+                        Delivery::Done
+                    });
+                }
+                for (to, header, payload) in parcels {
+                    quiet = false;
+                    let from = CoreId(index as u16);
+                    self.cores[to.index()].step(self.now, Input::Parcel { from, header, payload: &payload });
+                }
+                quiet &= !self.cores[index].has_work();
+            }
+            if quiet {
+                return;
+            }
+        }
+    }
+
+    fn perform(&mut self, core: usize, effect: Effect) {
+        match effect {
+            Effect::Close(id) => {
+                self.seen.entry((core, id.slot)).or_default().closed = true;
+                self.cores[core].step(self.now, Input::Closed(id));
+            }
+            Effect::Drained => self.drained[core] = true,
+            Effect::Read(id, wanted) => self.seen.entry((core, id.slot)).or_default().unread = !wanted,
+            Effect::Send(id, buffer) => {
+                let seen = self.seen.entry((core, id.slot)).or_default();
+                if !seen.stalled {
+                    seen.bytes.extend_from_slice(&buffer);
+                    self.cores[core].step(self.now, Input::Sent { id, buffer, whole: true });
+                }
+            }
+            Effect::Shutdown(id) => self.seen.entry((core, id.slot)).or_default().shut = true,
+            Effect::StopAccepting => {}
+        }
+    }
+}
+
+/// A modern `tools/call` as a line.
+pub fn line(id: &str, tool: &str) -> String {
+    format!(
+        "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"tools/call\",\"params\":{{\"name\":\"{tool}\",\"_meta\":{{\
+         \"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\",\
+         \"io.modelcontextprotocol/clientCapabilities\":{{}}}}}}}}\n"
+    )
+}
+
+fn post(fields: &str, body: &str) -> String {
+    format!(
+        "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{fields}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// The same over HTTP.
+pub fn call(id: &str, tool: &str, fields: &str) -> String {
+    let modern = format!("MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: {tool}\r\n{fields}");
+    post(&modern, &line(id, tool))
+}
+
+/// A legacy message in a session, or `initialize` in none.
+pub fn legacy(session: Option<&str>, body: &str) -> String {
+    let named = session.map_or(String::new(), |session| format!("Mcp-Session-Id: {session}\r\n"));
+    post(&format!("Accept: application/json, text/event-stream\r\n{named}"), body)
+}
+
+pub const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}"#;
+pub const PING: &str = r#"{"jsonrpc":"2.0","id":2,"method":"ping"}"#;
+pub const WAIT: &str = r#"{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"wait"}}"#;
+
+/// The status of an answer.
+pub fn status(answer: &str) -> &str {
+    answer.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).unwrap_or("none")
+}
+
+impl Rig {
+    /// Opens a session over a connection; its id.
+    pub fn open(&mut self, at: (usize, u32)) -> String {
+        let answer = self.ask(at, legacy(None, INITIALIZE));
+        let id = answer.split_once("Mcp-Session-Id: ").and_then(|(_, rest)| rest.split_once("\r\n"));
+        id.unwrap_or_else(|| panic!("no session: {answer}")).0.to_owned()
+    }
+}
