@@ -16,16 +16,19 @@ use super::parcel::Header;
 use super::service::{Mailbox, Nanos, Service};
 use crate::ids::CoreId;
 use crate::metrics::CoreMetrics;
-use crate::ring::{Port, PortId, Refused};
+use crate::ring::{Port, PortCounts, PortId, Refused};
 use crate::runtime::Tasks;
 use crate::sys::eventfd::EventFd;
-use crate::uring::{Driver, Ended, Event};
+use crate::uring::{Driver, Ended, Event, Stats};
 
 /// What a core thread is told from outside, besides its eventfd.
 #[derive(Debug, Default)]
 pub struct Orders {
     /// Finish what is in flight and end.
     pub drain: AtomicBool,
+    /// Panic in the loop, once.
+    #[cfg(test)]
+    pub panic: AtomicBool,
 }
 
 /// How a core is woken by the others: by its ring while it has one, else by its eventfd.
@@ -86,6 +89,14 @@ impl Clock {
     }
 }
 
+/// What of the driver's and the port's counts is in the core's counters already. They begin at 0 with every life of a
+/// core; its counters go on.
+#[derive(Default)]
+struct Published {
+    driver: Stats,
+    port: PortCounts,
+}
+
 /// What the loop runs on.
 pub struct Loop<'a, S> {
     /// The ring.
@@ -120,6 +131,7 @@ impl<S: Service> Loop<'_, S> {
     pub async fn run(mut self) -> io::Result<()> {
         let mut draining = false;
         let mut drained = false;
+        let mut published = Published::default();
         let mut awake_since = self.clock.now();
         while !drained {
             let now = self.clock.now();
@@ -134,6 +146,9 @@ impl<S: Service> Loop<'_, S> {
             let now = self.clock.now();
             awake_since = now;
             let nanos = now.as_nanos() as Nanos;
+            #[cfg(test)]
+            assert!(!self.orders.panic.swap(false, Ordering::Relaxed), "a panic was ordered");
+            self.observe_deaths(nanos);
             self.take_events(nanos);
             self.take_parcels(nanos);
             if self.alarms.ring(nanos) + self.tasks.runnable() > 0 {
@@ -150,8 +165,8 @@ impl<S: Service> Loop<'_, S> {
                 self.core.step(nanos, Input::Tick);
             }
             drained = self.perform();
-            self.send_parcels();
-            self.publish();
+            self.send_parcels(nanos);
+            self.publish(&mut published);
         }
         Ok(())
     }
@@ -195,10 +210,15 @@ impl<S: Service> Loop<'_, S> {
         }
     }
 
-    /// Takes what other cores sent, so many parcels from each, and hears of those that died.
-    fn take_parcels(&mut self, now: Nanos) {
+    /// Hears of cores that died, before anything else of the turn is sent to their successors.
+    fn observe_deaths(&mut self, now: Nanos) {
         let core = &mut self.core;
         self.port.observe(|peer, _| core.step(now, Input::PeerLost(CoreId(peer.0))));
+    }
+
+    /// Takes what other cores sent, so many parcels from each.
+    fn take_parcels(&mut self, now: Nanos) {
+        let core = &mut self.core;
         self.port.drain(self.batch_max, |from, header, payload| {
             // Cannot fail: a header is plain numbers.
             if let Ok(header) = rkyv::deserialize::<Header, rkyv::rancor::Failure>(header) {
@@ -208,15 +228,24 @@ impl<S: Service> Loop<'_, S> {
     }
 
     /// Moves the outbox into the rings and rings the bells of who sleeps.
-    fn send_parcels(&mut self) {
+    fn send_parcels(&mut self, now: Nanos) {
         let port = &mut self.port;
+        let mut gone = Vec::new();
         self.core.flush_outbox(|to, header, payload| match port.try_send(to, header, payload) {
             Ok(_) => Delivery::Done,
             Err(Refused::Full) => Delivery::Full,
-            // Nobody is there any more: who waits for an answer is told when the death is observed. A payload that no
-            // ring can carry cannot have come in by a socket, whose limits are lower.
-            Err(Refused::Gone | Refused::TooLarge) => Delivery::Done,
+            // A payload that no ring can carry cannot have come in by a socket, whose limits are lower.
+            Err(Refused::TooLarge) => Delivery::Done,
+            // Nobody is there any more, and perhaps nobody will be: who waits for an answer is told now.
+            Err(Refused::Gone) => {
+                gone.push(to);
+                Delivery::Done
+            }
         });
+        gone.dedup();
+        for to in gone {
+            self.core.step(now, Input::PeerLost(to));
+        }
         self.port.ring_bells(&mut Bells { driver: &mut *self.driver, chimes: &self.chimes });
     }
 
@@ -245,15 +274,16 @@ impl<S: Service> Loop<'_, S> {
         drained
     }
 
-    /// Lets the control thread see what the driver counted.
-    fn publish(&self) {
-        let stats = self.driver.stats();
+    /// Lets the control thread see what the driver and the port counted.
+    fn publish(&self, published: &mut Published) {
+        let (driver, port) = (self.driver.stats(), self.port.counts());
+        let (before, port_before) = (&published.driver, &published.port);
         self.metrics.turns.add(1);
-        self.metrics.enters.add(stats.enters - self.metrics.enters.get());
-        self.metrics.sleeps.add(stats.sleeps - self.metrics.sleeps.get());
-        self.metrics.recv_enobufs.add(stats.buffer_shortages - self.metrics.recv_enobufs.get());
-        let port = self.port.counts();
-        self.metrics.bells_rung.add(port.bells_rung - self.metrics.bells_rung.get());
-        self.metrics.bells_saved.add(port.bells_saved - self.metrics.bells_saved.get());
+        self.metrics.enters.add(driver.enters - before.enters);
+        self.metrics.sleeps.add(driver.sleeps - before.sleeps);
+        self.metrics.recv_enobufs.add(driver.buffer_shortages - before.buffer_shortages);
+        self.metrics.bells_rung.add(port.bells_rung - port_before.bells_rung);
+        self.metrics.bells_saved.add(port.bells_saved - port_before.bells_saved);
+        *published = Published { driver, port };
     }
 }

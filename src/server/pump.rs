@@ -71,7 +71,10 @@ impl<S: Service> Core<S> {
                     self.lost_its_sink(key);
                 }
             }
-            Header::StreamPost { stream } => self.post_to_stream(stream.into(), payload),
+            Header::StreamPost { life, stream } if life == self.shards.life() => {
+                self.post_to_stream(stream.into(), payload);
+            }
+            Header::StreamPost { .. } => self.refused(Refusal::UnknownSession),
             Header::Changed { what, split } => {
                 if let Some(change) = change_from(what, split as usize, payload) {
                     self.tell_subscribers(&change);

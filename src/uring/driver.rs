@@ -21,6 +21,8 @@ use crate::ids::ConnectionId;
 pub(super) const BUFFER_GROUP: u16 = 0;
 /// How long no accept is armed after the kernel said that something ran out.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(10);
+/// How long the operations of a ring may take to end before it is closed.
+const LET_GO_LIMIT: Duration = Duration::from_millis(50);
 /// Completions taken out of the ring at once.
 const REAP_MAX: usize = 512;
 
@@ -375,6 +377,15 @@ impl Driver {
             self.cancel(user_data(Operation::Send, id));
         }
         self.close_descriptor_if_quiet(id);
+    }
+
+    /// Cancels whatever is in flight and waits for its end, on the thread that used the ring, which is about to be
+    /// closed. The listeners and the eventfd are another ring's from here on.
+    pub fn let_go(&mut self) {
+        let everything = types::CancelBuilder::any();
+        let limit = types::Timespec::from(LET_GO_LIMIT);
+        // What cannot be cancelled, or is not in time, ends when the ring is closed.
+        let _ = self.ring.submitter().register_sync_cancel(Some(limit), everything);
     }
 
     /// Rings the bell of another core.
