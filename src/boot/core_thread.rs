@@ -199,7 +199,7 @@ fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, port: Port<Header>, driver:
             core.step(seed.clock.nanos(), input);
         }
         seed.health.set(seed.core, CoreState::Ready);
-        let turns = Loop {
+        let mut turns = Loop {
             driver,
             core,
             tasks,
@@ -212,9 +212,9 @@ fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, port: Port<Header>, driver:
             chimes: seed.chimes.clone(),
             batch_max: seed.batch_max,
         };
-        turns.run().await
+        runtime::caught(turns.run()).await
     });
-    match ended {
+    match ended.flatten() {
         Ok(Ok(())) => Outcome::Drained,
         Ok(Err(error)) => Outcome::Failed(format!("its ring failed: {error}")),
         Err(RunError::Panicked) => Outcome::Panicked,

@@ -8,7 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,20 +55,21 @@ pub fn run<T>(name: &str, main: impl Future<Output = T>) -> Result<T, RunError> 
         .ring_depth(GLOMMIO_RING_ENTRIES)
         .make()
         .map_err(|error| RunError::Executor(error.to_string()))?;
-    let mut main = Some(Box::pin(main));
-    executor.run(poll_fn(|context| {
-        let Some(running) = &mut main else { return Poll::Ready(Err(RunError::Panicked)) };
-        let polled = catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(context)));
-        if let Ok(Poll::Pending) = polled {
-            return Poll::Pending;
-        }
-        // Here and not later: what it holds belongs to the executor, which is there only inside of `run`.
-        drop_quietly(main.take());
-        match polled {
-            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-            Ok(Poll::Pending) | Err(_) => Poll::Ready(Err(RunError::Panicked)),
-        }
-    }))
+    executor.run(caught(main))
+}
+
+/// Runs a future; a panic of it is its outcome. What it borrows is dropped later and by its owner, when nothing unwinds
+/// any more: a drop that panics while something unwinds would end the process.
+///
+/// # Errors
+/// If it panicked.
+pub async fn caught<T>(future: impl Future<Output = T>) -> Result<T, RunError> {
+    let mut future = pin!(future);
+    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(polled) => polled.map(Ok),
+        Err(_) => Poll::Ready(Err(RunError::Panicked)),
+    })
+    .await
 }
 
 /// Drops something whose drop may panic; the panic hook has told of it then.

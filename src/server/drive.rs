@@ -128,7 +128,7 @@ impl<S: Service> Loop<'_, S> {
     ///
     /// # Errors
     /// What made the ring unusable.
-    pub async fn run(mut self) -> io::Result<()> {
+    pub async fn run(&mut self) -> io::Result<()> {
         let mut draining = false;
         let mut drained = false;
         let mut published = Published::default();
