@@ -379,13 +379,21 @@ impl Driver {
         self.close_descriptor_if_quiet(id);
     }
 
-    /// Cancels whatever is in flight and waits for its end, on the thread that used the ring, which is about to be
-    /// closed. The listeners and the eventfd are another ring's from here on.
+    /// Cancels whatever is in flight, on the thread that used the ring, which is about to be closed. The listeners and the
+    /// eventfd are another ring's from here on.
     pub fn let_go(&mut self) {
-        let everything = types::CancelBuilder::any();
-        let limit = types::Timespec::from(LET_GO_LIMIT);
-        // What cannot be cancelled, or is not in time, ends when the ring is closed.
-        let _ = self.ring.submitter().register_sync_cancel(Some(limit), everything);
+        const GETEVENTS: u32 = 1;
+        // Cancelling only marks what waits for a descriptor; it leaves the descriptor's queue, where it would swallow the
+        // wake-up for the next connection, when its deferred work is run. A second round finds what the first set going.
+        for _ in 0..2 {
+            let limit = Some(types::Timespec::from(LET_GO_LIMIT));
+            // What cannot be cancelled, or is not in time, ends when the ring is closed.
+            let _ = self.ring.submitter().register_sync_cancel(limit, types::CancelBuilder::any());
+            // SAFETY: needed because the safe wrappers submit, and nothing is to be begun any more. Nothing is submitted, no
+            // signal mask is passed.
+            let _ = unsafe { self.ring.submitter().enter::<libc::sigset_t>(0, 0, GETEVENTS, None) };
+            self.ring.completion().for_each(drop);
+        }
     }
 
     /// Rings the bell of another core.

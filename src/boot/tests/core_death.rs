@@ -88,6 +88,12 @@ fn server() -> Server<Life> {
         .expect("the server is well-formed")
 }
 
+impl CoreMetrics {
+    fn in_flight(&self) -> u64 {
+        self.calls_started.get() - self.calls_finished.get() - self.calls_failed.get()
+    }
+}
+
 /// A process that serves, in the background of this one.
 struct Running {
     address: SocketAddr,
@@ -358,9 +364,7 @@ fn a_core_dies_with_a_thousand_connections() {
         let mut orphan = running.connect_to(1);
         assert!(orphan.call_in(&kept, "sleep", r#"{"ms":30000}"#));
         let dying = running.metrics[1];
-        until("the calls run at the core that will die", || {
-            dying.calls_started.get() >= 10 + dying.calls_finished.get() + dying.calls_failed.get()
-        });
+        until("the calls run at the core that will die", || dying.in_flight() >= 10);
 
         let died = running.kill(1);
         for client in &mut waiting {
@@ -395,9 +399,8 @@ fn a_core_dies_with_a_thousand_connections() {
         for client in &mut waiting {
             assert_eq!(client.place_in(&lost), recreated, "the connection goes on after its 503");
         }
-        let in_flight = |m: &CoreMetrics| m.calls_started.get() - m.calls_finished.get() - m.calls_failed.get();
         assert!(
-            in_flight(dying) == 0 && dying.connections_open.get() < share as u64,
+            dying.in_flight() == 0 && dying.connections_open.get() < share as u64,
             "what went down is accounted for"
         );
         assert!(running.health.is_ready());
@@ -430,14 +433,16 @@ fn fifty_restarts_leave_nothing_behind() {
             let (mut owner, mut other) = (running.connect_to(core), running.connect_to(1 - core));
             let dead = owner.place().expect("an answer");
             let session = owner.initialize();
-            // Handlers that wait, for an alarm and for another thread, and calls of other cores.
+            // Handlers that wait, for another core's client, for an alarm and for another thread.
+            let in_flight = || running.metrics[core].in_flight();
+            assert!(other.call_in(&session, "sleep", r#"{"ms":60000}"#));
+            until("the forwarded call runs", || in_flight() == 1);
             let mut calls: Vec<Client> = (0..20).map(|_| running.connect_to(core)).collect();
             for client in &mut calls {
                 assert!(client.call("sleep", r#"{"ms":60000}"#));
             }
             assert!(owner.call("blocks", r#"{"ms":20}"#));
-            assert!(other.call_in(&session, "sleep", r#"{"ms":60000}"#));
-            std::thread::sleep(Duration::from_millis(5));
+            until("all calls run", || in_flight() >= 21);
             let died = running.kill(core);
             assert_eq!(other.answer().expect("the other core is up").status, 503);
             until("somebody is served by the successor", || served_by_successor(&running, dead, 8));
@@ -485,7 +490,7 @@ fn too_many_deaths_drain_the_rest_and_fail() {
         assert!(busy.call("sleep", r#"{"ms":500}"#));
         let mut waiting = running.connect_to(0);
         assert!(waiting.call_in(&session, "sleep", r#"{"ms":30000}"#));
-        std::thread::sleep(Duration::from_millis(20));
+        until("both calls run", || running.metrics.iter().all(|metrics| metrics.in_flight() == 1));
         let died = running.kill(1);
         assert_eq!(waiting.answer().expect("the home is up").status, 503, "tickets towards the dead core are answered");
         println!("measured: the last pending call answered after {:?}", died.elapsed());
