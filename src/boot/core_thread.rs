@@ -13,12 +13,12 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 
-use super::lend::{Lent, OffloadPool};
+use super::lend::{Lent, Life, OffloadPool};
 use crate::control::{CoreState, Health};
 use crate::ids::CoreId;
 use crate::metrics::CoreMetrics;
 use crate::ring::Port;
-use crate::runtime::{self, Tasks};
+use crate::runtime::{self, RunError, Tasks};
 use crate::server::alarms::Alarms;
 use crate::server::core::{Core, CoreParts};
 use crate::server::drive::{Clock, Loop, Orders};
@@ -147,21 +147,20 @@ fn live<S: 'static>(seed: Seed<S>, incarnation: u32, port: Port<Header>) -> Rema
     let ended = std::panic::catch_unwind(AssertUnwindSafe(|| run(&seed, incarnation, port, &mut driver)));
     // From here on nobody rings a ring that is about to be closed.
     seed.chime().ring.store(-1, Ordering::Release);
-    let outcome = match ended {
-        Ok(Ok(())) => Outcome::Drained,
-        Ok(Err(text)) => Outcome::Failed(text),
-        Err(_) => Outcome::Panicked,
-    };
+    // Closed, a ring lets go of the listeners some time later, and until then swallows the wake-ups of its successor's.
+    driver.let_go();
+    let outcome = ended.unwrap_or(Outcome::Panicked);
     seed.health.set(seed.core, if matches!(outcome, Outcome::Drained) { CoreState::Draining } else { CoreState::Dead });
     Remains { driver: Some(driver), outcome }
 }
 
-fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, port: Port<Header>, driver: &mut Driver) -> Result<(), String> {
-    let random = |what: &str| {
-        entropy::bytes::<{ crate::shard::seal::NONCE_BYTES }>()
-            .map_err(|error| format!("no entropy for {what}: {error}"))
+fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, port: Port<Header>, driver: &mut Driver) -> Outcome {
+    let random = entropy::bytes::<{ crate::shard::seal::NONCE_BYTES }>;
+    let (core_start, handler_start) = match (random(), random()) {
+        (Ok(one), Ok(other)) => (one, other),
+        (Err(error), _) | (_, Err(error)) => return Outcome::Failed(format!("no entropy for seals: {error}")),
     };
-    let (core_start, handler_start) = (random("session ids")?, random("handlers' seals")?);
+    seed.metrics.begin_life();
     let mut accepted_by_hand = None;
     if let Some((read, write)) = seed.pipes {
         accepted_by_hand = Some(driver.adopt(read, write));
@@ -177,6 +176,7 @@ fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, port: Port<Header>, driver:
         let alarms = Alarms::default();
         let lent = Lent::new(
             seed.core,
+            Life { boot: seed.settings.boot, incarnation },
             tasks.spawner(),
             alarms.clone(),
             seed.clock,
@@ -199,7 +199,7 @@ fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, port: Port<Header>, driver:
             core.step(seed.clock.nanos(), input);
         }
         seed.health.set(seed.core, CoreState::Ready);
-        let turns = Loop {
+        let mut turns = Loop {
             driver,
             core,
             tasks,
@@ -212,11 +212,12 @@ fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, port: Port<Header>, driver:
             chimes: seed.chimes.clone(),
             batch_max: seed.batch_max,
         };
-        turns.run().await
+        runtime::caught(turns.run()).await
     });
-    match ended {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(format!("the ring of {} failed: {error}", seed.core)),
-        Err(error) => Err(error.to_string()),
+    match ended.flatten() {
+        Ok(Ok(())) => Outcome::Drained,
+        Ok(Err(error)) => Outcome::Failed(format!("its ring failed: {error}")),
+        Err(RunError::Panicked) => Outcome::Panicked,
+        Err(error @ RunError::Executor(_)) => Outcome::Failed(error.to_string()),
     }
 }

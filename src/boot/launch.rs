@@ -32,9 +32,18 @@ use crate::sys::{cpu::Cpu, entropy};
 use crate::upstream::native::Server;
 use crate::uring::{Chime, Disabled, Features};
 
-/// Core deaths that are put up with in `RESTART_WINDOW` before the process gives up for its own supervisor to see.
-const RESTARTS_MAX: usize = 5;
-const RESTART_WINDOW: Duration = Duration::from_secs(60);
+/// How many deaths of cores are put up with, in which time, before the process gives up for its own supervisor to see.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Intensity {
+    pub deaths: usize,
+    pub window: Duration,
+}
+
+impl Default for Intensity {
+    fn default() -> Intensity {
+        Intensity { deaths: 5, window: Duration::from_secs(60) }
+    }
+}
 
 /// What the launching thread waits for.
 pub(super) enum News {
@@ -42,8 +51,8 @@ pub(super) enum News {
     Drain,
 }
 
-struct CoreSlot<S> {
-    seed: Seed<S>,
+pub(super) struct CoreSlot<S> {
+    pub seed: Seed<S>,
     thread: Option<JoinHandle<Remains>>,
     incarnation: u32,
 }
@@ -60,7 +69,7 @@ impl Bell for Eventfds<'_> {
 }
 
 /// Where connections come from.
-enum Doors {
+pub(super) enum Doors {
     /// Listening sockets, by the configuration.
     Listeners,
     /// Standard input and output.
@@ -69,117 +78,155 @@ enum Doors {
 
 /// Serves until a signal, or for standard input its end, has drained everything.
 pub(super) fn serve<S: 'static>(server: Server<S>, config: Config) -> Result<(), BootError> {
-    run(server, config, &Doors::Listeners)
+    Launch::prepare(server, config, &Doors::Listeners)?.run()
 }
 
 /// Serves one client on standard input and output.
 pub(super) fn stdio<S: 'static>(server: Server<S>, config: Config) -> Result<(), BootError> {
-    run(server, config, &Doors::Pipes)
+    Launch::prepare(server, config, &Doors::Pipes)?.run()
 }
 
-fn run<S: 'static>(server: Server<S>, config: Config, doors: &Doors) -> Result<(), BootError> {
-    let started = Instant::now();
-    let non_defaults = config.non_defaults();
-    let settings = config.into_settings();
-    let disabled = Disabled::from_environment().map_err(BootError::Environment)?;
-    let features = Features::probe(disabled)?;
-    let topology = Topology::of_this_host()?;
-    let request = match doors {
-        Doors::Listeners => request(&settings)?,
-        Doors::Pipes => CoreRequest::Count(1),
-    };
-    let plan = Plan::new(&topology, &request)?;
-    let cores = plan.cores.len();
-    let table = BoundaryTable::new(settings.cores.shards_for(cores), cores)?;
-    let nofile = limits::raise(Resource::Nofile)?.now.soft;
-    // The executor looks at the soft limit of locked memory before it opens its rings.
-    limits::raise(Resource::Memlock)?;
-    let opened = Opened::open(&settings, doors, cores)?;
-    let steered = match doors {
-        Doors::Listeners if settings.cores.steering && !disabled.steering && cores > 1 => opened.steer(&table),
-        _ => Steering::Off,
-    };
-    let registry = Arc::new(Registry::new(cores));
-    let health = Health::new(cores);
-    let (news, heard) = channel();
-    let control = match doors {
-        Doors::Listeners => Some(start_control(&settings, &registry, &health, news.clone())?),
-        Doors::Pipes => None,
-    };
-    let key = match &settings.sessions.ticket_key {
-        crate::config::TicketKey::Fixed { bytes, .. } => *bytes,
-        crate::config::TicketKey::MadeAtStart => entropy::bytes()?,
-    };
-    let offload = Arc::new(OffloadPool::new(
-        settings.offload.threads.usize(),
-        settings.offload.blocking_threads.usize(),
-        plan.offload.cpus.clone(),
-    ));
-    let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let clock = Clock::start();
-    let boot = entropy::word64()?;
-    let (mut mesh, ports) = Mesh::<Header>::new(cores);
-    let chimes: Vec<Arc<Chime>> = (0..cores).map(|_| Ok(Arc::new(Chime::new()?))).collect::<std::io::Result<_>>()?;
-    let mut slots = Vec::with_capacity(cores);
-    for placement in &plan.cores {
-        let core = placement.core;
-        let (listeners, wires) = opened.of(core);
-        let pipes =
-            matches!(doors, Doors::Pipes).then(|| (std::io::stdin().as_raw_fd(), std::io::stdout().as_raw_fd()));
-        let driver = cut::driver(&settings, nofile);
-        // Leaked on purpose: counters are read for as long as the process lives, whatever becomes of the core.
-        let metrics = Box::leak(Box::new(Arc::clone(registry.core(core))));
-        let seed = Seed {
-            core,
-            cpu: (settings.cores.pin && matches!(doors, Doors::Listeners)).then_some(placement.place.cpu),
-            range: table.range_of(core),
-            settings: cut::core(&settings, &driver, wires, matches!(doors, Doors::Pipes), boot)?,
-            driver,
-            features,
-            listeners,
-            pipes,
-            key,
-            epoch,
-            clock,
-            server: server.share(),
-            metrics,
-            health: health.clone(),
-            orders: Arc::new(Orders::default()),
-            chimes: chimes.clone(),
-            table: table.clone(),
-            batch_max: settings.cores.batch_max.usize(),
-            offload: Arc::clone(&offload),
+/// A process whose doors are open and whose cores are still to start.
+pub(super) struct Launch<S> {
+    pub slots: Vec<CoreSlot<S>>,
+    pub opened: Opened,
+    pub health: Health,
+    pub intensity: Intensity,
+    mesh: Mesh<Header>,
+    /// The cores' in order, then the control thread's.
+    ports: Vec<Port<Header>>,
+    control: Option<ControlHandle>,
+    pub news: Sender<News>,
+    heard: Receiver<News>,
+    /// Cores that have nothing left to do end the process.
+    ends_with_cores: bool,
+}
+
+impl<S: 'static> Launch<S> {
+    /// Opens everything that cores need, and reports what was decided.
+    pub(super) fn prepare(server: Server<S>, config: Config, doors: &Doors) -> Result<Launch<S>, BootError> {
+        let started = Instant::now();
+        let non_defaults = config.non_defaults();
+        let settings = config.into_settings();
+        let disabled = Disabled::from_environment().map_err(BootError::Environment)?;
+        let features = Features::probe(disabled)?;
+        let topology = Topology::of_this_host()?;
+        let request = match doors {
+            Doors::Listeners => request(&settings)?,
+            Doors::Pipes => CoreRequest::Count(1),
         };
-        slots.push(CoreSlot { seed, thread: None, incarnation: 1 });
-    }
-    if matches!(doors, Doors::Listeners) {
-        let report = Report {
-            plan: &plan,
-            table: &table,
-            features: &features,
-            steered: &steered,
-            non_defaults: &non_defaults,
-            http: &opened.http.iter().map(|group| group.local_addr).collect::<Vec<_>>(),
-            tcp: &opened.tcp.iter().map(|group| group.local_addr).collect::<Vec<_>>(),
-            settings: &settings,
-            control: control.as_ref().map(ControlHandle::address),
-            took: started.elapsed(),
+        let plan = Plan::new(&topology, &request)?;
+        let cores = plan.cores.len();
+        let table = BoundaryTable::new(settings.cores.shards_for(cores), cores)?;
+        let nofile = limits::raise(Resource::Nofile)?.now.soft;
+        // The executor looks at the soft limit of locked memory before it opens its rings.
+        limits::raise(Resource::Memlock)?;
+        let opened = Opened::open(&settings, doors, cores)?;
+        let steered = match doors {
+            Doors::Listeners if settings.cores.steering && !disabled.steering && cores > 1 => opened.steer(&table),
+            _ => Steering::Off,
         };
-        eprint!("{report}");
+        let registry = Arc::new(Registry::new(cores));
+        let health = Health::new(cores);
+        let (news, heard) = channel();
+        let control = match doors {
+            Doors::Listeners => Some(start_control(&settings, &registry, &health, news.clone())?),
+            Doors::Pipes => None,
+        };
+        let key = match &settings.sessions.ticket_key {
+            crate::config::TicketKey::Fixed { bytes, .. } => *bytes,
+            crate::config::TicketKey::MadeAtStart => entropy::bytes()?,
+        };
+        let offload = Arc::new(OffloadPool::new(
+            settings.offload.threads.usize(),
+            settings.offload.blocking_threads.usize(),
+            plan.offload.cpus.clone(),
+        ));
+        let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let clock = Clock::start();
+        let boot = entropy::word64()?;
+        let (mesh, ports) = Mesh::<Header>::new(cores);
+        let chimes: Vec<Arc<Chime>> =
+            (0..cores).map(|_| Ok(Arc::new(Chime::new()?))).collect::<std::io::Result<_>>()?;
+        let mut slots = Vec::with_capacity(cores);
+        for placement in &plan.cores {
+            let core = placement.core;
+            let (listeners, wires) = opened.of(core);
+            let pipes =
+                matches!(doors, Doors::Pipes).then(|| (std::io::stdin().as_raw_fd(), std::io::stdout().as_raw_fd()));
+            let driver = cut::driver(&settings, nofile);
+            // Leaked on purpose: counters are read for as long as the process lives, whatever becomes of the core.
+            let metrics = Box::leak(Box::new(Arc::clone(registry.core(core))));
+            let seed = Seed {
+                core,
+                cpu: (settings.cores.pin && matches!(doors, Doors::Listeners)).then_some(placement.place.cpu),
+                range: table.range_of(core),
+                settings: cut::core(&settings, &driver, wires, matches!(doors, Doors::Pipes), boot)?,
+                driver,
+                features,
+                listeners,
+                pipes,
+                key,
+                epoch,
+                clock,
+                server: server.share(),
+                metrics,
+                health: health.clone(),
+                orders: Arc::new(Orders::default()),
+                chimes: chimes.clone(),
+                table: table.clone(),
+                batch_max: settings.cores.batch_max.usize(),
+                offload: Arc::clone(&offload),
+            };
+            slots.push(CoreSlot { seed, thread: None, incarnation: 1 });
+        }
+        if matches!(doors, Doors::Listeners) {
+            let report = Report {
+                plan: &plan,
+                table: &table,
+                features: &features,
+                steered: &steered,
+                non_defaults: &non_defaults,
+                http: &opened.http.iter().map(|group| group.local_addr).collect::<Vec<_>>(),
+                tcp: &opened.tcp.iter().map(|group| group.local_addr).collect::<Vec<_>>(),
+                settings: &settings,
+                control: control.as_ref().map(ControlHandle::address),
+                took: started.elapsed(),
+            };
+            eprint!("{report}");
+        }
+        let ends_with_cores = matches!(doors, Doors::Pipes);
+        let intensity = Intensity::default();
+        Ok(Launch { slots, opened, health, intensity, mesh, ports, control, news, heard, ends_with_cores })
     }
-    let mut ports = ports.into_iter();
-    for (slot, port) in slots.iter_mut().zip(ports.by_ref()) {
-        slot.thread = Some(start(&slot.seed, slot.incarnation, port, news.clone())?);
+
+    /// Starts the cores and serves until everything has drained.
+    pub(super) fn run(mut self) -> Result<(), BootError> {
+        let mut ports = std::mem::take(&mut self.ports).into_iter();
+        let mut supervisor = Supervisor {
+            slots: self.slots,
+            mesh: self.mesh,
+            news: self.news,
+            opened: Some(self.opened),
+            health: self.health,
+            intensity: self.intensity,
+            ends_with_cores: self.ends_with_cores,
+            draining: false,
+            deaths: Vec::new(),
+            failure: None,
+        };
+        for (index, port) in ports.by_ref().take(supervisor.slots.len()).enumerate() {
+            supervisor.start(index, port);
+        }
+        // The control thread's end of the mesh, kept open for as long as the cores live.
+        let _control_port: Option<Port<Header>> = ports.next();
+        let outcome = supervisor.supervise(&self.heard);
+        if let Some(control) = self.control {
+            // The thread's panic, if any, was printed by the panic hook; the outcome of serving matters more.
+            let _ = control.stop();
+        }
+        outcome
     }
-    // The control thread's end of the mesh, kept open for as long as the cores live.
-    let _control_port: Option<Port<Header>> = ports.next();
-    let ends_with_cores = matches!(doors, Doors::Pipes);
-    let outcome = supervise(&mut slots, &mut mesh, &heard, news, opened, &health, ends_with_cores);
-    if let Some(control) = control {
-        // The thread's panic, if any, was printed by the panic hook; the outcome of serving matters more.
-        let _ = control.stop();
-    }
-    outcome
 }
 
 pub(super) fn request(settings: &Settings) -> Result<CoreRequest, BootError> {
@@ -208,78 +255,111 @@ fn start_control(
     Ok(control::spawn(settings.control.clone(), Arc::clone(registry), health.clone(), on_signal)?)
 }
 
-/// Waits for what happens, restarts cores that died, and brings everything down in order.
-fn supervise<S: 'static>(
-    slots: &mut [CoreSlot<S>],
-    mesh: &mut Mesh<Header>,
-    heard: &Receiver<News>,
+/// Restarts cores that died, and brings everything down in order.
+struct Supervisor<S> {
+    slots: Vec<CoreSlot<S>>,
+    mesh: Mesh<Header>,
     news: Sender<News>,
-    opened: Opened,
-    health: &Health,
+    /// The listeners, until a drain.
+    opened: Option<Opened>,
+    health: Health,
+    intensity: Intensity,
     ends_with_cores: bool,
-) -> Result<(), BootError> {
-    let mut opened = Some(opened);
-    let mut draining = false;
-    let mut deaths: Vec<Instant> = Vec::new();
-    let mut failure = None;
-    while slots.iter().any(|slot| slot.thread.is_some()) {
-        let Ok(happened) = heard.recv() else { break };
-        match happened {
-            News::Drain => {
-                draining = true;
-                drain(slots, health);
-                opened = None;
+    draining: bool,
+    deaths: Vec<Instant>,
+    failure: Option<BootError>,
+}
+
+impl<S: 'static> Supervisor<S> {
+    /// Waits for what happens, until the last core has ended.
+    fn supervise(mut self, heard: &Receiver<News>) -> Result<(), BootError> {
+        while self.slots.iter().any(|slot| slot.thread.is_some()) {
+            let Ok(happened) = heard.recv() else { break };
+            match happened {
+                News::Drain => self.drain(),
+                News::CoreEnded(core) => self.core_ended(core),
             }
-            News::CoreEnded(core) => {
-                let slot = &mut slots[core.index()];
-                let Some(thread) = slot.thread.take() else { continue };
-                let remains = thread.join();
-                // The ring is closed here, after the join and before a successor is made: its clients see the end.
-                let outcome = match remains {
-                    Ok(remains) => {
-                        drop(remains.driver);
-                        remains.outcome
-                    }
-                    Err(_) => Outcome::Panicked,
-                };
-                match outcome {
-                    Outcome::Drained if draining || ends_with_cores => continue,
-                    Outcome::Drained => {}
-                    Outcome::Failed(text) => {
-                        tracing::error!(core = core.0, "{text}");
-                        failure = Some(BootError::CoreFailed { core, text });
-                    }
-                    Outcome::Panicked => tracing::error!(core = core.0, "the core's thread panicked; it is restarted"),
-                }
-                deaths.retain(|death| death.elapsed() < RESTART_WINDOW);
-                deaths.push(Instant::now());
-                if draining || failure.is_some() || deaths.len() > RESTARTS_MAX {
-                    failure.get_or_insert(BootError::TooManyDeaths { deaths: deaths.len() });
-                    draining = true;
-                    drain(slots, health);
-                    opened = None;
-                    continue;
-                }
-                slot.incarnation += 1;
-                health.set(core, CoreState::Starting);
-                // The others hear of the death before the successor is there.
-                let port = mesh.revive(core.into(), &mut Eventfds(&slot.seed.chimes));
-                slot.thread = Some(start(&slot.seed, slot.incarnation, port, news.clone())?);
+        }
+        self.failure.map_or(Ok(()), Err)
+    }
+
+    fn start(&mut self, index: usize, port: Port<Header>) {
+        let slot = &mut self.slots[index];
+        match start(&slot.seed, slot.incarnation, port, self.news.clone()) {
+            Ok(thread) => slot.thread = Some(thread),
+            Err(error) => {
+                let (core, chimes) = (slot.seed.core, slot.seed.chimes.clone());
+                self.mesh.retire(core.into(), &mut Eventfds(&chimes));
+                self.give_up(error.into());
             }
         }
     }
-    drop(opened);
-    failure.map_or(Ok(()), Err)
-}
 
-fn drain<S: 'static>(slots: &[CoreSlot<S>], health: &Health) {
-    health.begin_drain();
-    for slot in slots {
-        slot.seed.orders.drain.store(true, Ordering::Relaxed);
-        if slot.thread.is_some() {
-            health.set(slot.seed.core, CoreState::Draining);
+    fn core_ended(&mut self, core: CoreId) {
+        let Some(thread) = self.slots[core.index()].thread.take() else { return };
+        let (driver, outcome) = match thread.join() {
+            Ok(Remains { driver, outcome }) => (driver, outcome),
+            Err(_) => (None, Outcome::Panicked),
+        };
+        let failure = match outcome {
+            Outcome::Drained if self.draining || self.ends_with_cores => None,
+            // Nobody comes back: a pipe is not connected to a second time.
+            Outcome::Panicked if self.draining || self.ends_with_cores => {
+                Some(BootError::CoreFailed { core, text: "its thread panicked".to_owned() })
+            }
+            Outcome::Drained | Outcome::Panicked => {
+                tracing::error!(core = core.0, "the core's thread panicked; it is restarted");
+                self.too_many_deaths()
+            }
+            Outcome::Failed(text) => {
+                tracing::error!(core = core.0, "{text}");
+                Some(BootError::CoreFailed { core, text })
+            }
+        };
+        let chimes = self.slots[core.index()].seed.chimes.clone();
+        let bells = &mut Eventfds(&chimes);
+        if let Some(failure) = failure {
+            self.give_up(failure);
         }
-        slot.seed.chime().knock();
+        // The others answer whoever waits for the core when they hear of its end: that does not wait for what the kernel
+        // does when the ring is closed. And the ring's number is free for another descriptor only after they could hear.
+        if self.draining || self.ends_with_cores {
+            self.mesh.retire(core.into(), bells);
+            return drop(driver);
+        }
+        let port = self.mesh.revive(core.into(), bells);
+        // Closed after the join and before there is a successor: its clients see the end.
+        drop(driver);
+        self.health.set(core, CoreState::Starting);
+        self.slots[core.index()].incarnation += 1;
+        self.start(core.index(), port);
+    }
+
+    /// Counts a death; an error if it is one too many.
+    fn too_many_deaths(&mut self) -> Option<BootError> {
+        self.deaths.retain(|death| death.elapsed() < self.intensity.window);
+        self.deaths.push(Instant::now());
+        let deaths = self.deaths.len();
+        (deaths > self.intensity.deaths).then_some(BootError::TooManyDeaths { deaths })
+    }
+
+    /// Ends the process in order, with the first reason there was.
+    fn give_up(&mut self, failure: BootError) {
+        self.failure.get_or_insert(failure);
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        self.draining = true;
+        self.health.begin_drain();
+        for slot in &self.slots {
+            slot.seed.orders.drain.store(true, Ordering::Relaxed);
+            if slot.thread.is_some() {
+                self.health.set(slot.seed.core, CoreState::Draining);
+            }
+            slot.seed.chime().knock();
+        }
+        self.opened = None;
     }
 }
 
@@ -292,8 +372,8 @@ pub(super) enum Steering {
 
 /// The sockets that are listened on.
 #[derive(Default)]
-struct Opened {
-    http: Vec<ListenGroup>,
+pub(super) struct Opened {
+    pub http: Vec<ListenGroup>,
     tcp: Vec<ListenGroup>,
     unix: Vec<UnixListenSocket>,
 }

@@ -64,9 +64,17 @@ impl Drop for OffloadPool {
     }
 }
 
+/// Which start of the process, and which life of the core in it: the ids of tasks begin anew with each.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Life {
+    pub boot: u64,
+    pub incarnation: u32,
+}
+
 /// One core's loan.
 pub(super) struct Lent {
     core: CoreId,
+    life: Life,
     spawner: Spawner,
     alarms: Alarms,
     clock: Clock,
@@ -77,13 +85,14 @@ pub(super) struct Lent {
 impl Lent {
     pub fn new(
         core: CoreId,
+        life: Life,
         spawner: Spawner,
         alarms: Alarms,
         clock: Clock,
         sealer: Sealer,
         offload: Arc<OffloadPool>,
     ) -> Lent {
-        Lent { core, spawner, alarms, clock, sealer: RefCell::new(sealer), offload }
+        Lent { core, life, spawner, alarms, clock, sealer: RefCell::new(sealer), offload }
     }
 }
 
@@ -121,17 +130,50 @@ impl Host for Lent {
     }
 
     fn task_id(&self, index: u32, generation: u32) -> String {
-        let mut plain = [0; 10];
-        plain[..2].copy_from_slice(&self.core.0.to_le_bytes());
-        plain[2..6].copy_from_slice(&index.to_le_bytes());
-        plain[6..].copy_from_slice(&generation.to_le_bytes());
+        let plain = [&self.whose()[..], &index.to_le_bytes(), &generation.to_le_bytes()].concat();
         self.sealer.borrow_mut().seal(Purpose::Task, &plain)
     }
 
     fn open_task_id(&self, id: &str) -> Option<(u32, u32)> {
-        let plain: [u8; 10] = self.sealer.borrow().open(Purpose::Task, id.as_bytes())?.try_into().ok()?;
-        let [c0, c1, i0, i1, i2, i3, g0, g1, g2, g3] = plain;
-        (u16::from_le_bytes([c0, c1]) == self.core.0)
-            .then(|| (u32::from_le_bytes([i0, i1, i2, i3]), u32::from_le_bytes([g0, g1, g2, g3])))
+        let plain = self.sealer.borrow().open(Purpose::Task, id.as_bytes())?;
+        let key: [u8; 8] = plain.strip_prefix(&self.whose())?.try_into().ok()?;
+        let [i0, i1, i2, i3, g0, g1, g2, g3] = key;
+        Some((u32::from_le_bytes([i0, i1, i2, i3]), u32::from_le_bytes([g0, g1, g2, g3])))
+    }
+}
+
+impl Lent {
+    /// What a task's id begins with. The core is first: any core can read it.
+    fn whose(&self) -> [u8; 14] {
+        let mut whose = [0; 14];
+        whose[..2].copy_from_slice(&self.core.0.to_le_bytes());
+        whose[2..10].copy_from_slice(&self.life.boot.to_le_bytes());
+        whose[10..].copy_from_slice(&self.life.incarnation.to_le_bytes());
+        whose
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::{Knock, Tasks};
+
+    #[test]
+    fn a_tasks_id_is_good_for_the_life_it_was_made_in() {
+        struct Silent;
+        impl Knock for Silent {
+            fn knock(&self) {}
+        }
+        let tasks = Tasks::new(Arc::new(Silent));
+        let pool = Arc::new(OffloadPool::new(1, 1, CpuSet::default()));
+        let lent = |boot, incarnation| {
+            let sealer = Sealer::new(&[1; 32], [incarnation as u8; 12]);
+            let life = Life { boot, incarnation };
+            Lent::new(CoreId(1), life, tasks.spawner(), Alarms::default(), Clock::start(), sealer, Arc::clone(&pool))
+        };
+        let id = lent(7, 1).task_id(2, 3);
+        assert_eq!(lent(7, 1).open_task_id(&id), Some((2, 3)));
+        assert_eq!(lent(7, 2).open_task_id(&id), None, "the core's next life");
+        assert_eq!(lent(8, 1).open_task_id(&id), None, "the process's next start");
     }
 }

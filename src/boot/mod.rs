@@ -14,6 +14,11 @@ pub mod plan;
 mod report;
 pub mod topology;
 
+#[cfg(test)]
+mod tests {
+    mod core_death;
+}
+
 use crate::config::Config;
 use crate::control::ControlError;
 use crate::ids::CoreId;

@@ -139,6 +139,22 @@ metrics! {
 }
 
 impl CoreMetrics {
+    /// A core begins its life, perhaps after another that died with connections and calls: levels are 0 again, and the
+    /// calls that went down are counted. Only the thread that is now the owning core may call this.
+    pub fn begin_life(&self) {
+        let lost = self.calls_started.get().saturating_sub(self.calls_finished.get() + self.calls_failed.get());
+        self.calls_failed.add(lost);
+        for level in [
+            &self.connections_open,
+            &self.calls_in_flight,
+            &self.sessions_open,
+            &self.streams_open,
+            &self.buffers_in_use,
+        ] {
+            level.set(0);
+        }
+    }
+
     /// The histogram of a step.
     #[inline]
     pub fn step(&self, step: Step) -> &Histogram {
@@ -193,6 +209,17 @@ mod tests {
         assert_eq!((core.refused(Refusal::BadHost), core.refused(Refusal::BadHead)), (1, 0));
         assert_eq!(core.closed(CloseCause::Drained), 1);
         assert_eq!(core.step(Step::Scan).snapshot().count(), 1);
+    }
+
+    #[test]
+    fn a_new_life_keeps_counts_and_forgets_levels() {
+        let core = CoreMetrics::default();
+        core.connections_open.set(3);
+        core.calls_started.add(5);
+        core.calls_finished.add(2);
+        core.calls_failed.add(1);
+        core.begin_life();
+        assert_eq!((core.connections_open.get(), core.calls_started.get(), core.calls_failed.get()), (0, 5, 3));
     }
 
     #[test]

@@ -153,6 +153,14 @@ impl<H> Shared<H> {
         low.load(Ordering::Relaxed) | high.load(Ordering::Relaxed) != 0
     }
 
+    /// Has `to` find again what it took and did not look at.
+    pub(super) fn put_back(&self, to: PortId, fresh: PortSet) {
+        for (word, bits) in self.ports[to.index()].fresh.iter().zip(fresh.words()) {
+            // Release, as in `leave`: the cells were filled before the bits were taken.
+            word.fetch_or(bits, Ordering::Release);
+        }
+    }
+
     /// The ports that left rings for `to` since it last took.
     pub(super) fn take_fresh(&self, to: PortId) -> PortSet {
         let [low, high] = &self.ports[to.index()].fresh;

@@ -76,6 +76,10 @@ impl PortSet {
         std::mem::take(self)
     }
 
+    pub(super) fn words(self) -> [u64; 2] {
+        [self.0 as u64, (self.0 >> 64) as u64]
+    }
+
     pub(super) fn from_words(low: u64, high: u64) -> Self {
         Self(u128::from(low) | u128::from(high) << 64)
     }

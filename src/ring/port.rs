@@ -22,7 +22,6 @@ use std::marker::PhantomData;
 pub struct Port<H: Parcel> {
     outlet: Outlet<H>,
     inlet: Inlet<H>,
-    epoch: u64,
     bells_rung: u64,
     bells_saved: u64,
     /// Not `Sync`, whatever the ends are made of.
@@ -54,6 +53,8 @@ pub struct Inlet<H: Parcel> {
     open: PortSet,
     /// Peers read from since the last `bells_due`.
     drained: PortSet,
+    /// The epoch as of the last `observe`.
+    epoch: u64,
     received: u64,
     discarded: u64,
 }
@@ -117,6 +118,7 @@ impl<H: Parcel> Port<H> {
             links: (0..ports).map(|_| None).collect(),
             open: PortSet::EMPTY,
             drained: PortSet::EMPTY,
+            epoch,
             received: 0,
             discarded: 0,
         };
@@ -131,7 +133,7 @@ impl<H: Parcel> Port<H> {
             starved: PortSet::EMPTY,
             counts: SendCounts::default(),
         };
-        Self { outlet, inlet, epoch, bells_rung: 0, bells_saved: 0, one_thread: PhantomData }
+        Self { outlet, inlet, bells_rung: 0, bells_saved: 0, one_thread: PhantomData }
     }
 
     /// Which port this is.
@@ -159,10 +161,10 @@ impl<H: Parcel> Port<H> {
     /// died.
     pub fn observe(&mut self, mut lost: impl FnMut(PortId, Lost)) {
         let epoch = self.outlet.shared.epoch();
-        if epoch == self.epoch {
+        if epoch == self.inlet.epoch {
             return;
         }
-        self.epoch = epoch;
+        self.inlet.epoch = epoch;
         let me = self.outlet.me;
         for peer in (0..self.outlet.seen.len()).map(PortId::at).filter(|&peer| peer != me) {
             let generation = self.outlet.shared.generation(peer);
@@ -210,7 +212,7 @@ impl<H: Parcel> Port<H> {
         debug_assert!(self.inlet.drained.is_empty(), "bells are due, and who waits for room may sleep");
         self.outlet.shared.bell(self.outlet.me).lie_down();
         let stirred =
-            self.inlet.has_parcels() || self.outlet.has_room_again() || self.outlet.shared.epoch() != self.epoch;
+            self.inlet.has_parcels() || self.outlet.has_room_again() || self.outlet.shared.epoch() != self.inlet.epoch;
         if stirred {
             self.wake();
         }
@@ -417,7 +419,12 @@ impl<H: Parcel> Inlet<H> {
     #[cold]
     fn adopt(&mut self) {
         let ports = self.links.len();
-        for peer in self.shared.take_fresh(self.me).into_iter().filter(|peer| peer.index() < ports) {
+        let fresh = self.shared.take_fresh(self.me);
+        if self.shared.epoch() != self.epoch {
+            // A ring may be of a successor whose predecessor's death was not observed yet: it is taken after that.
+            return self.shared.put_back(self.me, fresh);
+        }
+        for peer in fresh.into_iter().filter(|peer| peer.index() < ports) {
             let Some(mut link) = self.shared.take(peer, self.me) else { continue };
             if link.to_generation != self.generation {
                 // Left for a predecessor of this port; the sender counts what was in it.

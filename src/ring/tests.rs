@@ -317,8 +317,10 @@ fn a_revived_port_starts_afresh_and_every_parcel_is_accounted_for() {
     // Control never took the ring its peer died behind: its end is discarded when it looks.
     assert_eq!(control.try_send(THERE, &call(0), &[]).map(|_| ()), Ok(()), "not observed: goes into the dead ring");
     there.try_send(CONTROL, &call(23), &[]).expect("room");
-    assert_eq!(received(&mut control), [(THERE, call(23), vec![])]);
+    assert_eq!(received(&mut control), [], "the successor is not heard before its predecessor's death");
+    assert!(!control.bells_due().contains(HERE) && !control.try_sleep(), "but nobody sleeps over it");
     control.observe(|peer, loss| assert_eq!((peer, loss.sent, loss.succeeded), (THERE, 1, true)));
+    assert_eq!(received(&mut control), [(THERE, call(23), vec![])]);
     assert_eq!(control.counts().discarded_unread + there.counts().discarded_sent, 1);
     assert_eq!(here.counts().discarded_sent + here.counts().discarded_unread, 4);
 }

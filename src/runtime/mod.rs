@@ -2,12 +2,13 @@
 //!
 //! Not here: sockets, timers, sleeping (`uring` carries all of them), or any policy.
 //! Invariant: a task that is to run is counted here, so a core that is about to sleep knows whether anything is left to
-//! run; a waker may be called from any thread, and a foreign call wakes the core through its eventfd.
+//! run; a waker may be called from any thread, and a foreign call wakes the core through its eventfd. A core's futures
+//! belong to its `Tasks` and go with it: glommio would leak those that have not ended when its executor does.
 
 use std::cell::{Cell, RefCell};
-use std::future::Future;
-use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,26 +30,51 @@ const GLOMMIO_IO_BYTES: usize = 64 * 1024;
 /// Entries of each of glommio's own rings: enough for its housekeeping.
 const GLOMMIO_RING_ENTRIES: usize = 8;
 
-/// Why an executor could not be made.
+/// Why there is no outcome.
 #[derive(Debug, thiserror::Error)]
-#[error("the executor could not be made: {0}")]
-pub struct ExecutorError(String);
+pub enum RunError {
+    /// The executor could not be made.
+    #[error("the executor could not be made: {0}")]
+    Executor(String),
+    /// What ran panicked.
+    #[error("it panicked")]
+    Panicked,
+}
 
 /// Runs `main` to its end on the calling thread, with local tasks beside it. Pinning is the caller's.
 ///
-/// # Errors
-/// If glommio's rings cannot be opened.
+/// A panic of `main` is caught inside, where what it leaves can still be dropped in order: a panic that unwinds through
+/// glommio leaves its tasks, and what they hold, behind.
 ///
-/// # Panics
-/// With whatever `main` panics with. Tasks are wrapped: they cannot.
-pub fn run<T>(name: &str, main: impl Future<Output = T>) -> Result<T, ExecutorError> {
+/// # Errors
+/// If glommio's rings cannot be opened, or `main` panicked.
+pub fn run<T>(name: &str, main: impl Future<Output = T>) -> Result<T, RunError> {
     let executor = glommio::LocalExecutorBuilder::new(glommio::Placement::Unbound)
         .name(name)
         .io_memory(GLOMMIO_IO_BYTES)
         .ring_depth(GLOMMIO_RING_ENTRIES)
         .make()
-        .map_err(|error| ExecutorError(error.to_string()))?;
-    Ok(executor.run(main))
+        .map_err(|error| RunError::Executor(error.to_string()))?;
+    executor.run(caught(main))
+}
+
+/// Runs a future; a panic of it is its outcome. What it borrows is dropped later and by its owner, when nothing unwinds
+/// any more: a drop that panics while something unwinds would end the process.
+///
+/// # Errors
+/// If it panicked.
+pub async fn caught<T>(future: impl Future<Output = T>) -> Result<T, RunError> {
+    let mut future = pin!(future);
+    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(polled) => polled.map(Ok),
+        Err(_) => Poll::Ready(Err(RunError::Panicked)),
+    })
+    .await
+}
+
+/// Drops something whose drop may panic; the panic hook has told of it then.
+fn drop_quietly<T>(value: T) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(value)));
 }
 
 /// The local tasks of one core, as its loop sees them.
@@ -73,6 +99,9 @@ struct TaskId {
 #[derive(Default)]
 struct Slot {
     generation: u32,
+    /// The future, but while it is being polled.
+    future: Option<LocalFuture>,
+    /// The executor's own waker.
     waker: Option<Waker>,
 }
 
@@ -81,9 +110,10 @@ struct Shared {
     runnable: Cell<usize>,
     /// Tasks that have not ended.
     alive: Cell<usize>,
-    /// By slot: the executor's own waker of the task that has the slot.
-    wakers: RefCell<Vec<Slot>>,
+    slots: RefCell<Vec<Slot>>,
     vacant: RefCell<Vec<u32>>,
+    /// The core has ended: nothing is spawned any more.
+    ended: Cell<bool>,
     home: ThreadId,
     sender: Sender<TaskId>,
     bell: Arc<dyn Knock>,
@@ -101,8 +131,9 @@ impl Tasks {
         let shared = Rc::new(Shared {
             runnable: Cell::new(0),
             alive: Cell::new(0),
-            wakers: RefCell::default(),
+            slots: RefCell::default(),
             vacant: RefCell::default(),
+            ended: Cell::new(false),
             home: std::thread::current().id(),
             sender,
             bell,
@@ -141,6 +172,14 @@ impl Tasks {
 
 impl Drop for Tasks {
     fn drop(&mut self) {
+        self.shared.ended.set(true);
+        let left: Vec<_> =
+            self.shared.slots.borrow_mut().iter_mut().map(|slot| (slot.future.take(), slot.waker.take())).collect();
+        for (future, waker) in left {
+            drop_quietly(future);
+            // With its last waker the executor lets go of the task.
+            drop(waker);
+        }
         // The thread may be gone far enough that its thread-locals are.
         let _ = HERE.try_with(|here| here.take());
     }
@@ -150,12 +189,20 @@ impl Spawner {
     /// Runs a future until it ends. A panic of it ends it, and nothing else.
     pub fn spawn(&self, future: LocalFuture) {
         let shared = &self.shared;
+        if shared.ended.get() {
+            return drop_quietly(future);
+        }
         let slot = shared.vacant.borrow_mut().pop().unwrap_or_else(|| {
-            let mut wakers = shared.wakers.borrow_mut();
-            wakers.push(Slot::default());
-            (wakers.len() - 1) as u32
+            let mut slots = shared.slots.borrow_mut();
+            slots.push(Slot::default());
+            (slots.len() - 1) as u32
         });
-        let id = TaskId { slot, generation: shared.wakers.borrow()[slot as usize].generation };
+        let generation = {
+            let slot = &mut shared.slots.borrow_mut()[slot as usize];
+            slot.future = Some(future);
+            slot.generation
+        };
+        let id = TaskId { slot, generation };
         let state = Arc::new(TaskWaker {
             id,
             queued: AtomicBool::new(true),
@@ -166,14 +213,14 @@ impl Spawner {
         shared.runnable.set(shared.runnable.get() + 1);
         shared.alive.set(shared.alive.get() + 1);
         let waker = Waker::from(Arc::clone(&state));
-        glommio::spawn_local(Task { future, id, state, waker, shared: Rc::clone(shared) }).detach();
+        glommio::spawn_local(Task { id, state, waker, shared: Rc::clone(shared) }).detach();
     }
 }
 
 impl Shared {
     fn wake_here(&self, id: TaskId) {
         let waker = self
-            .wakers
+            .slots
             .borrow()
             .get(id.slot as usize)
             .filter(|slot| slot.generation == id.generation)
@@ -185,8 +232,8 @@ impl Shared {
     }
 }
 
+/// What glommio knows of a task.
 struct Task {
-    future: LocalFuture,
     id: TaskId,
     state: Arc<TaskWaker>,
     waker: Waker,
@@ -198,22 +245,29 @@ impl Future for Task {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let task = self.get_mut();
-        {
-            let mut wakers = task.shared.wakers.borrow_mut();
-            let known = &mut wakers[task.id.slot as usize].waker;
-            if !known.as_ref().is_some_and(|known| known.will_wake(context.waker())) {
-                *known = Some(context.waker().clone());
+        let slot = task.id.slot as usize;
+        let future = {
+            let slot = &mut task.shared.slots.borrow_mut()[slot];
+            if !slot.waker.as_ref().is_some_and(|known| known.will_wake(context.waker())) {
+                slot.waker = Some(context.waker().clone());
             }
-        }
+            slot.future.take()
+        };
         if task.state.queued.swap(false, Ordering::AcqRel) {
             task.shared.runnable.set(task.shared.runnable.get().saturating_sub(1));
         }
+        let Some(mut future) = future else { return Poll::Ready(()) };
         let mut inner = Context::from_waker(&task.waker);
-        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| task.future.as_mut().poll(&mut inner)));
-        // A panic is the task's end: the service wraps its handlers, so one that gets here has no call to answer.
-        match polled {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(())) | Err(_) => Poll::Ready(()),
+        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut inner))) {
+            Ok(Poll::Pending) => {
+                task.shared.slots.borrow_mut()[slot].future = Some(future);
+                Poll::Pending
+            }
+            // A panic is the task's end: the service wraps its handlers, so one that gets here has no call to answer.
+            Ok(Poll::Ready(())) | Err(_) => {
+                drop_quietly(future);
+                Poll::Ready(())
+            }
         }
     }
 }
@@ -223,11 +277,14 @@ impl Drop for Task {
         if self.state.queued.swap(true, Ordering::AcqRel) {
             self.shared.runnable.set(self.shared.runnable.get().saturating_sub(1));
         }
-        let slot = &mut self.shared.wakers.borrow_mut()[self.id.slot as usize];
-        slot.generation = slot.generation.wrapping_add(1);
-        slot.waker = None;
+        let left = {
+            let slot = &mut self.shared.slots.borrow_mut()[self.id.slot as usize];
+            slot.generation = slot.generation.wrapping_add(1);
+            (slot.future.take(), slot.waker.take())
+        };
         self.shared.vacant.borrow_mut().push(self.id.slot);
         self.shared.alive.set(self.shared.alive.get() - 1);
+        drop_quietly(left);
     }
 }
 
@@ -296,5 +353,41 @@ mod tests {
             assert_eq!((seen.get(), tasks.alive()), (7, 0));
         })
         .expect("glommio works here");
+    }
+
+    #[test]
+    fn what_waits_when_main_panics_is_dropped_with_it() {
+        struct Silent;
+        impl Knock for Silent {
+            fn knock(&self) {}
+        }
+        struct Counted(Rc<Cell<u32>>);
+        impl Drop for Counted {
+            fn drop(&mut self) {
+                self.0.set(self.0.get() + 1);
+                assert!(self.0.get() != 2, "a drop that panics harms nobody");
+            }
+        }
+        let dropped = Rc::new(Cell::new(0));
+        let (counted, shared) = (Rc::clone(&dropped), Cell::new(std::rc::Weak::new()));
+        let ended = run("test", async {
+            let tasks = Tasks::new(Arc::new(Silent));
+            shared.set(Rc::downgrade(&tasks.shared));
+            let spawner = tasks.spawner();
+            for _ in 0..10 {
+                let counted = Counted(Rc::clone(&counted));
+                spawner.spawn(Box::pin(async move {
+                    std::future::pending::<()>().await;
+                    drop(counted);
+                }));
+            }
+            assert_eq!(tasks.alive(), 10);
+            // As for an alarm: a waker that outlives its task must not keep it.
+            tasks.run().await;
+            panic!("the loop's");
+        });
+        assert!(matches!(ended, Err::<(), _>(RunError::Panicked)));
+        assert_eq!(dropped.get(), 10);
+        assert_eq!(shared.take().strong_count(), 0, "nothing of the core's tasks is left");
     }
 }

@@ -16,15 +16,18 @@ use super::parcel::Header;
 use super::service::{Mailbox, Nanos, Service};
 use crate::ids::CoreId;
 use crate::metrics::CoreMetrics;
-use crate::ring::{Port, PortId, Refused};
+use crate::ring::{Port, PortCounts, PortId, Refused};
 use crate::runtime::Tasks;
-use crate::uring::{Chime, Driver, Ended, Event};
+use crate::uring::{Chime, Driver, Ended, Event, Stats};
 
 /// What a core thread is told from outside, besides its eventfd.
 #[derive(Debug, Default)]
 pub struct Orders {
     /// Finish what is in flight and end.
     pub drain: AtomicBool,
+    /// Panic in the loop, once.
+    #[cfg(test)]
+    pub panic: AtomicBool,
 }
 
 impl crate::runtime::Knock for Chime {
@@ -70,6 +73,14 @@ impl Clock {
     }
 }
 
+/// What of the driver's and the port's counts is in the core's counters already. They begin at 0 with every life of a
+/// core; its counters go on.
+#[derive(Default)]
+struct Published {
+    driver: Stats,
+    port: PortCounts,
+}
+
 /// What the loop runs on.
 pub struct Loop<'a, S> {
     /// The ring.
@@ -101,9 +112,10 @@ impl<S: Service> Loop<'_, S> {
     ///
     /// # Errors
     /// What made the ring unusable.
-    pub async fn run(mut self) -> io::Result<()> {
+    pub async fn run(&mut self) -> io::Result<()> {
         let mut draining = false;
         let mut drained = false;
+        let mut published = Published::default();
         let mut awake_since = self.clock.now();
         while !drained {
             let now = self.clock.now();
@@ -118,6 +130,9 @@ impl<S: Service> Loop<'_, S> {
             let now = self.clock.now();
             awake_since = now;
             let nanos = now.as_nanos() as Nanos;
+            #[cfg(test)]
+            assert!(!self.orders.panic.swap(false, Ordering::Relaxed), "a panic was ordered");
+            self.observe_deaths(nanos);
             self.take_events(nanos);
             self.take_parcels(nanos);
             if self.alarms.ring(nanos) + self.tasks.runnable() > 0 {
@@ -135,7 +150,7 @@ impl<S: Service> Loop<'_, S> {
             }
             drained = self.perform();
             self.send_parcels(nanos);
-            self.publish();
+            self.publish(&mut published);
         }
         Ok(())
     }
@@ -179,10 +194,15 @@ impl<S: Service> Loop<'_, S> {
         }
     }
 
-    /// Takes what other cores sent, so many parcels from each, and hears of those that died.
-    fn take_parcels(&mut self, now: Nanos) {
+    /// Hears of cores that died, before anything else of the turn is sent to their successors.
+    fn observe_deaths(&mut self, now: Nanos) {
         let core = &mut self.core;
         self.port.observe(|peer, _| core.step(now, Input::PeerLost(CoreId(peer.0))));
+    }
+
+    /// Takes what other cores sent, so many parcels from each.
+    fn take_parcels(&mut self, now: Nanos) {
+        let core = &mut self.core;
         self.port.drain(self.batch_max, |from, header, payload| {
             // Cannot fail: a header is plain numbers.
             if let Ok(header) = rkyv::deserialize::<Header, rkyv::rancor::Failure>(header) {
@@ -200,14 +220,15 @@ impl<S: Service> Loop<'_, S> {
             Err(Refused::Full) => Delivery::Full,
             // A payload that no ring can carry cannot have come in by a socket, whose limits are lower.
             Err(Refused::TooLarge) => Delivery::Done,
+            // Nobody is there any more, and perhaps nobody will be: who waits for an answer is told now.
             Err(Refused::Gone) => {
                 gone.push(to);
                 Delivery::Done
             }
         });
-        // Its end may have been observed before this was asked of it: who waits for an answer is told now.
-        for peer in gone {
-            self.core.step(now, Input::PeerLost(peer));
+        gone.dedup();
+        for to in gone {
+            self.core.step(now, Input::PeerLost(to));
         }
         self.port.ring_bells(&mut Bells { driver: &mut *self.driver, chimes: &self.chimes });
     }
@@ -237,15 +258,16 @@ impl<S: Service> Loop<'_, S> {
         drained
     }
 
-    /// Lets the control thread see what the driver counted.
-    fn publish(&self) {
-        let stats = self.driver.stats();
+    /// Lets the control thread see what the driver and the port counted.
+    fn publish(&self, published: &mut Published) {
+        let (driver, port) = (self.driver.stats(), self.port.counts());
+        let (before, port_before) = (&published.driver, &published.port);
         self.metrics.turns.add(1);
-        self.metrics.enters.add(stats.enters - self.metrics.enters.get());
-        self.metrics.sleeps.add(stats.sleeps - self.metrics.sleeps.get());
-        self.metrics.recv_enobufs.add(stats.buffer_shortages - self.metrics.recv_enobufs.get());
-        let port = self.port.counts();
-        self.metrics.bells_rung.add(port.bells_rung - self.metrics.bells_rung.get());
-        self.metrics.bells_saved.add(port.bells_saved - self.metrics.bells_saved.get());
+        self.metrics.enters.add(driver.enters - before.enters);
+        self.metrics.sleeps.add(driver.sleeps - before.sleeps);
+        self.metrics.recv_enobufs.add(driver.buffer_shortages - before.buffer_shortages);
+        self.metrics.bells_rung.add(port.bells_rung - port_before.bells_rung);
+        self.metrics.bells_saved.add(port.bells_saved - port_before.bells_saved);
+        *published = Published { driver, port };
     }
 }

@@ -348,7 +348,7 @@ impl<S: Service> Core<S> {
         let address = head
             .query
             .and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("sessionId=").map(str::as_bytes)));
-        let Some((core, key)) = address.and_then(|address| self.open_stream_address(address)) else {
+        let Some((core, life, key)) = address.and_then(|address| self.open_stream_address(address)) else {
             self.refused(Refusal::UnknownSession);
             return self.refuse(connection, 404, &[], Code::SESSION_NOT_FOUND, "Session not found");
         };
@@ -357,8 +357,8 @@ impl<S: Service> Core<S> {
                 self.refused(Refusal::OutboxFull);
                 return self.refuse(connection, 503, &[], Code::OVERLOADED, "try again shortly");
             }
-            self.outbox.post(core, Header::StreamPost { stream: key.into() }, body.to_vec());
-        } else if self.exchanges.find(key).is_none() {
+            self.outbox.post(core, Header::StreamPost { life, stream: key.into() }, body.to_vec());
+        } else if life != self.shards.life() || self.exchanges.find(key).is_none() {
             self.refused(Refusal::UnknownSession);
             return self.refuse(connection, 404, &[], Code::SESSION_NOT_FOUND, "Session not found");
         } else {

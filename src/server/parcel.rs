@@ -38,8 +38,8 @@ pub enum Header {
     Post { ticket: Numbers, id: u16, patience: u64 },
     /// Owner to home: the answer, the last that is heard of the ticket (but for batches).
     Reply { ticket: Numbers, status: u16, event: Option<Numbers> },
-    /// To where a 2024-11-05 stream is: a message posted for it.
-    StreamPost { stream: Numbers },
+    /// To where a 2024-11-05 stream is: a message posted for it, if the receiver is still in that life.
+    StreamPost { life: u32, stream: Numbers },
 }
 
 impl From<ExchangeKey> for Numbers {

@@ -71,7 +71,10 @@ impl<S: Service> Core<S> {
                     self.lost_its_sink(key);
                 }
             }
-            Header::StreamPost { stream } => self.post_to_stream(stream.into(), payload),
+            Header::StreamPost { life, stream } if life == self.shards.life() => {
+                self.post_to_stream(stream.into(), payload);
+            }
+            Header::StreamPost { .. } => self.refused(Refusal::UnknownSession),
             Header::Changed { what, split } => {
                 if let Some(change) = change_from(what, split as usize, payload) {
                     self.tell_subscribers(&change);
@@ -110,8 +113,19 @@ impl<S: Service> Core<S> {
             let Some(exchange) = self.exchanges.find(key) else { continue };
             let mut message = Vec::new();
             let id = if exchange.id.is_empty() { None } else { Some(&*exchange.id) };
+            let is_call = id.is_some();
             jsonrpc::error(&mut message, id, true, &error);
-            self.home(key.into(), |core, connection, key| core.home_reply(connection, key, 503, None, &message));
+            self.home(key.into(), |core, connection, key| {
+                // None of a batch's calls is answered any more, so one word is the last for all of them.
+                let is_batch = std::mem::take(&mut connection.batch_left) > 0;
+                if is_call || is_batch || !matches!(connection.answer, Some(HttpAnswer::Stream { .. })) {
+                    return core.home_reply(connection, key, 503, None, &message);
+                }
+                // A stream that answers no request just ends; its client comes back.
+                core.end_stream(connection);
+                core.forget(key);
+                core.resumable.push_back(connection.id);
+            });
         }
         let orphans: Vec<ExchangeKey> =
             self.remotes.iter().filter(|((core, _), _)| *core == peer).map(|(_, &key)| key).collect();

@@ -295,19 +295,23 @@ impl<S: Service> Core<S> {
 
     /// The address that a 2024-11-05 client posts to.
     pub(super) fn stream_address(&mut self, key: ExchangeKey) -> String {
-        let mut plain = [0; 10];
-        plain[..2].copy_from_slice(&self.id.0.to_le_bytes());
-        plain[2..6].copy_from_slice(&key.index.to_le_bytes());
-        plain[6..].copy_from_slice(&key.generation.to_le_bytes());
+        let mut plain = Vec::with_capacity(22);
+        plain.extend_from_slice(&self.id.0.to_le_bytes());
+        plain.extend_from_slice(&self.settings.boot.to_le_bytes());
+        plain.extend_from_slice(&self.shards.life().to_le_bytes());
+        plain.extend_from_slice(&key.index.to_le_bytes());
+        plain.extend_from_slice(&key.generation.to_le_bytes());
         self.sealer.seal(Purpose::Stream, &plain)
     }
 
-    /// The core and stream that an address leads to.
-    pub(super) fn open_stream_address(&self, address: &[u8]) -> Option<(CoreId, ExchangeKey)> {
+    /// The core, which of its lives, and the stream that an address leads to. Another life of the core numbers its
+    /// streams anew, so an address is good for the life it was made in.
+    pub(super) fn open_stream_address(&self, address: &[u8]) -> Option<(CoreId, u32, ExchangeKey)> {
         let plain = self.sealer.open(Purpose::Stream, address)?;
-        let plain: [u8; 10] = plain.try_into().ok()?;
+        let plain: [u8; 22] = plain.try_into().ok()?;
         let number = |at: usize| u32::from_le_bytes([plain[at], plain[at + 1], plain[at + 2], plain[at + 3]]);
         let core = u16::from_le_bytes([plain[0], plain[1]]);
-        (core < self.cores).then(|| (CoreId(core), ExchangeKey { index: number(2), generation: number(6) }))
+        (core < self.cores && plain[2..10] == self.settings.boot.to_le_bytes())
+            .then(|| (CoreId(core), number(10), ExchangeKey { index: number(14), generation: number(18) }))
     }
 }

@@ -24,6 +24,8 @@ struct Shard<K> {
 
 /// The shards of one core: a contiguous range. `K` names a sink for messages on that core.
 pub struct Shards<K> {
+    /// Which life of their core this is.
+    life: u32,
     first: u16,
     shards: Vec<Shard<K>>,
     /// The shard that takes the next session.
@@ -43,7 +45,12 @@ impl<K> Shards<K> {
             .collect();
         assert!(!shards.is_empty(), "every core owns at least one shard");
         let first = range.iter().next().map_or(0, |shard| shard.0);
-        Shards { first, shards, next: 0, sessions: 0 }
+        Shards { life: incarnation, first, shards, next: 0, sessions: 0 }
+    }
+
+    /// Which life of their core this is.
+    pub fn life(&self) -> u32 {
+        self.life
     }
 
     /// Whether the shard is one of these.

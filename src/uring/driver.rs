@@ -67,7 +67,7 @@ impl Default for DriverSettings {
 /// the thread that made it.
 pub struct Driver {
     // Declared before the arena: dropped, and so closed, first.
-    ring: IoUring,
+    pub(super) ring: IoUring,
     gate: Gate,
     pub(super) arena: Arena,
     pub(super) streams: Streams,
