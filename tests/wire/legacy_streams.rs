@@ -102,6 +102,11 @@ fn a_stream_is_resumed_alone() {
     let (one, of_one) = call(&session, 0, 10, "one");
     let (two, of_two) = call(&session, 1, 11, "two");
     let (_, of_stranger) = call(&stranger, 0, 12, "stranger");
+    // One more that is still open: whoever resumes another neither takes it over nor hears of it.
+    let mut open_call = server.connect_on(0);
+    open_call.open(&Request::legacy(&session, &legacy("open", "tools/call", told_sleep(2_000, 1, "open"))));
+    open_call.primed();
+    assert_eq!(open_call.event().expect("progress").json()["params"]["progressToken"], "open");
     let mut peer = server.connect_on(1);
     for (primed, events) in [(&one, &of_one), (&two, &of_two)] {
         peer.open(&resume(&session, primed));
@@ -120,6 +125,7 @@ fn a_stream_is_resumed_alone() {
             drop(std::mem::replace(&mut peer, server.connect_on(1)));
         }
     }
+    assert_eq!(text(open_call.rest().last().expect("a result")), "slept 2000 ms");
     for core in 0..2 {
         let mut peer = server.connect_on(core);
         for last in ["", "x", "999-1", "0-0", "-1-1", "1", "4294967296-0", "1-1-1"] {
