@@ -321,8 +321,10 @@ impl<S: 'static> Supervisor<S> {
         if let Some(failure) = failure {
             self.give_up(failure);
         }
-        // The others answer whoever waits for the core when they hear of its end: that does not wait for what the kernel
-        // does when the ring is closed. And the ring's number is free for another descriptor only after they could hear.
+        // The others answer whoever waits for the core when they hear of its end: that does not wait for what the
+        // kernel
+        // does when the ring is closed. And the ring's number is free for another descriptor only after they could
+        // hear.
         if self.draining || self.ends_with_cores {
             self.mesh.retire(core.into(), bells);
             return drop(driver);

@@ -9,7 +9,8 @@
 //! |---|---|
 //! | 1. `asleep = true` | 1. publish in the ring |
 //! | 2. `fence(SeqCst)` | 2. `fence(SeqCst)`, once for all peers of a turn |
-//! | 3. look once more at everything that may have been published; if there is something, get up | 3. if `asleep`: swap it to `false`; who swapped it rings, once |
+//! | 3. look once more at everything that may have been published; if there is something, get up | 3. if `asleep`:
+//! swap it to `false`; who swapped it rings, once |
 //!
 //! Invariant: of the two fences one comes first in the single order of all of them. If the sleeper's does, the caller's
 //! step 3 sees `asleep`; if the caller's does, the sleeper's step 3 sees what was published. So nobody sleeps on a full

@@ -1,7 +1,8 @@
 //! Closing: cancel, await every end, close the descriptor, and only then let the slot go.
 //!
 //! Not here: half-closing (`send`), and when to close (`server`).
-//! Invariant: a slot's generation grows, and the kernel may hand its descriptor out again, only when nothing of the last
+//! Invariant: a slot's generation grows, and the kernel may hand its descriptor out again, only when nothing of the
+//! last
 //! tenant is in flight.
 
 use io_uring::{opcode, squeue, types};
@@ -13,7 +14,8 @@ use super::streams::{Medium, State};
 use crate::ids::ConnectionId;
 
 impl Driver {
-    /// Closes the stream: what is in flight is cancelled and awaited, then the descriptor goes. `Event::Closed` ends it;
+    /// Closes the stream: what is in flight is cancelled and awaited, then the descriptor goes. `Event::Closed` ends
+    /// it;
     /// a send in flight still comes back before that. Bytes that had come in but were not handed out are lost.
     pub fn close(&mut self, id: ConnectionId) {
         let Some(stream) = self.streams.find(id).filter(|stream| !stream.any(State::CLOSING)) else { return };

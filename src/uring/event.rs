@@ -1,7 +1,8 @@
 //! What the driver tells its owner: events, why a stream ended, leases of filled buffers, counts.
 //!
 //! Not here: when any of it happens (`driver` and its parts).
-//! Invariant: after `Closed` no event names the stream again; a buffer given to `send` comes back in exactly one `Sent`.
+//! Invariant: after `Closed` no event names the stream again; a buffer given to `send` comes back in exactly one
+//! `Sent`.
 
 use std::net::SocketAddr;
 

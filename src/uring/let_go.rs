@@ -16,7 +16,8 @@ impl Driver {
     /// Cancels whatever is in flight, on the thread that used the ring, which is about to be closed. The listeners and
     /// the eventfd are another ring's from here on.
     pub fn let_go(&mut self) {
-        // Cancelling only marks what waits for a descriptor; it leaves the descriptor's queue, where it would swallow the
+        // Cancelling only marks what waits for a descriptor; it leaves the descriptor's queue, where it would swallow
+        // the
         // wake-up for the next connection, when its deferred work is run: 20 pieces of it per enter (6.13), so until
         // nothing more comes. A second round finds what the first set going.
         let limit = Some(types::Timespec::from(LET_GO_LIMIT));
@@ -31,7 +32,8 @@ impl Driver {
     /// Runs some of the deferred work, without submitting anything; how many completions it brought, which are dropped.
     fn run_deferred_work(&mut self) -> usize {
         const GETEVENTS: u32 = 1;
-        // SAFETY: needed because the safe wrappers submit, and nothing is to be begun any more. Nothing is submitted, no
+        // SAFETY: needed because the safe wrappers submit, and nothing is to be begun any more. Nothing is submitted,
+        // no
         // signal mask is passed.
         let _ = unsafe { self.ring.submitter().enter::<libc::sigset_t>(0, 0, GETEVENTS, None) };
         self.ring.completion().count()

@@ -1,6 +1,7 @@
 //! Some cores, their clients and a clock that is set by hand.
 //!
-//! Invariant: what a core sends arrives at once unless its client does not read; parcels arrive when the rig moves them.
+//! Invariant: what a core sends arrives at once unless its client does not read; parcels arrive when the rig moves
+//! them.
 
 use std::collections::BTreeMap;
 
