@@ -43,6 +43,8 @@ pub(super) struct Seed<S> {
     pub driver: DriverSettings,
     pub features: Features,
     pub listeners: Vec<RawFd>,
+    /// Of those, the ones from this index on bring connections for all cores; `usize::MAX` where there are none.
+    pub accepts_for_all_from: usize,
     /// Descriptors of the process that are one connection of lines: standard input and output.
     pub pipes: Option<(RawFd, RawFd)>,
     pub key: [u8; 32],
@@ -108,6 +110,7 @@ impl<S: 'static> Seed<S> {
             driver: self.driver,
             features: self.features,
             listeners: self.listeners.clone(),
+            accepts_for_all_from: self.accepts_for_all_from,
             pipes: self.pipes,
             key: self.key,
             epoch: self.epoch,
@@ -192,6 +195,10 @@ fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, port: Port<Header>, driver:
             sealer: Sealer::new(&seed.key, core_start),
             service,
             metrics: seed.metrics,
+            clock: Box::new({
+                let clock = seed.clock;
+                move || clock.nanos()
+            }),
             epoch: seed.epoch,
         });
         if let Some(id) = accepted_by_hand {
@@ -211,6 +218,8 @@ fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, port: Port<Header>, driver:
             port,
             chimes: seed.chimes.clone(),
             batch_max: seed.batch_max,
+            accepts_for_all_from: seed.accepts_for_all_from,
+            turn_of: seed.core.index(),
         };
         runtime::caught(turns.run()).await
     });

@@ -53,6 +53,7 @@ pub(super) fn core(
     let connections_max = limits.connections_per_core.fixed().map_or(most, |fixed| (fixed as usize).min(most));
     Ok(CoreSettings {
         listeners,
+        filters: Vec::new(),
         hosts: hosts(settings)?,
         endpoint: settings.serve.endpoint.as_str().to_owned(),
         sse_endpoint: settings.serve.sse_endpoint.as_str().unwrap_or_default().to_owned(),

@@ -164,6 +164,7 @@ impl<S: 'static> Launch<S> {
                 settings: cut::core(&settings, &driver, wires, matches!(doors, Doors::Pipes), boot)?,
                 driver,
                 features,
+                accepts_for_all_from: if core.0 == 0 { listeners.len() - opened.unix.len() } else { usize::MAX },
                 listeners,
                 pipes,
                 key,
@@ -413,7 +414,8 @@ impl Opened {
         Steering::On
     }
 
-    /// One core's listeners, and what is spoken on each.
+    /// One core's listeners, and what is spoken on each. Unix sockets come last: the first core accepts from them for
+    /// all (they have no reuseport group), so the others know what is spoken there, but do not listen.
     fn of(&self, core: CoreId) -> (Vec<RawFd>, Vec<Wire>) {
         let mut listeners = Vec::new();
         let mut wires = Vec::new();
@@ -423,11 +425,11 @@ impl Opened {
                 wires.push(wire);
             }
         }
-        if core.0 == 0 {
-            for socket in &self.unix {
+        for socket in &self.unix {
+            if core.0 == 0 {
                 listeners.push(socket.as_fd().as_raw_fd());
-                wires.push(Wire::Lines);
             }
+            wires.push(Wire::Lines);
         }
         if wires.is_empty() {
             wires.push(Wire::Lines);

@@ -17,6 +17,7 @@ pub mod topology;
 #[cfg(test)]
 mod tests {
     mod core_death;
+    mod filtered;
 }
 
 use crate::config::Config;

@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 
 use super::exchange::ExchangeKey;
+use super::filter::ByteFilter;
 use super::service::Nanos;
 use crate::ids::ConnectionId;
 use crate::proto::http1::{BodyFraming, ChunkError, ChunkedDecoder, Head, HeadError, HeadFinder, StreamFraming, parse};
@@ -75,6 +76,8 @@ pub struct Connection {
     pub out: Vec<u8>,
     /// Bytes of the send in flight; 0 for none.
     pub sending: usize,
+    /// When that send began, if it is timed; else 0.
+    pub sending_since: Nanos,
     /// It is in the core's list of those with something to send.
     pub dirty: bool,
     /// The driver reads it.
@@ -95,6 +98,8 @@ pub struct Connection {
     pub session: Option<SessionKey>,
     /// Lines: stands for the connection as a place to send to, once a legacy session is open on it.
     pub duplex: Option<ExchangeKey>,
+    /// Clear bytes out of the wire's, unless they are the same.
+    pub filter: Option<Box<dyn ByteFilter>>,
     /// Frames out of bytes.
     pub framing: Framing,
     /// When something has to happen, `Nanos::MAX` for never.
@@ -118,6 +123,7 @@ impl Connection {
             carry: Vec::new(),
             out: Vec::new(),
             sending: 0,
+            sending_since: 0,
             dirty: false,
             reading: true,
             ended: false,
@@ -128,6 +134,7 @@ impl Connection {
             calls: Vec::new(),
             session: None,
             duplex: None,
+            filter: None,
             framing: Framing::new(wire),
             deadline: Nanos::MAX,
             timer: 0,
@@ -146,7 +153,18 @@ impl Connection {
 
     /// Bytes on their way out.
     pub fn egress(&self) -> usize {
-        self.out.len() + self.sending
+        self.out.len() + self.sending + self.filter.as_ref().map_or(0, |filter| filter.held())
+    }
+
+    /// Whether there is something to send that may be sent now.
+    pub fn has_to_send(&self) -> bool {
+        !self.out.is_empty() || self.filter.as_ref().is_some_and(|filter| filter.has_words())
+    }
+
+    /// Whether nothing of a frame has come, nor of what a filter makes frames of.
+    pub fn is_between_frames(&self) -> bool {
+        self.framing.is_between_frames(self.carry.len())
+            && self.filter.as_ref().is_none_or(|filter| !filter.is_within_record())
     }
 
     /// Whether a connection of lines has answered every line that came.

@@ -11,6 +11,7 @@ use super::accept::Admission;
 use super::connection::{Connection, Fault, Frame, Phase, Wire};
 use super::drain::Drain;
 use super::exchange::{ExchangeKey, Exchanges};
+use super::laps::{Laps, ReadClock};
 use super::outbox::Outbox;
 use super::parcel::{Header, Numbers};
 use super::service::{Mail, Nanos, Service};
@@ -18,7 +19,7 @@ use super::settings::Settings;
 use super::subscriptions::Subscriptions;
 use super::wheel::Wheel;
 use crate::ids::{ConnectionId, CoreId};
-use crate::metrics::{CloseCause, CoreMetrics, Refusal};
+use crate::metrics::{CloseCause, CoreMetrics, Refusal, Step};
 use crate::proto::http1::parse;
 use crate::proto::json::Scanner;
 use crate::shard::Shards;
@@ -64,8 +65,8 @@ pub enum Input<'a> {
     Received {
         /// The connection.
         id: ConnectionId,
-        /// The bytes.
-        bytes: &'a [u8],
+        /// The bytes, as they came by the wire; not needed any more afterwards.
+        bytes: &'a mut [u8],
     },
     /// A send ended.
     Sent {
@@ -128,6 +129,7 @@ pub struct Core<S> {
     /// Exchanges whose connection is at home on another core, by that core and its ticket.
     pub(super) remotes: BTreeMap<(CoreId, Numbers), ExchangeKey>,
     pub(super) metrics: &'static CoreMetrics,
+    pub(super) laps: Laps,
     pub(super) now: Nanos,
     /// Seconds since the Unix epoch at nanosecond 0 of `now`.
     pub(super) epoch: u64,
@@ -164,6 +166,8 @@ pub struct CoreParts<S> {
     pub service: S,
     /// Its counters.
     pub metrics: &'static CoreMetrics,
+    /// For timing the steps of a request; nothing that is decided depends on it.
+    pub clock: ReadClock,
     /// Seconds since the Unix epoch at nanosecond 0.
     pub epoch: u64,
 }
@@ -190,6 +194,7 @@ impl<S: Service> Core<S> {
             table: parts.table,
             remotes: BTreeMap::new(),
             metrics: parts.metrics,
+            laps: Laps::new(parts.clock, parts.metrics),
             now: 0,
             epoch: parts.epoch,
             drain: Drain::default(),
@@ -229,12 +234,21 @@ impl<S: Service> Core<S> {
             self.resume(id);
         }
         while let Some(id) = self.dirty.pop() {
-            let Some(connection) = self.find(id) else { continue };
+            let entry = self.connections.get_mut(id.slot as usize).and_then(Option::as_deref_mut);
+            let Some(connection) = entry.filter(|connection| connection.id == id) else { continue };
             connection.dirty = false;
-            if connection.sending == 0 && !connection.out.is_empty() && connection.phase != Phase::Closing {
-                let buffer = std::mem::take(&mut connection.out);
-                connection.sending = buffer.len();
-                perform(Effect::Send(id, buffer));
+            if connection.sending == 0 && connection.has_to_send() && connection.phase != Phase::Closing {
+                let mut buffer = std::mem::take(&mut connection.out);
+                if let Some(filter) = &mut connection.filter {
+                    buffer = filter.seal(buffer);
+                }
+                if !buffer.is_empty() {
+                    connection.sending = buffer.len();
+                    if self.laps.times_send() {
+                        connection.sending_since = self.now;
+                    }
+                    perform(Effect::Send(id, buffer));
+                }
             }
         }
         for effect in self.effects.drain(..) {
@@ -311,6 +325,7 @@ impl<S: Service> Core<S> {
             self.connections.resize_with(slot + 1, || None);
         }
         let mut connection = Box::new(Connection::new(id, listener as u16, wire, peer, self.now));
+        connection.filter = self.settings.filters.get(listener).and_then(|kind| kind.make());
         self.open += 1;
         self.metrics.connections_accepted.add(1);
         self.metrics.connections_open.set(self.open as u64);
@@ -321,9 +336,46 @@ impl<S: Service> Core<S> {
         self.put(connection);
     }
 
-    fn received(&mut self, id: ConnectionId, bytes: &[u8]) {
+    fn received(&mut self, id: ConnectionId, bytes: &mut [u8]) {
         let Some(mut connection) = self.take(id) else { return };
         connection.active_at = self.now;
+        if connection.filter.is_some() {
+            self.open_wire(&mut connection, bytes);
+        } else {
+            self.take_bytes(&mut connection, bytes);
+        }
+        self.put(connection);
+    }
+
+    /// Bytes that a filter has to open first.
+    fn open_wire(&mut self, connection: &mut Connection, wire: &mut [u8]) {
+        if connection.is_between_frames() {
+            connection.frame_since = self.now;
+        }
+        let mut spill = self.buffer();
+        let Some(filter) = &mut connection.filter else { return };
+        let was_over = filter.peer_has_ended();
+        match filter.open(wire, &mut spill) {
+            Ok(clear) => {
+                let is_over = filter.peer_has_ended();
+                if !clear.is_empty() {
+                    self.take_bytes(connection, clear);
+                }
+                if is_over && !was_over {
+                    connection.ended = true;
+                    self.peer_finished(connection);
+                }
+            }
+            Err(_) => {
+                self.abandon(connection);
+                self.finish(connection, CloseCause::ProtocolError);
+            }
+        }
+        self.give_buffer(spill);
+    }
+
+    /// Clear bytes came in.
+    fn take_bytes(&mut self, connection: &mut Connection, bytes: &[u8]) {
         match connection.phase {
             Phase::Open => {
                 if connection.carry.is_empty() {
@@ -331,19 +383,18 @@ impl<S: Service> Core<S> {
                     if connection.framing.is_between_frames(0) {
                         connection.frame_since = self.now;
                     }
-                    let used = self.consume(&mut connection, bytes);
+                    let used = self.consume(connection, bytes);
                     if connection.phase == Phase::Open && used < bytes.len() {
                         connection.carry = self.buffer();
                         connection.carry.extend_from_slice(&bytes[used..]);
                     }
                 } else {
                     connection.carry.extend_from_slice(bytes);
-                    self.consume_carry(&mut connection);
+                    self.consume_carry(connection);
                 }
             }
             Phase::Finishing | Phase::Lingering | Phase::Closing => {}
         }
-        self.put(connection);
     }
 
     fn consume_carry(&mut self, connection: &mut Connection) {
@@ -361,9 +412,11 @@ impl<S: Service> Core<S> {
     fn consume(&mut self, connection: &mut Connection, buffer: &[u8]) -> usize {
         let mut used = 0;
         while used < buffer.len() && connection.phase == Phase::Open && !self.is_occupied(connection) {
+            self.laps.begin(connection.active_at);
             let (taken, frame) =
                 connection.framing.next(&buffer[used..], self.settings.body_bytes, self.settings.line_bytes);
             used += taken;
+            self.laps.lap(Step::Frame);
             match frame {
                 Frame::Assembled(assembly) => match parse(&assembly.head) {
                     Ok(head) => self.request(connection, &head, &assembly.body),
@@ -372,10 +425,14 @@ impl<S: Service> Core<S> {
                 Frame::Continue => crate::proto::http1::continue_100(&mut connection.out),
                 Frame::Fault(fault) => self.fault(connection, fault),
                 Frame::Line(line) => self.line(connection, line),
-                Frame::More if taken == 0 => break,
+                Frame::More if taken == 0 => {
+                    self.laps.end();
+                    break;
+                }
                 Frame::More => {}
                 Frame::Request(head, body) => self.request(connection, &head, body),
             }
+            self.laps.end();
         }
         if used > 0 && connection.framing.is_between_frames(0) {
             connection.frame_since = self.now;
@@ -396,6 +453,7 @@ impl<S: Service> Core<S> {
         if connection.phase == Phase::Open && !connection.carry.is_empty() {
             // What waited for its turn has all the time that a frame has.
             if connection.framing.is_between_frames(0) {
+                self.metrics.step(Step::QueueWait).record(self.now.saturating_sub(connection.frame_since));
                 connection.frame_since = self.now;
             }
             self.consume_carry(&mut connection);
@@ -405,12 +463,14 @@ impl<S: Service> Core<S> {
 
     fn ended(&mut self, id: ConnectionId, error: bool) {
         let Some(mut connection) = self.take(id) else { return };
-        connection.ended = true;
+        // The end of the wire is the peer's word only if no filter knows better.
+        let broken = error || connection.filter.as_ref().is_some_and(|filter| !filter.peer_has_ended());
+        let heard = std::mem::replace(&mut connection.ended, true);
         connection.reading = false;
-        if error {
+        if broken {
             self.abandon(&mut connection);
             self.close(&mut connection, CloseCause::PeerReset);
-        } else {
+        } else if !heard {
             self.peer_finished(&mut connection);
         }
         self.put(connection);
@@ -435,6 +495,10 @@ impl<S: Service> Core<S> {
         let Some(mut connection) = self.take(id) else { return };
         connection.sending = 0;
         connection.active_at = self.now;
+        if connection.sending_since > 0 {
+            self.metrics.step(Step::Write).record(self.now.saturating_sub(connection.sending_since));
+            connection.sending_since = 0;
+        }
         if !whole && connection.phase != Phase::Closing {
             self.abandon(&mut connection);
             self.close(&mut connection, CloseCause::PeerReset);
@@ -478,7 +542,13 @@ impl<S: Service> Core<S> {
 
     /// What follows from a connection's state once a step has changed it: sending, reading, lingering, its timer.
     fn settle(&mut self, connection: &mut Connection) {
-        if !connection.out.is_empty() && !connection.dirty && connection.phase != Phase::Closing {
+        if connection.phase == Phase::Finishing
+            && connection.egress() == 0
+            && let Some(filter) = &mut connection.filter
+        {
+            filter.finish();
+        }
+        if connection.has_to_send() && !connection.dirty && connection.phase != Phase::Closing {
             connection.dirty = true;
             self.dirty.push(connection.id);
         }

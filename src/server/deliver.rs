@@ -8,7 +8,7 @@ use super::core::{Core, Timer};
 use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
 use super::router::Lane;
 use super::service::{CallKey, Mail, Service};
-use crate::metrics::Refusal;
+use crate::metrics::{Refusal, Step};
 use crate::proto::json::{Envelope, Key, Value, compact, has_newline};
 use crate::proto::jsonrpc::{self, Code, RpcError};
 use crate::proto::mcp::Version;
@@ -37,6 +37,7 @@ impl<S: Service> Core<S> {
     /// A call's outcome.
     fn reply(&mut self, key: ExchangeKey, outcome: Result<Vec<u8>, RpcError>) {
         let Some(exchange) = self.exchanges.find(key) else { return };
+        self.metrics.step(Step::Handle).record(self.now.saturating_sub(exchange.since));
         let mut message = Vec::new();
         let status = match &outcome {
             Ok(result) => {

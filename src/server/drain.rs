@@ -72,9 +72,7 @@ impl<S: Service> Core<S> {
                 self.end_stream(connection);
                 self.finish(connection, CloseCause::Drained);
             }
-            Wire::Http
-                if connection.duplex.is_none() && connection.framing.is_between_frames(connection.carry.len()) =>
-            {
+            Wire::Http if connection.duplex.is_none() && connection.is_between_frames() => {
                 self.finish(connection, CloseCause::Drained);
             }
             Wire::Lines if connection.calls.is_empty() && connection.carry.is_empty() => {

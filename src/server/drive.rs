@@ -6,6 +6,7 @@
 //! next deadline as the time-out, so everything that can wake it either completes in the ring or rings its bell.
 
 use std::io;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use crate::ids::CoreId;
 use crate::metrics::CoreMetrics;
 use crate::ring::{Port, PortCounts, PortId, Refused};
 use crate::runtime::Tasks;
-use crate::uring::{Chime, Driver, Ended, Event, Stats};
+use crate::uring::{BellAddress, Chime, Driver, Ended, Event, Stats};
 
 /// What a core thread is told from outside, besides its eventfd.
 #[derive(Debug, Default)]
@@ -105,6 +106,10 @@ pub struct Loop<'a, S> {
     pub chimes: Vec<Arc<Chime>>,
     /// Most parcels taken from one core in one turn.
     pub batch_max: usize,
+    /// Connections of listeners from this index on are dealt out to all cores; `usize::MAX` for none.
+    pub accepts_for_all_from: usize,
+    /// The core that got the last of them.
+    pub turn_of: usize,
 }
 
 impl<S: Service> Loop<'_, S> {
@@ -127,6 +132,7 @@ impl<S: Service> Loop<'_, S> {
             }
             self.driver.turn(now, wait)?;
             self.port.wake();
+            self.metrics.buffers_in_use.set(self.driver.leases() as u64);
             let now = self.clock.now();
             awake_since = now;
             let nanos = now.as_nanos() as Nanos;
@@ -171,8 +177,12 @@ impl<S: Service> Loop<'_, S> {
     fn take_events(&mut self, now: Nanos) {
         while let Some(event) = self.driver.next_event() {
             match event {
-                Event::Accepted { stream, listener, peer } => {
-                    self.core.step(now, Input::Accepted { id: stream, listener, peer });
+                Event::Accepted { stream, listener, peer } => match self.elsewhere(listener) {
+                    Some(ring) => self.driver.hand_over(stream, ring, listener),
+                    None => self.core.step(now, Input::Accepted { id: stream, listener, peer }),
+                },
+                Event::Kept { stream, listener } => {
+                    self.core.step(now, Input::Accepted { id: stream, listener, peer: None });
                 }
                 Event::Bell => {}
                 Event::Closed { stream } => self.core.step(now, Input::Closed(stream)),
@@ -192,6 +202,17 @@ impl<S: Service> Loop<'_, S> {
                 }
             }
         }
+    }
+
+    /// The ring of the core whose turn it is to take a connection of a listener that this core accepts from for all;
+    /// none if that is this core itself, or a core that cannot be reached.
+    fn elsewhere(&mut self, listener: usize) -> Option<RawFd> {
+        if listener < self.accepts_for_all_from {
+            return None;
+        }
+        self.turn_of = (self.turn_of + 1) % self.chimes.len();
+        let ring = self.chimes[self.turn_of].ring.load(Ordering::Acquire);
+        (ring >= 0 && Some(BellAddress::Ring(ring)) != self.driver.bell_address()).then_some(ring)
     }
 
     /// Hears of cores that died, before anything else of the turn is sent to their successors.
@@ -263,6 +284,7 @@ impl<S: Service> Loop<'_, S> {
         let (driver, port) = (self.driver.stats(), self.port.counts());
         let (before, port_before) = (&published.driver, &published.port);
         self.metrics.turns.add(1);
+        self.metrics.buffers_in_use.set(self.driver.leases() as u64);
         self.metrics.enters.add(driver.enters - before.enters);
         self.metrics.sleeps.add(driver.sleeps - before.sleeps);
         self.metrics.recv_enobufs.add(driver.buffer_shortages - before.buffer_shortages);

@@ -14,7 +14,7 @@ use super::router::{Lane, Told};
 use super::service::Service;
 use super::sessions::Reopened;
 use crate::ids::CoreId;
-use crate::metrics::{CloseCause, Refusal};
+use crate::metrics::{CloseCause, Refusal, Step};
 use crate::proto::http1::{self, Accepts, Field, Head, Method, is_json};
 use crate::proto::jsonrpc::{self, Code, RpcError};
 use crate::proto::mcp::Version;
@@ -105,6 +105,7 @@ impl<S: Service> Core<S> {
         match told {
             Told::Answered { status: 200, session: None } if plain => {
                 http1::finish_json(&mut out, mark);
+                self.laps.lap(Step::Encode);
                 connection.out = out;
                 self.answered(connection, keep_alive);
             }

@@ -9,6 +9,7 @@ use super::core::Core;
 use super::exchange::Sink;
 use super::router::{Lane, Told};
 use super::service::Service;
+use crate::metrics::Step;
 use crate::proto::json::{Envelope, Key, Root};
 
 impl<S: Service> Core<S> {
@@ -23,6 +24,7 @@ impl<S: Service> Core<S> {
         match self.duplex_body(lane, text, &mut out) {
             Told::Answered { session, .. } => {
                 out.push(b'\n');
+                self.laps.lap(Step::Encode);
                 if let Some(key) = session {
                     connection.session = Some(key);
                     connection.duplex = self.shards.find(key).and_then(|session| session.stream);
@@ -72,6 +74,7 @@ impl<S: Service> Core<S> {
         if let Err(error) = self.scanner.scan(text, &mut envelope) {
             return self.unreadable(&error, out);
         }
+        self.laps.lap(Step::Scan);
         self.metrics.messages_in.add(1);
         let modern = envelope.root() == Root::Object
             && envelope.has(Key::MetaProtocolVersion)

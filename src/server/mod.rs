@@ -12,7 +12,9 @@ pub mod drain;
 #[cfg(feature = "host")]
 pub mod drive;
 pub mod exchange;
+pub mod filter;
 mod http;
+pub mod laps;
 mod lines;
 mod modern;
 pub mod outbox;

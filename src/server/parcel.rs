@@ -34,8 +34,8 @@ pub enum Header {
     Modern { ticket: Numbers },
     /// Owner to home: the stream is open.
     Open { ticket: Numbers, prime: Option<u32> },
-    /// Home to owner: a POST. The payload is the session's id (`id` bytes) and the body.
-    Post { ticket: Numbers, id: u16, patience: u64 },
+    /// Home to owner: a POST, sent at that time. The payload is the session's id (`id` bytes) and the body.
+    Post { ticket: Numbers, id: u16, patience: u64, sent: u64 },
     /// Owner to home: the answer, the last that is heard of the ticket (but for batches).
     Reply { ticket: Numbers, status: u16, event: Option<Numbers> },
     /// To where a 2024-11-05 stream is: a message posted for it, if the receiver is still in that life.

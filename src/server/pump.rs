@@ -15,7 +15,7 @@ use super::parcel::{Header, Numbers};
 use super::router::{Lane, Told};
 use super::service::{Change, Service};
 use crate::ids::{CoreId, Ticket};
-use crate::metrics::Refusal;
+use crate::metrics::{Refusal, Step};
 use crate::proto::json::Envelope;
 use crate::proto::jsonrpc::{self, Code, RpcError};
 use crate::proto::mcp::Version;
@@ -62,7 +62,10 @@ impl<S: Service> Core<S> {
     pub(super) fn parcel(&mut self, from: CoreId, header: Header, payload: &[u8]) {
         self.metrics.parcels_received.add(1);
         match header {
-            Header::Post { ticket, id, patience } => self.remote_post(from, ticket.into(), id, patience, payload),
+            Header::Post { ticket, id, patience, sent } => {
+                self.metrics.step(Step::MeshHop).record(self.now.saturating_sub(sent));
+                self.remote_post(from, ticket.into(), id, patience, payload);
+            }
             Header::Get { ticket, last } => self.remote_get(from, ticket.into(), last.map(EventId::from), payload),
             Header::Delete { ticket } => self.remote_delete(from, ticket.into(), payload),
             Header::Modern { ticket } => self.remote_modern(from, ticket.into(), payload),

@@ -13,7 +13,7 @@ use super::parcel::Header;
 use super::pump::Whereabouts;
 use super::service::{Call, Served, Service};
 use crate::ids::{CoreId, Ticket};
-use crate::metrics::Refusal;
+use crate::metrics::{Refusal, Step};
 use crate::proto::http1::{Accepts, Head};
 use crate::proto::json::{Envelope, IdKind, Key, Root, ScanError};
 use crate::proto::jsonrpc::{self, Code, RpcError};
@@ -129,6 +129,7 @@ impl<S: Service> Core<S> {
         if let Err(error) = self.scanner.scan(text, &mut envelope) {
             return self.unreadable(&error, out);
         }
+        self.laps.lap(Step::Scan);
         self.metrics.messages_in.add(1);
         let Some(head) = lane.head else { unreachable!("a POST has a head") };
         let header = head.protocol_version.and_then(Version::parse);
@@ -191,7 +192,8 @@ impl<S: Service> Core<S> {
         let id = valid_id(envelope, text).unwrap_or_default();
         let payload = [session, text].concat();
         let (length, patience) = (session.len() as u16, lane.patience.unwrap_or(0));
-        let header = |ticket| Header::Post { ticket, id: length, patience };
+        let sent = self.now;
+        let header = |ticket| Header::Post { ticket, id: length, patience, sent };
         match self.forward(owner, lane.sink, id, header, payload) {
             Ok(key) => Told::Pending(key),
             Err(error) => self.fail(valid_id(envelope, text), true, 503, error, out),
@@ -456,7 +458,12 @@ impl<S: Service> Core<S> {
         self.metrics.calls_started.add(1);
         let start = out.len();
         jsonrpc::begin_result(out, id);
-        match self.service.call(&call, out) {
+        self.laps.lap(Step::Route);
+        let served = self.service.call(&call, out);
+        if !matches!(served, Served::Pending) {
+            self.laps.lap(Step::Handle);
+        }
+        match served {
             Served::Done => {
                 jsonrpc::end(out);
                 self.metrics.calls_finished.add(1);

@@ -4,6 +4,7 @@
 //! Invariant: plain values; nothing here changes while the core lives.
 
 use super::connection::{Framing, Wire};
+use super::filter::FilterKind;
 use super::service::Nanos;
 use crate::proto::http1::HostRules;
 use crate::shard::replay::ReplayLimits;
@@ -13,6 +14,8 @@ use crate::shard::replay::ReplayLimits;
 pub struct Settings {
     /// What is spoken on each listener, by index.
     pub listeners: Vec<Wire>,
+    /// The byte filter of each listener's connections, by index; plain where there is none.
+    pub filters: Vec<FilterKind>,
     /// Whom we answer to, for HTTP.
     pub hosts: HostRules,
     /// The MCP endpoint's path.

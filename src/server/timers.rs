@@ -23,11 +23,9 @@ impl<S: Service> Core<S> {
                 _ if connection.exchange.is_some() || connection.duplex.is_some() => {
                     connection.active_at + settings.stream_keep_alive
                 }
-                Wire::Http if connection.framing.is_between_frames(connection.carry.len()) => {
-                    connection.active_at + settings.keep_alive
-                }
+                Wire::Http if connection.is_between_frames() => connection.active_at + settings.keep_alive,
                 Wire::Http => connection.frame_since + settings.frame_time(&connection.framing, connection.carry.len()),
-                Wire::Lines if connection.carry.is_empty() || !connection.calls.is_empty() => Nanos::MAX,
+                Wire::Lines if connection.is_between_frames() || !connection.calls.is_empty() => Nanos::MAX,
                 Wire::Lines => {
                     connection.frame_since + settings.frame_time(&connection.framing, connection.carry.len())
                 }
@@ -78,7 +76,7 @@ impl<S: Service> Core<S> {
             Phase::Closing => {}
             Phase::Finishing | Phase::Lingering => self.close(connection, CloseCause::PeerClosed),
             Phase::Open if connection.exchange.is_some() || connection.duplex.is_some() => self.keep_alive(connection),
-            Phase::Open if connection.framing.is_between_frames(connection.carry.len()) => {
+            Phase::Open if connection.is_between_frames() => {
                 self.finish(connection, CloseCause::KeepAliveTimeout);
             }
             Phase::Open => self.frame_too_slow(connection),

@@ -38,7 +38,11 @@ impl Driver {
     pub(super) fn close_descriptor_if_quiet(&mut self, id: ConnectionId) {
         let medium = self.streams.medium(id);
         let Some(stream) = self.streams.find(id).filter(|stream| stream.is(State::CLOSING)) else { return };
-        let busy = State::RECEIVING.and(State::SENDING).and(State::SHUTTING).and(State::DESCRIPTOR_CLOSING);
+        let busy = State::RECEIVING
+            .and(State::SENDING)
+            .and(State::SHUTTING)
+            .and(State::DESCRIPTOR_CLOSING)
+            .and(State::HANDING);
         if stream.any(busy) {
             return;
         }

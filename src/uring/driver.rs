@@ -80,6 +80,8 @@ pub struct Driver {
     /// Streams that found no buffer, first come first served.
     pub(super) starved: VecDeque<ConnectionId>,
     pub(super) leases: usize,
+    /// Connections on their way to another core, with the index of their listener.
+    pub(super) handing: Vec<(ConnectionId, usize)>,
     /// Whether receive buffers were added since the turn began.
     pub(super) grown: bool,
     pub(super) accepting: Accepting,
@@ -155,6 +157,7 @@ impl Driver {
             rearm: VecDeque::new(),
             starved: VecDeque::new(),
             leases: 0,
+            handing: Vec::new(),
             grown: false,
             accepting: Accepting::new(settings.accepts),
             eventfd: None,
@@ -188,6 +191,11 @@ impl Driver {
     /// The bytes of a lease.
     pub fn bytes(&mut self, lease: &Lease) -> &mut [u8] {
         self.arena.filled(lease.buffer, lease.length as usize)
+    }
+
+    /// Leases handed out in events and not given back yet.
+    pub fn leases(&self) -> usize {
+        self.leases
     }
 
     /// Gives a lease back to the kernel.
@@ -252,9 +260,11 @@ impl Driver {
             let (operation, id) = identify(data);
             let event = match operation {
                 Some(Operation::Accept) => self.accepted(id.slot as usize, result),
+                Some(Operation::Arrive) => Some(self.arrived(id.slot as usize, result)),
                 Some(Operation::Bell) => Some(Event::Bell),
                 Some(Operation::Close) => self.closed(id),
                 Some(Operation::Foreign) => self.foreign(result),
+                Some(Operation::HandOver) => self.handed_over(id, result),
                 Some(Operation::Receive) => self.received(id, result, flags),
                 Some(Operation::Send) => self.sent(id, result),
                 Some(Operation::Shutdown) => {

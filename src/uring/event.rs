@@ -53,6 +53,13 @@ pub enum Event {
     },
     /// The eventfd was written: the control thread, the offload pool, or another core where there is no `MSG_RING`.
     Foreign,
+    /// A connection could not be handed over: it stays here, and is being read.
+    Kept {
+        /// The stream.
+        stream: ConnectionId,
+        /// Index of the listener it came by.
+        listener: usize,
+    },
     /// Bytes came in.
     Received {
         /// The stream.
@@ -94,4 +101,6 @@ pub struct Stats {
     pub overflows: u64,
     /// Bells whose ring or eventfd was not there any more.
     pub bells_lost: u64,
+    /// Connections that another core could not take.
+    pub hand_overs_refused: u64,
 }

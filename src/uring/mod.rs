@@ -13,6 +13,7 @@ mod driver;
 mod enter;
 mod event;
 mod features;
+mod hand_over;
 mod let_go;
 mod operation;
 mod receive;

@@ -14,11 +14,14 @@ pub(super) const SLOTS_MAX: u32 = 1 << 24;
 #[repr(u8)]
 pub(super) enum Operation {
     Accept = 1,
+    /// A connection that another core hands over; its slot is the listener's index.
+    Arrive = 10,
     Bell = 2,
     BellSent = 3,
     Cancel = 4,
     Close = 5,
     Foreign = 6,
+    HandOver = 11,
     Receive = 7,
     Send = 8,
     Shutdown = 9,
@@ -27,7 +30,7 @@ pub(super) enum Operation {
 impl Operation {
     fn from_bits(bits: u8) -> Option<Operation> {
         use Operation::*;
-        [Accept, Bell, BellSent, Cancel, Close, Foreign, Receive, Send, Shutdown]
+        [Accept, Arrive, Bell, BellSent, Cancel, Close, Foreign, HandOver, Receive, Send, Shutdown]
             .into_iter()
             .find(|operation| *operation as u8 == bits)
     }

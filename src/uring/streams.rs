@@ -33,6 +33,8 @@ impl State {
     pub(super) const WRITE_POLLED: State = State(1 << 12);
     /// To be shut down when the send in flight has ended.
     pub(super) const SHUT_AFTER_SEND: State = State(1 << 13);
+    /// On its way to another core.
+    pub(super) const HANDING: State = State(1 << 14);
 
     pub(super) const fn and(self, other: State) -> State {
         State(self.0 | other.0)

@@ -27,12 +27,12 @@ const CORES: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs the body in a process of its own: this program, asked for this test alone.
-fn alone(name: &str, body: impl FnOnce()) {
+pub fn alone(name: &str, body: impl FnOnce()) {
     const ALONE: &str = "CORELANE_TEST_ALONE";
     if std::env::var_os(ALONE).is_some() {
         return body();
     }
-    let path = format!("boot::tests::core_death::{name}");
+    let path = format!("boot::tests::{name}");
     let output = std::process::Command::new(std::env::current_exe().expect("this program has a path"))
         .args(["--exact", &path, "--nocapture", "--test-threads=1"])
         .env(ALONE, "1")
@@ -47,7 +47,7 @@ fn alone(name: &str, body: impl FnOnce()) {
 }
 
 /// One life of one core.
-struct Life(u64);
+pub struct Life(u64);
 
 /// Whether a state that is dropped panics over it.
 static ILL_MANNERED: AtomicBool = AtomicBool::new(false);
@@ -63,7 +63,12 @@ struct Nap {
     ms: u64,
 }
 
-fn server() -> Server<Life> {
+#[derive(Deserialize, JsonSchema)]
+struct Words {
+    text: String,
+}
+
+pub fn server() -> Server<Life> {
     static LIVES: AtomicU64 = AtomicU64::new(0);
     let place = |ctx: &Context<Life>| {
         let thread = std::thread::current().name().unwrap_or_default().to_owned();
@@ -72,6 +77,7 @@ fn server() -> Server<Life> {
     Server::builder("test", "1")
         .state(|| Life(LIVES.fetch_add(1, Ordering::Relaxed)))
         .tool(Tool::new("where"), move |_: NoArguments, ctx: &Context<Life>| place(ctx))
+        .tool(Tool::new("says"), |words: Words, _: &Context<Life>| words.text)
         .async_tool(Tool::new("sleep"), async |nap: Nap, ctx: Context<Life>| {
             ctx.sleep(Duration::from_millis(nap.ms)).await;
             "slept"
@@ -96,7 +102,7 @@ impl CoreMetrics {
 }
 
 /// A process that serves, in the background of this one.
-struct Running {
+pub struct Running {
     address: SocketAddr,
     orders: Vec<Arc<Orders>>,
     chimes: Vec<Arc<Chime>>,
@@ -111,7 +117,11 @@ impl Running {
         let text = "[serve]\nlisten = [\"127.0.0.1:0\"]\ndrain_deadline_ms = 2000\n[cores]\nlist = 2\n\
                     [control]\nlisten = \"127.0.0.1:0\"\n";
         let config = Config::from_toml("test", text).unwrap_or_else(|error| panic!("{error}"));
-        let mut launch = Launch::prepare(server(), config, &Doors::Listeners).expect("this host serves");
+        Running::launch(Launch::prepare(server(), config, &Doors::Listeners).expect("this host serves"), intensity)
+    }
+
+    /// Starts what is prepared.
+    pub fn launch(mut launch: Launch<Life>, intensity: Intensity) -> Running {
         launch.intensity = intensity;
         let running = |thread, launch: &Launch<Life>| Running {
             address: launch.opened.http[0].local_addr,
@@ -137,11 +147,12 @@ impl Running {
         now
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     fn connect(&self) -> Client {
-        let stream = TcpStream::connect(self.address).expect("it listens");
-        stream.set_nodelay(true).expect("a socket");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-        Client { stream, address: self.address }
+        Client::connect(self.address)
     }
 
     /// A connection whose home is that core.
@@ -150,27 +161,27 @@ impl Running {
         (0..200).map(|_| self.connect()).find_map(|mut client| mine(&mut client).then_some(client)).expect("a share")
     }
 
-    fn end(self) -> Result<(), BootError> {
+    pub fn end(self) -> Result<(), BootError> {
         self.news.send(News::Drain).expect("somebody listens");
         self.thread.join().expect("the launching thread does not panic")
     }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Place {
-    core: usize,
+pub struct Place {
+    pub core: usize,
     life: u64,
 }
 
-struct Client {
+pub struct Client {
     stream: TcpStream,
     address: SocketAddr,
 }
 
-struct Answer {
-    status: u16,
+pub struct Answer {
+    pub status: u16,
     session: Option<String>,
-    text: String,
+    pub text: String,
 }
 
 impl Answer {
@@ -183,6 +194,13 @@ impl Answer {
 }
 
 impl Client {
+    pub fn connect(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).expect("it listens");
+        stream.set_nodelay(true).expect("a socket");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        Client { stream, address }
+    }
+
     fn post(&mut self, headers: &str, body: &str) -> bool {
         let head = format!(
             "POST /mcp HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
@@ -194,7 +212,7 @@ impl Client {
     }
 
     /// Calls a tool in the modern era: it runs where the connection is.
-    fn call(&mut self, tool: &str, arguments: &str) -> bool {
+    pub fn call(&mut self, tool: &str, arguments: &str) -> bool {
         let body = format!(
             r#"{{"id":7,"jsonrpc":"2.0","method":"tools/call","params":{{"_meta":{{"io.modelcontextprotocol/clientCapabilities":{{}},"io.modelcontextprotocol/clientInfo":{{"name":"t","version":"1"}},"io.modelcontextprotocol/protocolVersion":"2026-07-28"}},"arguments":{arguments},"name":"{tool}"}}}}"#
         );
@@ -210,7 +228,7 @@ impl Client {
         self.post(&format!("MCP-Protocol-Version: 2025-11-25\r\nMcp-Session-Id: {session}\r\n"), &body)
     }
 
-    fn initialize(&mut self) -> String {
+    pub fn initialize(&mut self) -> String {
         self.initialize_as("2025-11-25")
     }
 
@@ -229,7 +247,7 @@ impl Client {
     }
 
     /// The next answer with a length; `None` if the connection ended.
-    fn answer(&mut self) -> Option<Answer> {
+    pub fn answer(&mut self) -> Option<Answer> {
         let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
         loop {
             if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -271,11 +289,11 @@ impl Client {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    fn place(&mut self) -> Option<Place> {
+    pub fn place(&mut self) -> Option<Place> {
         if self.call("where", "{}") { self.answer()?.place() } else { None }
     }
 
-    fn place_in(&mut self, session: &str) -> Place {
+    pub fn place_in(&mut self, session: &str) -> Place {
         assert!(self.call_in(session, "where", "{}"), "the connection is up");
         let answer = self.answer().expect("the connection is up");
         assert_eq!(answer.status, 200, "{}", answer.text);
@@ -283,7 +301,7 @@ impl Client {
     }
 
     /// Waits for the end of the connection.
-    fn sees_its_end(&mut self) {
+    pub fn sees_its_end(&mut self) {
         loop {
             match self.stream.read(&mut [0; 64]) {
                 Ok(0) => return,
@@ -322,7 +340,7 @@ fn served_by_successor(running: &Running, dead: Place, batch: usize) -> bool {
 
 #[test]
 fn a_core_dies_with_a_thousand_connections() {
-    alone("a_core_dies_with_a_thousand_connections", || {
+    alone("core_death::a_core_dies_with_a_thousand_connections", || {
         let running = Running::start(Intensity::default());
         let mut idle: Vec<(Client, Place)> = (0..1000)
             .map(|_| {
@@ -429,7 +447,7 @@ fn resident_kib() -> u64 {
 
 #[test]
 fn fifty_restarts_leave_nothing_behind() {
-    alone("fifty_restarts_leave_nothing_behind", || {
+    alone("core_death::fifty_restarts_leave_nothing_behind", || {
         const WARM: usize = 10;
         let restarts: usize =
             std::env::var("CORELANE_TEST_RESTARTS").map_or(50, |given| given.parse().expect("a number"));
@@ -482,7 +500,7 @@ fn fifty_restarts_leave_nothing_behind() {
 
 #[test]
 fn too_many_deaths_drain_the_rest_and_fail() {
-    alone("too_many_deaths_drain_the_rest_and_fail", || {
+    alone("core_death::too_many_deaths_drain_the_rest_and_fail", || {
         let running = Running::start(Intensity::default());
         let session = running.connect_to(1).initialize();
         let mut kept = running.connect_to(0);
@@ -514,7 +532,7 @@ fn too_many_deaths_drain_the_rest_and_fail() {
 
 #[test]
 fn a_handlers_panic_fails_its_own_call_only() {
-    alone("a_handlers_panic_fails_its_own_call_only", || {
+    alone("core_death::a_handlers_panic_fails_its_own_call_only", || {
         let running = Running::start(Intensity::default());
         let mut client = running.connect_to(0);
         let before = client.place().expect("an answer");

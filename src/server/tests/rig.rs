@@ -13,6 +13,8 @@ use crate::proto::jsonrpc::RpcError;
 use crate::proto::mcp::Method;
 use crate::server::connection::Wire;
 use crate::server::core::{Core, CoreParts, Effect, Input};
+use crate::server::filter::reframing::Reframing;
+use crate::server::filter::{ByteFilter, FilterKind};
 use crate::server::outbox::Delivery;
 use crate::server::service::{About, Call, CallKey, Mail, Nanos, Offers, Served, Service};
 use crate::server::settings::Settings;
@@ -65,7 +67,9 @@ pub struct Seen {
     pub stalled: bool,
 }
 
+/// Some cores and their clients. With filters, each client has the other end of its connection's.
 pub struct Rig {
+    ends: BTreeMap<(usize, u32), Reframing>,
     pub cores: Vec<Core<Fake>>,
     pub metrics: Vec<&'static CoreMetrics>,
     pub seen: BTreeMap<(usize, u32), Seen>,
@@ -79,6 +83,7 @@ pub struct Rig {
 pub fn settings() -> Settings {
     Settings {
         listeners: vec![Wire::Http, Wire::Lines],
+        filters: Vec::new(),
         hosts: HostRules::loopback(80),
         endpoint: "/mcp".to_owned(),
         sse_endpoint: "/sse".to_owned(),
@@ -129,17 +134,28 @@ pub fn core(index: usize, cores: usize, incarnation: u32, metrics: &'static Core
         sealer: Sealer::new(&KEY, [index as u8 * 16 + incarnation as u8; 12]),
         service: Fake { about, waiting: Vec::new(), cancelled: Vec::new() },
         metrics,
+        clock: Box::new(|| 0),
         epoch: 1_800_000_000,
     })
 }
 
 impl Rig {
+    /// Cores whose connections go through the reframing filter.
+    pub fn filtered(cores: usize) -> Rig {
+        let mut rig = Rig::new(cores);
+        for core in &mut rig.cores {
+            core.settings.filters = vec![FilterKind::Reframing; 2];
+        }
+        rig
+    }
+
     pub fn new(cores: usize) -> Rig {
         let registry = Box::leak(Box::new(Registry::new(cores)));
         let metrics: Vec<&'static CoreMetrics> =
             (0..cores).map(|index| &**registry.core(CoreId(index as u16))).collect();
         Rig {
             cores: (0..cores).map(|index| core(index, cores, 1, metrics[index])).collect(),
+            ends: BTreeMap::new(),
             drained: vec![false; cores],
             metrics,
             seen: BTreeMap::new(),
@@ -156,7 +172,14 @@ impl Rig {
         self.seen.insert((core, id.slot), Seen::default());
         let listener = usize::from(wire == Wire::Lines);
         self.step(core, Input::Accepted { id, listener, peer: None });
-        (core, id.slot)
+        let at = (core, id.slot);
+        if !self.cores[core].settings.filters.is_empty() {
+            let mut end = Reframing::client();
+            let greeting = end.seal(Vec::new());
+            self.ends.insert(at, end);
+            self.send_wire(at, &greeting);
+        }
+        at
     }
 
     pub fn step(&mut self, core: usize, input: Input<'_>) {
@@ -165,8 +188,24 @@ impl Rig {
     }
 
     pub fn send(&mut self, at: (usize, u32), bytes: impl AsRef<[u8]>) {
+        match self.ends.get_mut(&at) {
+            Some(end) => {
+                let wire = end.seal(bytes.as_ref().to_vec());
+                self.send_wire(at, &wire);
+            }
+            None => self.send_wire(at, bytes.as_ref()),
+        }
+    }
+
+    /// Bytes arrive at a core as they are.
+    pub fn send_wire(&mut self, at: (usize, u32), bytes: &[u8]) {
         let id = ConnectionId { slot: at.1, generation: 0 };
-        self.step(at.0, Input::Received { id, bytes: bytes.as_ref() });
+        self.step(at.0, Input::Received { id, bytes: &mut bytes.to_vec() });
+    }
+
+    /// A client's end of its filter.
+    pub fn end_of(&mut self, at: (usize, u32)) -> &mut Reframing {
+        self.ends.get_mut(&at).expect("the rig has filters")
     }
 
     /// What has arrived at a client since it looked last.
@@ -244,7 +283,14 @@ impl Rig {
             Effect::Send(id, buffer) => {
                 let seen = self.seen.entry((core, id.slot)).or_default();
                 if !seen.stalled {
-                    seen.bytes.extend_from_slice(&buffer);
+                    let mut wire = buffer.clone();
+                    match self.ends.get_mut(&(core, id.slot)) {
+                        Some(end) => {
+                            let mut spill = Vec::new();
+                            seen.bytes.extend_from_slice(end.open(&mut wire, &mut spill).expect("the core's records"));
+                        }
+                        None => seen.bytes.append(&mut wire),
+                    }
                     self.cores[core].step(self.now, Input::Sent { id, buffer, whole: true });
                 }
             }

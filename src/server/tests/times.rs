@@ -151,7 +151,7 @@ fn what_is_beyond_the_table_is_told_so() {
     assert_eq!(status(&rig.ask(peers[7], call("1", "echo", ""))), "200");
 }
 
-fn conversation() -> Vec<u8> {
+pub fn conversation() -> Vec<u8> {
     let chunked = call("3", "echo", "")
         .replace("Content-Length", "X-Length")
         .replace("\r\n\r\n", "\r\nTransfer-Encoding: chunked\r\n\r\n");

@@ -7,6 +7,7 @@ mod accepting;
 mod bells;
 mod credit;
 mod fallbacks;
+mod hand_over;
 mod idle;
 mod kernel_memory;
 mod leaving;
@@ -45,6 +46,7 @@ struct Rig {
     received: HashMap<ConnectionId, Vec<u8>>,
     accepted: Vec<(ConnectionId, usize, Option<SocketAddr>)>,
     ended: HashMap<ConnectionId, Ended>,
+    kept: Vec<(ConnectionId, usize)>,
     closed: Vec<ConnectionId>,
     sent: Vec<(ConnectionId, Vec<u8>, Result<(), i32>)>,
     bells: usize,
@@ -65,6 +67,7 @@ impl Rig {
             received: HashMap::new(),
             accepted: Vec::new(),
             ended: HashMap::new(),
+            kept: Vec::new(),
             closed: Vec::new(),
             sent: Vec::new(),
             bells: 0,
@@ -108,6 +111,7 @@ impl Rig {
                 assert!(self.ended.insert(stream, why).is_none(), "a stream ends once");
             }
             Event::Foreign => self.foreign += 1,
+            Event::Kept { stream, listener } => self.kept.push((stream, listener)),
             Event::Received { stream, lease } => {
                 self.order.push('r');
                 assert!(!self.closed.contains(&stream), "nothing comes in after the end");
