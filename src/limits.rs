@@ -84,5 +84,86 @@ const _: () = assert!(RING_SLOTS >= 2 * PARCEL_SLOTS_MAX, "the longest pad and t
 const _: () = assert!(RING_LEASED_BYTES_MAX >= BODY_BYTES_MAX && RING_LEASED_BYTES_MAX <= u32::MAX as usize);
 const _: () = assert!(mesh_bytes(16) == 68 * 1024 * 1024, "16 cores: 272 rings of 256 KiB");
 
+/// Most accepts one core keeps armed for each of its listeners.
+pub const ACCEPTS_PER_LISTENER_MAX: usize = 32;
+/// Most slots of a core's table that only ever hold connections which are being told that there is no room.
+pub const REFUSAL_SLOTS_MAX: usize = 64;
+
+/// How a core's table of direct descriptors is shared out. An armed accept holds a slot for whoever comes, also while
+/// nobody does: if all clients come by one listener, those of the others are out of reach.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TableShares {
+    /// Accepts armed for each listener.
+    pub accepts: usize,
+    /// Connections that are served.
+    pub connections: usize,
+    /// Slots beyond those: what the listeners arm, and something to refuse with.
+    pub reserve: usize,
+}
+
+/// Shares out a table; none if it is too small for so many listeners. At most an eighth of it waits in accepts, as far
+/// as one for each listener allows, and at most a tenth of the rest is there to refuse with.
+pub const fn share_table(descriptors: usize, listeners: usize) -> Option<TableShares> {
+    let shares = if listeners == 0 { 0 } else { at_most(descriptors / (8 * listeners), ACCEPTS_PER_LISTENER_MAX) };
+    let accepts = if shares == 0 { 1 } else { shares };
+    let Some(left) = descriptors.checked_sub(listeners * accepts) else { return None };
+    let refusals = if left < 10 { 1 } else { at_most(left / 10, REFUSAL_SLOTS_MAX) };
+    if left <= refusals {
+        return None;
+    }
+    Some(TableShares { accepts, connections: left - refusals, reserve: descriptors - (left - refusals) })
+}
+
+/// A table that serves so many connections on so many listeners, and may be a little larger than needed.
+pub const fn table_for(connections: usize, listeners: usize) -> usize {
+    let most = connections + listeners * ACCEPTS_PER_LISTENER_MAX + REFUSAL_SLOTS_MAX;
+    // An eighth and a tenth are less than a quarter.
+    at_most((connections + listeners + 1).div_ceil(3) * 4, most)
+}
+
+const fn at_most(one: usize, most: usize) -> usize {
+    if one < most { one } else { most }
+}
+
+// The smallest table that can be configured serves somebody on as many listeners as anybody has.
+const _: () = assert!(share_table(64, 32).is_some() && share_table(1, 0).is_none() && share_table(2, 1).is_none());
+
 /// Bytes that may wait in one core's outbox to another before further requests that way are refused.
 pub const OUTBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_that_is_wanted_does() {
+        for connections in (1..300).chain([1000, 50_000]) {
+            for listeners in [0, 1, 2, 5, 31] {
+                let wanted = table_for(connections, listeners);
+                let shares = share_table(wanted, listeners).expect("large enough");
+                assert!(shares.connections >= connections, "{connections}, {listeners}: {wanted}, {shares:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_table_that_is_shared_out_can_always_refuse() {
+        for descriptors in (0..2_000).chain([4096, 20_000, 1 << 20]) {
+            for listeners in [0, 1, 2, 3, 5, 8, 31, 63, 64, 200] {
+                let Some(shares) = share_table(descriptors, listeners) else {
+                    assert!(descriptors < listeners + 2, "{descriptors} slots do for {listeners} listeners");
+                    continue;
+                };
+                assert_eq!(shares.connections + shares.reserve, descriptors);
+                assert!(shares.connections > 0 && shares.accepts > 0);
+                // All clients come by one listener: the accepts of the others never get anybody.
+                let out_of_reach = listeners.saturating_sub(1) * shares.accepts;
+                assert!(
+                    shares.connections + out_of_reach < descriptors,
+                    "{descriptors} slots, {listeners} listeners, {shares:?}"
+                );
+                assert!(descriptors < 1024 || listeners > 3 || shares.connections * 10 >= descriptors * 7, "{shares:?}");
+            }
+        }
+    }
+}

@@ -15,6 +15,7 @@ use super::plan::{CoreRequest, Plan};
 use super::topology::Topology;
 use super::{BootError, cut, launch};
 use crate::config::{Config, NonDefault, Settings};
+use crate::limits::table_for;
 use crate::runtime;
 use crate::server::connection::Wire;
 use crate::shard::range::BoundaryTable;
@@ -55,11 +56,14 @@ pub(super) fn check(config: Config) -> Result<(), BootError> {
         Ok(features) => probed(features),
         Err(error) => fail("io_uring", "not usable", "the features of Linux 6.1", error),
     });
-    let driver = cut::driver(&settings, nofile);
-    report.findings.push(descriptors(&settings, u64::from(driver.descriptors), nofile, cores));
-    if let Ok(features) = &features {
+    let driver = cut::driver(&settings, nofile, listeners(&settings));
+    report.findings.push(match &driver {
+        Ok(driver) => descriptors(&settings, u64::from(driver.descriptors), nofile, cores),
+        Err(error) => fail("uring.descriptors", "too few", "a slot for each listener, and clients", error),
+    });
+    if let (Ok(features), Ok(driver)) = (&features, &driver) {
         let wanted = format!("{} descriptors, {} buffers", driver.descriptors, driver.buffers);
-        report.findings.push(match Driver::new(driver, *features) {
+        report.findings.push(match Driver::new(*driver, *features) {
             Ok(_) => ok("a core's ring", "opened".into(), &wanted),
             Err(error) => fail("a core's ring", "refused", &wanted, &error),
         });
@@ -68,7 +72,9 @@ pub(super) fn check(config: Config) -> Result<(), BootError> {
             Err(error) => fail("a core's executor", "refused", "one per core", &executor_advice(&error)),
         });
     }
-    if let Err(error) = cut::core(&settings, &driver, vec![Wire::Http], false, 0) {
+    if let Ok(driver) = &driver
+        && let Err(error) = cut::core(&settings, driver, vec![Wire::Http], false, 0)
+    {
         report.findings.push(fail("serve.allowed_hosts", "malformed", "names, and origins as in a browser", &error));
     }
     doors(&settings, &mut report.findings);
@@ -129,10 +135,16 @@ fn needs(settings: &Settings, cores: usize) -> HostNeeds {
     }
 }
 
-/// Descriptors each ring needs for its part of the expected connections, and a tenth more for polite refusals.
+/// Descriptors each ring needs for its part of the expected connections, for accepting and for polite refusals.
 fn descriptors_wanted(settings: &Settings, cores: usize) -> u64 {
-    let expected = settings.cores.expected_connections.get().div_ceil(cores as u64);
-    settings.uring.descriptors.fixed().unwrap_or(expected + expected.div_ceil(9))
+    let expected = settings.cores.expected_connections.usize().div_ceil(cores);
+    settings.uring.descriptors.fixed().unwrap_or(table_for(expected, listeners(settings)) as u64)
+}
+
+/// Most listeners of one core.
+fn listeners(settings: &Settings) -> usize {
+    let serve = &settings.serve;
+    serve.listen.len() + serve.tcp.len() + serve.unix.len()
 }
 
 fn descriptors(settings: &Settings, per_ring: u64, nofile: u64, cores: usize) -> Finding {

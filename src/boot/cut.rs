@@ -4,6 +4,7 @@
 
 use super::BootError;
 use crate::config::{HostRule, Settings};
+use crate::limits::{TableShares, share_table};
 use crate::proto::http1::HostRules;
 use crate::server::connection::Wire;
 use crate::server::settings::Settings as CoreSettings;
@@ -12,8 +13,6 @@ use crate::uring::DriverSettings;
 
 /// Most direct descriptors that are used without being asked for: the table takes 8 bytes each of kernel memory.
 const DESCRIPTORS_AUTO_MAX: u64 = 262_144;
-/// Slots of a core's table that only ever hold connections which are being refused, at most.
-const RESERVE_MAX: usize = 64;
 /// Time a finished connection waits for its peer to close.
 const LINGER_NANOS: u64 = 1_000_000_000;
 /// How often sessions are looked through for idle ones.
@@ -23,19 +22,28 @@ const SUBSCRIPTIONS_MAX: usize = 256;
 /// How long clients may remember `server/discover`.
 const DISCOVER_TTL_MS: u32 = 3_600_000;
 
-/// The driver's part; `nofile` is the soft limit of open files.
-pub(super) fn driver(settings: &Settings, nofile: u64) -> DriverSettings {
+/// The driver's part, for so many listeners; `nofile` is the soft limit of open files.
+///
+/// # Errors
+/// If the table of descriptors is too small for the listeners.
+pub(super) fn driver(settings: &Settings, nofile: u64, listeners: usize) -> Result<DriverSettings, BootError> {
     let uring = &settings.uring;
     let descriptors = uring.descriptors.fixed().unwrap_or(nofile.min(DESCRIPTORS_AUTO_MAX));
-    DriverSettings {
+    let shares = shares(descriptors as usize, listeners)?;
+    Ok(DriverSettings {
         entries: uring.entries.u32(),
         cq_entries: uring.cq_entries.u32(),
         descriptors: descriptors as u32,
         buffers: uring.buffers.get() as u16,
         buffers_max: uring.buffers_max.get() as u16,
         buffer_bytes: uring.buffer_bytes.usize(),
+        accepts: shares.accepts,
         ..DriverSettings::default()
-    }
+    })
+}
+
+fn shares(descriptors: usize, listeners: usize) -> Result<TableShares, BootError> {
+    share_table(descriptors, listeners).ok_or(BootError::TableTooSmall { descriptors, listeners })
 }
 
 /// A core's part.
@@ -48,8 +56,9 @@ pub(super) fn core(
 ) -> Result<CoreSettings, BootError> {
     let limits = &settings.limits;
     let descriptors = driver.descriptors as usize;
-    let reserve = (descriptors / 10).clamp(1, RESERVE_MAX);
-    let most = descriptors.saturating_sub(reserve).max(1);
+    // Standard input is a listener in name only.
+    let armed = if ends_when_empty { 0 } else { listeners.len() };
+    let most = shares(descriptors, armed)?.connections;
     let connections_max = limits.connections_per_core.fixed().map_or(most, |fixed| (fixed as usize).min(most));
     Ok(CoreSettings {
         listeners,
@@ -78,6 +87,7 @@ pub(super) fn core(
         session_idle: settings.sessions.idle_ms.ns(),
         sweep_every: SWEEP_NANOS,
         sessions_max: settings.sessions.per_core_max.usize(),
+        listens_per_connection: settings.streams.listen_per_connection.usize(),
         listens_max: connections_max,
         subscriptions_max: SUBSCRIPTIONS_MAX,
         replay: ReplayLimits {

@@ -154,7 +154,7 @@ impl<S: 'static> Launch<S> {
             let (listeners, wires) = opened.of(core);
             let pipes =
                 matches!(doors, Doors::Pipes).then(|| (std::io::stdin().as_raw_fd(), std::io::stdout().as_raw_fd()));
-            let driver = cut::driver(&settings, nofile);
+            let driver = cut::driver(&settings, nofile, listeners.len())?;
             // Leaked on purpose: counters are read for as long as the process lives, whatever becomes of the core.
             let metrics = Box::leak(Box::new(Arc::clone(registry.core(core))));
             let seed = Seed {

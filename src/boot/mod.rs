@@ -75,6 +75,17 @@ pub enum BootError {
     /// The operating system refused something.
     #[error("{0}")]
     System(#[from] std::io::Error),
+    /// More listeners than a core's table of descriptors can carry.
+    #[error(
+        "a core's table of {descriptors} descriptors does not carry {listeners} listeners and a client besides; \
+         raise uring.descriptors or the limit of open files, or listen on fewer addresses"
+    )]
+    TableTooSmall {
+        /// Slots of the table.
+        descriptors: usize,
+        /// Listeners of one core.
+        listeners: usize,
+    },
     /// Cores died too often.
     #[error("cores died {deaths} times within a minute; giving up, so that a supervisor sees it")]
     TooManyDeaths {

@@ -151,7 +151,7 @@ keys! {
         memory "up to this much per connection while a long line is being received",
         wrong "refusals by cause line_too_large grow from clients you trust";
     limits.connections_per_core, "connections",
-        "Most connections one core holds; 0 means what its descriptor table has, less a reserve of a tenth for polite refusals.",
+        "Most connections one core holds; 0 means what its descriptor table has, less what accepting and polite refusals take.",
         memory "about 1 KiB per idle connection once open",
         wrong "refusals by cause table_full while the machine has memory and CPU to spare";
     limits.head_timeout_ms, "milliseconds",

@@ -75,7 +75,7 @@ closed_set! {
         EgressFull = "egress_full", "the peer does not read: limits.egress_bytes is used up, the connection is cut";
         HeadTimeout = "head_timeout", "HTTP 408 and close: no whole head within limits.head_timeout_ms";
         HeadTooLarge = "head_too_large", "HTTP 431 and close: the request head is over its limit";
-        InFlightFull = "in_flight_full", "JSON-RPC -31429: limits.in_flight_per_connection calls are unanswered";
+        InFlightFull = "in_flight_full", "HTTP 429, JSON-RPC -31429: limits.in_flight_per_connection calls are unanswered";
         KeepAliveTimeout = "keep_alive_timeout", "closed without an answer: idle for limits.keep_alive_ms";
         LineTooLarge = "line_too_large", "JSON-RPC -32600 and close: a line is longer than limits.line_bytes";
         MethodNotAllowed = "method_not_allowed", "HTTP 405: the endpoint does not know this HTTP method";
@@ -85,7 +85,8 @@ closed_set! {
         PipelineFull = "pipeline_full", "not read any further: limits.pipeline_depth requests are unanswered";
         SessionsFull = "sessions_full", "HTTP 503, JSON-RPC -31503: sessions.per_core_max sessions are open";
         ShardLost = "shard_lost", "HTTP 503, JSON-RPC -31503: the owning shard or core died with the call";
-        StreamsFull = "streams_full", "JSON-RPC -31429: the connection has streams.listen_per_connection streams";
+        StreamsFull = "streams_full", "JSON-RPC -31429: the connection has streams.listen_per_connection streams; \
+            HTTP 503, -31503: the core has one for every connection it may hold";
         TableFull = "table_full", "HTTP 503 and close: the core's connection table is in its reserve";
         UnknownMethod = "unknown_method", "JSON-RPC -32601: no such MCP method";
         UnknownSession = "unknown_session", "HTTP 404: the session id is forged, expired, deleted or of another start";

@@ -442,9 +442,7 @@ impl<S: Service> Core<S> {
 
     /// Whether a connection's next frame has to wait.
     fn is_occupied(&self, connection: &Connection) -> bool {
-        connection.exchange.is_some()
-            || connection.calls.len() >= self.settings.in_flight_per_connection
-            || connection.egress() >= self.settings.egress_bytes
+        connection.exchange.is_some() || connection.egress() >= self.settings.egress_bytes
     }
 
     /// Goes on with a connection whose exchange has ended or whose sends have left.
@@ -571,6 +569,9 @@ impl<S: Service> Core<S> {
         };
         if wanted != connection.reading && connection.phase != Phase::Closing && !connection.ended {
             connection.reading = wanted;
+            if !wanted && connection.exchange.is_some() {
+                self.refused(Refusal::PipelineFull);
+            }
             self.effect(Effect::Read(connection.id, wanted));
         }
         connection.deadline = self.deadline_of(connection);

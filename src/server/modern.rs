@@ -92,6 +92,9 @@ impl<S: Service> Core<S> {
             Some(Method::TasksGet | Method::TasksUpdate | Method::TasksCancel)
                 if let Some(owner) = self.task_elsewhere(envelope, text) =>
             {
+                if self.is_over_limit(lane) {
+                    return self.over_limit(id, out);
+                }
                 match self.forward(owner, lane.sink, id, |ticket| Header::Modern { ticket }, text.to_vec()) {
                     Ok(key) => Told::Pending(key),
                     Err(error) => self.fail(Some(id), false, 503, error, out),

@@ -35,6 +35,8 @@ pub(super) struct Lane<'a> {
     pub(super) duplex: Option<ExchangeKey>,
     /// What is in flight on the same duplex.
     pub(super) siblings: &'a [ExchangeKey],
+    /// How many members of the same batch are in flight already.
+    pub(super) ahead: usize,
     /// How long the sender waits for an answer, in nanoseconds, if it said so.
     pub(super) patience: Option<u64>,
 }
@@ -47,28 +49,29 @@ impl<'a> Lane<'a> {
             .and_then(|text| std::str::from_utf8(text).ok()?.parse::<u64>().ok())
             .map(|milliseconds| milliseconds.saturating_mul(1_000_000));
         let id = connection.id;
-        Lane { head: Some(head), accepts, sink: Sink::Http(id), session: None, duplex: None, siblings: &[], patience }
+        let sink = Sink::Http(id);
+        Lane { head: Some(head), accepts, sink, session: None, duplex: None, siblings: &[], ahead: 0, patience }
     }
 
     /// A message on a duplex of its own: a connection of lines, a 2024-11-05 stream.
     pub(super) fn duplex(connection: &'a Connection, sink: Sink) -> Lane<'a> {
         let accepts = Accepts { json: true, event_stream: true };
         let (session, duplex) = (connection.session, connection.duplex);
-        Lane { head: None, accepts, sink, session, duplex, siblings: &connection.calls, patience: None }
+        Lane { head: None, accepts, sink, session, duplex, siblings: &connection.calls, ahead: 0, patience: None }
     }
 
     /// A message that another core forwarded to the owner of its session.
     pub(super) fn remote(core: CoreId, ticket: Ticket, session: SessionKey, patience: Option<u64>) -> Lane<'static> {
         let accepts = Accepts { json: true, event_stream: true };
         let sink = Sink::Remote { core, ticket };
-        Lane { head: None, accepts, sink, session: Some(session), duplex: None, siblings: &[], patience }
+        Lane { head: None, accepts, sink, session: Some(session), duplex: None, siblings: &[], ahead: 0, patience }
     }
 
     /// A modern message that another core forwarded to where its task lives.
     pub(super) fn remote_modern(core: CoreId, ticket: Ticket) -> Lane<'static> {
         let accepts = Accepts { json: true, event_stream: true };
         let sink = Sink::Remote { core, ticket };
-        Lane { head: None, accepts, sink, session: None, duplex: None, siblings: &[], patience: None }
+        Lane { head: None, accepts, sink, session: None, duplex: None, siblings: &[], ahead: 0, patience: None }
     }
 }
 
@@ -299,7 +302,7 @@ impl<S: Service> Core<S> {
                     let error = RpcError::new(Code::INVALID_REQUEST, "initialize cannot be part of a batch");
                     self.fail(valid_id(&envelope, message), true, 400, error, &mut answer)
                 }
-                Ok(()) => self.legacy(lane, &envelope, message, &mut answer),
+                Ok(()) => self.legacy(Lane { ahead: pending.len(), ..lane }, &envelope, message, &mut answer),
             };
             match told {
                 Told::Answered { .. } => answers.push(answer),
@@ -439,6 +442,9 @@ impl<S: Service> Core<S> {
         if self.is_duplicate(lane, id) {
             return self.duplicate(id, out);
         }
+        if self.is_over_limit(lane) {
+            return self.over_limit(id, out);
+        }
         let key = self.exchanges.next_key();
         let patience = lane.patience.unwrap_or(self.settings.call_time).min(self.settings.call_time_max);
         let deadline = self.now + patience;
@@ -504,6 +510,24 @@ impl<S: Service> Core<S> {
             }
             _ => false,
         }
+    }
+
+    /// Whether as many calls are in flight where the answer would go as may be. Streams have a bound of their own.
+    pub(super) fn is_over_limit(&self, lane: Lane<'_>) -> bool {
+        let most = self.settings.in_flight_per_connection;
+        if lane.siblings.len() + lane.ahead < most {
+            return false;
+        }
+        let is_call =
+            |key: &&ExchangeKey| self.exchanges.get(**key).is_some_and(|exchange| exchange.kind != Kind::Listen);
+        lane.siblings.iter().filter(is_call).count() + lane.ahead >= most
+    }
+
+    pub(super) fn over_limit(&mut self, id: &[u8], out: &mut Vec<u8>) -> Told {
+        self.refused(Refusal::InFlightFull);
+        let most = self.settings.in_flight_per_connection;
+        let text = format!("{most} calls are in flight on this connection, the most there may be; wait for an answer");
+        self.fail(Some(id), true, 429, RpcError::new(Code::RATE_LIMITED, text), out)
     }
 
     pub(super) fn duplicate(&mut self, id: &[u8], out: &mut Vec<u8>) -> Told {

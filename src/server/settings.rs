@@ -36,7 +36,7 @@ pub struct Settings {
     pub pipeline_bytes: usize,
     /// Unsent bytes after which a connection's frames wait.
     pub egress_bytes: usize,
-    /// Calls in flight on one connection of lines.
+    /// Calls in flight on one connection of lines or 2024-11-05 stream, or out of one batch.
     pub in_flight_per_connection: usize,
     /// Time for a head.
     pub head_time: Nanos,
@@ -64,6 +64,8 @@ pub struct Settings {
     pub sweep_every: Nanos,
     /// Most sessions on this core.
     pub sessions_max: usize,
+    /// Most subscription streams on one connection of lines.
+    pub listens_per_connection: usize,
     /// Most subscription streams on this core.
     pub listens_max: usize,
     /// Most subscribed resources per session or stream.

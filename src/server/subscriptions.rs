@@ -82,8 +82,16 @@ impl<S: Service> Core<S> {
         if !lane.accepts.event_stream {
             return Told::NotAcceptable;
         }
-        if self.subscriptions.listens.len() >= self.settings.listens_max || self.drain.is_on() {
+        let is_listen =
+            |key: &&ExchangeKey| self.exchanges.get(**key).is_some_and(|exchange| exchange.kind == Kind::Listen);
+        let most = self.settings.listens_per_connection;
+        if lane.siblings.iter().filter(is_listen).count() >= most {
             self.refused(Refusal::StreamsFull);
+            let text = format!("{most} subscription streams are open on this connection, the most there may be");
+            return self.fail(Some(id), false, 429, RpcError::new(Code::RATE_LIMITED, text), out);
+        }
+        if self.subscriptions.listens.len() >= self.settings.listens_max || self.drain.is_on() {
+            self.refused(if self.drain.is_on() { Refusal::Draining } else { Refusal::StreamsFull });
             let error = RpcError::new(Code::OVERLOADED, "no room for another subscription stream; try again shortly");
             return self.fail(Some(id), false, 503, error, out);
         }

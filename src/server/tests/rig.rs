@@ -108,6 +108,7 @@ pub fn settings() -> Settings {
         session_idle: 1800 * SECOND,
         sweep_every: 5 * SECOND,
         sessions_max: 4,
+        listens_per_connection: 2,
         listens_max: 8,
         subscriptions_max: 8,
         replay: ReplayLimits { events: 16, bytes: 4096 },

@@ -1,0 +1,113 @@
+//! What one connection may take, and what whoever wants more is told.
+
+use super::rig::{INITIALIZE, Rig, SECOND, call, legacy, line};
+use crate::metrics::Refusal;
+use crate::server::connection::Wire;
+
+fn cancel(id: &str) -> String {
+    format!("{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\",\"params\":{{\"requestId\":{id}}}}}\n")
+}
+
+#[test]
+fn a_call_too_many_is_refused_and_a_cancel_is_read_all_the_same() {
+    let mut rig = Rig::new(1);
+    let peer = rig.connect(0, Wire::Lines);
+    for id in 1..=4 {
+        assert_eq!(rig.ask(peer, line(&id.to_string(), "wait")), "");
+    }
+    let answer = rig.ask(peer, line("5", "wait"));
+    assert!(answer.contains("\"id\":5") && answer.contains("-31429"), "{answer}");
+    let answer = rig.ask(peer, line("6", "echo"));
+    assert!(answer.contains("\"id\":6") && answer.contains("-31429"), "also one that would be answered at once");
+    assert_eq!(rig.metrics[0].refused(Refusal::InFlightFull), 2);
+    assert_eq!(rig.ask(peer, cancel("3")), "");
+    assert_eq!((rig.cores[0].service().cancelled.len(), rig.cores[0].population().1), (1, 3));
+    assert_eq!(rig.ask(peer, line("5", "wait")), "", "there is room again");
+    for _ in 0..5 {
+        rig.reply(0);
+    }
+    assert_eq!(rig.take(peer).matches("late").count(), 4);
+    assert_eq!(rig.cores[0].population().1, 0);
+}
+
+#[test]
+fn a_batch_counts_by_its_members_wherever_its_session_lives() {
+    let mut rig = Rig::new(2);
+    let peer = rig.connect(0, Wire::Http);
+    let opened = rig.ask(peer, legacy(None, &INITIALIZE.replace("2025-11-25", "2025-03-26")));
+    let session = opened.split_once("Mcp-Session-Id: ").and_then(|(_, rest)| rest.split_once("\r\n")).expect("open").0;
+    let wait = |id| format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"wait"}}}}"#);
+    let batch = format!("[{}]", (10..16).map(wait).collect::<Vec<_>>().join(","));
+    for core in 0..2 {
+        let peer = rig.connect(core, Wire::Http);
+        let answer = rig.ask(peer, legacy(Some(session), &batch));
+        assert_eq!(answer.matches("-31429").count(), 2, "{answer}");
+        assert!(answer.contains("\"id\":14") && answer.contains("\"id\":15"), "{answer}");
+        for _ in 0..4 {
+            rig.reply(0);
+        }
+        assert_eq!(rig.take(peer).matches("late").count(), 4);
+    }
+    assert_eq!(rig.metrics[0].refused(Refusal::InFlightFull), 4);
+}
+
+#[test]
+fn whoever_only_collects_refusals_is_not_read_any_more() {
+    let mut rig = Rig::new(1);
+    let peer = rig.connect(0, Wire::Lines);
+    for id in 1..=4 {
+        rig.send(peer, line(&id.to_string(), "wait"));
+    }
+    rig.seen.get_mut(&peer).expect("connected").stalled = true;
+    let mut sent = 0;
+    while !rig.seen[&peer].unread {
+        sent += 1;
+        assert!(sent < 1000, "its refusals grow without end");
+        rig.send(peer, line(&(100 + sent).to_string(), "wait"));
+    }
+    assert!(rig.metrics[0].refused(Refusal::InFlightFull) < sent);
+    rig.pass(6 * SECOND);
+    assert!(rig.seen[&peer].closed, "and then it is cut");
+}
+
+#[test]
+fn a_pipeline_that_is_full_is_not_read_and_counted_once() {
+    let mut rig = Rig::new(1);
+    let peer = rig.connect(0, Wire::Http);
+    rig.send(peer, call("1", "wait", ""));
+    let mut sent = 0;
+    while !rig.seen[&peer].unread {
+        sent += 1;
+        rig.send(peer, call("2", "echo", ""));
+    }
+    rig.send(peer, call("2", "echo", ""));
+    assert_eq!(rig.metrics[0].refused(Refusal::PipelineFull), 1);
+    rig.reply(0);
+    assert!(!rig.seen[&peer].unread);
+    assert_eq!(rig.take(peer).matches("HTTP/1.1 200").count(), sent + 2, "nothing of it is lost");
+    assert_eq!(rig.metrics[0].refused(Refusal::PipelineFull), 1);
+}
+
+#[test]
+fn a_connection_of_lines_has_so_many_subscription_streams_and_they_are_no_calls() {
+    let mut rig = Rig::new(1);
+    let listen = |id: &str| {
+        let wanted = "\"notifications\":{\"taskIds\":[\"t\"]}";
+        line(id, "x").replace("tools/call", "subscriptions/listen").replace("\"name\":\"x\"", wanted)
+    };
+    let peer = rig.connect(0, Wire::Lines);
+    for id in ["1", "2"] {
+        assert!(rig.ask(peer, listen(id)).contains("acknowledged"));
+    }
+    let answer = rig.ask(peer, listen("3"));
+    assert!(answer.contains("\"id\":3") && answer.contains("-31429"), "{answer}");
+    assert_eq!(rig.metrics[0].refused(Refusal::StreamsFull), 1);
+    for id in 4..8 {
+        assert_eq!(rig.ask(peer, line(&id.to_string(), "wait")), "", "streams take no call's place");
+    }
+    assert!(rig.ask(peer, line("8", "wait")).contains("-31429"));
+    rig.send(peer, cancel("2").replace("{\"requestId\"", "{\"_meta\":{},\"requestId\""));
+    assert!(rig.ask(peer, listen("3")).contains("acknowledged"), "one was ended");
+    let other = rig.connect(0, Wire::Lines);
+    assert!(rig.ask(other, listen("3")).contains("acknowledged"), "another connection has its own");
+}
