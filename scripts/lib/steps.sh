@@ -130,6 +130,17 @@ summary() {
     [[ ${#failed_steps[@]} -eq 0 ]]
 }
 
+# cargo_tool NAME VERSION: a cargo subcommand of exactly this version, built into .tools/cargo if it is not there.
+PATH="$TOOLS/cargo/bin:$PATH"
+cargo_tool() {
+    local name=$1 version=$2
+    if cargo install --list --root "$TOOLS/cargo" 2>/dev/null | grep --quiet --fixed-strings "$name v$version:"; then
+        return 0
+    fi
+    say "installing $name $version to .tools/cargo; undo with: rm -rf .tools/cargo"
+    bounded 30 cargo install --quiet --locked --root "$TOOLS/cargo" --version "$version" "$name"
+}
+
 # The static steps, the same for scripts/check and scripts/test.
 
 step_fmt() { cargo fmt --all --check; }

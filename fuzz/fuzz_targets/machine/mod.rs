@@ -1,0 +1,126 @@
+//! A core without an operating system: one connection, and what was sent on it.
+//!
+//! `tests/instructions.rs` counts on the same one.
+//! Not here: what is right. Invariant: nothing is left undone when `say` returns, but what waits for somebody else.
+
+use std::sync::LazyLock;
+
+use corelane::ids::{ConnectionId, CoreId};
+use corelane::metrics::Registry;
+use corelane::proto::http1::HostRules;
+use corelane::server::connection::Wire;
+use corelane::server::core::{Core, CoreParts, Effect, Input};
+use corelane::server::service::{Mail, Service};
+use corelane::server::settings::Settings;
+use corelane::shard::Shards;
+use corelane::shard::range::BoundaryTable;
+use corelane::shard::replay::ReplayLimits;
+use corelane::shard::seal::Sealer;
+
+const SECOND: u64 = 1_000_000_000;
+const ID: ConnectionId = ConnectionId { slot: 0, generation: 0 };
+/// Counters live as long as the process; each run would make new ones otherwise.
+static COUNTERS: LazyLock<Registry> = LazyLock::new(|| Registry::new(1));
+
+/// One core with one connection.
+pub struct Machine<S> {
+    core: Core<S>,
+    effects: Vec<Effect>,
+    sent: Vec<u8>,
+}
+
+impl<S: Service> Machine<S> {
+    /// Its connection speaks this.
+    pub fn new(wire: Wire, service: S) -> Machine<S> {
+        let table = BoundaryTable::new(1, 1).expect("one shard for one core");
+        let core = Core::new(CoreParts {
+            id: CoreId(0),
+            settings: settings(wire),
+            shards: Shards::new(table.range_of(CoreId(0)), 1),
+            table,
+            sealer: Sealer::new(&[7; 32], [0; 12]),
+            service,
+            metrics: COUNTERS.core(CoreId(0)),
+            epoch: 1_800_000_000,
+        });
+        let mut machine = Machine { core, effects: Vec::new(), sent: Vec::new() };
+        machine.step(Input::Accepted { id: ID, listener: 0, peer: None });
+        machine
+    }
+
+    /// Whoever answers the calls.
+    pub fn service(&mut self) -> &mut S {
+        self.core.service()
+    }
+
+    /// Bytes come in.
+    pub fn say(&mut self, bytes: &[u8]) {
+        self.step(Input::Received { id: ID, bytes });
+    }
+
+    /// The service has mail.
+    pub fn mail(&mut self, mail: Mail) {
+        self.step(Input::Mail(mail));
+    }
+
+    /// What was sent since somebody looked last.
+    pub fn heard(&mut self) -> &mut Vec<u8> {
+        &mut self.sent
+    }
+
+    fn step(&mut self, input: Input<'_>) {
+        self.core.step(SECOND, input);
+        while self.core.has_work() {
+            self.core.effects(|effect| self.effects.push(effect));
+            for effect in self.effects.drain(..) {
+                match effect {
+                    Effect::Send(id, buffer) => {
+                        self.sent.extend_from_slice(&buffer);
+                        self.core.step(SECOND, Input::Sent { id, buffer, whole: true });
+                    }
+                    Effect::Close(_) | Effect::Shutdown(_) => panic!("a good frame ended the connection"),
+                    Effect::Drained | Effect::Read(..) | Effect::StopAccepting => {}
+                }
+            }
+        }
+    }
+}
+
+fn settings(wire: Wire) -> Settings {
+    Settings {
+        listeners: vec![wire],
+        hosts: HostRules::loopback(80),
+        endpoint: "/mcp".to_owned(),
+        sse_endpoint: "/sse".to_owned(),
+        message_endpoint: "/message".to_owned(),
+        connections_max: 8,
+        connections_reserve: 2,
+        body_bytes: 1 << 20,
+        line_bytes: 1 << 20,
+        pipeline_bytes: 4096,
+        egress_bytes: 1 << 20,
+        in_flight_per_connection: 64,
+        head_time: 5 * SECOND,
+        body_grace: 5 * SECOND,
+        body_bytes_per_second: 1024,
+        keep_alive: 75 * SECOND,
+        write_stall: 5 * SECOND,
+        linger: SECOND,
+        stream_keep_alive: 15 * SECOND,
+        call_time: 30 * SECOND,
+        call_time_max: 300 * SECOND,
+        ask_time: 600 * SECOND,
+        session_idle: 1800 * SECOND,
+        sweep_every: 5 * SECOND,
+        sessions_max: 4,
+        listens_max: 8,
+        subscriptions_max: 8,
+        replay: ReplayLimits { events: 16, bytes: 4096 },
+        retry_ms: 1000,
+        discover_ttl_ms: 1000,
+        drain_time: 10 * SECOND,
+        ends_when_empty: false,
+        node: 0,
+        boot: 1,
+    }
+}
