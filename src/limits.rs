@@ -162,7 +162,10 @@ mod tests {
                     shares.connections + out_of_reach < descriptors,
                     "{descriptors} slots, {listeners} listeners, {shares:?}"
                 );
-                assert!(descriptors < 1024 || listeners > 3 || shares.connections * 10 >= descriptors * 7, "{shares:?}");
+                assert!(
+                    descriptors < 1024 || listeners > 3 || shares.connections * 10 >= descriptors * 7,
+                    "{shares:?}"
+                );
             }
         }
     }

@@ -14,6 +14,7 @@ pub mod drive;
 pub mod exchange;
 pub mod filter;
 mod http;
+mod intake;
 pub mod laps;
 mod lines;
 mod modern;

@@ -1,0 +1,137 @@
+//! Intake: bytes that came in, through the connection's filter to its framing, and the frames to whoever reads them.
+//!
+//! Not here: what a frame means (`http`, `lines`), how bytes become frames (`connection`).
+//! Invariant: bytes are used in the order in which they came, one frame after the other; what is not used yet is in the
+//! connection's `carry`.
+
+use super::connection::{Connection, Fault, Frame, Phase};
+use super::core::Core;
+use super::service::Service;
+use crate::ids::ConnectionId;
+use crate::metrics::{CloseCause, Step};
+use crate::proto::http1::parse;
+
+impl<S: Service> Core<S> {
+    pub(super) fn received(&mut self, id: ConnectionId, bytes: &mut [u8]) {
+        let Some(mut connection) = self.take(id) else { return };
+        connection.active_at = self.now;
+        if connection.filter.is_some() {
+            self.open_wire(&mut connection, bytes);
+        } else {
+            self.take_bytes(&mut connection, bytes);
+        }
+        self.put(connection);
+    }
+
+    /// Bytes that a filter has to open first.
+    fn open_wire(&mut self, connection: &mut Connection, wire: &mut [u8]) {
+        if connection.is_between_frames() {
+            connection.frame_since = self.now;
+        }
+        let mut spill = self.buffer();
+        let Some(filter) = &mut connection.filter else { return };
+        let was_over = filter.peer_has_ended();
+        match filter.open(wire, &mut spill) {
+            Ok(clear) => {
+                let is_over = filter.peer_has_ended();
+                if !clear.is_empty() {
+                    self.take_bytes(connection, clear);
+                }
+                if is_over && !was_over {
+                    connection.ended = true;
+                    self.peer_finished(connection);
+                }
+            }
+            Err(_) => {
+                self.abandon(connection);
+                self.finish(connection, CloseCause::ProtocolError);
+            }
+        }
+        self.give_buffer(spill);
+    }
+
+    /// Clear bytes came in.
+    fn take_bytes(&mut self, connection: &mut Connection, bytes: &[u8]) {
+        match connection.phase {
+            Phase::Open => {
+                if connection.carry.is_empty() {
+                    // Pieces of a chunked body are used up as they come, but its time goes on.
+                    if connection.framing.is_between_frames(0) {
+                        connection.frame_since = self.now;
+                    }
+                    let used = self.consume(connection, bytes);
+                    if connection.phase == Phase::Open && used < bytes.len() {
+                        connection.carry = self.buffer();
+                        connection.carry.extend_from_slice(&bytes[used..]);
+                    }
+                } else {
+                    connection.carry.extend_from_slice(bytes);
+                    self.consume_carry(connection);
+                }
+            }
+            Phase::Finishing | Phase::Lingering | Phase::Closing => {}
+        }
+    }
+
+    fn consume_carry(&mut self, connection: &mut Connection) {
+        let mut carry = std::mem::take(&mut connection.carry);
+        let used = self.consume(connection, &carry);
+        if connection.phase != Phase::Open || used == carry.len() {
+            self.give_buffer(carry);
+        } else {
+            carry.drain(..used);
+            connection.carry = carry;
+        }
+    }
+
+    /// Takes frames from the front of `buffer` until it or the connection's turn is used up.
+    fn consume(&mut self, connection: &mut Connection, buffer: &[u8]) -> usize {
+        let mut used = 0;
+        while used < buffer.len() && connection.phase == Phase::Open && !self.is_occupied(connection) {
+            self.laps.begin(connection.active_at);
+            let (taken, frame) =
+                connection.framing.next(&buffer[used..], self.settings.body_bytes, self.settings.line_bytes);
+            used += taken;
+            self.laps.lap(Step::Frame);
+            match frame {
+                Frame::Assembled(assembly) => match parse(&assembly.head) {
+                    Ok(head) => self.request(connection, &head, &assembly.body),
+                    Err(error) => self.fault(connection, Fault::Head(error)),
+                },
+                Frame::Continue => crate::proto::http1::continue_100(&mut connection.out),
+                Frame::Fault(fault) => self.fault(connection, fault),
+                Frame::Line(line) => self.line(connection, line),
+                Frame::More if taken == 0 => {
+                    self.laps.end();
+                    break;
+                }
+                Frame::More => {}
+                Frame::Request(head, body) => self.request(connection, &head, body),
+            }
+            self.laps.end();
+        }
+        if used > 0 && connection.framing.is_between_frames(0) {
+            connection.frame_since = self.now;
+        }
+        used
+    }
+
+    /// Whether a connection's next frame has to wait.
+    pub(super) fn is_occupied(&self, connection: &Connection) -> bool {
+        connection.exchange.is_some() || connection.egress() >= self.settings.egress_bytes
+    }
+
+    /// Goes on with a connection whose exchange has ended or whose sends have left.
+    pub(super) fn resume(&mut self, id: ConnectionId) {
+        let Some(mut connection) = self.take(id) else { return };
+        if connection.phase == Phase::Open && !connection.carry.is_empty() {
+            // What waited for its turn has all the time that a frame has.
+            if connection.framing.is_between_frames(0) {
+                self.metrics.step(Step::QueueWait).record(self.now.saturating_sub(connection.frame_since));
+                connection.frame_since = self.now;
+            }
+            self.consume_carry(&mut connection);
+        }
+        self.put(connection);
+    }
+}
