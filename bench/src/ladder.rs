@@ -1,31 +1,35 @@
 //! `corelane-bench ladder`: the floor, corelane and rmcp under the same load, in one run, round after round.
 //!
-//! It judges nothing while it measures: it writes every round to JSON, and `render` makes the table from that file
-//! alone, so a table can be made again by anyone who has the rounds.
+//! It judges nothing while it measures: it writes every round to JSON; `target` judges and `render` makes the table
+//! from that file alone, so both can be made again by anyone who has the rounds. Speed is measured here, memory and
+//! idleness in `rest`.
 //!
 //! Invariant: each round starts a fresh server and a fresh generator, pinned to different CPUs, and all rungs of a
 //! scenario run once before any runs again, every other time in reverse order, so what drifts on the machine falls on
 //! all alike.
 
-mod judge;
 mod render;
-mod server;
+mod rest;
+mod target;
 
 use std::{
     fs,
+    io::{self, Write},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Failure,
+    judge::{self, Figure, Figures},
     message::{Payload, Script, Wire},
     observe::Environment,
+    server::{Program, Running, Sizes},
     tally::Report,
 };
-use server::{Program, Running};
+use rest::{EmptyRound, IdleRound};
+use target::Target;
 
 /// `corelane-bench ladder`.
 #[derive(clap::Args)]
@@ -57,6 +61,21 @@ pub struct Ladder {
     /// Shares of the measured capacity for the open-loop scenarios.
     #[arg(long, value_delimiter = ',', default_values_t = [0.1, 0.4])]
     shares: Vec<f64>,
+    /// Idle connections per server, each of which has made one call; 0 leaves their memory out.
+    #[arg(long, default_value_t = 8000)]
+    idle: usize,
+    /// Executors of corelane servers without any connection; empty leaves them out.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 3, 4, 5, 6])]
+    executors: Vec<usize>,
+    /// How such a server is started; {http} and {executors} are filled in.
+    #[arg(long, allow_hyphen_values = true, default_value = "serve --listen {http} --cores {executors}")]
+    empty_args: String,
+    /// Seconds for which the one with two executors is watched.
+    #[arg(long, default_value_t = 10.0)]
+    empty_seconds: f64,
+    /// Rounds of what is measured at rest; fewer than three leave it undecided.
+    #[arg(long, default_value_t = 3)]
+    rest_rounds: usize,
     /// Run only these rungs (names as in the table).
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -75,7 +94,7 @@ pub struct Ladder {
     /// Where ladder.json and ladder.md go.
     #[arg(long, default_value = "bench/results")]
     output: PathBuf,
-    /// Make the table of this JSON file again, beside it, and run nothing.
+    /// Judge the rounds in this JSON file and make the table beside it again, and run nothing.
     #[arg(long)]
     render: Option<PathBuf>,
     #[command(flatten)]
@@ -93,6 +112,19 @@ struct Rung {
     pipelined: bool,
     /// Also run in open loops.
     paced: bool,
+}
+
+impl Rung {
+    /// The rung whose capacity sets the rate of an open loop. What is compared must run at one rate: at part load the
+    /// CPU per call depends on it, because a server that sleeps more often pays for more wake-ups.
+    fn pace(self) -> &'static str {
+        if self.wire == Wire::Ndjson { "b" } else { "c" }
+    }
+
+    /// Legacy lines open with a handshake; the floor has nobody to shake hands with.
+    fn handshake(self) -> Option<String> {
+        (self.program == Program::CorelaneTcp).then(|| "--handshake".into())
+    }
 }
 
 const RUNGS: [Rung; 8] = [
@@ -126,7 +158,7 @@ const COMPARISONS: [(&str, &str); 6] =
 struct Scenario {
     connections: usize,
     depth: usize,
-    /// Open loop at this share of the capacity measured before; closed loop without.
+    /// Open loop at this share of corelane's capacity on the same wire, measured before; closed loop without.
     share: Option<f64>,
 }
 
@@ -137,7 +169,7 @@ impl Scenario {
             (None, 1) => format!("{connections} connections, one call in flight on each"),
             (None, depth) => format!("{connections} connections, {depth} calls in flight on each"),
             (Some(share), _) => {
-                format!("{connections} connections, open loop at {:.0} % of capacity", share * 100.0)
+                format!("{connections} connections, open loop at {:.0} % of corelane's capacity", share * 100.0)
             }
         }
     }
@@ -166,6 +198,30 @@ struct Record {
     rungs: Vec<(String, String)>,
     comparisons: Vec<(String, String)>,
     rounds: Vec<Round>,
+    #[serde(default)]
+    idle: Vec<IdleRound>,
+    #[serde(default)]
+    empty: Vec<EmptyRound>,
+    /// Judged from all the above.
+    #[serde(default)]
+    targets: Vec<Target>,
+}
+
+impl Record {
+    /// A figure of every round of a rung in a scenario.
+    fn figures(&self, scenario: &Scenario, rung: &str, figure: Figure) -> Figures {
+        self.rounds
+            .iter()
+            .filter(|round| round.scenario == *scenario && round.rung == rung)
+            .filter_map(|round| Some((round.round, figure(round.report.as_ref()?)?)))
+            .collect()
+    }
+
+    /// Calls per second that one CPU could serve, from the closed loop with one call in flight.
+    fn capacity(&self, rung: &str, connections: usize) -> Option<f64> {
+        let scenario = Scenario { connections, depth: 1, share: None };
+        judge::median(&judge::values(&self.figures(&scenario, rung, judge::cpu))).map(|cost| 1e6 / cost)
+    }
 }
 
 impl Ladder {
@@ -189,9 +245,13 @@ impl Ladder {
             rungs: Vec::new(),
             comparisons: COMPARISONS.map(|(this, that)| (this.into(), that.into())).into(),
             rounds: Vec::new(),
+            idle: Vec::new(),
+            empty: Vec::new(),
+            targets: Vec::new(),
         };
         let rungs = self.healthy(&mut record)?;
         record.rungs = rungs.iter().map(|rung| (rung.name.into(), rung.what.into())).collect();
+        eprintln!("the ladder takes about {:.0} minutes", (self.seconds_of(&rungs) / 60.0).ceil());
         for &connections in &self.connections {
             self.interleave(&mut record, &rungs, &Scenario { connections, depth: 1, share: None })?;
         }
@@ -200,13 +260,24 @@ impl Ladder {
             let rungs: Vec<_> = rungs.iter().copied().filter(|rung| rung.pipelined).collect();
             self.interleave(&mut record, &rungs, &Scenario { connections: few, depth: self.depth, share: None })?;
         }
-        let rungs: Vec<_> = rungs.iter().copied().filter(|rung| rung.paced).collect();
+        let paced: Vec<_> = rungs.iter().copied().filter(|rung| rung.paced).collect();
         for &share in &self.shares {
-            self.interleave(&mut record, &rungs, &Scenario { connections: few, depth: 1, share: Some(share) })?;
+            self.interleave(&mut record, &paced, &Scenario { connections: few, depth: 1, share: Some(share) })?;
         }
+        self.rest(&mut record, &rungs)?;
         let file = self.output.join("ladder.json");
         write(&file, &record)?;
         render_file(&file)
+    }
+
+    /// About how long a run takes.
+    fn seconds_of(&self, rungs: &[Rung]) -> f64 {
+        // Starting and ending a server takes about half a second, opening eight thousand connections up to one more.
+        let run = self.warmup + self.seconds + 1.0;
+        let count = |chosen: fn(&Rung) -> bool| rungs.iter().filter(|rung| chosen(rung)).count();
+        let closed = self.connections.len() * rungs.len() + usize::from(self.depth > 1) * count(|rung| rung.pipelined);
+        let open = self.shares.len() * count(|rung| rung.paced);
+        ((closed + open) * self.rounds) as f64 * run + self.rest_seconds(rungs)
     }
 
     /// The rungs whose server answers one call rightly; learns the size of the answers for the floor.
@@ -242,7 +313,10 @@ impl Ladder {
         // An open loop needs the capacity, so a closed one of the same rung must have come first.
         let rates: Vec<_> = rungs
             .iter()
-            .map(|rung| Some(scenario.share? * judge::capacity(&record.rounds, rung.name, scenario.connections)?))
+            .map(|rung| {
+                let capacity = |name: &str| record.capacity(name, scenario.connections);
+                Some(scenario.share? * capacity(rung.pace()).or_else(|| capacity(rung.name))?)
+            })
             .collect();
         for round in 0..self.rounds {
             let mut order: Vec<usize> = (0..rungs.len()).collect();
@@ -284,8 +358,28 @@ impl Ladder {
         (warmup, seconds): (f64, f64),
         rate: Option<f64>,
     ) -> Result<Report, Failure> {
+        let running = self.started(record, rung)?;
+        let mut more = Vec::new();
+        let mut say = |option: &str, value: String| more.extend([format!("--{option}"), value]);
+        say("connections", scenario.connections.to_string());
+        say("depth", scenario.depth.to_string());
+        say("warmup", warmup.to_string());
+        say("seconds", seconds.to_string());
+        if let Some(rate) = rate {
+            say("rate", rate.to_string());
+            more.push("--poisson".into());
+        }
+        if rung.program.is_floor() {
+            more.push("--unverified".into());
+        }
+        more.extend(rung.handshake());
+        running.measured("load", rung.wire, self.load_cpu, &self.payload, &more)
+    }
+
+    /// The server of a rung, on its CPU.
+    fn started(&self, record: &Record, rung: &Rung) -> Result<Running, Failure> {
         let any = ([127, 0, 0, 1], 0).into();
-        let sizes = server::Sizes {
+        let sizes = Sizes {
             ndjson_reply: record.floor_ndjson_reply_bytes,
             http_reply: record.floor_http_reply_bytes,
             http_request: 0,
@@ -294,32 +388,9 @@ impl Ladder {
         // The Host header names the port, so the size of a request depends on it.
         let sizing = |target| Script::new(rung.wire, false, target, &self.payload).map(|script| script.call_bytes());
         sizing(any)?;
-        let running = Running::start(rung.program, &binary, &self.corelane_args, self.server_cpu, |target| {
-            Ok(server::Sizes { http_request: sizing(target)?, ..sizes })
-        })?;
-        let mut load = Command::new(std::env::current_exe()?);
-        load.arg("load").args(["--target", &running.target.to_string(), "--wire", rung.wire.name()]);
-        load.args(["--connections", &scenario.connections.to_string(), "--depth", &scenario.depth.to_string()]);
-        load.args(["--warmup", &warmup.to_string(), "--seconds", &seconds.to_string()]);
-        load.args(["--cpu", &self.load_cpu.to_string(), "--server-pid", &running.pid().to_string()]);
-        load.args(["--payload", &self.payload.payload.to_string(), "--tool", &self.payload.tool]);
-        load.args(["--arguments", &self.payload.arguments, "--path", &self.payload.path]);
-        if let Some(rate) = rate {
-            load.args(["--poisson", "--rate", &rate.to_string()]);
-        }
-        if rung.program.is_floor() {
-            load.arg("--unverified");
-        }
-        if rung.program == Program::CorelaneTcp {
-            // Legacy lines open with a handshake; the floor has nobody to shake hands with.
-            load.arg("--handshake");
-        }
-        let done = load.stdin(Stdio::null()).output()?;
-        if !done.status.success() {
-            let why = String::from_utf8_lossy(&done.stderr).trim().to_string();
-            return Err(format!("{why} {}", running.last_words()).into());
-        }
-        Ok(serde_json::from_slice(&done.stdout)?)
+        Running::rung(rung.program, &binary, &self.corelane_args, self.server_cpu, |target| {
+            Ok(Sizes { http_request: sizing(target)?, ..sizes })
+        })
     }
 
     fn binary(&self, program: Program) -> Option<PathBuf> {
@@ -350,9 +421,13 @@ fn write(file: &Path, record: &Record) -> Result<(), Failure> {
 
 fn render_file(file: &Path) -> Result<(), Failure> {
     let text = fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
-    let record: Record = serde_json::from_str(&text)?;
+    let mut record: Record = serde_json::from_str(&text)?;
+    record.targets = target::all(&record);
     let table = render::table(&record);
+    write(file, &record)?;
     fs::write(file.with_extension("md"), &table)?;
-    println!("{table}");
+    // Both files are written; a reader who closed the pipe has seen enough.
+    let _ = writeln!(io::stdout(), "{table}");
+    eprintln!("{}", target::summary(&record.targets));
     Ok(())
 }

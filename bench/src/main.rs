@@ -9,6 +9,7 @@ mod dice;
 mod drive;
 mod fleet;
 mod floor;
+mod judge;
 mod ladder;
 mod lane;
 mod load;
@@ -16,6 +17,7 @@ mod mass;
 mod message;
 mod observe;
 mod ring;
+mod server;
 mod sys;
 mod tally;
 

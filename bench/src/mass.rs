@@ -8,13 +8,15 @@
 mod crowd;
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, mpsc},
     thread,
     time::Duration,
 };
 
 use hdrhistogram::Histogram;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::{
     Failure,
@@ -86,7 +88,7 @@ impl Moment {
     }
 
     /// What changed since `earlier`, and how much of it falls on each of `count`.
-    fn since(&self, earlier: &Self, count: usize) -> Value {
+    fn since(&self, earlier: &Self, count: usize) -> Growth {
         let grown = |now: Option<u64>, then: Option<u64>| now.zip(then).map(|(now, then)| now as f64 - then as f64);
         let each = |bytes: Option<f64>| bytes.filter(|_| count > 0).map(|bytes| (bytes / count as f64).round());
         let cpu = grown(self.cpu, earlier.cpu).map(|ns| ns / 1e9);
@@ -94,19 +96,50 @@ impl Moment {
         let slab = grown(self.slab.map(|slab| slab.0), earlier.slab.map(|slab| slab.0));
         let fixed = grown(self.slab.map(|slab| slab.1), earlier.slab.map(|slab| slab.1));
         let seconds = (self.at - earlier.at) as f64 / 1e9;
-        json!({
-            "count": count,
-            "seconds": seconds,
-            "per_second": count as f64 / seconds,
-            "server_cpu_seconds": cpu,
-            "per_server_cpu_second": cpu.filter(|&cpu| cpu > 0.0).map(|cpu| count as f64 / cpu),
-            "server_rss_growth_bytes": rss,
-            "server_rss_bytes_each": each(rss),
-            "kernel_slab_growth_bytes": slab,
-            "kernel_slab_bytes_each_both_ends": each(slab),
-            "kernel_slab_unreclaimable_growth_bytes": fixed,
-        })
+        Growth {
+            count,
+            seconds,
+            per_second: count as f64 / seconds,
+            server_cpu_seconds: cpu,
+            per_server_cpu_second: cpu.filter(|&cpu| cpu > 0.0).map(|cpu| count as f64 / cpu),
+            server_rss_growth_bytes: rss,
+            server_rss_bytes_each: each(rss),
+            kernel_slab_growth_bytes: slab,
+            kernel_slab_bytes_each_both_ends: each(slab),
+            kernel_slab_unreclaimable_growth_bytes: fixed,
+        }
     }
+}
+
+/// What changed between two moments, in all and for each of those that came.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Growth {
+    pub count: usize,
+    pub seconds: f64,
+    pub per_second: f64,
+    pub server_cpu_seconds: Option<f64>,
+    pub per_server_cpu_second: Option<f64>,
+    pub server_rss_growth_bytes: Option<f64>,
+    pub server_rss_bytes_each: Option<f64>,
+    pub kernel_slab_growth_bytes: Option<f64>,
+    pub kernel_slab_bytes_each_both_ends: Option<f64>,
+    pub kernel_slab_unreclaimable_growth_bytes: Option<f64>,
+}
+
+/// What `idle` prints.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct IdleReport {
+    pub target: String,
+    pub wire: String,
+    pub connections_asked: usize,
+    pub connections_opened: usize,
+    pub calls_answered: usize,
+    pub connections_up_at_the_end: usize,
+    pub idle: Growth,
+    pub server_rss_bytes_before: Option<u64>,
+    pub server_rss_bytes_at_the_end: Option<u64>,
+    pub errors: BTreeMap<String, u64>,
+    pub environment: Environment,
 }
 
 /// The threads of a mass run.
@@ -200,7 +233,7 @@ impl Sessions {
         if self.streams {
             let before = Moment::now(pid);
             let listening = troop.deed(Deed::Listen)?;
-            report["streams"] = Moment::now(pid).since(&before, listening.done);
+            report["streams"] = json!(Moment::now(pid).since(&before, listening.done));
             report["streams"]["errors"] = json!(listening.errors);
             lost += self.sessions - listening.done;
         }
@@ -236,7 +269,7 @@ impl Sessions {
         let connections = self.sessions * (1 + usize::from(self.streams));
         report["pinged_at_the_end"] = json!(again.done);
         report["connections_up_at_the_end"] = json!(survey.done);
-        report["whole_run"] = end.since(&start, self.sessions);
+        report["whole_run"] = json!(end.since(&start, self.sessions));
         report["server_rss_bytes_at_the_end"] = json!(end.rss);
         report["errors"] = json!(survey.errors);
         lost += self.sessions - again.done + (connections - survey.done);
@@ -258,19 +291,19 @@ impl Idle {
         thread::sleep(Duration::from_secs_f64(self.settle));
         let survey = troop.all(&Order::Survey)?;
         let end = Moment::now(pid);
-        let report = json!({
-            "target": self.aim.target.to_string(),
-            "wire": self.aim.wire.name(),
-            "connections_asked": self.connections,
-            "connections_opened": opened.done,
-            "calls_answered": called.done,
-            "connections_up_at_the_end": survey.done,
-            "idle": end.since(&start, survey.done),
-            "server_rss_bytes_before": start.rss,
-            "server_rss_bytes_at_the_end": end.rss,
-            "errors": survey.errors,
-            "environment": environment,
-        });
+        let report = IdleReport {
+            target: self.aim.target.to_string(),
+            wire: self.aim.wire.name().into(),
+            connections_asked: self.connections,
+            connections_opened: opened.done,
+            calls_answered: called.done,
+            connections_up_at_the_end: survey.done,
+            idle: end.since(&start, survey.done),
+            server_rss_bytes_before: start.rss,
+            server_rss_bytes_at_the_end: end.rss,
+            errors: survey.errors,
+            environment,
+        };
         println!("{}", serde_json::to_string_pretty(&report)?);
         troop.dismiss()?;
         if survey.done == self.connections && called.done == self.connections {

@@ -112,8 +112,8 @@ pub fn listening(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
-/// Makes `command` start pinned to `cpu`, with the raised limit of open files, and die with this process.
-pub fn confine(command: &mut std::process::Command, cpu: usize) {
+/// Makes `command` start with the raised limit of open files, pinned if a CPU is given, and die with this process.
+pub fn confine(command: &mut std::process::Command, cpu: Option<usize>) {
     use std::os::unix::process::CommandExt;
     // SAFETY: between fork and exec the closure makes only async-signal-safe system calls and allocates nothing: `pin`
     // and `raise_nofile` keep their structures on the stack, and an `io::Error` made from errno holds no heap memory.
@@ -121,7 +121,7 @@ pub fn confine(command: &mut std::process::Command, cpu: usize) {
         command.pre_exec(move || {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
             raise_nofile()?;
-            pin(cpu)
+            cpu.map_or(Ok(()), pin)
         });
     }
 }

@@ -1,4 +1,4 @@
-//! Starts the server of a rung, waits until it listens, and ends it.
+//! Starts a server, waits until it listens, sets a client on it, and ends it.
 //!
 //! It knows how each program is called and nothing of what is measured.
 //!
@@ -13,7 +13,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Failure, sys};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    Failure,
+    message::{Payload, Wire},
+    sys,
+};
 
 /// What can be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,21 +59,49 @@ const START: Duration = Duration::from_secs(10);
 /// How long it may take to end before it is killed.
 const STOP: Duration = Duration::from_secs(3);
 
+/// How a program is called: its binary, its words, and where it will then listen.
+pub struct Start<'a> {
+    pub binary: &'a Path,
+    pub words: String,
+    pub environment: &'a [(String, String)],
+    /// The only CPU it may use, or all that this process may.
+    pub cpu: Option<usize>,
+    pub target: SocketAddr,
+}
+
+/// Two free ports of this machine: for HTTP and for lines.
+pub struct Ports {
+    pub http: SocketAddr,
+    pub tcp: SocketAddr,
+}
+
+impl Ports {
+    /// Free a moment ago.
+    pub fn free() -> Result<Self, Failure> {
+        let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let port = || sys::free_port(local).map(|port| SocketAddr::new(local, port));
+        Ok(Self { http: port()?, tcp: port()? })
+    }
+
+    /// Fills in {http} and {tcp}.
+    pub fn fill(&self, words: &str) -> String {
+        words.replace("{http}", &self.http.to_string()).replace("{tcp}", &self.tcp.to_string())
+    }
+}
+
 impl Running {
-    /// Starts `program` pinned to `cpu` on free ports; `sizes` is asked once the port is known.
-    pub fn start(
+    /// Starts the program of a rung, confined to `cpu`, on free ports; `sizes` is asked once the port is known.
+    pub fn rung(
         program: Program,
         binary: &Path,
         corelane_args: &str,
         cpu: usize,
         sizes: impl Fn(SocketAddr) -> Result<Sizes, String>,
     ) -> Result<Self, Failure> {
-        let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let (first, second) = (sys::free_port(local)?, sys::free_port(local)?);
-        let (http, tcp) = (SocketAddr::new(local, first), SocketAddr::new(local, second));
-        let target = if matches!(program, Program::CorelaneTcp) { tcp } else { http };
-        let sizes = sizes(target)?;
-        let line = match program {
+        let ports = Ports::free()?;
+        let target = if matches!(program, Program::CorelaneTcp) { ports.tcp } else { ports.http };
+        let (sizes, http) = (sizes(target)?, ports.http);
+        let words = match program {
             Program::FloorLines => {
                 format!("floor --shape ndjson --listen {http} --cpu {cpu} --reply-bytes {}", sizes.ndjson_reply)
             }
@@ -75,17 +109,25 @@ impl Running {
                 "floor --shape http --listen {http} --cpu {cpu} --reply-bytes {} --request-bytes {}",
                 sizes.http_reply, sizes.http_request
             ),
-            Program::CorelaneTcp | Program::CorelaneHttp => corelane_args
-                .replace("{http}", &http.to_string())
-                .replace("{tcp}", &tcp.to_string())
-                .replace("{cpu}", &cpu.to_string()),
+            Program::CorelaneTcp | Program::CorelaneHttp => {
+                ports.fill(corelane_args).replace("{cpu}", &cpu.to_string())
+            }
             Program::RmcpJson => format!("--mode json --threads 1 --listen {http}"),
             Program::RmcpStateful => format!("--mode stateful --threads 1 --listen {http}"),
         };
-        let log = std::env::temp_dir().join(format!("corelane-ladder-{}-{first}.log", std::process::id()));
+        Self::start(Start { binary, words, environment: &[], cpu: Some(cpu), target })
+    }
+
+    /// Starts any program and waits until it listens.
+    pub fn start(start: Start<'_>) -> Result<Self, Failure> {
+        let Start { binary, words, environment, cpu, target } = start;
+        let log = std::env::temp_dir().join(format!("corelane-ladder-{}-{}.log", std::process::id(), target.port()));
         let output = fs::File::create(&log)?;
         let mut command = Command::new(binary);
-        command.args(line.split_whitespace()).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        command.args(words.split_whitespace()).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        // Only corelane reads it: its health and metrics must not collide with those of a corelane that runs already.
+        command.env("CORELANE_CONTROL_LISTEN", "127.0.0.1:0");
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         sys::confine(&mut command, cpu);
         let child = command.spawn().map_err(|error| format!("{}: {error}", binary.display()))?;
         let mut running = Self { child, log, target };
@@ -105,6 +147,28 @@ impl Running {
             thread::sleep(Duration::from_millis(20));
         }
         Ok(())
+    }
+
+    /// Runs this program's `subcommand` against it, in a process of its own pinned to `cpu`, and gives its report.
+    pub fn measured<T: DeserializeOwned>(
+        &self,
+        subcommand: &str,
+        wire: Wire,
+        cpu: usize,
+        payload: &Payload,
+        more: &[String],
+    ) -> Result<T, Failure> {
+        let mut client = Command::new(std::env::current_exe()?);
+        client.arg(subcommand).args(["--target", &self.target.to_string(), "--wire", wire.name()]);
+        client.args(["--cpu", &cpu.to_string(), "--server-pid", &self.pid().to_string()]);
+        client.args(["--payload", &payload.payload.to_string(), "--tool", &payload.tool]);
+        client.args(["--arguments", &payload.arguments, "--path", &payload.path]).args(more);
+        let done = client.stdin(Stdio::null()).output()?;
+        if !done.status.success() {
+            let why = String::from_utf8_lossy(&done.stderr).trim().to_string();
+            return Err(format!("{why} {}", self.last_words()).into());
+        }
+        Ok(serde_json::from_slice(&done.stdout)?)
     }
 
     /// The process whose CPU time is counted.
