@@ -41,6 +41,8 @@ pub const COMPLETION_VALUES_MAX: usize = 100;
 /// Entries in one page of a list by default.
 pub const LIST_PAGE_DEFAULT: usize = 250;
 
+/// Most legacy sessions one core can be configured to hold.
+pub const SESSIONS_PER_CORE_MAX: usize = 1_048_576;
 /// Most shards.
 pub const SHARDS_MAX: usize = 1024;
 /// Most cores.
@@ -162,7 +164,10 @@ mod tests {
                     shares.connections + out_of_reach < descriptors,
                     "{descriptors} slots, {listeners} listeners, {shares:?}"
                 );
-                assert!(descriptors < 1024 || listeners > 3 || shares.connections * 10 >= descriptors * 7, "{shares:?}");
+                assert!(
+                    descriptors < 1024 || listeners > 3 || shares.connections * 10 >= descriptors * 7,
+                    "{shares:?}"
+                );
             }
         }
     }

@@ -66,13 +66,6 @@ impl Server {
         Server::run(command, variables)
     }
 
-    /// One core, and HTTP only.
-    pub fn http_only(variables: &[(&str, &str)]) -> Server {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--cores", "1"]);
-        Server::run(command, variables)
-    }
-
     /// The conformance server, whose tools ask their caller things and say that lists changed.
     pub fn conformance() -> Server {
         let mut command = Command::new(conformance_program());
