@@ -8,7 +8,7 @@ use std::time::Duration;
 use corelane::{
     Ask, CacheHint, Capabilities, Code, Completing, Content, Contents, Context, Elicited, Failure, Form, LogLevel,
     NoArguments, Prompt, PromptArgument, PromptArguments, PromptResult, Reading, Resource, ResourceTemplate, RpcError,
-    Sampling, ServeOptions, Server, ServerBuilder, TaskSupport, Tool, ToolResult,
+    Sampling, ServeOptions, Server, ServerBuilder, TaskSupport, Tool, ToolResult, Visit,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -171,6 +171,10 @@ fn during_calls(builder: Builder) -> Builder {
             ctx.notify_prompts_changed();
             "Prompt list change triggered"
         })
+        .tool(tool("test_trigger_resource_update", "Says that a resource changed"), |_: NoArguments, ctx: &Context| {
+            ctx.resource_updated("test://watched-resource");
+            "Resource update triggered"
+        })
         .tool(tool("test_missing_capability", "Needs sampling"), |_: NoArguments, ctx: &Context| {
             ctx.require(Capabilities::SAMPLING).map(|()| "Required capability declared")
         })
@@ -217,6 +221,14 @@ fn questions(builder: Builder) -> Builder {
         .async_tool(tool("test_elicitation_sep1034_defaults", "Asks with defaults (SEP-1034)"), defaults)
         .async_tool(tool("test_elicitation_sep1330_enums", "Asks with choices (SEP-1330)"), enums)
         .async_tool(tool("test_streaming_elicitation", "Asks during a call"), streaming_elicitation)
+        .tool(tool("test_visit_needed", "Needs a visit to a page first"), |_: NoArguments, ctx: &Context| {
+            let visit = Visit::new("visit-1", "Please log in", "https://example.com/login?to=1");
+            Err::<(), _>(ctx.needs_visits([visit]))
+        })
+        .tool(tool("test_visit_complete", "Says that the visit is done"), |_: NoArguments, ctx: &Context| {
+            ctx.visit_complete("visit-1");
+            "Visit completed"
+        })
 }
 
 // Questions in the way of SEP-2322.

@@ -41,6 +41,8 @@ pub const COMPLETION_VALUES_MAX: usize = 100;
 /// Entries in one page of a list by default.
 pub const LIST_PAGE_DEFAULT: usize = 250;
 
+/// Most legacy sessions one core can be configured to hold.
+pub const SESSIONS_PER_CORE_MAX: usize = 1_048_576;
 /// Most shards.
 pub const SHARDS_MAX: usize = 1024;
 /// Most cores.

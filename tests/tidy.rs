@@ -5,6 +5,8 @@
 
 #[path = "tidy/alive.rs"]
 mod alive;
+#[path = "tidy/declared.rs"]
+mod declared;
 #[path = "tidy/files.rs"]
 mod files;
 #[path = "tidy/imports.rs"]
@@ -52,6 +54,12 @@ fn imports_point_one_way() {
 fn words_stay_where_they_belong() {
     let tree = Tree::of_this_project();
     assert_none(&tree.rust().iter().flat_map(words::check).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_declared_is_used() {
+    let tree = Tree::of_this_project();
+    assert_none(&declared::check(&tree.rust()));
 }
 
 #[test]

@@ -17,7 +17,6 @@ use super::{BootError, cut, launch};
 use crate::config::{Config, NonDefault, Settings};
 use crate::limits::table_for;
 use crate::runtime;
-use crate::server::connection::Wire;
 use crate::shard::range::BoundaryTable;
 use crate::sys::limits::{self, Resource};
 use crate::sys::socket::{ListenError, listen_group};
@@ -71,11 +70,6 @@ pub(super) fn check(config: Config) -> Result<(), BootError> {
             Ok(()) => ok("a core's executor", "made".into(), "one per core"),
             Err(error) => fail("a core's executor", "refused", "one per core", &executor_advice(&error)),
         });
-    }
-    if let Ok(driver) = &driver
-        && let Err(error) = cut::core(&settings, driver, vec![Wire::Http], false, 0)
-    {
-        report.findings.push(fail("serve.allowed_hosts", "malformed", "names, and origins as in a browser", &error));
     }
     doors(&settings, &mut report.findings);
 

@@ -185,6 +185,7 @@ fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, port: Port<Header>, driver:
             seed.clock,
             Sealer::new(&seed.key, handler_start),
             Arc::clone(&seed.offload),
+            seed.metrics,
         );
         let service = seed.server.per_core(Rc::new(lent), mailbox.clone());
         let mut core = Core::new(CoreParts {

@@ -3,9 +3,8 @@
 //! Not here: reading it (`config`). Invariant: the only place that turns configured values into a module's settings.
 
 use super::BootError;
-use crate::config::{HostRule, Settings};
+use crate::config::Settings;
 use crate::limits::{TableShares, share_table};
-use crate::proto::http1::HostRules;
 use crate::server::connection::Wire;
 use crate::server::settings::Settings as CoreSettings;
 use crate::shard::replay::ReplayLimits;
@@ -63,7 +62,7 @@ pub(super) fn core(
     Ok(CoreSettings {
         listeners,
         filters: Vec::new(),
-        hosts: hosts(settings)?,
+        hosts: settings.serve.allowed_hosts.with(&settings.serve.allowed_origins),
         endpoint: settings.serve.endpoint.as_str().to_owned(),
         sse_endpoint: settings.serve.sse_endpoint.as_str().unwrap_or_default().to_owned(),
         message_endpoint: settings.serve.message_endpoint.as_str().to_owned(),
@@ -101,25 +100,4 @@ pub(super) fn core(
         node: 0,
         boot,
     })
-}
-
-fn hosts(settings: &Settings) -> Result<HostRules, BootError> {
-    let mut rules = HostRules::default();
-    for rule in settings.serve.allowed_hosts.rules() {
-        rules = match rule {
-            HostRule::Any => rules.allow_any_host(),
-            HostRule::Named { host, port: Some(port) } => rules.allow_host(&format!("{host}:{port}"))?,
-            HostRule::Named { host, port: None } => rules.allow_host(&format!("{host}:*"))?,
-        };
-    }
-    let mut given = settings.serve.allowed_origins.rules().peekable();
-    if given.peek().is_none() {
-        for host in ["localhost", "127.0.0.1", "[::1]"] {
-            rules = rules.allow_origin(&format!("http://{host}:*"))?.allow_origin(&format!("https://{host}:*"))?;
-        }
-    }
-    for origin in given {
-        rules = rules.allow_origin(origin)?;
-    }
-    Ok(rules)
 }

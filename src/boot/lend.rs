@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
 use crate::ids::CoreId;
+use crate::metrics::CoreMetrics;
 use crate::runtime::Spawner;
 use crate::server::alarms::Alarms;
 use crate::server::drive::Clock;
@@ -80,9 +81,11 @@ pub(super) struct Lent {
     clock: Clock,
     sealer: RefCell<Sealer>,
     offload: Arc<OffloadPool>,
+    metrics: &'static CoreMetrics,
 }
 
 impl Lent {
+    #[allow(clippy::too_many_arguments, reason = "each is a thing of its own that a core has")]
     pub fn new(
         core: CoreId,
         life: Life,
@@ -91,8 +94,9 @@ impl Lent {
         clock: Clock,
         sealer: Sealer,
         offload: Arc<OffloadPool>,
+        metrics: &'static CoreMetrics,
     ) -> Lent {
-        Lent { core, life, spawner, alarms, clock, sealer: RefCell::new(sealer), offload }
+        Lent { core, life, spawner, alarms, clock, sealer: RefCell::new(sealer), offload, metrics }
     }
 }
 
@@ -119,6 +123,10 @@ impl Host for Lent {
         if let Some(runtime) = self.offload.runtime() {
             runtime.spawn_blocking(function);
         }
+    }
+
+    fn count_panic(&self) {
+        self.metrics.handler_panics.add(1);
     }
 
     fn seal(&self, plain: &[u8]) -> String {
@@ -169,7 +177,9 @@ mod tests {
         let lent = |boot, incarnation| {
             let sealer = Sealer::new(&[1; 32], [incarnation as u8; 12]);
             let life = Life { boot, incarnation };
-            Lent::new(CoreId(1), life, tasks.spawner(), Alarms::default(), Clock::start(), sealer, Arc::clone(&pool))
+            let (alarms, clock, pool) = (Alarms::default(), Clock::start(), Arc::clone(&pool));
+            let metrics = Box::leak(Box::default());
+            Lent::new(CoreId(1), life, tasks.spawner(), alarms, clock, sealer, pool, metrics)
         };
         let id = lent(7, 1).task_id(2, 3);
         assert_eq!(lent(7, 1).open_task_id(&id), Some((2, 3)));

@@ -54,9 +54,6 @@ pub enum BootError {
     /// An environment variable is wrong.
     #[error("{0}")]
     Environment(String),
-    /// An allowed host or origin is malformed.
-    #[error(transparent)]
-    HostRule(#[from] crate::proto::http1::origin::RuleError),
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),

@@ -1,24 +1,12 @@
-//! Which `Host` and `Origin` values are answered: the guard against DNS rebinding.
+//! Which hosts and origins are configured to be answered: the guard against DNS rebinding.
 //!
-//! Not authentication. Invariant: with nothing configured, only names of this machine's own listeners and of loopback
-//! are accepted; nothing is ever accepted because of how a name resolves.
+//! Not here: what a rule is and what it accepts (`proto::http1::origin`), and no authentication.
+//! Invariant: with nothing configured, only names of this machine's own listeners and of loopback are accepted.
 
 use super::given::{Given, Refused, Setting, quoted};
+use crate::proto::http1::origin::LOOPBACK_NAMES;
+use crate::proto::http1::{HostRule, HostRules, OriginRule};
 use std::net::SocketAddr;
-
-/// One accepted host: every port, or exactly one.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum HostRule {
-    /// Written `*`: every host. Only for listeners that a proxy guards.
-    Any,
-    /// A name or an address literal in lower case (IPv6 in brackets); `port` absent accepts every port.
-    Named {
-        /// Name or address literal.
-        host: String,
-        /// The one port accepted, or every port.
-        port: Option<u16>,
-    },
-}
 
 /// The accepted hosts: those configured, or else those that follow from the listeners.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,48 +15,9 @@ pub struct AllowedHosts {
     derived: Vec<HostRule>,
 }
 
-/// One accepted origin in lower case, e.g. `https://app.example:8443`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct OriginRule(String);
-
 /// The accepted origins: those configured, or else those of loopback.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct AllowedOrigins(Vec<OriginRule>);
-
-/// Names a machine has for itself.
-const LOOPBACK_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
-
-/// Splits `host[:port]`; `None` if the port is no number. The host keeps the brackets of an IPv6 literal.
-fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
-    let end_of_host = authority.rfind(']').map_or(0, |at| at + 1);
-    match authority[end_of_host..].find(':') {
-        None => Some((authority, None)),
-        Some(at) => {
-            let (host, port) = (&authority[..end_of_host + at], &authority[end_of_host + at + 1..]);
-            let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
-            Some((host, Some(port.parse().ok().filter(|_| digits)?)))
-        }
-    }
-}
-
-fn is_host(host: &str) -> bool {
-    if let Some(literal) = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
-        return literal.parse::<std::net::Ipv6Addr>().is_ok();
-    }
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-    !host.is_empty() && host.len() <= 253 && host.bytes().all(allowed)
-}
-
-impl HostRule {
-    fn accepts(&self, host: &str, port: Option<u16>) -> bool {
-        match self {
-            HostRule::Any => true,
-            HostRule::Named { host: own, port: wanted } => {
-                own.eq_ignore_ascii_case(host) && (wanted.is_none() || *wanted == port)
-            }
-        }
-    }
-}
 
 /// Loopback names only.
 impl Default for AllowedHosts {
@@ -80,12 +29,6 @@ impl Default for AllowedHosts {
 }
 
 impl AllowedHosts {
-    /// Whether a request with this `Host` field value is answered.
-    pub fn accepts(&self, field: &str) -> bool {
-        let Some((host, port)) = split_port(field) else { return false };
-        is_host(host) && self.rules().iter().any(|rule| rule.accepts(host, port))
-    }
-
     /// The rules in force.
     pub fn rules(&self) -> &[HostRule] {
         if self.given.is_empty() { &self.derived } else { &self.given }
@@ -100,12 +43,11 @@ impl AllowedHosts {
     ///
     /// An address literal is safe to accept: a browser that was rebound still sends the attacker's name.
     pub(super) fn derive_from(&mut self, listeners: &[SocketAddr]) {
-        let named = |host: String| HostRule::Named { host, port: None };
-        let mut derived: Vec<HostRule> = LOOPBACK_NAMES.iter().map(|name| named((*name).to_owned())).collect();
+        let mut derived = LOOPBACK_NAMES.map(HostRule::every_port).to_vec();
         for address in listeners.iter().filter(|a| !a.ip().is_unspecified() && !a.ip().is_loopback()) {
             derived.push(match address {
-                SocketAddr::V4(v4) => named(v4.ip().to_string()),
-                SocketAddr::V6(v6) => named(format!("[{}]", v6.ip())),
+                SocketAddr::V4(v4) => HostRule::every_port(v4.ip().to_string()),
+                SocketAddr::V6(v6) => HostRule::every_port(format!("[{}]", v6.ip())),
             });
         }
         self.derived = derived;
@@ -113,20 +55,21 @@ impl AllowedHosts {
 }
 
 impl AllowedOrigins {
-    /// Whether a request with this `Origin` field value is answered. A request without one is not a browser's.
-    pub fn accepts(&self, field: &str) -> bool {
-        if !self.0.is_empty() {
-            return self.0.iter().any(|rule| rule.0.eq_ignore_ascii_case(field));
-        }
-        let Some((scheme, authority)) = field.split_once("://") else { return false };
-        let http = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
-        let host = split_port(authority).map(|(host, _)| host);
-        http && host.is_some_and(|host| LOOPBACK_NAMES.iter().any(|name| name.eq_ignore_ascii_case(host)))
+    /// The rules in force: those configured, or the origins of loopback.
+    fn rules(&self) -> Vec<OriginRule> {
+        if self.0.is_empty() { OriginRule::loopback().collect() } else { self.0.clone() }
+    }
+}
+
+impl AllowedHosts {
+    /// What these hosts accept, where no page of another origin has any business.
+    pub fn alone(&self) -> HostRules {
+        HostRules::new(self.rules().to_vec(), Vec::new())
     }
 
-    /// The configured origins; empty means those of loopback.
-    pub fn rules(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|rule| rule.0.as_str())
+    /// What these hosts and origins accept.
+    pub fn with(&self, origins: &AllowedOrigins) -> HostRules {
+        HostRules::new(self.rules().to_vec(), origins.rules())
     }
 }
 
@@ -138,38 +81,27 @@ impl Setting for HostRule {
 
     fn read(given: &Given) -> Result<Self, Refused> {
         let text = given.text(Self::allowed)?;
-        if text == "*" {
-            return Ok(HostRule::Any);
-        }
-        let refused = || {
+        HostRule::read(text).ok_or_else(|| {
             let refused = given.refused(Self::allowed());
             if text.contains("://") { refused.advise("leave out the scheme") } else { refused }
-        };
-        let (host, port) = split_port(text).filter(|(host, _)| is_host(host)).ok_or_else(refused)?;
-        Ok(HostRule::Named { host: host.to_ascii_lowercase(), port })
+        })
     }
 
     fn write(&self) -> String {
-        quoted(&match self {
-            HostRule::Any => "*".to_owned(),
-            HostRule::Named { host, port: None } => host.clone(),
-            HostRule::Named { host, port: Some(port) } => format!("{host}:{port}"),
-        })
+        quoted(&self.to_string())
     }
 }
 
 impl Setting for OriginRule {
     fn allowed() -> String {
-        "an origin such as \"https://app.example\" or \"http://localhost:3000\", without a path".to_owned()
+        "an origin such as \"https://app.example\" or \"http://localhost:3000\", of http or https, without a path"
+            .to_owned()
     }
 
     fn read(given: &Given) -> Result<Self, Refused> {
         let text = given.text(Self::allowed)?;
-        let authority =
-            text.split_once("://").filter(|(s, _)| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric()));
-        let host = authority.and_then(|(_, authority)| split_port(authority)).map(|(host, _)| host);
-        match host {
-            Some(host) if is_host(host) => Ok(OriginRule(text.to_ascii_lowercase())),
+        match OriginRule::read(text) {
+            Some(rule) => Ok(rule),
             _ if text == "*" => {
                 Err(given.refused(Self::allowed()).advise("name every origin: a wildcard would let any web page in"))
             }
@@ -179,7 +111,7 @@ impl Setting for OriginRule {
     }
 
     fn write(&self) -> String {
-        quoted(&self.0)
+        quoted(&self.to_string())
     }
 }
 
@@ -222,53 +154,45 @@ mod tests {
         hosts
     }
 
+    fn accepts(hosts: &AllowedHosts, field: &str) -> bool {
+        hosts.with(&AllowedOrigins::default()).check_host(field.as_bytes()).is_ok()
+    }
+
     #[test]
     fn loopback_names_and_own_addresses_are_the_default() {
         let own = hosts("", &["127.0.0.1:8808", "10.0.0.7:8808", "0.0.0.0:1", "[2001:db8::1]:8808"]);
         for field in ["localhost", "LOCALHOST:8808", "127.0.0.1:1", "[::1]:8808", "10.0.0.7", "[2001:db8::1]:8808"] {
-            assert!(own.accepts(field), "{field}");
+            assert!(accepts(&own, field), "{field}");
         }
-        for field in [
-            "",
-            "evil.example",
-            "localhost.evil.example",
-            "10.0.0.8",
-            "0.0.0.0",
-            "localhost:",
-            "localhost:x",
-            "localhost:99999",
-            "localhost:+1",
-            "localhost:80:80",
-            "[::1",
-            "user@localhost",
-            "127.0.0.1/",
-        ] {
-            assert!(!own.accepts(field), "{field}");
+        for field in ["", "evil.example", "localhost.evil.example", "10.0.0.8", "0.0.0.0", "[::]", "user@localhost"] {
+            assert!(!accepts(&own, field), "{field}");
         }
     }
 
     #[test]
     fn configured_hosts_replace_the_default() {
         let own = hosts("mcp.example,other.example:444", &["127.0.0.1:8808"]);
-        assert!(own.accepts("MCP.example:9") && own.accepts("other.example:444"));
-        assert!(!own.accepts("other.example") && !own.accepts("other.example:443") && !own.accepts("localhost"));
-        assert!(hosts("*", &[]).accepts("whatever.example"));
-        assert!(!hosts("*", &[]).accepts("not a host"));
-        assert!(HostRule::read(&Given::word("http://x.example")).expect_err("a URL").advice.is_some());
+        assert!(accepts(&own, "MCP.example:9") && accepts(&own, "other.example:444"));
+        for field in ["other.example", "other.example:443", "localhost"] {
+            assert!(!accepts(&own, field), "{field}");
+        }
+        assert!(accepts(&hosts("*", &[]), "whatever.example") && !accepts(&hosts("*", &[]), "not a host"));
+        assert!(<HostRule as Setting>::read(&Given::word("http://x.example")).expect_err("a URL").advice.is_some());
     }
 
     #[test]
     fn origins_are_loopback_unless_named() {
+        let accepts = |origins: &AllowedOrigins, field: &str| {
+            AllowedHosts::default().with(origins).check_origin(field.as_bytes()).is_ok()
+        };
         let own = AllowedOrigins::default();
-        assert!(own.accepts("http://localhost:3000") && own.accepts("https://[::1]"));
-        for field in
-            ["null", "http://evil.example", "http://localhost.evil.example", "file://localhost", "localhost", ""]
-        {
-            assert!(!own.accepts(field), "{field}");
+        assert!(accepts(&own, "http://localhost:3000") && accepts(&own, "https://[::1]"));
+        for field in ["null", "http://evil.example", "http://localhost.evil.example", "file://localhost", "localhost"] {
+            assert!(!accepts(&own, field), "{field}");
         }
         let named = AllowedOrigins::read(&Given::word("https://App.example:8443")).expect("an origin");
-        assert!(named.accepts("https://app.example:8443"));
-        assert!(!named.accepts("https://app.example") && !named.accepts("http://localhost"));
+        assert!(accepts(&named, "https://app.example:8443"));
+        assert!(!accepts(&named, "https://app.example") && !accepts(&named, "http://localhost"));
         for word in ["*", "https://app.example/", "app.example", "https://"] {
             assert!(AllowedOrigins::read(&Given::word(word)).is_err(), "{word}");
         }

@@ -16,7 +16,7 @@ mod text;
 mod words;
 
 pub use bounded::{AutoOr, Bounded, Millis, PowerOfTwo};
-pub use hosts::{AllowedHosts, AllowedOrigins, HostRule, OriginRule};
+pub use hosts::{AllowedHosts, AllowedOrigins};
 pub use problem::{ConfigError, Problem};
 pub use settings::{
     CallSettings, ControlSettings, CoreSettings, LimitSettings, LogSettings, OffloadSettings, ServeSettings,
@@ -296,7 +296,7 @@ impl Config {
                  localhost are answered; list the names clients use"
             ));
         }
-        if serve.allowed_hosts.rules().contains(&HostRule::Any) {
+        if serve.allowed_hosts.rules().contains(&crate::proto::http1::HostRule::Any) {
             warnings.push(
                 "serve.allowed_hosts accepts every host: DNS rebinding is only kept out by what stands in front".into(),
             );

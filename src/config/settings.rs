@@ -6,7 +6,7 @@
 use super::bounded::{AutoOr, Bounded, Millis, PowerOfTwo};
 use super::hosts::{AllowedHosts, AllowedOrigins};
 use super::words::{CoreList, HttpPath, LogFormat, LogLevel, OptionalHttpPath, TicketKey, UnixPath};
-use crate::limits::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX, CORES_MAX, SHARDS_MAX};
+use crate::limits::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX, CORES_MAX, SESSIONS_PER_CORE_MAX, SHARDS_MAX};
 use std::net::{Ipv4Addr, SocketAddr};
 
 const MIB: u64 = 1024 * 1024;
@@ -62,7 +62,7 @@ pub struct LimitSettings {
 #[expect(missing_docs, reason = "each field is documented in `table`, where operators read it too")]
 pub struct SessionSettings {
     pub idle_ms: Millis<1_000, { 7 * 24 * HOUR_MS }>,
-    pub per_core_max: Bounded<1, 1_048_576>,
+    pub per_core_max: Bounded<1, { SESSIONS_PER_CORE_MAX as u64 }>,
     pub replay_events: Bounded<0, 65_536>,
     pub replay_bytes: Bounded<0, { 16 * MIB }>,
     pub retry_ms: Millis<1, 60_000>,

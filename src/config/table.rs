@@ -279,8 +279,8 @@ keys! {
 
     log.level, "level",
         "How much is logged. The variable CORELANE_LOG takes a finer filter such as `corelane::control=debug` and wins.",
-        memory "none; the cores' events go through fixed rings",
-        wrong "corelane_events_dropped_total grows: too much is logged";
+        memory "none",
+        wrong "the log does not say what happened, or hides it among too much else";
     log.format, "form",
         "Lines for people (text) or one JSON object per line (json).",
         memory "none",

@@ -4,8 +4,8 @@
 //! `guard` first, so that no web page can reach this address under a name of its own.
 
 use super::Health;
-use crate::config::AllowedHosts;
 use crate::metrics::Registry;
+use crate::proto::http1::HostRules;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
@@ -19,7 +19,7 @@ use std::sync::Arc;
 pub(super) struct Shown {
     pub(super) registry: Arc<Registry>,
     pub(super) health: Health,
-    pub(super) hosts: AllowedHosts,
+    pub(super) hosts: HostRules,
 }
 
 const PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
@@ -44,7 +44,7 @@ async fn guard(State(shown): State<Arc<Shown>>, request: Request, next: Next) ->
     }
 }
 
-fn refusal(hosts: &AllowedHosts, request: &Request) -> Option<(StatusCode, &'static str)> {
+fn refusal(hosts: &HostRules, request: &Request) -> Option<(StatusCode, &'static str)> {
     let Some(host) = only(request.headers(), header::HOST) else {
         return Some((StatusCode::BAD_REQUEST, "exactly one Host is needed"));
     };
@@ -52,14 +52,14 @@ fn refusal(hosts: &AllowedHosts, request: &Request) -> Option<(StatusCode, &'sta
     if absolute.is_some_and(|authority| !authority.eq_ignore_ascii_case(host)) {
         return Some((StatusCode::BAD_REQUEST, "the request target and Host name different hosts"));
     }
-    if !hosts.accepts(host) {
+    if hosts.check_host(host.as_bytes()).is_err() {
         return Some((StatusCode::FORBIDDEN, "this Host is not one of control.allowed_hosts"));
     }
     if !request.headers().contains_key(header::ORIGIN) {
         return None;
     }
-    let origin = only(request.headers(), header::ORIGIN).and_then(|origin| origin.split_once("://"));
-    let ours = origin.is_some_and(|(_, authority)| hosts.accepts(authority));
+    let origin = only(request.headers(), header::ORIGIN);
+    let ours = origin.is_some_and(|origin| hosts.is_own_origin(origin.as_bytes()));
     (!ours).then_some((StatusCode::FORBIDDEN, "this Origin is not one of control.allowed_hosts"))
 }
 

@@ -105,8 +105,8 @@ pub fn spawn(
         let _inside = runtime.enter();
         (tokio::net::TcpListener::from_std(listener).map_err(bind_error)?, Signals::new().map_err(ControlError::Start)?)
     };
-    let routes =
-        http::routes(Arc::new(http::Shown { registry, health: health.clone(), hosts: settings.allowed_hosts }));
+    let hosts = settings.allowed_hosts.alone();
+    let routes = http::routes(Arc::new(http::Shown { registry, health: health.clone(), hosts }));
     let (stop, stopped) = oneshot::channel();
     let body = move || {
         let listener = listener::BoundedListener::new(listener, CONNECTIONS_MAX, CONNECTION_LIFETIME);

@@ -72,11 +72,10 @@ closed_set! {
         DeadlinePassed = "deadline_passed", "HTTP 504, JSON-RPC -31504: the deadline passed before the answer came";
         Draining = "draining", "HTTP 503, JSON-RPC -31503: this process takes no new work";
         DuplicateId = "duplicate_id", "JSON-RPC -32600: the id is already in flight on this connection";
-        EgressFull = "egress_full", "the peer does not read: limits.egress_bytes is used up, the connection is cut";
+        EgressFull = "egress_full", "the connection is cut: limits.egress_bytes of what was told unasked wait behind a send";
         HeadTimeout = "head_timeout", "HTTP 408 and close: no whole head within limits.head_timeout_ms";
         HeadTooLarge = "head_too_large", "HTTP 431 and close: the request head is over its limit";
-        InFlightFull = "in_flight_full", "HTTP 429, JSON-RPC -31429: limits.in_flight_per_connection calls are unanswered";
-        KeepAliveTimeout = "keep_alive_timeout", "closed without an answer: idle for limits.keep_alive_ms";
+        InFlightFull = "in_flight_full", "HTTP 429, JSON-RPC -31429: limits.in_flight_per_connection calls are open";
         LineTooLarge = "line_too_large", "JSON-RPC -32600 and close: a line is longer than limits.line_bytes";
         MethodNotAllowed = "method_not_allowed", "HTTP 405: the endpoint does not know this HTTP method";
         NotAcceptable = "not_acceptable", "HTTP 406: Accept lacks what the answer would be";
@@ -111,8 +110,6 @@ closed_set! {
         ProtocolError = "protocol_error", "the peer's bytes could not be framed; it was answered first";
         Refused = "refused", "refused at accept; it was answered first where possible";
         Requested = "requested", "the peer asked for Connection: close, or speaks HTTP/1.0";
-        ServerBug = "server_bug", "our own assertion failed";
-        StreamEnded = "stream_ended", "a stream that owned the connection came to its end";
         WriteStall = "write_stall", "no progress in sending for limits.write_stall_ms";
     }
 }

@@ -130,8 +130,6 @@ metrics! {
         "corelane_sleeps_total", "Turns that ended in sleeping.";
     Enters enters: Counter Counter
         "corelane_enters_total", "io_uring_enter calls.";
-    EventsDropped events_dropped: Counter Counter
-        "corelane_events_dropped_total", "Log events dropped because the ring to the control thread was full.";
     HandlerPanics handler_panics: Counter Counter
         "corelane_handler_panics_total", "Handlers that panicked and failed their own call.";
     LongestGap longest_gap_ns: Peak Seconds
@@ -140,8 +138,9 @@ metrics! {
 
 impl CoreMetrics {
     /// A core begins its life, perhaps after another that died with connections and calls: levels are 0 again, and the
-    /// calls that went down are counted. Only the thread that is now the owning core may call this.
+    /// calls and connections that went down are counted. Only the thread that is now the owning core may call this.
     pub fn begin_life(&self) {
+        self.closes[CloseCause::CoreLost.index()].add(self.connections_open.get());
         let lost = self.calls_started.get().saturating_sub(self.calls_finished.get() + self.calls_failed.get());
         self.calls_failed.add(lost);
         for level in [
@@ -220,6 +219,7 @@ mod tests {
         core.calls_failed.add(1);
         core.begin_life();
         assert_eq!((core.connections_open.get(), core.calls_started.get(), core.calls_failed.get()), (0, 5, 3));
+        assert_eq!(core.closed(CloseCause::CoreLost), 3);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! request means (`http`, `lines`, `router`), sockets, clocks (`drive` and the simulator own those).
 //! Invariant: between two steps every connection is in the table, and whatever it has to send is in its `out`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use super::accept::Admission;
@@ -40,12 +40,12 @@ pub enum Input<'a> {
     Closed(ConnectionId),
     /// Take no more connections and bring to an end what is in flight.
     Drain,
-    /// The peer sends no more; `error` if the connection broke.
+    /// The peer sends no more.
     Ended {
         /// The connection.
         id: ConnectionId,
-        /// It broke.
-        error: bool,
+        /// What its end was like.
+        how: End,
     },
     /// The service has mail.
     Mail(Mail),
@@ -78,6 +78,17 @@ pub enum Input<'a> {
     },
     /// Time passed.
     Tick,
+}
+
+/// What a connection's end was like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// The peer said that it will send no more.
+    Finished,
+    /// The peer broke it off, or cannot be reached any more.
+    Reset,
+    /// Something else failed, on this host.
+    Failed,
 }
 
 /// What is to be done about it.
@@ -125,8 +136,8 @@ pub struct Core<S> {
     /// How many cores there are.
     pub(super) cores: u16,
     pub(super) table: BoundaryTable,
-    /// Exchanges whose connection is at home on another core, by that core and its ticket.
-    pub(super) remotes: BTreeMap<(CoreId, Numbers), ExchangeKey>,
+    /// Exchanges whose connection is at home on another core, by that core and its ticket; a batch has several.
+    pub(super) remotes: BTreeSet<(CoreId, Numbers, Numbers)>,
     pub(super) metrics: &'static CoreMetrics,
     pub(super) laps: Laps,
     pub(super) now: Nanos,
@@ -191,7 +202,7 @@ impl<S: Service> Core<S> {
             outbox: Outbox::default(),
             cores: parts.table.cores() as u16,
             table: parts.table,
-            remotes: BTreeMap::new(),
+            remotes: BTreeSet::new(),
             metrics: parts.metrics,
             laps: Laps::new(parts.clock, parts.metrics),
             now: 0,
@@ -213,7 +224,7 @@ impl<S: Service> Core<S> {
             Input::Accepted { id, listener, peer } => self.accepted(id, listener, peer),
             Input::Closed(id) => self.closed(id),
             Input::Drain => self.begin_drain(),
-            Input::Ended { id, error } => self.ended(id, error),
+            Input::Ended { id, how } => self.ended(id, how),
             Input::Mail(mail) => self.mail(mail),
             Input::Parcel { from, header, payload } => self.parcel(from, header, payload),
             Input::PeerLost(peer) => self.peer_lost(peer),
@@ -289,9 +300,12 @@ impl<S: Service> Core<S> {
     }
 
     pub(super) fn put(&mut self, mut connection: Box<Connection>) {
-        if connection.ended && connection.phase == Phase::Open && connection.has_no_line_left() {
-            self.release_duplex(&mut connection);
-            self.finish(&mut connection, CloseCause::PeerClosed);
+        if connection.ended && connection.phase == Phase::Open && connection.wire() == Wire::Lines {
+            self.end_what_needs_a_peer(&mut connection);
+            if connection.has_no_line_left() {
+                self.release_duplex(&mut connection);
+                self.finish(&mut connection, CloseCause::PeerClosed);
+            }
         }
         if self.drain.is_on() {
             self.drain_connection(&mut connection);
@@ -335,17 +349,25 @@ impl<S: Service> Core<S> {
         self.put(connection);
     }
 
-    fn ended(&mut self, id: ConnectionId, error: bool) {
+    fn ended(&mut self, id: ConnectionId, how: End) {
         let Some(mut connection) = self.take(id) else { return };
         // The end of the wire is the peer's word only if no filter knows better.
-        let broken = error || connection.filter.as_ref().is_some_and(|filter| !filter.peer_has_ended());
+        let truncated = connection.filter.as_ref().is_some_and(|filter| !filter.peer_has_ended());
         let heard = std::mem::replace(&mut connection.ended, true);
         connection.reading = false;
-        if broken {
-            self.abandon(&mut connection);
-            self.close(&mut connection, CloseCause::PeerReset);
-        } else if !heard {
-            self.peer_finished(&mut connection);
+        let cause = match how {
+            End::Finished if truncated => Some(CloseCause::PeerReset),
+            End::Finished => None,
+            End::Reset => Some(CloseCause::PeerReset),
+            End::Failed => Some(CloseCause::IoError),
+        };
+        match cause {
+            Some(cause) => {
+                self.abandon(&mut connection);
+                self.close(&mut connection, cause);
+            }
+            None if heard => {}
+            None => self.peer_finished(&mut connection),
         }
         self.put(connection);
     }
@@ -354,7 +376,13 @@ impl<S: Service> Core<S> {
     pub(super) fn peer_finished(&mut self, connection: &mut Connection) {
         match connection.wire() {
             // Lines: like a pipe that was closed behind the last request; what is in flight is still answered.
-            Wire::Lines if connection.phase == Phase::Open => self.end_what_needs_a_peer(connection),
+            Wire::Lines if connection.phase == Phase::Open => {
+                // The end of the input ends the last line as well.
+                if connection.carry.last().is_some_and(|&last| last != b'\n') {
+                    connection.carry.push(b'\n');
+                    self.consume_carry(connection);
+                }
+            }
             Wire::Http if connection.phase == Phase::Open => {
                 // A closed answer stream cancels a modern call (2026-07-28, "Disconnection"), not a legacy one.
                 self.abandon(connection);
@@ -391,6 +419,19 @@ impl<S: Service> Core<S> {
                 self.effect(Effect::Drained);
             }
         }
+    }
+
+    /// Whether as much waits behind a send on its way as may wait on one connection. Answers are bounded by what was
+    /// asked; this bounds what is told unasked.
+    pub(super) fn is_flooded(&self, connection: &Connection) -> bool {
+        connection.sending > 0 && connection.out.len() >= self.settings.egress_bytes
+    }
+
+    /// Gives up a connection whose peer does not take what it is told. What can be replayed is kept.
+    pub(super) fn cut_flooded(&mut self, connection: &mut Connection) {
+        self.refused(Refusal::EgressFull);
+        self.abandon(connection);
+        self.close(connection, CloseCause::EgressFull);
     }
 
     /// No more frames are taken; what is to be sent is sent, then the connection goes.

@@ -13,6 +13,7 @@ use crate::proto::json::{Envelope, Key, Value, compact, has_newline};
 use crate::proto::jsonrpc::{self, Code, RpcError};
 use crate::proto::mcp::Version;
 use crate::shard::replay::EventId;
+use crate::shard::session::SessionKey;
 
 impl<S: Service> Core<S> {
     pub(super) fn mail(&mut self, mail: Mail) {
@@ -31,6 +32,14 @@ impl<S: Service> Core<S> {
                 self.deliver(key, &message);
             }
             Mail::Reply { key, outcome } => self.reply(key.into(), outcome),
+            Mail::Session { session, method, params } => {
+                let session = self.shards.find(SessionKey::of_number(session));
+                if let Some(stream) = session.and_then(|session| session.stream) {
+                    let mut message = Vec::new();
+                    jsonrpc::notification(&mut message, method, &params);
+                    self.deliver(stream, &message);
+                }
+            }
         }
     }
 
@@ -64,6 +73,9 @@ impl<S: Service> Core<S> {
             Sink::Http(id) => {
                 let resumable = self.event_for(key, message, false);
                 self.with(id, |core, connection| {
+                    if core.is_flooded(connection) {
+                        return core.cut_flooded(connection);
+                    }
                     if connection.answer.is_some_and(|answer| matches!(answer, HttpAnswer::Undecided { .. })) {
                         core.begin_call_stream(connection, key);
                     }
@@ -72,10 +84,12 @@ impl<S: Service> Core<S> {
                 });
             }
             Sink::Lines(id) => {
-                if let Some(connection) = self.find(id) {
+                self.with(id, |core, connection| {
+                    if core.is_flooded(connection) {
+                        return core.cut_flooded(connection);
+                    }
                     write_line(&mut connection.out, message);
-                    self.with(id, |_, _| {});
-                }
+                });
             }
             Sink::Nobody => {
                 self.event_for(key, message, false);
@@ -122,7 +136,7 @@ impl<S: Service> Core<S> {
         let exchange = self.exchanges.remove(key)?;
         let now = self.now;
         if let Sink::Remote { core, ticket } = exchange.sink {
-            self.remotes.remove(&(core, ticket.into()));
+            self.remotes.remove(&(core, ticket.into(), key.into()));
         }
         if let Some(session) = exchange.session.and_then(|key| self.shards.find(key)) {
             session.used = now;
@@ -131,7 +145,8 @@ impl<S: Service> Core<S> {
                 Kind::Call => session.busy = session.busy.saturating_sub(1),
                 _ if session.stream == Some(key) => {
                     session.stream = None;
-                    session.busy = session.busy.saturating_sub(1);
+                    // A stream that was put aside is no longer counted.
+                    session.busy = session.busy.saturating_sub(u32::from(exchange.sink != Sink::Nobody));
                 }
                 _ => {}
             }
@@ -142,7 +157,7 @@ impl<S: Service> Core<S> {
                 self.subscriptions.remove(key);
                 self.metrics.streams_open.sub(1);
             }
-            Kind::Get => self.metrics.streams_open.sub(1),
+            Kind::Get => self.metrics.streams_open.sub(u64::from(exchange.sink != Sink::Nobody)),
             Kind::Duplex if matches!(exchange.sink, Sink::Http(_)) => self.metrics.streams_open.sub(1),
             Kind::Duplex | Kind::Forwarded { .. } => {}
         }
@@ -274,11 +289,6 @@ impl<S: Service> Core<S> {
         }
     }
 
-    /// Whether other exchanges go to this sink.
-    fn has_others(&self, sink: Sink) -> bool {
-        !self.exchanges.keys(|exchange| exchange.sink == sink).is_empty()
-    }
-
     /// Drops an exchange on its client's wish: nothing more is sent for it.
     fn cancel(&mut self, key: ExchangeKey) {
         let Some(exchange) = self.forget(key) else { return };
@@ -293,7 +303,7 @@ impl<S: Service> Core<S> {
             Sink::Http(id) if self.find(id).is_none_or(|one| one.duplex.is_some() || one.batch_left > 0) => {
                 self.concluded.push((id, key));
             }
-            Sink::Remote { core, ticket } if self.has_others(exchange.sink) => {
+            Sink::Remote { core, ticket } if self.waiting_for(core, ticket.into()).next().is_some() => {
                 self.send_reply(core, ticket, 202, None, Vec::new());
             }
             // The stream ends without a response (2025-11-25, "Cancellation"); a pending answer becomes an empty
@@ -305,6 +315,9 @@ impl<S: Service> Core<S> {
     /// The peer of a connection of lines has shut its side: subscription streams end, and so do calls that wait for an
     /// answer of the client's. Other calls are still answered.
     pub(super) fn end_what_needs_a_peer(&mut self, connection: &mut Connection) {
+        if connection.calls.is_empty() {
+            return;
+        }
         let over = |exchange: &Exchange| exchange.kind == Kind::Listen || exchange.asks > 0;
         let (lost, kept): (Vec<ExchangeKey>, Vec<ExchangeKey>) = std::mem::take(&mut connection.calls)
             .into_iter()
@@ -329,15 +342,16 @@ impl<S: Service> Core<S> {
     }
 
     pub(super) fn lost_its_sink(&mut self, key: ExchangeKey) {
-        let Some(exchange) = self.exchanges.find(key) else { return };
-        let goes_on = exchange.kind == Kind::Call
-            && exchange.session.is_some()
-            && !exchange.version.is_modern()
-            && matches!(exchange.sink, Sink::Http(_) | Sink::Remote { .. });
+        let Some(exchange) = self.exchanges.get(key) else { return };
+        let is_http = matches!(exchange.sink, Sink::Http(_) | Sink::Remote { .. });
+        let goes_on = match exchange.kind {
+            Kind::Call => exchange.session.is_some() && !exchange.version.is_modern() && is_http,
+            // What its client misses is kept until it comes back.
+            Kind::Get => is_http && self.keeps_events(exchange),
+            _ => false,
+        };
         if goes_on {
-            if let Sink::Remote { core, ticket } = std::mem::replace(&mut exchange.sink, Sink::Nobody) {
-                self.remotes.remove(&(core, ticket.into()));
-            }
+            self.put_aside(key);
         } else if let Some(exchange) = self.forget(key) {
             match exchange.kind {
                 Kind::Call => {
@@ -348,6 +362,30 @@ impl<S: Service> Core<S> {
                 _ => {}
             }
         }
+    }
+
+    /// Nobody hears an exchange for now; its client may come back to it.
+    fn put_aside(&mut self, key: ExchangeKey) {
+        let Some(exchange) = self.exchanges.find(key) else { return };
+        let sink = std::mem::replace(&mut exchange.sink, Sink::Nobody);
+        let (is_stream, session) = (exchange.kind == Kind::Get, exchange.session);
+        if let Sink::Remote { core, ticket } = sink {
+            self.remotes.remove(&(core, ticket.into(), key.into()));
+        }
+        if is_stream {
+            self.metrics.streams_open.sub(1);
+            if let Some(session) = session.and_then(|key| self.shards.find(key)) {
+                // A stream that nobody hears does not keep its session from idling.
+                session.busy = session.busy.saturating_sub(1);
+                session.used = self.now;
+            }
+        }
+    }
+
+    /// Whether what an exchange says is kept for a client that comes back.
+    fn keeps_events(&self, exchange: &Exchange) -> bool {
+        let limits = self.settings.replay;
+        exchange.version >= Version::V2025_03_26 && exchange.stream.is_some() && limits.events > 0 && limits.bytes > 0
     }
 
     /// Ends what stands for the connection as a duplex, and the session that was the connection's own.

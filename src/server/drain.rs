@@ -99,9 +99,9 @@ impl<S: Service> Core<S> {
                 core.close(connection, CloseCause::DrainDeadline);
             });
         }
-        let others: Vec<_> = self.remotes.values().copied().collect();
+        let others: Vec<_> = self.remotes.iter().map(|&(_, _, key)| key).collect();
         for key in others {
-            self.lost_its_sink(key);
+            self.lost_its_sink(key.into());
         }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::core::{Core, Effect, Input};
+use super::core::{Core, Effect, End, Input};
 use super::outbox::Delivery;
 use super::parcel::Header;
 use super::service::{Mailbox, Nanos, Service};
@@ -71,6 +71,15 @@ impl Clock {
     /// The same in nanoseconds.
     pub fn nanos(&self) -> Nanos {
         self.now().as_nanos() as Nanos
+    }
+}
+
+/// What a stream's end says of its peer.
+fn end(why: Ended) -> End {
+    match why {
+        Ended::Eof => End::Finished,
+        Ended::Error(_) if why.is_of_the_peer() => End::Reset,
+        Ended::Error(_) => End::Failed,
     }
 }
 
@@ -187,7 +196,7 @@ impl<S: Service> Loop<'_, S> {
                 Event::Bell => {}
                 Event::Closed { stream } => self.core.step(now, Input::Closed(stream)),
                 Event::Ended { stream, why } => {
-                    self.core.step(now, Input::Ended { id: stream, error: why != Ended::Eof });
+                    self.core.step(now, Input::Ended { id: stream, how: end(why) });
                 }
                 Event::Foreign => self.tasks.wake_foreign(),
                 Event::Received { stream, lease } => {

@@ -181,9 +181,18 @@ impl<S: Service> Core<S> {
         self.refuse(connection, 405, &[allow], Code::INVALID_REQUEST, text);
     }
 
-    /// Whether GET and DELETE are modern, where neither exists.
-    fn is_modern(head: &Head<'_>) -> bool {
-        head.protocol_version.and_then(Version::parse).is_some_and(Version::is_modern)
+    /// Whether a GET or DELETE is one of the legacy era, with headers in order; the modern era has neither.
+    fn is_legacy_request(&mut self, connection: &mut Connection, head: &Head<'_>) -> bool {
+        if let Err((cause, text)) = Self::legacy_headers_do(head) {
+            self.refused(cause);
+            self.refuse(connection, 400, &[], Code::INVALID_REQUEST, text);
+            return false;
+        }
+        let modern = head.protocol_version.and_then(Version::parse).is_some_and(Version::is_modern);
+        if modern {
+            self.method_not_allowed(connection, ALLOW_POST);
+        }
+        !modern
     }
 
     fn preflight(&mut self, connection: &mut Connection, head: &Head<'_>) {
@@ -216,8 +225,8 @@ impl<S: Service> Core<S> {
     }
 
     fn get(&mut self, connection: &mut Connection, head: &Head<'_>) {
-        if Self::is_modern(head) {
-            return self.method_not_allowed(connection, ALLOW_POST);
+        if !self.is_legacy_request(connection, head) {
+            return;
         }
         if !head.accepts().is_some_and(|accepts| accepts.event_stream) {
             return self.not_acceptable(connection);
@@ -226,10 +235,6 @@ impl<S: Service> Core<S> {
             Ok(found) => found,
             Err((status, error)) => return self.refuse_with(connection, status, &[], &error),
         };
-        if let Some(text) = Self::bad_legacy_version(head) {
-            self.refused(Refusal::UnsupportedVersion);
-            return self.refuse(connection, 400, &[], Code::INVALID_REQUEST, text);
-        }
         let last = match head.last_event_id.map(EventId::parse) {
             Some(None) => {
                 let text = "the Last-Event-ID header holds no event id of this server";
@@ -281,23 +286,23 @@ impl<S: Service> Core<S> {
         }
     }
 
-    /// Sends a request without a body to the core that owns its session.
+    /// Sends a request that is no call to the core that can answer it.
     fn forward_request(
         &mut self,
         connection: &mut Connection,
         owner: CoreId,
         header: impl FnOnce(Numbers) -> Header,
-        session: Vec<u8>,
+        payload: Vec<u8>,
     ) {
-        match self.forward(owner, Sink::Http(connection.id), &[], header, session) {
+        match self.forward(owner, Sink::Http(connection.id), &[], header, payload) {
             Ok(key) => connection.exchange = Some(key),
             Err(error) => self.refuse_with(connection, 503, &[], &error),
         }
     }
 
     fn delete(&mut self, connection: &mut Connection, head: &Head<'_>) {
-        if Self::is_modern(head) {
-            return self.method_not_allowed(connection, ALLOW_POST);
+        if !self.is_legacy_request(connection, head) {
+            return;
         }
         match self.named_session(connection, head.session_id) {
             Ok(Whereabouts::Here(key)) => {
@@ -315,13 +320,20 @@ impl<S: Service> Core<S> {
         }
     }
 
-    /// A legacy request's version header, if it names no revision we know.
-    pub(super) fn bad_legacy_version(head: &Head<'_>) -> Option<&'static str> {
+    /// Whether a legacy request's own headers can be gone by.
+    ///
+    /// # Errors
+    /// Why not: one stands twice, so that somebody in between may go by the other; or no such revision is served.
+    pub(super) fn legacy_headers_do(head: &Head<'_>) -> Result<(), (Refusal, &'static str)> {
+        if head.duplicate.is_some() {
+            return Err((Refusal::BadRequest, "an Mcp-* header stands twice"));
+        }
         match head.protocol_version {
-            Some(version) if Version::parse(version).is_none() => {
-                Some("the MCP-Protocol-Version header names a revision that is not served here")
-            }
-            _ => None,
+            Some(version) if Version::parse(version).is_none() => Err((
+                Refusal::UnsupportedVersion,
+                "the MCP-Protocol-Version header names a revision that is not served here",
+            )),
+            _ => Ok(()),
         }
     }
 
@@ -354,27 +366,28 @@ impl<S: Service> Core<S> {
             return self.refuse(connection, 404, &[], Code::SESSION_NOT_FOUND, "Session not found");
         };
         if core != self.id {
-            if !self.outbox.has_room(core) {
-                self.refused(Refusal::OutboxFull);
-                return self.refuse(connection, 503, &[], Code::OVERLOADED, "try again shortly");
-            }
-            self.outbox.post(core, Header::StreamPost { life, stream: key.into() }, body.to_vec());
-        } else if life != self.shards.life() || self.exchanges.find(key).is_none() {
-            self.refused(Refusal::UnknownSession);
-            return self.refuse(connection, 404, &[], Code::SESSION_NOT_FOUND, "Session not found");
+            // Only the stream's own core knows whether it is still open.
+            let header = |ticket| Header::StreamPost { ticket, life, stream: key.into() };
+            self.forward_request(connection, core, header, body.to_vec());
+        } else if self.post_to_stream(life, key, body) {
+            self.answer_empty(connection, 202, &[]);
         } else {
-            self.post_to_stream(key, body);
+            self.refused(Refusal::UnknownSession);
+            self.refuse(connection, 404, &[], Code::SESSION_NOT_FOUND, "Session not found");
         }
-        self.answer_empty(connection, 202, &[]);
     }
 
-    /// Hands a message to the 2024-11-05 stream that it was posted for.
-    pub(super) fn post_to_stream(&mut self, key: ExchangeKey, body: &[u8]) {
-        let Some(Exchange { kind: Kind::Duplex, sink: Sink::Http(stream), .. }) = self.exchanges.find(key) else {
-            return;
+    /// Hands a message to the 2024-11-05 stream that it was posted for; false if there is none any more.
+    pub(super) fn post_to_stream(&mut self, life: u32, key: ExchangeKey, body: &[u8]) -> bool {
+        let Some(Exchange { kind: Kind::Duplex, sink: Sink::Http(stream), .. }) = self.exchanges.get(key) else {
+            return false;
         };
         let stream = *stream;
+        if life != self.shards.life() || self.find(stream).is_none() {
+            return false;
+        }
         self.with(stream, |core, stream| core.duplex_message(stream, body));
+        true
     }
 
     /// Bytes that cannot be framed: answered as far as the wire allows, then the connection ends.

@@ -73,7 +73,7 @@ impl<S: Service> Core<S> {
         }
     }
 
-    fn consume_carry(&mut self, connection: &mut Connection) {
+    pub(super) fn consume_carry(&mut self, connection: &mut Connection) {
         let mut carry = std::mem::take(&mut connection.carry);
         let used = self.consume(connection, &carry);
         if connection.phase != Phase::Open || used == carry.len() {

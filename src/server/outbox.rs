@@ -14,17 +14,26 @@ struct Parcel {
     payload: Vec<u8>,
 }
 
+/// Parcels to one receiver.
+#[derive(Default)]
+struct Queue {
+    parcels: VecDeque<Parcel>,
+    bytes: usize,
+    /// How many at the front have been found to have no room in the ring.
+    parked: usize,
+}
+
 /// One core's parcels under way, by receiver.
 #[derive(Default)]
 pub struct Outbox {
-    queues: Vec<(VecDeque<Parcel>, usize)>,
+    queues: Vec<Queue>,
     waiting: usize,
 }
 
 impl Outbox {
     /// Whether another request to that core is let in.
     pub fn has_room(&self, to: CoreId) -> bool {
-        self.queues.get(to.index()).is_none_or(|(_, bytes)| *bytes < OUTBOX_BYTES_MAX)
+        self.queues.get(to.index()).is_none_or(|queue| queue.bytes < OUTBOX_BYTES_MAX)
     }
 
     /// Posts a parcel.
@@ -32,35 +41,40 @@ impl Outbox {
         if self.queues.len() <= to.index() {
             self.queues.resize_with(to.index() + 1, Default::default);
         }
-        let (queue, bytes) = &mut self.queues[to.index()];
-        *bytes += payload.len() + size_of::<Parcel>();
-        queue.push_back(Parcel { header, payload });
+        let queue = &mut self.queues[to.index()];
+        queue.bytes += payload.len() + size_of::<Parcel>();
+        queue.parcels.push_back(Parcel { header, payload });
         self.waiting += 1;
     }
 
-    /// Hands parcels to `send`, each queue until it is empty or `send` says that there is no room.
-    pub fn flush(&mut self, mut send: impl FnMut(CoreId, &Header, &[u8]) -> Delivery) {
+    /// Hands parcels to `send`, each queue until it is empty or `send` says that there is no room. How many found for
+    /// the first time that they have to wait.
+    pub fn flush(&mut self, mut send: impl FnMut(CoreId, &Header, &[u8]) -> Delivery) -> usize {
+        let mut newly_parked = 0;
         if self.waiting == 0 {
-            return;
+            return newly_parked;
         }
-        for (index, (queue, bytes)) in self.queues.iter_mut().enumerate() {
-            while let Some(parcel) = queue.front() {
+        for (index, queue) in self.queues.iter_mut().enumerate() {
+            while let Some(parcel) = queue.parcels.front() {
                 if send(CoreId(index as u16), &parcel.header, &parcel.payload) == Delivery::Full {
+                    newly_parked += queue.parcels.len() - queue.parked;
+                    queue.parked = queue.parcels.len();
                     break;
                 }
-                *bytes -= parcel.payload.len() + size_of::<Parcel>();
+                queue.bytes -= parcel.payload.len() + size_of::<Parcel>();
+                queue.parked = queue.parked.saturating_sub(1);
                 self.waiting -= 1;
-                queue.pop_front();
+                queue.parcels.pop_front();
             }
         }
+        newly_parked
     }
 
     /// Forgets what is under way to a core that died.
     pub fn forget(&mut self, to: CoreId) {
-        if let Some((queue, bytes)) = self.queues.get_mut(to.index()) {
-            self.waiting -= queue.len();
-            queue.clear();
-            *bytes = 0;
+        if let Some(queue) = self.queues.get_mut(to.index()) {
+            self.waiting -= queue.parcels.len();
+            *queue = Queue::default();
         }
     }
 
@@ -92,16 +106,20 @@ mod tests {
             outbox.post(CoreId(1), GONE, vec![number]);
         }
         let mut seen = Vec::new();
-        outbox.flush(|_, _, payload| {
+        let parked = outbox.flush(|_, _, payload| {
             if seen.len() == 2 {
                 return Delivery::Full;
             }
             seen.push(payload[0]);
             Delivery::Done
         });
-        assert_eq!((seen.as_slice(), outbox.waiting()), (&[0, 1][..], 1));
+        assert_eq!((seen.as_slice(), outbox.waiting(), parked), (&[0, 1][..], 1, 1));
+        assert_eq!(outbox.flush(|_, _, _| Delivery::Full), 0, "it was counted");
+        outbox.post(CoreId(1), GONE, vec![3]);
+        assert_eq!(outbox.flush(|_, _, _| Delivery::Full), 1, "another");
+        let mut left = vec![2, 3].into_iter();
         outbox.flush(|to, _, payload| {
-            assert_eq!((to, payload), (CoreId(1), &[2][..]));
+            assert_eq!((to, Some(payload[0])), (CoreId(1), left.next()));
             Delivery::Done
         });
         assert_eq!(outbox.waiting(), 0);

@@ -39,7 +39,7 @@ pub enum Header {
     /// Owner to home: the answer, the last that is heard of the ticket (but for batches).
     Reply { ticket: Numbers, status: u16, event: Option<Numbers> },
     /// To where a 2024-11-05 stream is: a message posted for it, if the receiver is still in that life.
-    StreamPost { life: u32, stream: Numbers },
+    StreamPost { ticket: Numbers, life: u32, stream: Numbers },
 }
 
 impl From<ExchangeKey> for Numbers {

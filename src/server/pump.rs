@@ -32,7 +32,8 @@ pub(super) enum Whereabouts {
 impl<S: Service> Core<S> {
     /// Moves parcels towards their rings.
     pub fn flush_outbox(&mut self, send: impl FnMut(CoreId, &Header, &[u8]) -> Delivery) {
-        self.outbox.flush(send);
+        let parked = self.outbox.flush(send);
+        self.metrics.parcels_parked.add(parked as u64);
     }
 
     /// Sends a request of a connection to the core that can answer it. The connection is occupied until then.
@@ -70,20 +71,27 @@ impl<S: Service> Core<S> {
             Header::Delete { ticket } => self.remote_delete(from, ticket.into(), payload),
             Header::Modern { ticket } => self.remote_modern(from, ticket.into(), payload),
             Header::Gone { ticket } => {
-                if let Some(key) = self.remotes.get(&(from, ticket)).copied() {
+                let waiting: Vec<ExchangeKey> = self.waiting_for(from, ticket).collect();
+                for key in waiting {
                     self.lost_its_sink(key);
                 }
             }
-            Header::StreamPost { life, stream } if life == self.shards.life() => {
-                self.post_to_stream(stream.into(), payload);
+            Header::StreamPost { ticket, life, stream } => {
+                if self.post_to_stream(life, stream.into(), payload) {
+                    self.send_reply(from, ticket.into(), 202, None, Vec::new());
+                } else {
+                    self.send_unknown_session(from, ticket.into());
+                }
             }
-            Header::StreamPost { .. } => self.refused(Refusal::UnknownSession),
             Header::Changed { what, split } => {
                 if let Some(change) = change_from(what, split as usize, payload) {
                     self.tell_subscribers(&change);
                 }
             }
             Header::Message { ticket, event, prime } => self.home(ticket, |core, connection, _| {
+                if core.is_flooded(connection) {
+                    return core.cut_flooded(connection);
+                }
                 core.open_for(connection, prime);
                 core.stream_event(connection, event.map(EventId::from), "message", payload);
                 connection.active_at = core.now;
@@ -130,11 +138,18 @@ impl<S: Service> Core<S> {
                 core.resumable.push_back(connection.id);
             });
         }
-        let orphans: Vec<ExchangeKey> =
-            self.remotes.iter().filter(|((core, _), _)| *core == peer).map(|(_, &key)| key).collect();
+        // All of them: its next life counts its tickets from the beginning, and a late answer would reach a stranger.
+        let orphans: Vec<Numbers> =
+            self.remotes.iter().filter(|(core, ..)| *core == peer).map(|&(_, _, key)| key).collect();
         for key in orphans {
-            self.lost_its_sink(key);
+            self.lost_its_sink(key.into());
         }
+    }
+
+    /// The exchanges of this core that answer a ticket of another.
+    pub(super) fn waiting_for(&self, home: CoreId, ticket: Numbers) -> impl Iterator<Item = ExchangeKey> {
+        let all = (home, ticket, (0, 0))..=(home, ticket, (u32::MAX, u32::MAX));
+        self.remotes.range(all).map(|&(_, _, key)| key.into())
     }
 
     /// Tells the other cores of a change.
@@ -264,12 +279,10 @@ impl<S: Service> Core<S> {
             Told::Accepted => self.send_reply(from, ticket, 202, None, Vec::new()),
             Told::NotAcceptable => self.send_reply(from, ticket, 406, None, Vec::new()),
             Told::Pending(key) => {
-                self.remotes.insert((from, ticket.into()), key);
+                self.remotes.insert((from, ticket.into(), key.into()));
             }
             Told::Streaming { pending } => {
-                if let Some(&one) = pending.first() {
-                    self.remotes.insert((from, ticket.into()), one);
-                }
+                self.remotes.extend(pending.iter().map(|&key| (from, ticket.into(), key.into())));
                 let pending = pending.len() as u16;
                 self.outbox.post(from, Header::Batch { ticket: ticket.into(), pending }, out);
             }
@@ -294,7 +307,7 @@ impl<S: Service> Core<S> {
                     }
                     match reopened.stream {
                         Some(key) => {
-                            self.remotes.insert((from, ticket.into()), key);
+                            self.remotes.insert((from, ticket.into(), key.into()));
                         }
                         None => self.outbox.post(
                             from,
@@ -307,7 +320,7 @@ impl<S: Service> Core<S> {
             },
             None => {
                 if let Some((key, prime)) = self.open_get_stream(sink, session) {
-                    self.remotes.insert((from, ticket.into()), key);
+                    self.remotes.insert((from, ticket.into(), key.into()));
                     self.outbox.post(from, Header::Open { ticket: ticket.into(), prime }, Vec::new());
                 }
             }
@@ -358,7 +371,7 @@ impl<S: Service> Core<S> {
         if let Some(exchange) = self.exchanges.find(key) {
             exchange.stream = stream;
         }
-        self.remotes.remove(&(core, ticket.into()));
+        self.remotes.remove(&(core, ticket.into(), key.into()));
         let prime = stream.filter(|_| begins);
         self.outbox.post(core, Header::End { ticket: ticket.into(), prime, retry: false }, Vec::new());
     }

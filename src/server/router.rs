@@ -152,12 +152,8 @@ impl<S: Service> Core<S> {
         if !(lane.accepts.json && lane.accepts.event_stream) {
             return Told::NotAcceptable;
         }
-        if head.duplicate.is_some() {
-            let error = RpcError::new(Code::INVALID_REQUEST, "an Mcp-* header stands twice");
-            return self.fail(None, true, 400, error, out);
-        }
-        if let Some(text) = Self::bad_legacy_version(head) {
-            self.refused(Refusal::UnsupportedVersion);
+        if let Err((cause, text)) = Self::legacy_headers_do(head) {
+            self.refused(cause);
             return self.fail(None, true, 400, RpcError::new(Code::INVALID_REQUEST, text), out);
         }
         let opens = envelope.root() == Root::Object
@@ -457,7 +453,7 @@ impl<S: Service> Core<S> {
             capabilities: facts.capabilities,
             log_level: facts.log_level,
             may_ask: facts.may_ask,
-            session: lane.session.map(|key| u64::from(key.slot) | u64::from(key.shard.0) << 32),
+            session: lane.session.map(SessionKey::number),
             now: self.now,
             deadline,
         };

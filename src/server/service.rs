@@ -49,7 +49,8 @@ pub struct Call<'a> {
     pub log_level: Option<LogLevel>,
     /// Whether the transport can carry requests of ours during the call (legacy streams).
     pub may_ask: bool,
-    /// A number for the legacy session, the same for all its calls on this core; `None` for modern calls.
+    /// A number for the legacy session, the same for all its calls and of no other session of this core; `None` for
+    /// modern calls.
     pub session: Option<u64>,
     /// Now.
     pub now: Nanos,
@@ -200,6 +201,15 @@ pub enum Mail {
         /// Its parameters, a JSON object.
         params: Vec<u8>,
     },
+    /// Tell a legacy session something on its stream, if it has one.
+    Session {
+        /// Its number, as it stood in the call.
+        session: u64,
+        /// For example `notifications/tasks/status`.
+        method: &'static str,
+        /// Its parameters, a JSON object.
+        params: Vec<u8>,
+    },
     /// The outcome of a call that was pending.
     Reply {
         /// The call.
@@ -247,6 +257,9 @@ pub trait Host {
 
     /// Runs a function on a thread that may block. Dropped without running if the pool is full.
     fn blocking(&self, function: Box<dyn FnOnce() + Send>);
+
+    /// Counts a handler that panicked.
+    fn count_panic(&self);
 
     /// Seals a state that goes through the client's hands and comes back (`requestState`): encrypted and
     /// authenticated, readable by every core of this process.

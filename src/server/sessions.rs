@@ -271,12 +271,19 @@ impl<S: Service> Core<S> {
         });
         let stream = match live {
             Some(stream) => {
-                let before = self.exchanges.find(stream).map(|exchange| std::mem::replace(&mut exchange.sink, sink));
-                if let Some(before) = before {
-                    if let Sink::Remote { core, ticket } = before {
-                        self.remotes.remove(&(core, ticket.into()));
+                let before = self
+                    .exchanges
+                    .find(stream)
+                    .map(|exchange| (exchange.kind, std::mem::replace(&mut exchange.sink, sink)));
+                match before {
+                    Some((Kind::Get, Sink::Nobody)) => self.heard_again(key),
+                    Some((_, before)) => {
+                        if let Sink::Remote { core, ticket } = before {
+                            self.remotes.remove(&(core, ticket.into(), stream.into()));
+                        }
+                        self.end_sink(before);
                     }
-                    self.end_sink(before);
+                    None => {}
                 }
                 Some(stream)
             }
@@ -291,6 +298,15 @@ impl<S: Service> Core<S> {
             }
         };
         Ok(Reopened { missed, prime, stream })
+    }
+
+    /// A GET stream that was put aside has its client back.
+    fn heard_again(&mut self, key: SessionKey) {
+        self.metrics.streams_open.add(1);
+        if let Some(session) = self.shards.find(key) {
+            session.busy += 1;
+            session.used = self.now;
+        }
     }
 
     /// The address that a 2024-11-05 client posts to.

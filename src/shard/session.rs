@@ -8,6 +8,7 @@
 use super::replay::{EventId, Replay, ReplayLimits};
 use super::seal::{Purpose, Sealer};
 use crate::ids::ShardId;
+use crate::limits::{SESSIONS_PER_CORE_MAX, SHARDS_MAX};
 use crate::proto::mcp::{Capabilities, LogLevel, Version};
 
 /// A session's place: the shard that owns it, its slot there, and which tenant of the slot it is.
@@ -19,6 +20,29 @@ pub struct SessionKey {
     pub slot: u32,
     /// Counts the slot's tenants.
     pub generation: u32,
+}
+
+/// Bits of a session's number for its shard and its slot; the rest are its generation.
+const SHARD_BITS: u32 = SHARDS_MAX.ilog2();
+const SLOT_BITS: u32 = SESSIONS_PER_CORE_MAX.ilog2();
+const _: () = assert!(SHARDS_MAX.is_power_of_two() && SESSIONS_PER_CORE_MAX.is_power_of_two());
+const _: () = assert!(SHARD_BITS + SLOT_BITS + u32::BITS <= u64::BITS);
+
+impl SessionKey {
+    /// The key as one number, for whoever need not know what it is made of.
+    pub fn number(self) -> u64 {
+        (u64::from(self.generation) << SLOT_BITS | u64::from(self.slot)) << SHARD_BITS | u64::from(self.shard.0)
+    }
+
+    /// The key of this number.
+    pub fn of_number(number: u64) -> SessionKey {
+        let low = |number: u64, bits: u32| number & ((1 << bits) - 1);
+        SessionKey {
+            shard: ShardId(low(number, SHARD_BITS) as u16),
+            slot: low(number >> SHARD_BITS, SLOT_BITS) as u32,
+            generation: (number >> (SHARD_BITS + SLOT_BITS)) as u32,
+        }
+    }
 }
 
 /// What a sealed session id says.
@@ -246,6 +270,18 @@ mod tests {
             capabilities: Capabilities::ROOTS,
             log_level: LogLevel::Warning,
             expires: 8,
+        }
+    }
+
+    #[test]
+    fn a_number_stands_for_one_key() {
+        for shard in [0, 1, SHARDS_MAX as u16 - 1] {
+            for slot in [0, 7, SESSIONS_PER_CORE_MAX as u32 - 1] {
+                for generation in [0, 1, u32::MAX] {
+                    let key = SessionKey { shard: ShardId(shard), slot, generation };
+                    assert_eq!(SessionKey::of_number(key.number()), key);
+                }
+            }
         }
     }
 

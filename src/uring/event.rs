@@ -78,6 +78,25 @@ pub enum Event {
     },
 }
 
+impl Ended {
+    /// Whether it was the peer, or the way to it, and nothing on this host.
+    pub fn is_of_the_peer(self) -> bool {
+        match self {
+            Ended::Eof => true,
+            Ended::Error(error) => matches!(
+                error,
+                libc::ECONNABORTED
+                    | libc::ECONNRESET
+                    | libc::EHOSTUNREACH
+                    | libc::ENETUNREACH
+                    | libc::ENOTCONN
+                    | libc::EPIPE
+                    | libc::ETIMEDOUT
+            ),
+        }
+    }
+}
+
 /// What the driver counted since it was made.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Stats {

@@ -3,6 +3,7 @@
 //! Not here: the project's own files.
 //! Invariant: a rule added without a snippet here is a rule nobody knows to work.
 
+use super::declared;
 use super::files;
 use super::imports;
 use super::source::Source;
@@ -182,4 +183,23 @@ fn what_is_almost_untidy_passes() {
     assert_eq!(broken("README.md", &"word ".repeat(100)), [""; 0], "prose for people is not a source");
     assert_eq!(broken("README.md", "https://example.com/somewhere/private/x"), [""; 0], "a part of a URL is no path");
     assert_eq!(broken("src/proto/database.rs", "//! S.\n"), [""; 0], "a name is compared whole");
+}
+
+#[test]
+fn what_nobody_counts_enforces_or_names_fails() {
+    let found = |user: &str| -> Vec<String> {
+        let sources = [
+            ("src/metrics/cores.rs", "metrics! {\n  Turns turns: Counter Counter \"a\", \"b\";\n}"),
+            ("src/metrics/causes.rs", "closed_set! {\n  Refusal { BadHost = \"bad_host\", \"x\"; }\n}"),
+            ("src/config/table.rs", "keys! {\n  cores.pin, \"switch\", \"what\";\n}"),
+            ("src/server/core.rs", user),
+        ];
+        let sources = sources.map(|(path, text)| Source::new(path, text));
+        declared::check(&sources).into_iter().map(|violation| violation.found).collect()
+    };
+    let all = ["nothing uses turns", "nothing uses BadHost", "nothing uses pin"];
+    assert_eq!(found(""), all);
+    assert_eq!(found("#[cfg(test)]\nmod tests { fn f() { m.turns.add(1); g(Refusal::BadHost, s.pin); } }"), all);
+    assert_eq!(found("fn f() { m.turns.get(); g(CloseCause::BadHost, pin); }"), all);
+    assert_eq!(found("fn f() { m.turns.add(1); g(Refusal::BadHost, s.pin); h(); }"), [""; 0]);
 }

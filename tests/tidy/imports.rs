@@ -25,7 +25,7 @@ const TABLE: &[(&str, &[&str])] = &[
     // The seam: whatever answers calls implements `Service`, which the machines of a core define.
     ("upstream", &["ids", "limits", "metrics", "proto", "ring", "runtime", "server::service", "shard", "uring"]),
     ("control", &["ids", "limits", "metrics", "proto", "ring", "runtime", "shard", "sys", "uring", "config::"]),
-    ("config", &["ids", "limits"]),
+    ("config", &["ids", "limits", "proto"]),
     (
         "boot",
         &[

@@ -135,10 +135,31 @@ fn the_version_is_negotiated_and_its_header_checked() {
             let answer = peer.ask(&Request::legacy(&session, &ping(1)).with("MCP-Protocol-Version", version));
             assert_eq!(answer.status, status, "{version:?}");
             let answer = peer.ask(&delete("nonsense").with("MCP-Protocol-Version", version));
-            assert_eq!(answer.status, 404, "{version:?}");
+            assert_eq!(answer.status, if status == 200 { 404 } else { 400 }, "{version:?}");
         }
         assert_eq!(peer.ask(&Request::legacy(&session, &ping(1))).status, 200, "without the header");
     }
+}
+
+#[test]
+fn a_header_that_stands_twice_names_nothing() {
+    let server = Server::start();
+    let session = open(&mut server.connect_on(0), "2025-11-25");
+    let stranger = open(&mut server.connect_on(0), "2025-11-25");
+    for core in 0..2 {
+        let mut peer = server.connect_on(core);
+        for request in [Request::legacy(&session, &ping(1)), Request::stream(&session), delete(&session)] {
+            for (name, value) in [("Mcp-Session-Id", &*stranger), ("mcp-session-id", &session)] {
+                let answer = peer.ask(&request.clone().also(name, value));
+                assert_eq!((answer.status, answer.code()), (400, -32600), "{request:?}");
+            }
+            let versions = request.clone().with("MCP-Protocol-Version", "2025-11-25");
+            assert_eq!(peer.ask(&versions.clone().also("MCP-Protocol-Version", "2025-11-25")).status, 400);
+            assert_eq!(peer.ask(&versions.also("MCP-Protocol-Version", "2026-07-28")).status, 400);
+            assert_eq!(peer.ask(&request.with("MCP-Protocol-Version", "1999-01-01")).status, 400);
+        }
+    }
+    assert_eq!(server.total("corelane_sessions_open"), 2, "nothing was deleted");
 }
 
 #[test]

@@ -156,6 +156,36 @@ fn the_newest_get_stream_takes_over() {
 }
 
 #[test]
+fn what_is_said_between_loss_and_return_is_kept() {
+    let server = Server::conformance();
+    let change = modern(1, "tools/call", json!({"name": "test_trigger_tool_change", "arguments": {}}));
+    for (lost_on, back_on) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
+        let session = open(&mut server.connect_on(0), "2025-11-25");
+        let mut peer = server.connect_on(lost_on);
+        peer.open(&Request::stream(&session));
+        let primed = peer.primed();
+        drop(peer);
+        server.until_total("corelane_streams_open", 0);
+        for _ in 0..3 {
+            assert_eq!(server.connect_on(1).ask(&Request::modern(&change)).status, 200);
+        }
+        let mut peer = server.connect_on(back_on);
+        peer.open(&resume(&session, &primed));
+        let events: Vec<_> = (0..3).map(|_| peer.event().expect("kept")).collect();
+        assert!(events.iter().all(|event| event.json()["method"] == "notifications/tools/list_changed"), "{events:?}");
+        // Half of it was heard: only the other half comes again, and then what is new.
+        drop(peer);
+        let mut peer = server.connect_on(back_on);
+        peer.open(&resume(&session, events[1].id.as_ref().expect("an id")));
+        assert_eq!(peer.event().as_ref(), Some(&events[2]));
+        assert_eq!(server.connect_on(0).ask(&Request::modern(&change)).status, 200);
+        assert_ne!(peer.event().expect("the stream goes on").id, events[2].id);
+        drop(peer);
+        server.until_total("corelane_streams_open", 0);
+    }
+}
+
+#[test]
 fn a_cancelled_call_is_heard_of_no_more() {
     let server = Server::start();
     for (called_on, cancelled_on) in [(0, 0), (0, 1), (1, 0), (1, 1)] {

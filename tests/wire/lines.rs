@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::process::{Server, conformance_program};
-use crate::request::{echo, initialize, legacy, modern, notice, sleep, text, told_sleep};
+use crate::request::{Request, echo, initialize, legacy, modern, notice, sleep, text, told_sleep};
 
 #[test]
 fn both_eras_are_spoken() {
@@ -179,22 +179,79 @@ fn whoever_says_that_nothing_follows_still_hears_what_is_in_flight() {
 }
 
 #[test]
-fn lines_that_had_to_wait_are_answered_after_the_peer_has_finished() {
-    let server = Server::with(&[("LIMITS_EGRESS_BYTES", "16384"), ("LIMITS_IN_FLIGHT_PER_CONNECTION", "2")]);
-    // More at once than may be in flight, so that some are still to be taken when the end is seen.
+fn the_end_of_the_input_ends_the_last_line_too() {
+    let server = Server::start();
+    let request = modern("last", "tools/call", sleep(5)).to_string();
+    for cut in [0, 1, request.len() / 2] {
+        let mut peer = server.lines();
+        peer.write_line(&modern(1, "tools/call", echo("first")));
+        peer.send_torn(request.as_bytes(), [cut]);
+        peer.finish();
+        assert_eq!(text(&peer.read_line()), "first");
+        assert_eq!(text(&peer.read_line()), "slept 5 ms");
+        assert_eq!(peer.line(), None);
+    }
+    // Half a message is answered as what it is, and nobody waits for the rest.
     let mut peer = server.lines();
-    let lines: String = (0..12).map(|id| format!("{}\n", modern(id, "tools/call", sleep(5)))).collect();
-    peer.send(lines);
+    peer.send(&request[..20]);
     peer.finish();
-    let mut ids: Vec<_> = std::iter::from_fn(|| peer.line()).collect();
-    ids.dedup();
-    assert_eq!(ids.len(), 12);
-    // More answers at once than may wait to be sent.
+    assert_eq!(peer.read_line()["error"]["code"], -32700);
+    assert_eq!(peer.line(), None);
+    let mut child = Command::new(conformance_program())
+        .arg("--stdio")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("built: cargo build --examples");
+    // A stream that is asked for by the last line has nobody to end it but the end of the input.
+    let listen = modern("l", "subscriptions/listen", json!({"notifications": {"toolsListChanged": true}}));
+    write!(child.stdin.take().unwrap(), "{}\n{listen}", modern(1, "server/discover", json!({}))).unwrap();
+    let lines: Vec<_> = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap).collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn lines_that_had_to_wait_are_answered_after_the_peer_has_finished() {
+    let server = Server::with(&[("LIMITS_EGRESS_BYTES", "16384")]);
+    // More answers at once than may wait to be sent, so that some lines are still to be taken when the end is seen.
     let mut peer = server.lines();
     let lines: String = (0..60).map(|id| format!("{}\n", modern(id, "tools/call", echo(&"w".repeat(3000))))).collect();
     peer.send(lines);
     peer.finish();
     assert_eq!(std::iter::from_fn(|| peer.line()).count(), 60);
+}
+
+#[test]
+fn a_call_too_many_is_refused_while_those_in_flight_can_be_cancelled() {
+    let server = Server::with(&[("LIMITS_IN_FLIGHT_PER_CONNECTION", "2")]);
+    let mut peer = server.lines();
+    for id in 1..=3 {
+        peer.write_line(&modern(id, "tools/call", sleep(60_000)));
+    }
+    let refused = peer.read_line();
+    assert_eq!((&refused["error"]["code"], &refused["id"]), (&json!(-31429), &json!(3)));
+    assert_eq!(server.refused("in_flight_full"), 1);
+    peer.write_line(&notice("notifications/cancelled", modern(0, "x", json!({"requestId": 1}))["params"].clone()));
+    peer.write_line(&modern(3, "tools/call", sleep(1)));
+    assert_eq!(text(&peer.read_line()), "slept 1 ms");
+    // A batch of an older revision is no way round it.
+    let mut peer = server.lines();
+    peer.write_line(&initialize(0, "2025-03-26"));
+    peer.read_line();
+    peer.write_line(&(1..=3).map(|id| legacy(id, "tools/call", sleep(20))).collect());
+    let mut codes: Vec<_> = (0..3).map(|_| peer.read_line()["error"]["code"].as_i64()).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, [None, None, Some(-31429)]);
+    // Over HTTP the member that is refused is answered on the batch's stream.
+    let session = crate::legacy::open(&mut server.connect_on(0), "2025-03-26");
+    for core in 0..2 {
+        let mut peer = server.connect_on(core);
+        peer.open(&Request::legacy(&session, &(1..=3).map(|id| legacy(id, "tools/call", sleep(20))).collect()));
+        let messages = peer.rest();
+        assert_eq!(messages.len(), 3, "{messages:?}");
+        assert!(messages.iter().any(|message| message["error"]["code"] == -31429 && message["id"] == 3));
+    }
 }
 
 #[test]

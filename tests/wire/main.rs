@@ -5,6 +5,7 @@
 //! never by sleeping for as long as something ought to take.
 #![cfg(feature = "host")]
 
+mod changes;
 mod drain;
 mod event_stream_2024;
 mod http_status;

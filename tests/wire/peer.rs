@@ -251,8 +251,12 @@ impl Peer {
 
     /// The next event that carries a message, past comments, `retry` and priming.
     pub fn event(&mut self) -> Option<Event> {
+        let mut comments = 0;
         loop {
             let block = self.block()?;
+            // Each comes after a pause, so a stream that says nothing else would be waited for without end.
+            comments += u32::from(block.comment);
+            assert!(comments < 3, "nothing but comments");
             if block.data.as_ref().is_some_and(|data| !data.is_empty()) {
                 return Some(block);
             }

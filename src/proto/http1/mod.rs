@@ -18,7 +18,7 @@ mod token;
 pub use body::{ChunkError, ChunkedDecoder};
 pub use head::{BodyFraming, Head, HeadError, HeadFinder, Method, parse};
 pub use media::{Accepts, is_json};
-pub use origin::HostRules;
+pub use origin::{HostRule, HostRules, OriginRule};
 pub use respond::{
     Field, StreamFraming, begin_chunk, begin_event_stream, begin_json, chunk, continue_100, empty, finish_chunk,
     finish_json, last_chunk,

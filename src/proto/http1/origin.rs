@@ -4,6 +4,7 @@
 //! Invariant: only a value that is well-formed and listed passes; nothing is normalised but the case of ASCII letters.
 //! A trailing dot, user information, an empty or padded port, an IPv4 address in another notation: all refused.
 
+use std::fmt;
 use std::net::Ipv6Addr;
 
 use thiserror::Error;
@@ -35,78 +36,130 @@ impl OriginError {
     }
 }
 
-/// An entry of a list that can never match, and what it is an entry of.
-#[derive(Clone, PartialEq, Eq, Debug, Error)]
-pub enum RuleError {
-    /// Not `name`, `name:port` or `name:*`.
-    #[error("allowed host {0:?} is not `name`, `name:port` or `name:*`")]
-    Host(String),
-    /// Not `http(s)://` followed by what a host may be.
-    #[error("allowed origin {0:?} is not `http://name`, `https://name`, either with `:port` or `:*`")]
-    Origin(String),
+/// One accepted host: every port, or exactly one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum HostRule {
+    /// Written `*`: every host that is well-formed. Only for listeners that a proxy guards.
+    Any,
+    /// A name or an address literal in lower case (IPv6 in brackets); `port` absent accepts every port.
+    Named {
+        /// Name or address literal.
+        host: String,
+        /// The one port accepted, or every port.
+        port: Option<u16>,
+    },
 }
 
-/// What a listener answers to, and to whom.
+/// One accepted origin.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OriginRule {
+    scheme: Scheme,
+    host: String,
+    port: OriginPort,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum OriginPort {
+    Any,
+    /// As it is written, so none for the scheme's own.
+    Exactly(Option<u16>),
+}
+
+/// Names a machine has for itself.
+pub const LOOPBACK_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
+
+impl HostRule {
+    /// A host with every port; it has to be well-formed.
+    pub fn every_port(host: impl Into<String>) -> HostRule {
+        HostRule::Named { host: host.into(), port: None }
+    }
+
+    /// Reads `name`, `name:port` or `*`; none for what could never match.
+    pub fn read(text: &str) -> Option<HostRule> {
+        if text == "*" {
+            return Some(HostRule::Any);
+        }
+        let Authority { name, port } = Authority::read(text.as_bytes())?;
+        Some(HostRule::Named { host: lower_case(name), port })
+    }
+
+    fn accepts(&self, authority: &Authority<'_>) -> bool {
+        match self {
+            HostRule::Any => true,
+            HostRule::Named { host, port } => {
+                authority.name.eq_ignore_ascii_case(host.as_bytes()) && (port.is_none() || *port == authority.port)
+            }
+        }
+    }
+}
+
+impl fmt::Display for HostRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HostRule::Any => f.write_str("*"),
+            HostRule::Named { host, port: None } => f.write_str(host),
+            HostRule::Named { host, port: Some(port) } => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+impl OriginRule {
+    /// Reads `http://name` or `https://name`, either with a port; none for what could never match.
+    pub fn read(text: &str) -> Option<OriginRule> {
+        let (scheme, Authority { name, port }) = read_origin(text.as_bytes())?;
+        Some(OriginRule { scheme, host: lower_case(name), port: OriginPort::Exactly(port) })
+    }
+
+    /// The origins of this machine: its names, by both schemes, with every port.
+    pub fn loopback() -> impl Iterator<Item = OriginRule> {
+        let of = |scheme| move |host: &str| OriginRule { scheme, host: host.to_owned(), port: OriginPort::Any };
+        LOOPBACK_NAMES.into_iter().map(of(Scheme::Http)).chain(LOOPBACK_NAMES.into_iter().map(of(Scheme::Https)))
+    }
+
+    fn accepts(&self, scheme: Scheme, authority: &Authority<'_>) -> bool {
+        let port = match self.port {
+            OriginPort::Any => true,
+            OriginPort::Exactly(port) => port == authority.port,
+        };
+        port && self.scheme == scheme && authority.name.eq_ignore_ascii_case(self.host.as_bytes())
+    }
+}
+
+impl fmt::Display for OriginRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.scheme == Scheme::Http { "http" } else { "https" };
+        write!(f, "{scheme}://{}", self.host)?;
+        match self.port {
+            OriginPort::Any => f.write_str(":*"),
+            OriginPort::Exactly(None) => Ok(()),
+            OriginPort::Exactly(Some(port)) => write!(f, ":{port}"),
+        }
+    }
+}
+
+/// What a listener answers to, and to whom. By default to nobody.
 #[derive(Clone, Default, Debug)]
 pub struct HostRules {
-    /// `name`, `name:port` or `name:*`, exact.
-    allowed: Vec<String>,
-    /// `scheme://name`, `scheme://name:port` or `scheme://name:*`, exact.
-    origins: Vec<String>,
-    /// The listener is on loopback, with this port.
-    loopback_port: Option<u16>,
-    /// Whatever is well-formed is for us.
-    any_host: bool,
+    hosts: Vec<HostRule>,
+    origins: Vec<OriginRule>,
 }
 
 impl HostRules {
-    /// The rules of a loopback listener: `localhost`, `127.0.0.1` and `[::1]` with its own port or none; origins on
-    /// those hosts with any port.
-    pub fn loopback(port: u16) -> Self {
-        Self { loopback_port: Some(port), ..Self::default() }
+    /// These hosts and origins.
+    pub fn new(hosts: Vec<HostRule>, origins: Vec<OriginRule>) -> HostRules {
+        HostRules { hosts, origins }
     }
 
-    /// These rules, and one more host. An entry without a port matches a `Host` without one; `:*` matches either.
-    pub fn allow_host(mut self, entry: &str) -> Result<Self, RuleError> {
-        let name = entry.strip_suffix(":*").unwrap_or(entry);
-        match Authority::read(name.as_bytes()) {
-            Some(authority) if name.len() == entry.len() || authority.port.is_none() => {
-                self.allowed.push(entry.to_owned());
-                Ok(self)
-            }
-            _ => Err(RuleError::Host(entry.to_owned())),
-        }
-    }
-
-    /// These rules, and every host: for a listener behind a proxy that has checked it.
-    pub fn allow_any_host(mut self) -> Self {
-        self.any_host = true;
-        self
-    }
-
-    /// These rules, and one more origin.
-    pub fn allow_origin(mut self, entry: &str) -> Result<Self, RuleError> {
-        let name = entry.strip_suffix(":*").unwrap_or(entry);
-        match read_origin(name.as_bytes()) {
-            Some((_, authority)) if name.len() == entry.len() || authority.port.is_none() => {
-                self.origins.push(entry.to_owned());
-                Ok(self)
-            }
-            _ => Err(RuleError::Origin(entry.to_owned())),
-        }
+    /// The names of this machine and the origins on them, each with every port.
+    pub fn loopback() -> HostRules {
+        HostRules::new(LOOPBACK_NAMES.map(HostRule::every_port).to_vec(), OriginRule::loopback().collect())
     }
 
     /// Whether a request that names this `Host` is for us.
     pub fn check_host(&self, host: &[u8]) -> Result<(), OriginError> {
         let authority = Authority::read(host).ok_or(OriginError::HostMalformed)?;
-        let own = self
-            .loopback_port
-            .is_some_and(|port| authority.is_loopback() && authority.port.is_none_or(|named| named == port));
-        if own || self.any_host || self.allowed.iter().any(|entry| authority.matches(entry.as_bytes())) {
-            Ok(())
-        } else {
-            Err(OriginError::HostNotAllowed)
-        }
+        let ours = self.hosts.iter().any(|rule| rule.accepts(&authority));
+        if ours { Ok(()) } else { Err(OriginError::HostNotAllowed) }
     }
 
     /// Whether a request that comes from this `Origin` may come in. `null` may not.
@@ -115,15 +168,21 @@ impl HostRules {
             return Err(OriginError::OriginNotAllowed);
         }
         let (scheme, authority) = read_origin(origin).ok_or(OriginError::OriginMalformed)?;
-        let local = self.loopback_port.is_some() && authority.is_loopback();
-        let listed = |entry: &String| {
-            read_scheme(entry.as_bytes()).is_some_and(|(known, rest)| known == scheme && authority.matches(rest))
-        };
-        if local || self.origins.iter().any(listed) { Ok(()) } else { Err(OriginError::OriginNotAllowed) }
+        let listed = self.origins.iter().any(|rule| rule.accepts(scheme, &authority));
+        if listed { Ok(()) } else { Err(OriginError::OriginNotAllowed) }
+    }
+
+    /// Whether a request that comes from this `Origin` comes from one of the hosts, by either scheme.
+    pub fn is_own_origin(&self, origin: &[u8]) -> bool {
+        read_origin(origin).is_some_and(|(_, authority)| self.hosts.iter().any(|rule| rule.accepts(&authority)))
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+fn lower_case(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).to_ascii_lowercase()
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Scheme {
     Http,
     Https,
@@ -167,19 +226,6 @@ impl<'a> Authority<'a> {
             _ => return None,
         };
         well_formed.then_some(Self { name, port })
-    }
-
-    fn is_loopback(&self) -> bool {
-        self.name.eq_ignore_ascii_case(b"localhost") || self.name == b"127.0.0.1" || self.name == b"[::1]"
-    }
-
-    /// Whether an entry, `name`, `name:port` or `name:*`, means this.
-    fn matches(&self, entry: &[u8]) -> bool {
-        if let Some(name) = entry.strip_suffix(b":*") {
-            return name.eq_ignore_ascii_case(self.name);
-        }
-        Authority::read(entry)
-            .is_some_and(|entry| entry.name.eq_ignore_ascii_case(self.name) && entry.port == self.port)
     }
 }
 
@@ -236,12 +282,11 @@ mod tests {
 
     #[test]
     fn hosts_of_a_loopback_listener() {
-        let rules = HostRules::loopback(8080);
-        for host in ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.0.0.1:8080", "[::1]", "[::1]:8080"] {
+        let rules = HostRules::loopback();
+        for host in ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.0.0.1:8080", "[::1]", "[::1]:8081"] {
             assert_eq!(rules.check_host(host.as_bytes()), Ok(()), "{host}");
         }
         let others = [
-            "localhost:8081",
             "evil.com",
             "evil.com:8080",
             "localhost.evil.com",
@@ -267,7 +312,7 @@ mod tests {
 
     #[test]
     fn origins_of_a_loopback_listener() {
-        let rules = HostRules::loopback(8080);
+        let rules = HostRules::loopback();
         for origin in ["http://localhost", "https://localhost:3000", "http://127.0.0.1:1", "HTTP://[::1]:6274"] {
             assert_eq!(rules.check_origin(origin.as_bytes()), Ok(()), "{origin}");
         }
@@ -296,37 +341,47 @@ mod tests {
 
     #[test]
     fn lists() {
-        let rules = HostRules::default()
-            .allow_host("mcp.example.com")
-            .and_then(|rules| rules.allow_host("MCP.example.com:8443"))
-            .and_then(|rules| rules.allow_host("localhost:*"))
-            .and_then(|rules| rules.allow_host("[2001:db8::1]:80"))
-            .and_then(|rules| rules.allow_origin("https://app.example.com"))
-            .and_then(|rules| rules.allow_origin("http://localhost:*"))
-            .unwrap();
-        let hosts = ["mcp.example.com", "mcp.EXAMPLE.com:8443", "localhost", "localhost:9", "[2001:db8::1]:80"];
-        for host in hosts {
+        let hosts = ["MCP.example.com:8443", "other.example.com", "[2001:db8::1]:80"].map(HostRule::read);
+        let origins = ["https://App.example.com", "http://localhost:5173"].map(OriginRule::read);
+        let rules = HostRules::new(hosts.into_iter().flatten().collect(), origins.into_iter().flatten().collect());
+        for host in ["mcp.EXAMPLE.com:8443", "other.example.com", "other.example.com:9", "[2001:db8::1]:80"] {
             assert_eq!(rules.check_host(host.as_bytes()), Ok(()), "{host}");
         }
-        for host in ["example.com", "mcp.example.com:443", "x.mcp.example.com", "127.0.0.1", "[2001:db8::1]"] {
+        for host in ["example.com", "mcp.example.com", "mcp.example.com:443", "x.other.example.com", "[2001:db8::1]"] {
             assert_eq!(rules.check_host(host.as_bytes()), Err(OriginError::HostNotAllowed), "{host}");
         }
-        for origin in ["https://app.example.com", "http://localhost:5173", "http://localhost"] {
+        for origin in ["https://app.example.com", "HTTP://localhost:5173"] {
             assert_eq!(rules.check_origin(origin.as_bytes()), Ok(()), "{origin}");
         }
-        for origin in ["http://app.example.com", "https://app.example.com:444", "https://localhost", "http://127.0.0.1"]
+        for origin in ["http://app.example.com", "https://app.example.com:444", "http://localhost", "http://127.0.0.1"]
         {
             assert_eq!(rules.check_origin(origin.as_bytes()), Err(OriginError::OriginNotAllowed), "{origin}");
         }
+        assert!(
+            rules.is_own_origin(b"https://other.example.com:1") && !rules.is_own_origin(b"https://app.example.com")
+        );
+        let any = HostRules::new(vec![HostRule::Any], Vec::new());
+        assert_eq!(any.check_host(b"whatever.example"), Ok(()));
+        assert_eq!(any.check_host(b"not a host"), Err(OriginError::HostMalformed));
     }
 
     #[test]
     fn entries_that_could_never_match() {
-        for entry in MALFORMED_HOSTS.iter().chain(&["*", "*:*", "a:*:*", "a:80:*", "https://a"]) {
-            assert!(HostRules::default().allow_host(entry).is_err(), "{entry}");
+        for entry in MALFORMED_HOSTS.iter().chain(&["*:*", "a:*", "a:*:*", "a:80:*", "https://a"]) {
+            assert_eq!(HostRule::read(entry), None, "{entry}");
         }
-        for entry in ["null", "*", "a.com", "https://*", "https://a.com/", "https://a.com:80:*"] {
-            assert!(HostRules::default().allow_origin(entry).is_err(), "{entry}");
+        for entry in ["null", "*", "a.com", "https://*", "https://a.com/", "https://a.com:*", "ftp://a.com"] {
+            assert_eq!(OriginRule::read(entry), None, "{entry}");
+        }
+    }
+
+    #[test]
+    fn rules_are_written_as_they_are_read() {
+        for text in ["*", "mcp.example", "mcp.example:80", "[::1]:8808"] {
+            assert_eq!(HostRule::read(text).map(|rule| rule.to_string()).as_deref(), Some(text));
+        }
+        for text in ["https://app.example", "http://localhost:3000"] {
+            assert_eq!(OriginRule::read(text).map(|rule| rule.to_string()).as_deref(), Some(text));
         }
     }
 }

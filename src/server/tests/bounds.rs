@@ -1,8 +1,12 @@
 //! What one connection may take, and what whoever wants more is told.
 
 use super::rig::{INITIALIZE, Rig, SECOND, call, legacy, line};
-use crate::metrics::Refusal;
+use crate::ids::ConnectionId;
+use crate::metrics::{CloseCause, Metric, Refusal};
 use crate::server::connection::Wire;
+use crate::server::core::{End, Input};
+use crate::server::outbox::Delivery;
+use crate::server::service::Mail;
 
 fn cancel(id: &str) -> String {
     format!("{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\",\"params\":{{\"requestId\":{id}}}}}\n")
@@ -110,4 +114,60 @@ fn a_connection_of_lines_has_so_many_subscription_streams_and_they_are_no_calls(
     assert!(rig.ask(peer, listen("3")).contains("acknowledged"), "one was ended");
     let other = rig.connect(0, Wire::Lines);
     assert!(rig.ask(other, listen("3")).contains("acknowledged"), "another connection has its own");
+}
+
+#[test]
+fn whoever_does_not_take_what_a_call_says_is_cut() {
+    for (wire, request) in [(Wire::Lines, line("1", "wait")), (Wire::Http, call("1", "wait", ""))] {
+        let mut rig = Rig::new(1);
+        let peer = rig.connect(0, wire);
+        rig.send(peer, request);
+        let key = rig.cores[0].service().waiting[0];
+        let say = |rig: &mut Rig| {
+            let params = format!("{{\"x\":\"{}\"}}", "y".repeat(1000)).into_bytes();
+            rig.step(0, Input::Mail(Mail::Notice { key, method: "notifications/message", params }));
+        };
+        for _ in 0..100 {
+            say(&mut rig);
+        }
+        assert!(!rig.seen[&peer].closed, "whoever reads is told any amount");
+        rig.seen.get_mut(&peer).expect("connected").stalled = true;
+        let mut said = 0;
+        while !rig.seen[&peer].closed {
+            said += 1;
+            assert!(said < 100, "what it is told grows without end");
+            say(&mut rig);
+        }
+        let metrics = rig.metrics[0];
+        assert_eq!((metrics.refused(Refusal::EgressFull), metrics.closed(CloseCause::EgressFull)), (1, 1));
+        assert_eq!((rig.cores[0].service().cancelled.len(), rig.cores[0].population()), (1, (0, 0, 0)));
+    }
+}
+
+#[test]
+fn an_end_is_counted_by_what_it_was_like() {
+    let mut rig = Rig::new(1);
+    for (how, cause) in [
+        (End::Finished, CloseCause::PeerClosed),
+        (End::Reset, CloseCause::PeerReset),
+        (End::Failed, CloseCause::IoError),
+    ] {
+        let (_, slot) = rig.connect(0, Wire::Http);
+        rig.step(0, Input::Ended { id: ConnectionId { slot, generation: 0 }, how });
+        assert_eq!(rig.metrics[0].closed(cause), 1, "{how:?}");
+    }
+}
+
+#[test]
+fn parcels_that_had_to_wait_are_counted() {
+    let mut rig = Rig::new(2);
+    let home = rig.connect(0, Wire::Http);
+    let session = rig.open(home);
+    rig.jammed = true;
+    for _ in 0..3 {
+        let peer = rig.connect(1, Wire::Http);
+        rig.send(peer, legacy(Some(&session), super::rig::PING));
+        rig.cores[1].flush_outbox(|_, _, _| Delivery::Full);
+    }
+    assert_eq!(rig.metrics[1].value(Metric::ParcelsParked), 3);
 }

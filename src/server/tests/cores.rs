@@ -1,11 +1,12 @@
 //! Several cores: requests that another one owns, cores that die or are full, shards that were rebuilt, drains.
 
-use super::rig::{KEY, PING, Rig, SECOND, WAIT, call, core, legacy, line, status};
+use super::rig::{INITIALIZE, KEY, PING, Rig, SECOND, WAIT, call, core, legacy, line, status};
 use crate::ids::{ConnectionId, CoreId};
 use crate::limits::OUTBOX_BYTES_MAX;
-use crate::metrics::Refusal;
+use crate::metrics::{Metric, Refusal};
 use crate::server::connection::Wire;
-use crate::server::core::Input;
+use crate::server::core::{End, Input};
+use crate::server::service::{Change, Mail};
 use crate::shard::seal::{Purpose, Sealer};
 
 #[test]
@@ -117,7 +118,7 @@ fn a_drain_waits_for_those_who_wait_for_it() {
     }
     assert!(rig.seen[&home].shut, "an idle connection goes at once");
     let id = ConnectionId { slot: home.1, generation: 0 };
-    rig.step(0, Input::Ended { id, error: false });
+    rig.step(0, Input::Ended { id, how: End::Finished });
     assert_eq!((rig.cores[0].population().0, rig.drained[0]), (0, false), "nobody is here, but somebody waits there");
     rig.reply(0);
     let answer = rig.take(peer);
@@ -145,4 +146,64 @@ fn a_drain_ends_when_its_time_is_up() {
     rig.pass(2 * SECOND);
     assert_eq!(rig.drained, [true, true]);
     assert!(rig.seen[&peer].closed && rig.seen[&lines].closed);
+}
+
+#[test]
+fn every_member_of_a_batch_is_known_to_the_core_that_answers_it() {
+    for home_dies in [false, true] {
+        let mut rig = Rig::new(2);
+        let home = rig.connect(0, Wire::Http);
+        let opened = rig.ask(home, legacy(None, &INITIALIZE.replace("2025-11-25", "2025-03-26")));
+        let session = opened.split_once("Mcp-Session-Id: ").and_then(|(_, rest)| rest.split_once("\r\n"));
+        let session = session.expect("open").0;
+        let wait = |id| WAIT.replace("\"id\":3", &format!("\"id\":{id}"));
+        let peer = rig.connect(1, Wire::Http);
+        rig.send(peer, legacy(Some(session), &format!("[{},{},{}]", wait(1), wait(2), wait(3))));
+        let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":2}}"#;
+        assert_eq!(status(&rig.ask(home, legacy(Some(session), cancel))), "202");
+        assert_eq!(rig.cores[0].service().cancelled.len(), 1, "a member is reached over any connection");
+        if home_dies {
+            rig.step(0, Input::PeerLost(CoreId(1)));
+        } else {
+            rig.step(1, Input::Ended { id: ConnectionId { slot: peer.1, generation: 0 }, how: End::Reset });
+        }
+        let sent = rig.metrics[0].value(Metric::ParcelsSent);
+        let key = rig.cores[0].service().cancelled[0];
+        rig.cores[0].service().waiting.retain(|one| *one != key);
+        rig.reply(0);
+        rig.reply(0);
+        assert_eq!(rig.metrics[0].value(Metric::ParcelsSent), sent, "nobody waits for the others there any more");
+        assert_eq!(rig.cores[0].population().1, 0);
+    }
+}
+
+#[test]
+fn what_is_said_while_a_stream_is_lost_waits_for_its_client() {
+    let (stream, resume) = ("Accept: text/event-stream\r\n", "Last-Event-ID: 1-0\r\n");
+    for (lost_on, back_on) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let mut rig = Rig::new(2);
+        let home = rig.connect(0, Wire::Http);
+        let session = rig.open(home);
+        let get = |more: &str| {
+            format!("GET /mcp HTTP/1.1\r\nHost: localhost\r\n{stream}Mcp-Session-Id: {session}\r\n{more}\r\n")
+        };
+        let peer = rig.connect(lost_on, Wire::Http);
+        assert!(rig.ask(peer, get("")).contains("id: 1-0"));
+        let open = |rig: &Rig| rig.metrics[0].value(Metric::StreamsOpen);
+        assert_eq!(open(&rig), 1);
+        let how = End::Reset;
+        rig.step(lost_on, Input::Ended { id: ConnectionId { slot: peer.1, generation: 0 }, how });
+        assert_eq!(open(&rig), 0);
+        rig.step(0, Input::Mail(Mail::Changed(Change::Tools)));
+        let peer = rig.connect(back_on, Wire::Http);
+        let answer = rig.ask(peer, get(resume));
+        assert!(answer.contains("id: 1-1") && answer.contains("tools/list_changed"), "{answer}");
+        rig.step(0, Input::Mail(Mail::Changed(Change::Prompts)));
+        assert!(rig.take(peer).contains("id: 1-2"), "and it goes on");
+        assert_eq!(open(&rig), 1);
+        // Lost once more, it does not keep its session for ever.
+        rig.step(back_on, Input::Ended { id: ConnectionId { slot: peer.1, generation: 0 }, how });
+        rig.pass(2000 * SECOND);
+        assert_eq!((rig.cores[0].population().2, rig.cores[0].population().1, open(&rig)), (0, 0, 0));
+    }
 }

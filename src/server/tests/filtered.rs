@@ -9,7 +9,7 @@ use super::times::conversation;
 use crate::ids::ConnectionId;
 use crate::metrics::CloseCause;
 use crate::server::connection::Wire;
-use crate::server::core::Input;
+use crate::server::core::{End, Input};
 use crate::server::filter::ByteFilter;
 
 /// What several clients see of a core while they do most of what clients do.
@@ -116,7 +116,7 @@ fn an_end_without_a_farewell_is_a_broken_connection() {
     let mut rig = Rig::filtered(1);
     let lines = rig.connect(0, Wire::Lines);
     rig.send(lines, line("1", "wait"));
-    rig.step(0, Input::Ended { id: ConnectionId { slot: lines.1, generation: 0 }, error: false });
+    rig.step(0, Input::Ended { id: ConnectionId { slot: lines.1, generation: 0 }, how: End::Finished });
     assert!(rig.seen[&lines].closed, "nothing is owed to a stream that was cut");
     assert_eq!(rig.metrics[0].closed(CloseCause::PeerReset), 1);
     assert_eq!(rig.cores[0].service().cancelled.len(), 1);

@@ -84,7 +84,7 @@ pub fn settings() -> Settings {
     Settings {
         listeners: vec![Wire::Http, Wire::Lines],
         filters: Vec::new(),
-        hosts: HostRules::loopback(80),
+        hosts: HostRules::loopback(),
         endpoint: "/mcp".to_owned(),
         sse_endpoint: "/sse".to_owned(),
         message_endpoint: "/message".to_owned(),

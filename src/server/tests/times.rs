@@ -6,7 +6,7 @@ use super::rig::{INITIALIZE, MS, PING, Rig, SECOND, call, legacy, line, status};
 use crate::ids::ConnectionId;
 use crate::metrics::{CloseCause, Refusal};
 use crate::server::connection::Wire;
-use crate::server::core::Input;
+use crate::server::core::{End, Input};
 
 /// One turn of the wheel: how late a deadline may be noticed.
 const LATE: u64 = 16 * MS;
@@ -133,7 +133,7 @@ fn idle_sessions_go_and_there_are_only_so_many() {
         rig.pass(60 * SECOND + LATE);
         let peer = rig.connect(0, Wire::Http);
         assert_eq!(status(&rig.ask(peer, legacy(Some(&ids[1]), PING))), "200");
-        rig.step(0, Input::Ended { id: ConnectionId { slot: peer.1, generation: 0 }, error: true });
+        rig.step(0, Input::Ended { id: ConnectionId { slot: peer.1, generation: 0 }, how: End::Reset });
     }
     rig.pass(10 * SECOND);
     let peer = rig.connect(0, Wire::Http);

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use super::content::JsonText;
+use super::failure::Failure;
 use crate::proto::json::{self, Object, Value, ValueKind};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, Version};
@@ -110,7 +111,7 @@ pub(super) enum Question {
     Elicit(Form),
     Roots,
     Sample(Sampling),
-    Visit { message: String, url: String },
+    Visit(Visit),
 }
 
 impl Ask {
@@ -121,8 +122,14 @@ impl Ask {
 
     /// A page for the user to visit.
     pub fn elicit_url(key: impl Into<String>, message: impl Into<String>, url: impl Into<String>) -> Ask {
-        let question = Question::Visit { message: message.into(), url: url.into() };
-        Ask { key: key.into(), needs: Capabilities::ELICITATION_URL, question }
+        let visit = Visit { id: None, message: message.into(), url: url.into() };
+        Ask { key: key.into(), needs: Capabilities::ELICITATION_URL, question: Question::Visit(visit) }
+    }
+
+    /// A page for the user to visit under an id of the server's own, so that
+    /// [`Context::visit_complete`](super::Context::visit_complete) can tell when it is done.
+    pub fn visit(key: impl Into<String>, visit: Visit) -> Ask {
+        Ask { key: key.into(), needs: Capabilities::ELICITATION_URL, question: Question::Visit(visit) }
     }
 
     /// The client's roots.
@@ -137,7 +144,7 @@ impl Ask {
 
     pub(super) fn method(&self) -> &'static str {
         match self.question {
-            Question::Elicit(_) | Question::Visit { .. } => "elicitation/create",
+            Question::Elicit(_) | Question::Visit(_) => "elicitation/create",
             Question::Roots => "roots/list",
             Question::Sample(_) => "sampling/createMessage",
         }
@@ -158,18 +165,66 @@ impl Ask {
             }
             Question::Roots => {}
             Question::Sample(sampling) => sampling.write(&mut object),
-            Question::Visit { message, url } => {
-                object.string("mode", "url");
-                object.string("message", message);
-                object.string("url", url);
-                if !version.is_modern() {
-                    object.string("elicitationId", &elicitation_id());
-                }
-            }
+            Question::Visit(visit) => visit.write(&mut object, version, elicitation_id),
         }
         object.end();
         params
     }
+}
+
+/// A page that the user is to visit: to log in, to pay, to consent. What happens there the client does not see.
+///
+/// ```
+/// use corelane::Visit;
+///
+/// let visit = Visit::new("login-17", "Please log in to the calendar", "https://calendar.example/login?to=17");
+/// # let _ = visit;
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Visit {
+    id: Option<String>,
+    message: String,
+    url: String,
+}
+
+impl Visit {
+    /// A visit with an id by which its completion is told later (2025-11-25); unique for each visit.
+    pub fn new(id: impl Into<String>, message: impl Into<String>, url: impl Into<String>) -> Visit {
+        Visit { id: Some(id.into()), message: message.into(), url: url.into() }
+    }
+
+    fn write(&self, object: &mut Object<'_>, version: Version, fallback_id: impl FnOnce() -> String) {
+        object.string("mode", "url");
+        object.string("message", &self.message);
+        object.string("url", &self.url);
+        if !version.is_modern() {
+            match &self.id {
+                Some(id) => object.string("elicitationId", id),
+                None => object.string("elicitationId", &fallback_id()),
+            }
+        }
+    }
+}
+
+/// Why a call cannot go on before the user has visited these pages: the error -32042 where the client knows it
+/// (2025-11-25), words elsewhere.
+pub(super) fn visits_needed(visits: &[Visit], version: Version, capabilities: Capabilities) -> Failure {
+    if version != Version::V2025_11_25 || !capabilities.has(Capabilities::ELICITATION_URL) {
+        let pages = visits.iter().map(|visit| format!("{}: {}", visit.message, visit.url));
+        return Failure::new(pages.collect::<Vec<_>>().join("\n"));
+    }
+    let mut data = Vec::new();
+    let mut object = Object::begin(&mut data);
+    let mut elicitations = object.array("elicitations");
+    for visit in visits {
+        let mut elicitation = elicitations.object();
+        visit.write(&mut elicitation, version, String::new);
+        elicitation.end();
+    }
+    elicitations.end();
+    object.end();
+    let text = "This request needs the user to visit a page first; try again once it is done";
+    Failure::rpc(RpcError::new(Code::URL_ELICITATION_REQUIRED, text).with_data(data))
 }
 
 /// Whether `answer` has the form of an answer to `method`.

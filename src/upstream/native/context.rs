@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::ask::{Answers, Ask, AskError, Elicited, Form, Root, Sampled, Sampling};
+use super::ask::{Answers, Ask, AskError, Elicited, Form, Root, Sampled, Sampling, Visit, visits_needed};
 use super::desk::{Desk, Open, log_params};
 use super::exchange::{Exchange, StopSignal, Way};
 use super::failure::Failure;
@@ -301,6 +301,41 @@ impl<S> Context<S> {
         url: impl Into<String>,
     ) -> Result<Elicited, AskError> {
         Ok(Elicited::read(&self.ask(Ask::elicit_url(key, message, url)).await?))
+    }
+
+    /// The failure of a call that cannot go on before the user has visited these pages, without waiting for it: the
+    /// error -32042 for clients of 2025-11-25 that can be asked for visits, and words with the addresses for others.
+    /// Modern clients are better asked with [`Ask::visit`].
+    ///
+    /// ```
+    /// use corelane::{Context, Failure, NoArguments, Server, Tool, Visit};
+    ///
+    /// fn calendar(_: NoArguments, ctx: &Context) -> Result<String, Failure> {
+    ///     Err(ctx.needs_visits([Visit::new("login-17", "Please log in", "https://calendar.example/login?to=17")]))
+    /// }
+    /// # Server::builder("s", "1").tool(Tool::new("calendar"), calendar).build()?;
+    /// # Ok::<(), corelane::BuildError>(())
+    /// ```
+    pub fn needs_visits(&self, visits: impl IntoIterator<Item = Visit>) -> Failure {
+        visits_needed(&visits.into_iter().collect::<Vec<_>>(), self.version, self.capabilities)
+    }
+
+    /// Tells the client that a visit it was asked for is done, by the visit's id, so that it can try again what needed
+    /// it. Only 2025-11-25 has that; in others it does nothing.
+    pub fn visit_complete(&self, id: &str) {
+        if self.version != Version::V2025_11_25 || !self.capabilities.has(Capabilities::ELICITATION_URL) {
+            return;
+        }
+        let mut params = Vec::new();
+        let mut object = Object::begin(&mut params);
+        object.string("elicitationId", id);
+        object.end();
+        let method = "notifications/elicitation/complete";
+        match self.session {
+            // The stream of the call is over.
+            Some(session) if self.is_task() => self.station.desk.note(Mail::Session { session, method, params }),
+            _ => self.notice(method, params),
+        }
     }
 
     /// Asks for a sample from the client's model.

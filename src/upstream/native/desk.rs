@@ -113,6 +113,7 @@ impl Desk {
 
     pub fn count_panic(&self, index: usize) {
         self.update(index, |counts| counts.panics += 1);
+        self.host.count_panic();
     }
 
     /// Times a plain call that has just ended, by one look at the clock: it began no earlier than its turn of the core

@@ -37,7 +37,7 @@ mod tool;
 mod wait;
 
 pub use arguments::{NoArguments, RawJson};
-pub use ask::{Answers, Ask, AskError, Elicited, Form, Root, Sampled, Sampling};
+pub use ask::{Answers, Ask, AskError, Elicited, Form, Root, Sampled, Sampling, Visit};
 pub use builder::{BuildError, Server, ServerBuilder};
 pub use content::{Content, Contents, JsonText};
 pub use context::Context;

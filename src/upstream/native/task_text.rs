@@ -60,11 +60,15 @@ fn write_error(mut object: Object<'_>, error: &RpcError) {
     }
 }
 
-/// The parameters of `notifications/tasks`.
+/// The parameters of `notifications/tasks`, or of the legacy `notifications/tasks/status`, which tells no outcome.
 pub(super) fn notification(desk: &Desk, task: &Task) -> Vec<u8> {
     let mut params = Vec::new();
     let mut object = Object::begin(&mut params);
-    write_detailed(&mut object, desk, task);
+    if task.version.is_modern() {
+        write_detailed(&mut object, desk, task);
+    } else {
+        write_members(&mut object, desk, task);
+    }
     object.end();
     params
 }

@@ -241,10 +241,12 @@ pub(super) fn observe(desk: &Desk, key: TaskKey) {
 fn set_status(desk: &Desk, task: &mut Task, status: Status) {
     task.status = status;
     task.updated_ms = desk.wall_ms();
-    // Only modern clients can listen to tasks; legacy ones ask.
+    let params = task_text::notification(desk, task);
+    // Whoever listens, in the modern era; the session that it belongs to, in 2025-11-25.
     if task.version.is_modern() {
-        let params = task_text::notification(desk, task);
         desk.mailbox.push(Mail::Changed(Change::Task { id: task.id.clone(), params }));
+    } else if let Some(session) = task.session {
+        desk.mailbox.push(Mail::Session { session, method: "notifications/tasks/status", params });
     }
 }
 

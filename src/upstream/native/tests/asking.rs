@@ -54,6 +54,18 @@ fn server() -> Server<Counter> {
             let done = ctx.elicit_url("pay", "Please pay", "https://example.com/").await?;
             Ok(done.action().to_owned())
         })
+        .async_tool(
+            Tool::new("named_visit"),
+            async |_: NoArguments, ctx: Context<Counter>| -> Result<String, Failure> {
+                let visit = Visit::new("v1", "Please pay", "https://example.com/");
+                ctx.ask_all([Ask::visit("pay", visit)]).await?;
+                ctx.visit_complete("v1");
+                Ok("paid".to_owned())
+            },
+        )
+        .tool(Tool::new("needs_visit"), |_: NoArguments, ctx: &Context<Counter>| {
+            Err::<(), _>(ctx.needs_visits([Visit::new("v1", "Please pay", "https://example.com/")]))
+        })
         .async_prompt(Prompt::new("prompt"), async |_: PromptArguments, ctx: Context<Counter>| {
             let answer = ctx.elicit("user_context", Form::new("Context?")).await?;
             Ok::<_, Failure>(answer.str("context").unwrap_or_default())
@@ -247,4 +259,38 @@ fn a_visit_has_an_id_in_legacy_revisions() {
     assert_eq!(text_of(&rig.reply(key).expect("a reply").expect("a result")), "accept");
     let modern = rig.tool(MODERN, "visit", json!({})).expect("a result");
     assert_eq!(modern["inputRequests"]["pay"]["params"].get("elicitationId"), None);
+}
+
+#[test]
+fn a_visit_is_told_to_be_done_where_that_is_known() {
+    let mut rig = Rig::new(&server());
+    let key = rig.begin(LEGACY, "tools/call", json!({"name": "named_visit"})).expect_err("pending");
+    rig.settle();
+    assert_eq!(rig.asked[0].3["elicitationId"], "v1");
+    rig.answer(json!({"action": "accept"}));
+    assert_eq!(text_of(&rig.reply(key).expect("a reply").expect("a result")), "paid");
+    let complete = r#"notifications/elicitation/complete {"elicitationId":"v1"}"#;
+    assert!(rig.sent.iter().any(|sent| sent == complete), "{:?}", rig.sent);
+    rig.sent.clear();
+    let asked = rig.tool(MODERN, "named_visit", json!({})).expect("a question");
+    let answers = json!({"pay": {"action": "accept"}});
+    let params = json!({"name": "named_visit", "arguments": {}, "inputResponses": answers,
+        "requestState": asked["requestState"]});
+    assert_eq!(text_of(&rig.ask(MODERN, "tools/call", params).expect("a result")), "paid");
+    assert!(!rig.sent.iter().any(|sent| sent.contains("elicitation/complete")), "removed in 2026-07-28");
+}
+
+#[test]
+fn a_visit_that_is_needed_first_is_an_error_of_its_own_where_that_is_known() {
+    let mut rig = Rig::new(&server());
+    let (code, _, data) = rig.tool(LEGACY, "needs_visit", json!({})).expect_err("an error");
+    let visit = json!({"mode": "url", "message": "Please pay", "url": "https://example.com/", "elicitationId": "v1"});
+    assert_eq!((code, &data["elicitations"]), (-32042, &json!([visit])));
+    for version in [MODERN, Version::V2025_06_18] {
+        let result = rig.tool(version, "needs_visit", json!({})).expect("no such error there");
+        assert_eq!((&result["isError"], text_of(&result).as_str()), (&json!(true), "Please pay: https://example.com/"));
+    }
+    rig.capabilities = Capabilities::ELICITATION_FORM;
+    let result = rig.tool(LEGACY, "needs_visit", json!({})).expect("not to a client that knows no visits");
+    assert_eq!(result["isError"], true);
 }

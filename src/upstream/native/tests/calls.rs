@@ -204,6 +204,7 @@ fn a_panic_is_the_callers_own() {
         assert_eq!((code, message.as_str()), (-32603, "the handler panicked"));
         assert_eq!(rig.service.tool_counts(tool).expect("a tool").panics, 1);
     }
+    assert_eq!(rig.host.panics.get(), 2, "the core counts them too");
     assert_eq!(rig.text(MODERN, "add", json!({"a": 1, "b": 1})), "2");
     assert_eq!(rig.host.running(), 0);
 }

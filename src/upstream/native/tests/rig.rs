@@ -42,6 +42,8 @@ pub struct Bench {
     timers: RefCell<Vec<(Nanos, Waker)>>,
     /// Work on other threads that may still wake somebody.
     pool_full: Cell<bool>,
+    /// Handlers that panicked.
+    pub panics: Cell<u64>,
     /// How far the clock jumps with every look at it.
     pub tick: Cell<Nanos>,
 }
@@ -78,6 +80,10 @@ impl Host for Bench {
         if !self.pool_full.get() {
             std::thread::spawn(function);
         }
+    }
+
+    fn count_panic(&self) {
+        self.panics.set(self.panics.get() + 1);
     }
 
     /// Not encrypted, but whoever changes a byte is found out.
@@ -233,6 +239,9 @@ impl<S: 'static> Rig<S> {
                 Mail::Changed(change) => self.changes.push(change),
                 Mail::EndStream { .. } => self.sent.push("end of stream".to_owned()),
                 Mail::Notice { method, params, .. } => self.sent.push(format!("{method} {}", json(&params))),
+                Mail::Session { session, method, params } => {
+                    self.sent.push(format!("session {session}: {method} {}", json(&params)));
+                }
                 Mail::Reply { key, outcome } => {
                     self.sent.push("reply".to_owned());
                     self.replies.push((key, outcome.map(|text| json(&text)).map_err(plain)));

@@ -179,6 +179,13 @@ fn legacy_tasks_are_asked_for() {
     assert_eq!(rig.ask(LEGACY, "tasks/get", id(&task)).expect("the task")["taskId"], task["taskId"]);
     let waiter = rig.begin(LEGACY, "tasks/result", id(&task)).expect_err("it waits");
     rig.pass(Duration::from_secs(3));
+    let told = rig.sent.iter().find_map(|sent| sent.strip_prefix("session 1: notifications/tasks/status "));
+    let told: serde_json::Value = serde_json::from_str(told.expect("its session is told")).expect("JSON");
+    assert_eq!(
+        (&told["taskId"], &told["status"], &told["ttl"]),
+        (&task["taskId"], &json!("completed"), &json!(30_000))
+    );
+    assert_eq!(told.get("result"), None);
     let result = rig.reply(waiter).expect("a reply").expect("a result");
     assert_eq!(text_of(&result), "slow");
     assert_eq!(result["_meta"]["io.modelcontextprotocol/related-task"]["taskId"], task["taskId"]);
