@@ -87,8 +87,8 @@ fn read(value: Value<'_>) -> serde_json::Value {
     }
 }
 
-/// Whether a key is the one that serde_json, with its feature `raw_value`, takes for a mark of its own. (`jsonrpc` needs
-/// that feature.)
+/// Whether a key is the one that serde_json, with its feature `raw_value`, takes for a mark of its own; `jsonrpc` needs
+/// that feature.
 fn is_marked(value: Value<'_>) -> bool {
     let mark = |(key, value)| unescaped(key) == "$serde_json::private::RawValue" || is_marked(value);
     value.members().any(mark) || value.elements().any(is_marked)

@@ -7,12 +7,14 @@
 
 mod drain;
 mod event_stream_2024;
+mod fallbacks;
 mod http_status;
 mod http_wire;
 mod legacy;
 mod legacy_streams;
 mod lines;
 mod modern;
+mod no_lock;
 mod peer;
 mod process;
 mod questions;
