@@ -20,7 +20,9 @@ fuzz_target!(|text: &[u8]| {
 
     match judged {
         Ok(()) => {
-            assert_eq!(read(Value::new(text)), theirs.expect("we accept what serde_json refuses"));
+            if !is_marked(Value::new(text)) {
+                assert_eq!(read(Value::new(text)), theirs.expect("we accept what serde_json refuses"));
+            }
             check_spans(&mut scanner, &envelope, text);
             check_compact(&mut scanner, text);
         }
@@ -83,6 +85,13 @@ fn read(value: Value<'_>) -> serde_json::Value {
         }
         ValueKind::String => value.as_str().expect("a judged string").into(),
     }
+}
+
+/// Whether a key is the one that serde_json, with its feature `raw_value`, takes for a mark of its own; `jsonrpc` needs
+/// that feature.
+fn is_marked(value: Value<'_>) -> bool {
+    let mark = |(key, value)| unescaped(key) == "$serde_json::private::RawValue" || is_marked(value);
+    value.members().any(mark) || value.elements().any(is_marked)
 }
 
 fn unescaped(key: corelane::proto::json::RawStr<'_>) -> String {

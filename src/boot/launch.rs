@@ -28,7 +28,7 @@ use crate::shard::range::BoundaryTable;
 use crate::sys::limits::{self, Resource};
 use crate::sys::socket::{ListenGroup, UNIX_MODE_DEFAULT, UnixListenSocket, listen_group};
 use crate::sys::steer::{Multiplier, SteeringProgram};
-use crate::sys::{cpu::Cpu, entropy};
+use crate::sys::{cpu::Cpu, cpu::CpuSet, entropy};
 use crate::upstream::native::Server;
 use crate::uring::{Chime, Disabled, Features};
 
@@ -130,7 +130,9 @@ impl<S: 'static> Launch<S> {
         let health = Health::new(cores);
         let (news, heard) = channel();
         let control = match doors {
-            Doors::Listeners => Some(start_control(&settings, &registry, &health, news.clone())?),
+            Doors::Listeners => {
+                Some(start_control(&settings, &registry, &health, plan.control.cpus.clone(), news.clone())?)
+            }
             Doors::Pipes => None,
         };
         let key = match &settings.sessions.ticket_key {
@@ -243,6 +245,7 @@ fn start_control(
     settings: &Settings,
     registry: &Arc<Registry>,
     health: &Health,
+    cpus: CpuSet,
     news: Sender<News>,
 ) -> Result<ControlHandle, BootError> {
     let on_signal = move |stop: Stop| match stop {
@@ -253,7 +256,7 @@ fn start_control(
             let _ = news.send(News::Drain);
         }
     };
-    Ok(control::spawn(settings.control.clone(), Arc::clone(registry), health.clone(), on_signal)?)
+    Ok(control::spawn(settings.control.clone(), Arc::clone(registry), health.clone(), cpus, on_signal)?)
 }
 
 /// Restarts cores that died, and brings everything down in order.

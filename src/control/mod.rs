@@ -12,6 +12,8 @@ pub use health::{CoreState, Health};
 
 use crate::config::ControlSettings;
 use crate::metrics::Registry;
+use crate::sys::affinity;
+use crate::sys::cpu::CpuSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -88,12 +90,15 @@ impl ControlHandle {
 
 /// Starts the control thread. When this returns, its address accepts and signals are handled.
 ///
+/// It runs on `cpus`; where the kernel refuses that it says so in the log and runs where it is.
+///
 /// On the first signal `health` begins to drain, so `/readyz` fails at once, and then `on_signal` is called; it is
 /// called on the control thread and must not block.
 pub fn spawn(
     settings: ControlSettings,
     registry: Arc<Registry>,
     health: Health,
+    cpus: CpuSet,
     on_signal: impl FnMut(Stop) + Send + 'static,
 ) -> Result<ControlHandle, ControlError> {
     let bind_error = |source| ControlError::Bind { address: settings.listen, source };
@@ -109,6 +114,9 @@ pub fn spawn(
     let routes = http::routes(Arc::new(http::Shown { registry, health: health.clone(), hosts }));
     let (stop, stopped) = oneshot::channel();
     let body = move || {
+        if let Err(error) = affinity::pin_current_thread(&cpus) {
+            tracing::warn!("the control thread runs where the cores are: {error}");
+        }
         let listener = listener::BoundedListener::new(listener, CONNECTIONS_MAX, CONNECTION_LIFETIME);
         let (end, ended) = oneshot::channel::<()>();
         runtime.block_on(async {

@@ -7,10 +7,15 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 
+/// Wherever the test runs.
+fn here() -> CpuSet {
+    affinity::current_thread().expect("readable")
+}
+
 fn start(health: &Health, on_signal: impl FnMut(Stop) + Send + 'static) -> (ControlHandle, Arc<Registry>) {
     let registry = Arc::new(Registry::new(2));
     let settings = ControlSettings { listen: ([127, 0, 0, 1], 0).into(), ..ControlSettings::default() };
-    let handle = spawn(settings, Arc::clone(&registry), health.clone(), on_signal).expect("a free port");
+    let handle = spawn(settings, Arc::clone(&registry), health.clone(), here(), on_signal).expect("a free port");
     assert_ne!(handle.address().port(), 0);
     (handle, registry)
 }
@@ -90,7 +95,7 @@ fn strangers_are_refused_on_every_path() {
 fn a_used_address_is_told_with_advice() {
     let (handle, registry) = start(&Health::new(2), |_| {});
     let settings = ControlSettings { listen: handle.address(), ..ControlSettings::default() };
-    let error = spawn(settings, registry, Health::new(2), |_| {}).expect_err("in use");
+    let error = spawn(settings, registry, Health::new(2), here(), |_| {}).expect_err("in use");
     assert!(error.to_string().contains("choose another address"), "{error}");
     handle.stop().expect("no panic");
 }

@@ -8,12 +8,14 @@
 mod changes;
 mod drain;
 mod event_stream_2024;
+mod fallbacks;
 mod http_status;
 mod http_wire;
 mod legacy;
 mod legacy_streams;
 mod lines;
 mod modern;
+mod no_lock;
 mod observed;
 mod peer;
 mod process;

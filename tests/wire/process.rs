@@ -244,6 +244,16 @@ impl Debug for Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // Coverage is written by a process that ends by itself. The first signal drains, the second ends.
+        if std::env::var_os("LLVM_PROFILE_FILE").is_some() && !std::thread::panicking() {
+            for _ in 0..2 {
+                let _ = Command::new("kill").args(["-TERM", &self.pid().to_string()]).stderr(Stdio::null()).status();
+                let deadline = Instant::now() + Duration::from_secs(1);
+                while Instant::now() < deadline && matches!(self.child.try_wait(), Ok(None)) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+        }
         // Fails only if it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -53,6 +53,10 @@ fn one_core_leaves_the_other_cpu_to_control() {
     let (core, cpu) = planned[0];
     assert_eq!(planned.len(), 1);
     assert_runs_on(&threads, core, cpu);
+    let beside = server.said("control").expect("the report says where control runs");
+    let beside = beside.split("CPUs ").nth(1).and_then(|rest| rest.split(' ').next()).expect("CPUs");
+    let control = threads.get("corelane-contro").expect("the control thread");
+    assert!(control.iter().all(|cpus| cpus == beside), "{control:?}, not {beside}");
 }
 
 #[test]

@@ -1,0 +1,196 @@
+//! The price of a call in instructions, held against `bench/instructions.txt`: the one cost that is the same on a busy
+//! machine, and so the one that a test may fail for.
+//!
+//! Counted by callgrind over so many and twice as many rounds; the difference is free of what the start costs.
+//! `scripts/test --only instructions` runs it in the profile that the numbers are for; with INSTRUCTIONS_WRITE=1 it
+//! writes them instead. Not here: time (`scripts/ladder`), the kernel's part.
+//! Invariant: what is counted is the code that serves, through its own machines, with no operating system below.
+#![cfg(feature = "host")]
+
+#[path = "../fuzz/fuzz_targets/machine/mod.rs"]
+#[allow(dead_code, reason = "nothing here is answered late")]
+mod machine;
+
+use std::hint::black_box;
+use std::path::Path;
+use std::pin::Pin;
+use std::process::Command;
+use std::rc::Rc;
+use std::task::Waker;
+use std::{env, fs};
+
+use corelane::proto::http1::{HeadFinder, parse};
+use corelane::proto::json::{Envelope, Scanner};
+use corelane::server::connection::Wire;
+use corelane::server::service::{Host, LocalFuture, Mailbox, Nanos};
+use corelane::upstream::native::NativeService;
+use corelane::upstream::native::demonstration::{Demonstration, server};
+
+use machine::Machine;
+
+const ROUNDS: u64 = 2_000;
+/// Other processors have other string instructions, and other versions of the compiler other code; what a change of
+/// ours costs is larger or not worth a test.
+const TOLERANCE_PERCENT: u64 = 4;
+const BASELINE: &str = "bench/instructions.txt";
+/// Told to the child: what to do, and how often.
+const WORK: &str = "INSTRUCTIONS_OF";
+const TIMES: &str = "INSTRUCTIONS_TIMES";
+
+/// A host for tools that need none.
+struct Nothing;
+
+impl Host for Nothing {
+    fn spawn(&self, _: LocalFuture<()>) {}
+
+    fn now(&self) -> Nanos {
+        0
+    }
+
+    fn wake_at(&self, _: Nanos, _: Waker) {}
+
+    fn offload(&self, _: Pin<Box<dyn Future<Output = ()> + Send>>) {}
+
+    fn blocking(&self, _: Box<dyn FnOnce() + Send>) {}
+
+    fn seal(&self, _: &[u8]) -> String {
+        String::new()
+    }
+
+    fn open(&self, _: &str) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn task_id(&self, _: u32, _: u32) -> String {
+        String::new()
+    }
+
+    fn open_task_id(&self, _: &str) -> Option<(u32, u32)> {
+        None
+    }
+}
+
+const ECHO: &str = r#"{"jsonrpc":"2.0","id":100000,"method":"tools/call","params":{"name":"echo","arguments":{"data":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}}}"#;
+const META: &str = r#"{"_meta":{"io.modelcontextprotocol/clientCapabilities":{},"io.modelcontextprotocol/clientInfo":{"name":"instructions","version":"1"},"io.modelcontextprotocol/protocolVersion":"2026-07-28"},"name""#;
+const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"instructions","version":"1"}}}"#;
+
+fn modern() -> String {
+    ECHO.replace(r#"{"name""#, META)
+}
+
+fn post(fields: &str, body: &str) -> Vec<u8> {
+    let head = "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                Accept: application/json, text/event-stream\r\n";
+    format!("{head}{fields}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+fn modern_post() -> Vec<u8> {
+    post("MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: echo\r\n", &modern())
+}
+
+fn core(wire: Wire) -> Machine<NativeService<Demonstration>> {
+    Machine::new(wire, server().expect("a good server").per_core(Rc::new(Nothing), Mailbox::default()))
+}
+
+/// Says the same again and again, and is answered every time.
+fn converse(mut machine: Machine<NativeService<Demonstration>>, bytes: &[u8], times: u64) {
+    for _ in 0..times {
+        machine.heard().clear();
+        machine.say(black_box(bytes));
+        assert!(machine.heard().ends_with(b"}") || machine.heard().ends_with(b"}\n"));
+    }
+}
+
+fn scan(times: u64) {
+    let (text, mut scanner) = (modern(), Scanner::new());
+    for _ in 0..times {
+        let mut envelope = Envelope::default();
+        scanner.scan(black_box(text.as_bytes()), &mut envelope).expect("well-formed");
+        black_box(&envelope);
+    }
+}
+
+fn head(times: u64) {
+    let request = modern_post();
+    for _ in 0..times {
+        let end = HeadFinder::new().find(black_box(&request)).expect("good").expect("whole");
+        black_box(parse(&request[..end]).expect("good"));
+    }
+}
+
+fn line_call(times: u64) {
+    converse(core(Wire::Lines), format!("{}\n", modern()).as_bytes(), times);
+}
+
+fn modern_call(times: u64) {
+    converse(core(Wire::Http), &modern_post(), times);
+}
+
+fn legacy_call(times: u64) {
+    let mut machine = core(Wire::Http);
+    machine.say(&post("", INITIALIZE));
+    let answer = String::from_utf8(machine.heard().clone()).expect("UTF-8");
+    let session = answer.split_once("Mcp-Session-Id: ").and_then(|(_, rest)| rest.split_once("\r\n")).expect("one").0;
+    let fields = format!("MCP-Protocol-Version: 2025-11-25\r\nMcp-Session-Id: {session}\r\n");
+    converse(machine, &post(&fields, ECHO), times);
+}
+
+/// What is counted, by its name in the baseline; it is done so often.
+type Work = (&'static str, fn(u64));
+
+const WORKS: [Work; 5] = [
+    ("json-scan", scan),
+    ("http-head", head),
+    ("echo-lines", line_call),
+    ("echo-http-modern", modern_call),
+    ("echo-http-legacy", legacy_call),
+];
+
+#[test]
+#[ignore = "the work that the other test counts, in a process of its own"]
+fn work() {
+    let (Ok(name), Ok(times)) = (env::var(WORK), env::var(TIMES)) else { return };
+    let (_, work) = WORKS.into_iter().find(|(known, _)| *known == name).expect("one of them");
+    work(times.parse().expect("a number"));
+}
+
+/// All instructions of a process that does this so often.
+fn count(name: &str, times: u64) -> Result<u64, String> {
+    let mut command = Command::new("valgrind");
+    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(env::current_exe().expect("a path"));
+    command.args(["--exact", "work", "--ignored", "--test-threads=1"]).env(WORK, name).env(TIMES, times.to_string());
+    let output = command.output().map_err(|error| format!("valgrind cannot be started: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let collected = said.lines().find_map(|line| line.split_once("Collected :")?.1.trim().parse().ok());
+    collected.filter(|_| output.status.success()).ok_or_else(|| {
+        format!("valgrind failed ({}):\n{said}\n{}", output.status, String::from_utf8_lossy(&output.stdout))
+    })
+}
+
+#[test]
+#[ignore = "scripts/test runs it, in the profile that the baseline is for"]
+fn a_call_costs_no_more_instructions_than_it_did() {
+    if cfg!(debug_assertions) || !cfg!(target_arch = "x86_64") {
+        panic!("the baseline is for an optimised x86_64 build: scripts/test --only instructions");
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(BASELINE);
+    let text = fs::read_to_string(&path).unwrap_or_default();
+    let known = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+    let mut found = String::from("# Instructions per round; written and read by tests/instructions.rs.\n");
+    let mut worse = Vec::new();
+    for (name, _) in WORKS {
+        let once = count(name, ROUNDS).and_then(|once| Ok((once, count(name, 2 * ROUNDS)?)));
+        let (once, twice) = once.unwrap_or_else(|problem| panic!("{name}: {problem}"));
+        let each = (twice - once) / ROUNDS;
+        found += &format!("{name} {each}\n");
+        let before = known(name);
+        println!("{name}: {each} instructions, baseline {before:?}");
+        if before.is_none_or(|before| each * 100 > before * (100 + TOLERANCE_PERCENT)) {
+            worse.push(format!("{name}: {each}, was {before:?}"));
+        }
+    }
+    if env::var_os("INSTRUCTIONS_WRITE").is_some() {
+        return fs::write(&path, found).expect("it can be written");
+    }
+    assert!(worse.is_empty(), "{worse:?}; if that is worth it, write {BASELINE} anew with INSTRUCTIONS_WRITE=1");
+}
