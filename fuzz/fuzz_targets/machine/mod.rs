@@ -27,6 +27,8 @@ pub struct Machine<S> {
     core: Core<S>,
     effects: Vec<Effect>,
     sent: Vec<u8>,
+    /// What comes in, as if in a receive buffer.
+    bytes: Vec<u8>,
 }
 
 impl<S: Service> Machine<S> {
@@ -41,9 +43,10 @@ impl<S: Service> Machine<S> {
             sealer: Sealer::new(&[7; 32], [0; 12]),
             service,
             metrics: COUNTERS.core(CoreId(0)),
+            clock: Box::new(|| SECOND),
             epoch: 1_800_000_000,
         });
-        let mut machine = Machine { core, effects: Vec::new(), sent: Vec::new() };
+        let mut machine = Machine { core, effects: Vec::new(), sent: Vec::new(), bytes: Vec::new() };
         machine.step(Input::Accepted { id: ID, listener: 0, peer: None });
         machine
     }
@@ -55,7 +58,11 @@ impl<S: Service> Machine<S> {
 
     /// Bytes come in.
     pub fn say(&mut self, bytes: &[u8]) {
-        self.step(Input::Received { id: ID, bytes });
+        self.bytes.clear();
+        self.bytes.extend_from_slice(bytes);
+        let mut received = std::mem::take(&mut self.bytes);
+        self.step(Input::Received { id: ID, bytes: &mut received });
+        self.bytes = received;
     }
 
     /// The service has mail.
@@ -89,7 +96,8 @@ impl<S: Service> Machine<S> {
 fn settings(wire: Wire) -> Settings {
     Settings {
         listeners: vec![wire],
-        hosts: HostRules::loopback(80),
+        filters: Vec::new(),
+        hosts: HostRules::loopback(),
         endpoint: "/mcp".to_owned(),
         sse_endpoint: "/sse".to_owned(),
         message_endpoint: "/message".to_owned(),
@@ -113,6 +121,7 @@ fn settings(wire: Wire) -> Settings {
         session_idle: 1800 * SECOND,
         sweep_every: 5 * SECOND,
         sessions_max: 4,
+        listens_per_connection: 8,
         listens_max: 8,
         subscriptions_max: 8,
         replay: ReplayLimits { events: 16, bytes: 4096 },
