@@ -3,6 +3,10 @@
 //! Nothing is served here. Invariant: 0 is success, 1 is "failed or would not serve", 2 is wrong usage; standard output
 //! carries only what was asked for, everything else goes to standard error.
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[cfg(feature = "host")]
 mod host {
     use clap::Parser;

@@ -26,6 +26,8 @@ pub struct Plan {
     pub depth: usize,
     pub rate: Option<f64>,
     pub poisson: bool,
+    /// Every connection uses the session that another has set up.
+    pub swap_sessions: bool,
     pub verify: bool,
     pub seed: u64,
     pub warmup_ns: u64,
@@ -121,6 +123,9 @@ impl<'a> Driver<'a> {
         if self.callers.count.tally.ready == 0 {
             return Err(format!("no connection could be used: {:?}", self.callers.count.tally.errors));
         }
+        if self.callers.plan.swap_sessions {
+            self.callers.swap_sessions();
+        }
         Ok(())
     }
 
@@ -196,6 +201,17 @@ impl<'a> Driver<'a> {
 }
 
 impl Callers<'_> {
+    /// Gives each lane the session of the one halfway round. Where a connection lands is a hash, so with two cores about
+    /// half of the connections then end at a core that does not own their session.
+    fn swap_sessions(&mut self) {
+        let count = self.lanes.len();
+        let mut sessions: Vec<Vec<u8>> = self.lanes.iter().map(|lane| lane.session().to_vec()).collect();
+        sessions.rotate_left(count / 2);
+        for (lane, session) in self.lanes.iter_mut().zip(sessions) {
+            lane.adopt(session);
+        }
+    }
+
     /// Calls on `link`; counts from the next stamp.
     fn call(&mut self, link: usize, outbox: &mut Outbox) {
         self.lanes[link].call(self.script, outbox.to(link));

@@ -222,6 +222,13 @@ impl Record {
         let scenario = Scenario { connections, depth: 1, share: None };
         judge::median(&judge::values(&self.figures(&scenario, rung, judge::cpu))).map(|cost| 1e6 / cost)
     }
+
+    /// Calls per second that an open loop asks of a rung; the closed loops must have come first. Without corelane's
+    /// capacity its own has to do.
+    fn rate(&self, rung: &Rung, scenario: &Scenario) -> Option<f64> {
+        let capacity = |name: &str| self.capacity(name, scenario.connections);
+        Some(scenario.share? * capacity(rung.pace()).or_else(|| capacity(rung.name))?)
+    }
 }
 
 impl Ladder {
@@ -310,14 +317,7 @@ impl Ladder {
     }
 
     fn interleave(&self, record: &mut Record, rungs: &[Rung], scenario: &Scenario) -> Result<(), Failure> {
-        // An open loop needs the capacity, so a closed one of the same rung must have come first.
-        let rates: Vec<_> = rungs
-            .iter()
-            .map(|rung| {
-                let capacity = |name: &str| record.capacity(name, scenario.connections);
-                Some(scenario.share? * capacity(rung.pace()).or_else(|| capacity(rung.name))?)
-            })
-            .collect();
+        let rates: Vec<_> = rungs.iter().map(|rung| record.rate(rung, scenario)).collect();
         for round in 0..self.rounds {
             let mut order: Vec<usize> = (0..rungs.len()).collect();
             if round % 2 == 1 {

@@ -89,6 +89,9 @@ pub struct Load {
     /// Open loop: exponential gaps instead of equal ones.
     #[arg(long, requires = "rate")]
     pub poisson: bool,
+    /// Call in the sessions that other connections have set up (http-legacy): what crosses the server's cores.
+    #[arg(long)]
+    pub swap_sessions: bool,
     /// Seconds before the measured window.
     #[arg(long, default_value_t = 1.0)]
     pub warmup: f64,
@@ -136,6 +139,11 @@ impl Load {
         if self.depth == 0 || (self.depth > 1 && self.aim.wire != Wire::Ndjson) {
             return Err(format!("--depth {}: at least 1, and more than 1 on the ndjson wire only", self.depth).into());
         }
+        if self.swap_sessions && self.aim.wire != Wire::HttpLegacy {
+            return Err(
+                "--swap-sessions: only the http-legacy wire has sessions that another connection may use".into()
+            );
+        }
         if self.connections == 0 || self.rate.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
             return Err("--connections and --rate must be above zero".into());
         }
@@ -156,6 +164,7 @@ impl Load {
                     depth: self.depth,
                     rate: self.rate.map(|rate| rate * range.len() as f64 / self.connections as f64),
                     poisson: self.poisson,
+                    swap_sessions: self.swap_sessions,
                     verify: !self.unverified,
                     seed: self.seed.wrapping_add(range.start as u64),
                     warmup_ns: (self.warmup * 1e9) as u64,

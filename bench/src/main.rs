@@ -5,6 +5,7 @@
 //! Invariant: nothing here talks to an address that is neither loopback nor named on the command line as allowed.
 
 mod answer;
+mod choices;
 mod dice;
 mod drive;
 mod fleet;
@@ -16,6 +17,7 @@ mod load;
 mod mass;
 mod message;
 mod observe;
+mod parsers;
 mod ring;
 mod server;
 mod sys;
@@ -29,6 +31,8 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Parser)]
 #[command(version, about)]
 enum Command {
+    /// Compare corelane with itself: pinned or not, batch caps, allocators; and two JSON parsers.
+    Choices(choices::Choices),
     /// Serve fixed bytes as cheaply as the kernel allows.
     Floor(floor::Floor),
     /// Open many connections, call once on each, and report the memory of an idle one.
@@ -43,6 +47,7 @@ enum Command {
 
 fn main() -> std::process::ExitCode {
     let ended = match Command::parse() {
+        Command::Choices(choices) => choices.run(),
         Command::Floor(floor) => floor.run(),
         Command::Idle(idle) => idle.run(),
         Command::Ladder(ladder) => ladder.run(),

@@ -6,7 +6,7 @@
 
 use std::fmt::Write;
 
-use super::{Record, Scenario, target};
+use super::{Record, Scenario, rest::WATCHED, target};
 use crate::{
     judge::{self, Figure, PAIRS_MIN, STEADY_MIN, WIDTH_MAX},
     tally::Report,
@@ -250,7 +250,9 @@ fn empty(page: &mut String, record: &Record) -> std::fmt::Result {
             })
         };
         let seconds = judge::median(&of(|round| round.seconds)).unwrap_or(0.0);
-        let (cpu, rss) = (of(|round| round.cpu_share * 100.0), of(|round| round.rss_bytes / 1e6));
+        // In a shorter watch most threads are not woken once.
+        let cpu = if executors == WATCHED { of(|round| round.cpu_share * 100.0) } else { Vec::new() };
+        let rss = of(|round| round.rss_bytes / 1e6);
         writeln!(page, "| {executors} | {seconds:.1} | {} | {} |", shown(cpu, 4), shown(rss, 1))?;
     }
     Ok(())

@@ -205,7 +205,8 @@ mod tests {
     fn blank() -> Record {
         serde_json::from_value(json!({
             "environment": environment(), "rounds_asked": 5, "seconds": 1.0, "server_cpu": 0, "load_cpu": 1,
-            "floor_ndjson_reply_bytes": 170, "floor_http_reply_bytes": 400, "rungs": [], "comparisons": [], "rounds": [],
+            "floor_ndjson_reply_bytes": 170, "floor_http_reply_bytes": 400, "rungs": [], "comparisons": [],
+            "rounds": [],
         }))
         .expect("a record without what was added later")
     }
@@ -285,6 +286,21 @@ mod tests {
     }
 
     #[test]
+    fn an_open_loop_asks_the_same_rate_of_all_that_are_compared() {
+        let rung = |name| crate::ladder::RUNGS.iter().find(|rung| rung.name == name).expect("such a rung");
+        let scenario = Scenario { connections: FEW, depth: 1, share: Some(0.4) };
+        let mut record = blank();
+        cost(&mut record, &closed(FEW), "a-ndjson", 2.0, 0.0);
+        assert_eq!(record.rate(rung("a-ndjson"), &scenario), Some(200_000.0), "alone, the floor paces itself");
+        assert_eq!(record.rate(rung("b"), &scenario), None, "nothing is known of it");
+        cost(&mut record, &closed(FEW), "b", 4.0, 0.0);
+        cost(&mut record, &closed(FEW), "c", 5.0, 0.0);
+        for (name, rate) in [("a-ndjson", 100_000.0), ("b", 100_000.0), ("a-http", 80_000.0), ("c", 80_000.0)] {
+            assert_eq!(record.rate(rung(name), &scenario), Some(rate), "{name}");
+        }
+    }
+
+    #[test]
     fn memory_of_a_session_is_what_it_adds_to_a_connection() {
         let mut record = blank();
         for round in 0..3 {
@@ -294,8 +310,8 @@ mod tests {
                     "kernel_slab_growth_bytes": null, "kernel_slab_bytes_each_both_ends": null,
                     "kernel_slab_unreclaimable_growth_bytes": null});
                 let report = json!({"target": "", "wire": "", "connections_asked": 1, "connections_opened": 1,
-                    "calls_answered": 1, "connections_up_at_the_end": 1, "idle": growth, "server_rss_bytes_before": null,
-                    "server_rss_bytes_at_the_end": null, "errors": {}, "environment": environment()});
+                    "calls_answered": 1, "connections_up_at_the_end": 1, "idle": growth,
+                    "server_rss_bytes_before": null, "server_rss_bytes_at_the_end": null, "errors": {}, "environment": environment()});
                 let report = Some(serde_json::from_value(report).expect("a report"));
                 record.idle.push(IdleRound { rung: rung.into(), round, report, failure: None });
             }

@@ -1,0 +1,11 @@
+# Shared by scripts that measure; sourced, never run.
+
+# Where the programs are after `build_release`.
+RELEASE="${CARGO_TARGET_DIR:-target}/release"
+
+# Builds every program that is measured or measures. One selection for all scripts: cargo unifies features over what is
+# selected, so another selection would build most dependencies again, and the programs with them.
+build_release() {
+    echo "building in release mode: minutes the first time, seconds after that" >&2
+    cargo build --release --locked --workspace --bins --example conformance_server "$@"
+}
