@@ -201,8 +201,8 @@ impl<'a> Driver<'a> {
 }
 
 impl Callers<'_> {
-    /// Gives each lane the session of the one halfway round. Where a connection lands is a hash, so with two cores about
-    /// half of the connections then end at a core that does not own their session.
+    /// Gives each lane the session of the one halfway round. Where a connection lands is a hash, so with two cores
+    /// about half of the connections then end at a core that does not own their session.
     fn swap_sessions(&mut self) {
         let count = self.lanes.len();
         let mut sessions: Vec<Vec<u8>> = self.lanes.iter().map(|lane| lane.session().to_vec()).collect();

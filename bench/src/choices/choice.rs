@@ -2,8 +2,8 @@
 //!
 //! Data only; nothing is started here.
 //!
-//! Invariant: the first variant is what corelane does by default, and the first situation is a closed loop with one call
-//! in flight: its capacity sets the rate of the open loops.
+//! Invariant: the first variant is what corelane does by default, and the first situation is a closed loop with one
+//! call in flight: its capacity sets the rate of the open loops.
 
 use std::path::{Path, PathBuf};
 
