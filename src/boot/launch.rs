@@ -3,6 +3,7 @@
 //! Not here: what a core does. Invariant: what must outlive a core's thread (listeners, counters, orders) is owned
 //! here; a thread that died is joined and its ring closed before its successor starts.
 
+use std::io::Write as _;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -196,7 +197,8 @@ impl<S: 'static> Launch<S> {
                 control: control.as_ref().map(ControlHandle::address),
                 took: started.elapsed(),
             };
-            eprint!("{report}");
+            // It serves as well if nobody reads what it says.
+            let _ = write!(std::io::stderr(), "{report}");
         }
         let ends_with_cores = matches!(doors, Doors::Pipes);
         let intensity = Intensity::default();

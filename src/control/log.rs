@@ -35,6 +35,9 @@ pub fn init(settings: &LogSettings) -> Result<(), LogError> {
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Whoever read it may be gone. Saying so on the same standard error would panic, and the thread that hears
+        // signals would be the first to go.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     match settings.format {
         LogFormat::Text => lines.try_init(),

@@ -1,9 +1,13 @@
 //! The way down: nothing new is taken, what is in flight ends well, and the process ends by itself.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::legacy::open;
-use crate::process::{Server, until};
+use crate::process::{PATIENCE, Server, until};
 use crate::request::{Request, echo, legacy, modern, sleep, text};
 
 /// A deadline that no test waits for: what ends earlier ended by itself.
@@ -100,6 +104,38 @@ fn streams_end_with_what_their_clients_need() {
     assert_eq!(old.block(), None);
     drop((listen, streams, old));
     assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn a_drain_needs_nobody_to_read_the_log() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_corelane"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--cores", "2"])
+        .env("CORELANE_CONTROL_LISTEN", "127.0.0.1:0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program was built with this test");
+    let mut report = BufReader::new(child.stderr.take().expect("piped")).lines();
+    assert!(report.any(|line| line.expect("UTF-8").trim_start().starts_with("curl")), "it starts");
+    assert_eq!(report.next().and_then(Result::ok).as_deref(), Some(""), "the report ends");
+    drop(report);
+    let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+    assert!(sent.expect("kill(1)").success());
+    let deadline = Instant::now() + PATIENCE;
+    let ended = loop {
+        match child.try_wait().expect("our child") {
+            Some(status) => break Some(status),
+            None if Instant::now() > deadline => break None,
+            None => std::thread::sleep(Duration::from_millis(2)),
+        }
+    };
+    if ended.is_none() {
+        // Fails only if it has ended by now.
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    assert_eq!(ended.and_then(|status| status.code()), Some(0));
 }
 
 #[test]
