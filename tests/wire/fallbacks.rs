@@ -3,9 +3,12 @@
 //! Not here: what the driver does in each fallback with tiny rings (`uring::tests::fallbacks`).
 //! Invariant: the features are those that the program itself names, so that none can be added without this.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use crate::legacy::open;
+use crate::peer::Peer;
 use crate::process::Server;
 use crate::request::{Request, echo, legacy, modern, sleep, text, told_sleep};
 
@@ -85,6 +88,7 @@ fn sessions(server: &Server) {
         let mut peer = server.connect_on(other);
         let answer = peer.ask(&Request::legacy(&session, &legacy(1, "tools/call", echo("legacy"))));
         assert_eq!(text(&answer.json()), "legacy");
+        assert_woken(&mut peer, &session);
         peer.open(&Request::legacy(&session, &legacy(2, "tools/call", told_sleep(10, 2, "t"))));
         peer.primed();
         assert_eq!(peer.rest().last().map(text), Some("slept 10 ms"));
@@ -92,6 +96,18 @@ fn sessions(server: &Server) {
         assert!(stream.event().is_none(), "the stream ends with its session");
         assert_eq!(peer.ask(&Request::legacy(&session, &legacy(3, "ping", json!({})))).status, 404);
     }
+}
+
+/// A core that is not rung out of its sleep answers all the same, once its next timer is due; that is seconds later.
+fn assert_woken(peer: &mut Peer, session: &str) {
+    let ping = Request::legacy(session, &legacy(9, "ping", json!({})));
+    let mut took = [(); 9].map(|()| {
+        let start = Instant::now();
+        assert_eq!(peer.ask(&ping).status, 200);
+        start.elapsed()
+    });
+    took.sort();
+    assert!(took[4] < Duration::from_millis(300), "half of them took longer than {:?}", took[4]);
 }
 
 fn lines(server: &Server) {
