@@ -62,9 +62,8 @@ pub struct NoArguments {}
 
 /// The one place where arguments become Rust values.
 ///
-/// `serde_json`, not `simd-json` on a copy with reused buffers: for the arguments tools get they take the same time
-/// (62 bytes: 261 against 237 ns, 304 bytes: 296 against 299 ns), and this one needs no copy and no buffers per core.
-/// `cargo test --release --lib parsers -- --ignored --nocapture` measures both again.
+/// `serde_json`, not `simd-json` on a copy with reused buffers: for the arguments tools get neither is faster
+/// (`scripts/choices --only parsers`, bench/results/choices.md), and this one needs no copy and no buffers per core.
 pub(super) fn parse<T: DeserializeOwned>(arguments: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice(arguments).map_err(|error| {
         let mut text = error.to_string();
@@ -79,8 +78,6 @@ pub(super) fn parse<T: DeserializeOwned>(arguments: &[u8]) -> Result<T, Failure>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::hint::black_box;
-    use std::time::Instant;
 
     #[derive(Deserialize, Debug)]
     #[allow(dead_code)]
@@ -97,35 +94,5 @@ mod tests {
         assert_eq!(failure.to_string(), "Invalid arguments: invalid value: integer `-1`, expected u32");
         let failure = parse::<Search>(br#"{"query":"a"}"#).expect_err("incomplete");
         assert_eq!(failure.to_string(), "Invalid arguments: missing field `limit`");
-    }
-
-    #[test]
-    #[ignore = "a measurement: cargo test --release parsers -- --ignored --nocapture"]
-    fn parsers() {
-        let small = br#"{"query":"io_uring","limit":10,"exact":false,"tags":["a","b"]}"#.to_vec();
-        let long = format!(r#"{{"query":"{}","limit":10,"exact":false,"tags":["a","b"]}}"#, "word ".repeat(50));
-        for text in [small, long.into_bytes()] {
-            let time = |run: &mut dyn FnMut()| {
-                let mut best = f64::MAX;
-                for _ in 0..5 {
-                    let start = Instant::now();
-                    (0..100_000).for_each(|_| run());
-                    best = best.min(start.elapsed().as_nanos() as f64 / 100_000.0);
-                }
-                best
-            };
-            let serde = time(&mut || {
-                black_box(serde_json::from_slice::<Search>(black_box(&text)).expect("valid"));
-            });
-            let mut copy = Vec::new();
-            let mut buffers = simd_json::Buffers::new(1024);
-            let simd = time(&mut || {
-                copy.clear();
-                copy.extend_from_slice(black_box(&text));
-                let parsed = simd_json::serde::from_slice_with_buffers::<Search>(&mut copy, &mut buffers);
-                black_box(parsed.expect("valid"));
-            });
-            println!("{} bytes: serde_json {serde:.0} ns, simd-json on a copy {simd:.0} ns", text.len());
-        }
     }
 }
