@@ -2,4 +2,5 @@
 
 mod cores;
 mod rig;
+mod subscribing;
 mod times;
