@@ -4,4 +4,5 @@ mod bounds;
 mod cores;
 mod filtered;
 mod rig;
+mod subscribing;
 mod times;

@@ -125,7 +125,7 @@ pub fn settings() -> Settings {
 pub fn core(index: usize, cores: usize, incarnation: u32, metrics: &'static CoreMetrics) -> Core<Fake> {
     let table = BoundaryTable::new(cores, cores).expect("a shard for each");
     let id = CoreId(index as u16);
-    let offers = Offers { tools: true, tasks: true, ..Offers::default() };
+    let offers = Offers { tools: true, tasks: true, resources: true, resources_subscribe: true, ..Offers::default() };
     let about = About { server_info: b"{}".to_vec(), instructions: None, offers };
     Core::new(CoreParts {
         id,

@@ -1,0 +1,100 @@
+//! Resources that clients subscribe to: who hears of a change, in both eras, on every core, and who no longer does.
+
+use super::rig::{Rig, legacy};
+use crate::server::connection::Wire;
+use crate::server::core::Input;
+use crate::server::service::{Change, Mail};
+
+const UPDATED: &str = "notifications/resources/updated";
+
+fn request(method: &str, uri: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":5,"method":"resources/{method}","params":{{"uri":"{uri}"}}}}"#)
+}
+
+fn update(rig: &mut Rig, core: usize, uri: &str) {
+    rig.step(core, Input::Mail(Mail::Changed(Change::Resource(uri.to_owned()))));
+}
+
+#[test]
+fn a_session_hears_of_its_resources_wherever_it_is_and_they_change() {
+    let mut rig = Rig::new(2);
+    let home = rig.connect(0, Wire::Http);
+    let session = rig.open(home);
+    let stream = rig.connect(1, Wire::Http);
+    rig.ask(
+        stream,
+        format!(
+            "GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nMcp-Session-Id: {session}\r\n\r\n"
+        ),
+    );
+    let peer = rig.connect(1, Wire::Http);
+    // Twice is once.
+    for _ in 0..2 {
+        assert!(rig.ask(peer, legacy(Some(&session), &request("subscribe", "a:b"))).ends_with(r#""result":{}}"#));
+    }
+    for core in 0..2 {
+        update(&mut rig, core, "a:c");
+        assert_eq!(rig.take(stream), "", "nobody asked for that one");
+        update(&mut rig, core, "a:b");
+        let heard = rig.take(stream);
+        assert_eq!(heard.matches(UPDATED).count(), 1, "{heard}");
+        assert!(heard.contains(r#""params":{"uri":"a:b"}"#), "{heard}");
+    }
+    assert!(rig.ask(peer, legacy(Some(&session), &request("unsubscribe", "a:b"))).ends_with(r#""result":{}}"#));
+    update(&mut rig, 0, "a:b");
+    assert_eq!(rig.take(stream), "");
+    // What was never subscribed to can be let go.
+    assert!(rig.ask(peer, legacy(Some(&session), &request("unsubscribe", "a:z"))).ends_with(r#""result":{}}"#));
+}
+
+#[test]
+fn a_session_subscribes_to_so_many_resources_and_its_end_is_the_end_of_them() {
+    let mut rig = Rig::new(1);
+    let peer = rig.connect(0, Wire::Http);
+    let session = rig.open(peer);
+    for number in 0..8 {
+        let answer = rig.ask(peer, legacy(Some(&session), &request("subscribe", &format!("a:{number}"))));
+        assert!(answer.ends_with(r#""result":{}}"#), "{answer}");
+    }
+    let answer = rig.ask(peer, legacy(Some(&session), &request("subscribe", "a:8")));
+    assert!(answer.contains("-32602") && answer.contains("unsubscribe from some first"), "{answer}");
+    let answer = rig.ask(peer, legacy(Some(&session), &request("subscribe", "").replace(r#""uri":"""#, r#""uri":7"#)));
+    assert!(answer.contains("-32602"), "{answer}");
+    let delete = format!("DELETE /mcp HTTP/1.1\r\nHost: localhost\r\nMcp-Session-Id: {session}\r\n\r\n");
+    rig.ask(peer, delete);
+    // The next tenant of its slot hears nothing of them.
+    let next = rig.open(peer);
+    let stream = rig.connect(0, Wire::Http);
+    rig.ask(
+        stream,
+        format!("GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nMcp-Session-Id: {next}\r\n\r\n"),
+    );
+    update(&mut rig, 0, "a:0");
+    assert_eq!(rig.take(stream), "");
+}
+
+#[test]
+fn a_modern_stream_hears_of_the_resources_and_tasks_it_names() {
+    let mut rig = Rig::new(2);
+    let listener = rig.connect(1, Wire::Lines);
+    let meta = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
+    let wanted = r#"{"resourceSubscriptions":["a:b"],"taskIds":["t1"]}"#;
+    let listen = format!(
+        r#"{{"jsonrpc":"2.0","id":"s","method":"subscriptions/listen","params":{{"notifications":{wanted},{meta}}}}}"#
+    );
+    let acknowledged = rig.ask(listener, listen + "\n");
+    assert!(acknowledged.contains(&format!(r#""notifications":{wanted}"#)), "{acknowledged}");
+    update(&mut rig, 0, "a:c");
+    assert_eq!(rig.take(listener), "");
+    update(&mut rig, 0, "a:b");
+    let heard = rig.take(listener);
+    let named = r#"{"_meta":{"io.modelcontextprotocol/subscriptionId":"s"},"uri":"a:b"}"#;
+    assert!(heard.contains(UPDATED) && heard.contains(named), "{heard}");
+    for (id, is_heard) in [("t2", false), ("t1", true)] {
+        let params = format!(r#"{{"taskId":"{id}","status":"working","_meta":{{"x":1}}}}"#).into_bytes();
+        rig.step(0, Input::Mail(Mail::Changed(Change::Task { id: id.to_owned(), params })));
+        let heard = rig.take(listener);
+        assert_eq!(heard.contains(r#""status":"working""#), is_heard, "{heard}");
+        assert!(!heard.contains(r#""x":1"#), "whose subscription it is stands in _meta, and nothing else");
+    }
+}
