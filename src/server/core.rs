@@ -293,6 +293,12 @@ impl<S: Service> Core<S> {
         self.connections.get_mut(id.slot as usize)?.as_deref_mut().filter(|connection| connection.id == id)
     }
 
+    /// Whatever connection has this one's place. Nothing of it is read, so as not to wait for its memory.
+    #[cfg(feature = "host")]
+    pub(super) fn in_place_of(&self, id: ConnectionId) -> Option<&Connection> {
+        self.connections.get(id.slot as usize)?.as_deref()
+    }
+
     /// Takes a connection out of the table for a step; `put` brings it back.
     pub(super) fn take(&mut self, id: ConnectionId) -> Option<Box<Connection>> {
         let entry = self.connections.get_mut(id.slot as usize)?;

@@ -19,7 +19,10 @@ use crate::ids::CoreId;
 use crate::metrics::CoreMetrics;
 use crate::ring::{Port, PortCounts, PortId, Refused};
 use crate::runtime::Tasks;
-use crate::uring::{BellAddress, Chime, Driver, Ended, Event, Stats};
+use crate::uring::{BellAddress, Chime, Driver, Ended, Event, Stats, prefetch};
+
+/// How many events before its turn a connection's state is asked for: about as many as take as long as memory does.
+const LOOK_AHEAD: usize = 1;
 
 /// What a core thread is told from outside, besides its eventfd.
 #[derive(Debug, Default)]
@@ -185,6 +188,9 @@ impl<S: Service> Loop<'_, S> {
 
     fn take_events(&mut self, now: Nanos) {
         while let Some(event) = self.driver.next_event() {
+            if let Some(connection) = self.driver.coming(LOOK_AHEAD).and_then(|id| self.core.in_place_of(id)) {
+                prefetch(connection);
+            }
             match event {
                 Event::Accepted { stream, listener, peer } => match self.elsewhere(listener) {
                     Some(ring) => self.driver.hand_over(stream, ring, listener),
