@@ -27,6 +27,19 @@ const ALLOWED_HEADERS: &[u8] = b"content-type, accept, authorization, mcp-protoc
 const MAX_AGE: Field<'static> = ("Access-Control-Max-Age", b"7200");
 const EXPOSED: Field<'static> = ("Access-Control-Expose-Headers", b"mcp-session-id, www-authenticate");
 const RETRY_AFTER: Field<'static> = ("Retry-After", b"1");
+/// What became of a message posted for a 2024-11-05 stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Posted {
+    /// The stream took it.
+    Taken,
+    /// There is no such stream any more.
+    Gone,
+    /// The stream's client does not read what it is sent.
+    Behind,
+}
+
+pub(super) const STREAM_BEHIND: &str =
+    "limits.egress_bytes wait on the event stream that this answer would go to; read it, then try again";
 const ALLOW_ALL: Field<'static> = ("Allow", b"GET, POST, DELETE, OPTIONS");
 const ALLOW_POST: Field<'static> = ("Allow", b"POST");
 const ALLOW_GET: Field<'static> = ("Allow", b"GET");
@@ -369,25 +382,39 @@ impl<S: Service> Core<S> {
             // Only the stream's own core knows whether it is still open.
             let header = |ticket| Header::StreamPost { ticket, life, stream: key.into() };
             self.forward_request(connection, core, header, body.to_vec());
-        } else if self.post_to_stream(life, key, body) {
-            self.answer_empty(connection, 202, &[]);
         } else {
-            self.refused(Refusal::UnknownSession);
-            self.refuse(connection, 404, &[], Code::SESSION_NOT_FOUND, "Session not found");
+            match self.post_to_stream(life, key, body) {
+                Posted::Taken => self.answer_empty(connection, 202, &[]),
+                Posted::Gone => {
+                    self.refused(Refusal::UnknownSession);
+                    self.refuse(connection, 404, &[], Code::SESSION_NOT_FOUND, "Session not found");
+                }
+                Posted::Behind => self.refuse(connection, 429, &[], Code::RATE_LIMITED, STREAM_BEHIND),
+            }
         }
     }
 
-    /// Hands a message to the 2024-11-05 stream that it was posted for; false if there is none any more.
-    pub(super) fn post_to_stream(&mut self, life: u32, key: ExchangeKey, body: &[u8]) -> bool {
+    /// Hands a message to the 2024-11-05 stream that it was posted for. Its answer goes out there, so a stream whose
+    /// client does not read takes no more messages: on lines such a client would not be read.
+    pub(super) fn post_to_stream(&mut self, life: u32, key: ExchangeKey, body: &[u8]) -> Posted {
         let Some(Exchange { kind: Kind::Duplex, sink: Sink::Http(stream), .. }) = self.exchanges.get(key) else {
-            return false;
+            return Posted::Gone;
         };
-        let stream = *stream;
-        if life != self.shards.life() || self.find(stream).is_none() {
-            return false;
+        let (stream, most) = (*stream, self.settings.egress_bytes);
+        if life != self.shards.life() {
+            return Posted::Gone;
         }
-        self.with(stream, |core, stream| core.duplex_message(stream, body));
-        true
+        match self.find(stream).map(|stream| stream.egress()) {
+            None => Posted::Gone,
+            Some(unsent) if unsent >= most => {
+                self.refused(Refusal::EgressFull);
+                Posted::Behind
+            }
+            Some(_) => {
+                self.with(stream, |core, stream| core.duplex_message(stream, body));
+                Posted::Taken
+            }
+        }
     }
 
     /// Bytes that cannot be framed: answered as far as the wire allows, then the connection ends.

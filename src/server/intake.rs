@@ -14,7 +14,10 @@ use crate::proto::http1::parse;
 impl<S: Service> Core<S> {
     pub(super) fn received(&mut self, id: ConnectionId, bytes: &mut [u8]) {
         let Some(mut connection) = self.take(id) else { return };
-        connection.active_at = self.now;
+        // What comes after the last answer is thrown away, and buys no time.
+        if connection.phase == Phase::Open {
+            connection.active_at = self.now;
+        }
         if connection.filter.is_some() {
             self.open_wire(&mut connection, bytes);
         } else {

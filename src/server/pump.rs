@@ -10,6 +10,7 @@ use super::connection::{Connection, HttpAnswer, Wire};
 use super::core::Core;
 use super::deliver::{primes, write_line};
 use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
+use super::http::{Posted, STREAM_BEHIND};
 use super::outbox::Delivery;
 use super::parcel::{Header, Numbers};
 use super::router::{Lane, Told};
@@ -76,13 +77,14 @@ impl<S: Service> Core<S> {
                     self.lost_its_sink(key);
                 }
             }
-            Header::StreamPost { ticket, life, stream } => {
-                if self.post_to_stream(life, stream.into(), payload) {
-                    self.send_reply(from, ticket.into(), 202, None, Vec::new());
-                } else {
-                    self.send_unknown_session(from, ticket.into());
+            Header::StreamPost { ticket, life, stream } => match self.post_to_stream(life, stream.into(), payload) {
+                Posted::Taken => self.send_reply(from, ticket.into(), 202, None, Vec::new()),
+                Posted::Gone => self.send_unknown_session(from, ticket.into()),
+                Posted::Behind => {
+                    let error = RpcError::new(Code::RATE_LIMITED, STREAM_BEHIND);
+                    self.send_error(from, ticket.into(), 429, &error);
                 }
-            }
+            },
             Header::Changed { what, split } => {
                 if let Some(change) = change_from(what, split as usize, payload) {
                     self.tell_subscribers(&change);

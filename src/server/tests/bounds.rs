@@ -171,3 +171,47 @@ fn parcels_that_had_to_wait_are_counted() {
     }
     assert_eq!(rig.metrics[1].value(Metric::ParcelsParked), 3);
 }
+
+#[test]
+fn a_stream_that_nobody_reads_takes_no_more_messages() {
+    let mut rig = Rig::new(2);
+    let stream = rig.connect(0, Wire::Http);
+    let opened = rig.ask(stream, "GET /sse HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n");
+    let target =
+        opened.split_once("data: ").and_then(|(_, rest)| rest.split_once('\n')).expect("an address").0.to_owned();
+    let post = |rig: &mut Rig, core, body: &str| {
+        let peer = rig.connect(core, Wire::Http);
+        let request = legacy(None, body).replace("POST /mcp", &format!("POST {}", target.trim()));
+        let answer = rig.ask(peer, request);
+        rig.step(core, Input::Ended { id: ConnectionId { slot: peer.1, generation: 0 }, how: End::Reset });
+        answer
+    };
+    assert!(post(&mut rig, 0, &INITIALIZE.replace("2025-11-25", "2024-11-05")).starts_with("HTTP/1.1 202"));
+    rig.seen.get_mut(&stream).expect("connected").stalled = true;
+    // An answer says its request's id, however long.
+    let large = format!(r#"{{"jsonrpc":"2.0","id":"{}","method":"ping"}}"#, "x".repeat(6_000));
+    let answers: Vec<String> = (0..20).map(|turn| post(&mut rig, turn % 2, &large)).collect();
+    let taken = answers.iter().filter(|answer| answer.starts_with("HTTP/1.1 202")).count();
+    let behind: Vec<_> = answers.iter().filter(|answer| answer.starts_with("HTTP/1.1 429")).collect();
+    assert!((1..=8).contains(&taken) && taken + behind.len() == 20, "{taken} were taken: {answers:?}");
+    assert!(behind[0].contains("-31429") && behind[0].matches("Retry-After").count() == 1, "{}", behind[0]);
+    assert_eq!(rig.metrics[0].refused(Refusal::EgressFull), behind.len() as u64);
+}
+
+#[test]
+fn what_comes_after_the_last_answer_buys_no_time() {
+    for (wire, last) in [(Wire::Http, "BAD\r\n\r\n".to_owned()), (Wire::Lines, "x".repeat(2 << 20))] {
+        let mut rig = Rig::new(1);
+        let peer = rig.connect(0, wire);
+        rig.send(peer, last);
+        assert!(
+            rig.seen[&peer].shut && !rig.seen[&peer].closed,
+            "{wire:?}: it is read on, so that the answer is not lost"
+        );
+        for _ in 0..4 {
+            rig.send(peer, "x");
+            rig.pass(SECOND / 2);
+        }
+        assert!(rig.seen[&peer].closed, "{wire:?}");
+    }
+}
