@@ -60,7 +60,7 @@ impl Environment {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
         Self {
-            command: std::env::args().collect(),
+            command: command(),
             commit: commit(),
             kernel: trimmed("/proc/sys/kernel/osrelease"),
             cpu_model: model.map(|(_, name)| name.trim().to_string()),
@@ -72,6 +72,14 @@ impl Environment {
                 .map_or(0, |since| since.as_secs()),
         }
     }
+}
+
+/// The command line, with paths below the working directory written from there: where somebody keeps the project is no
+/// part of a result.
+fn command() -> Vec<String> {
+    let here = std::env::current_dir().map(|path| format!("{}/", path.display())).unwrap_or_default();
+    let relative = |word: String| word.strip_prefix(&here).map_or(word.clone(), str::to_owned);
+    std::env::args().map(relative).collect()
 }
 
 /// The commit of the repository that this program was built from, with `-dirty` if the tree differs.

@@ -303,7 +303,7 @@ fn memlock(seen: &HostReadings, needs: &HostNeeds) -> Finding {
     } else if hard >= wanted {
         (Severity::Note, "the soft limit is raised at start".into())
     } else {
-        (Severity::Fail, format!("set LimitMEMLOCK={wanted} in the unit, or see kernel-tuning/limits"))
+        (Severity::Fail, format!("set LimitMEMLOCK={wanted} in the unit, or raise `ulimit -l`"))
     };
     Finding {
         name: "RLIMIT_MEMLOCK",

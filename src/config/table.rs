@@ -257,7 +257,7 @@ keys! {
     uring.descriptors, "descriptors",
         "Size of each core's table of direct descriptors; 0 means the soft limit of open files (RLIMIT_NOFILE), which start-up raises as far as it may.",
         memory "about 16 B each per core",
-        wrong "start-up reports that the table is smaller than expected: raise the limit (LimitNOFILE), see kernel-tuning";
+        wrong "start-up reports that the table is smaller than expected: raise the limit (LimitNOFILE in the unit)";
 
     control.listen, "address",
         "Address of /healthz, /readyz and /metrics. There is no login: keep it on loopback or a management network.",

@@ -1,7 +1,8 @@
 //! Looking ahead: whose the next events are, so that what belongs to them is on its way to the cache in the meantime.
 //!
-//! With thousands of connections, most of what a call costs above the kernel's share is waiting for memory: the state of
-//! the connection was last touched thousands of calls ago. Completions come in batches, so the next few are known.
+//! With thousands of connections, most of what a call costs above the kernel's share is waiting for memory: the state
+//! of the connection was last touched thousands of calls ago. Completions come in batches, so the next few are known.
+//! Not here: events (`driver`).
 //! Invariant: a hint; nothing that is decided depends on it.
 #![allow(unsafe_code)]
 

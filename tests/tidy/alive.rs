@@ -160,7 +160,11 @@ fn untidy_files_fail() {
         ("src/proto/x.rs", wide.clone(), vec!["a line has at most 120 columns"]),
         ("scripts/x.sh", wide.clone(), vec!["a line has at most 120 columns"]),
         ("src/proto/x.rs", long, vec!["a source has at most 700 lines"]),
-        ("src/proto/x.rs", large, vec!["no file is larger than 256 KiB", "a source has at most 700 lines"]),
+        (
+            "src/proto/x.rs",
+            large,
+            vec!["no file is larger than 256 KiB, or 1 MiB of results", "a source has at most 700 lines"],
+        ),
         ("src/proto/x.rs", left(concat!("TO", "DO")), vec![leftover]),
         ("scripts/x.sh", left(concat!("FIX", "ME")), vec![leftover]),
         ("src/proto/x.rs", left(concat!("XX", "X")), vec![leftover]),

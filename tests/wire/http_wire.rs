@@ -194,7 +194,7 @@ fn what_could_be_read_in_two_ways_ends_the_connection() {
         b"POST /mcp HTTP/1.1\nHost: localhost\n\n".to_vec(),
         b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nX: a\0b\r\n\r\n".to_vec(),
         b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nX: a\rb\r\n\r\n".to_vec(),
-        b"POST http://localhost/mcp HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
+        b"POST http://elsewhere/mcp HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
         b"CONNECT localhost:1 HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
     ];

@@ -66,8 +66,8 @@ pub enum HeadError {
     /// The request line is not `method SP target SP version`.
     #[error("the request line is not `METHOD /path HTTP/1.1` with single spaces")]
     RequestLine,
-    /// The target is neither a path nor `*`, or holds a byte that no path may hold.
-    #[error("the request target is not a path; send `/path` and the authority in Host")]
+    /// The target is no path, holds a byte that no path may hold, or names another host than `Host`.
+    #[error("the request target is neither a path nor a URL of the host that Host names; send `/path`")]
     TargetForm,
     /// The target is longer than the limit.
     #[error("the request target is longer than {HTTP_TARGET_BYTES_MAX} bytes; shorten the path or query")]
@@ -324,7 +324,7 @@ pub fn parse(head: &[u8]) -> Result<Head<'_>, HeadError> {
     };
     check_line_ends(head, request.headers)?;
     let method = method_of(method)?;
-    let (path, query) = split_target(target)?;
+    let (authority, path, query) = split_target(target)?;
     let field_lines = request.headers.first().map_or(&[][..], |first| &head[offset_in(head, first.name)..]);
     let mut head = Head {
         method,
@@ -359,6 +359,9 @@ pub fn parse(head: &[u8]) -> Result<Head<'_>, HeadError> {
         framing.read(&mut head, line.name, line.value, &request.headers[..index])?;
     }
     framing.settle(&mut head)?;
+    if authority.is_some_and(|named| !head.host.is_some_and(|host| host.eq_ignore_ascii_case(named.as_bytes()))) {
+        return Err(HeadError::TargetForm);
+    }
     Ok(head)
 }
 
@@ -402,8 +405,17 @@ fn method_of(method: &str) -> Result<Method, HeadError> {
     })
 }
 
-/// Only origin-form: a target with an authority of its own could disagree with `Host`.
-fn split_target(target: &str) -> Result<(&str, Option<&str>), HeadError> {
+/// A target's authority, path and query. Origin-form has no authority; absolute-form, which servers have to take (RFC
+/// 9112, 3.2.2), has one that could disagree with `Host`, so it has to be the same.
+fn split_target(target: &str) -> Result<(Option<&str>, &str, Option<&str>), HeadError> {
+    let (authority, target) = match target.strip_prefix("http://").or_else(|| target.strip_prefix("https://")) {
+        Some(rest) => {
+            let end = rest.find('/').unwrap_or(rest.len());
+            let (authority, rest) = rest.split_at(end);
+            (Some(authority), if rest.is_empty() { "/" } else { rest })
+        }
+        None => (None, target),
+    };
     let bytes = target.as_bytes();
     if bytes.len() > HTTP_TARGET_BYTES_MAX {
         return Err(HeadError::TargetTooLong);
@@ -416,8 +428,8 @@ fn split_target(target: &str) -> Result<(&str, Option<&str>), HeadError> {
         return Err(HeadError::TargetForm);
     }
     Ok(match memchr(b'?', bytes) {
-        Some(at) => (&target[..at], Some(&target[at + 1..])),
-        None => (target, None),
+        Some(at) => (authority, &target[..at], Some(&target[at + 1..])),
+        None => (authority, target, None),
     })
 }
 

@@ -117,6 +117,13 @@ fn methods_targets_expectations() {
     let head = parse(b"GET /a%2f/..//b?c=?d HTTP/1.0\r\n\r\n").unwrap();
     assert_eq!((head.path, head.query, head.host), ("/a%2f/..//b", Some("c=?d"), None));
     assert_eq!((head.minor_version, head.fields().count()), (0, 0));
+    for (target, path, query) in
+        [("http://A:1/b?c", "/b", Some("c")), ("https://a:1/", "/", None), ("http://a:1", "/", None)]
+    {
+        let bytes = format!("GET {target} HTTP/1.1\r\nHost: a:1\r\n\r\n");
+        let head = parse(bytes.as_bytes()).unwrap();
+        assert_eq!((head.path, head.query, head.host), (path, query, Some(&b"a:1"[..])), "{target}");
+    }
     assert_eq!(parse(b"\r\nGET /? HTTP/1.1\r\nHost:\r\n\r\n").unwrap().query, Some(""));
     assert_eq!(parse(&request("Expect: 200-ok\r\n")).unwrap_err().status(), 417);
     assert_eq!(parse(&request("Expect: 100-continue\r\nExpect: x\r\n")).unwrap_err().status(), 417);
