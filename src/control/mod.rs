@@ -88,6 +88,45 @@ impl ControlHandle {
     }
 }
 
+/// The running thread of a process that hears signals and has no control address. Dropping it ends the thread without
+/// waiting.
+#[derive(Debug)]
+pub struct SignalHandle {
+    _stop: oneshot::Sender<()>,
+}
+
+/// Starts a control thread that only hears signals, for a process that serves one client and has no address. When this
+/// returns, signals are handled; `cpus`, `health` and `on_signal` are as for `spawn`.
+pub fn spawn_for_signals(
+    health: Health,
+    cpus: CpuSet,
+    on_signal: impl FnMut(Stop) + Send + 'static,
+) -> Result<SignalHandle, ControlError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ControlError::Start)?;
+    let signals = {
+        let _inside = runtime.enter();
+        Signals::new().map_err(ControlError::Start)?
+    };
+    let (stop, stopped) = oneshot::channel();
+    let body = move || {
+        run_beside_the_cores(&cpus);
+        runtime.block_on(async {
+            tokio::select! {
+                () = signals.watch(&health, on_signal) => {}
+                _ = stopped => {}
+            }
+        });
+    };
+    thread::Builder::new().name(THREAD_NAME.to_owned()).spawn(body).map_err(ControlError::Start)?;
+    Ok(SignalHandle { _stop: stop })
+}
+
+fn run_beside_the_cores(cpus: &CpuSet) {
+    if let Err(error) = affinity::pin_current_thread(cpus) {
+        tracing::warn!("the control thread runs where the cores are: {error}");
+    }
+}
+
 /// Starts the control thread. When this returns, its address accepts and signals are handled.
 ///
 /// It runs on `cpus`; where the kernel refuses that it says so in the log and runs where it is.
@@ -114,9 +153,7 @@ pub fn spawn(
     let routes = http::routes(Arc::new(http::Shown { registry, health: health.clone(), hosts }));
     let (stop, stopped) = oneshot::channel();
     let body = move || {
-        if let Err(error) = affinity::pin_current_thread(&cpus) {
-            tracing::warn!("the control thread runs where the cores are: {error}");
-        }
+        run_beside_the_cores(&cpus);
         let listener = listener::BoundedListener::new(listener, CONNECTIONS_MAX, CONNECTION_LIFETIME);
         let (end, ended) = oneshot::channel::<()>();
         runtime.block_on(async {
