@@ -27,10 +27,9 @@ const THREAD_NAME: &str = "corelane-control";
 /// How long answers in flight may take once the thread is to end.
 const STOP_GRACE: Duration = Duration::from_millis(250);
 
-/// Most connections at once; supervisors and scrapers need a handful.
-const CONNECTIONS_MAX: usize = 64;
-/// Longest life of a connection; a scraper connects again.
-const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
+/// Supervisors and scrapers need a handful of connections, and connect again.
+const BOUNDS: listener::Bounds =
+    listener::Bounds { connections_max: 64, idle: Duration::from_secs(5), lifetime: Duration::from_secs(60) };
 
 /// What an operator's signal asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -154,7 +153,7 @@ pub fn spawn(
     let (stop, stopped) = oneshot::channel();
     let body = move || {
         run_beside_the_cores(&cpus);
-        let listener = listener::BoundedListener::new(listener, CONNECTIONS_MAX, CONNECTION_LIFETIME);
+        let listener = listener::BoundedListener::new(listener, BOUNDS);
         let (end, ended) = oneshot::channel::<()>();
         runtime.block_on(async {
             let ended = async { drop(ended.await) };
