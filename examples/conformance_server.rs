@@ -468,6 +468,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (mut listen, mut options) = ("127.0.0.1:3104".to_owned(), ServeOptions::default());
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
+            "--help" | "-h" => {
+                println!("Options: --listen ADDRESS [default: {listen}], --cores N, --stdio, --help");
+                return Ok(());
+            }
             "--stdio" => return Ok(server.serve_stdio()?),
             "--listen" => listen = arguments.next().ok_or("--listen needs an address")?,
             "--cores" => options = options.cores(arguments.next().ok_or("--cores needs a number or a list of CPUs")?),

@@ -14,5 +14,5 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             format!("Hello, {}!", hello.name)
         })
         .build()?;
-    Ok(server.serve(ServeOptions::default())?)
+    Ok(server.serve(ServeOptions::from_args())?)
 }

@@ -29,5 +29,5 @@ async fn fetch(fetch: Fetch, ctx: Context) -> Result<String, Failure> {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let tool = Tool::new("fetch").description("Fetches a page").read_only(true).open_world(true);
     let server = Server::builder("http_fetch", "1.0").async_tool(tool, fetch).build()?;
-    Ok(server.serve(ServeOptions::default())?)
+    Ok(server.serve(ServeOptions::from_args())?)
 }

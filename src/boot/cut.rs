@@ -78,7 +78,8 @@ pub(super) fn core(
         body_bytes_per_second: limits.body_bytes_per_s.get(),
         keep_alive: limits.keep_alive_ms.ns(),
         write_stall: limits.write_stall_ms.ns(),
-        linger: LINGER_NANOS,
+        // Of pipes no half is shut, so that their peer could answer it: there is nothing to wait for.
+        linger: if ends_when_empty { 0 } else { LINGER_NANOS },
         stream_keep_alive: settings.streams.keep_alive_ms.ns(),
         call_time: settings.calls.timeout_ms.ns(),
         call_time_max: settings.calls.timeout_max_ms.ns(),

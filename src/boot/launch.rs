@@ -18,7 +18,7 @@ use super::report::Report;
 use super::topology::Topology;
 use super::{BootError, cut};
 use crate::config::{Config, Settings};
-use crate::control::{self, ControlHandle, CoreState, Health, Stop};
+use crate::control::{self, ControlHandle, CoreState, Health, SignalHandle, Stop};
 use crate::ids::CoreId;
 use crate::metrics::Registry;
 use crate::ring::{Bell, Mesh, Port, PortId};
@@ -29,7 +29,7 @@ use crate::shard::range::BoundaryTable;
 use crate::sys::limits::{self, Resource};
 use crate::sys::socket::{ListenGroup, UNIX_MODE_DEFAULT, UnixListenSocket, listen_group};
 use crate::sys::steer::{Multiplier, SteeringProgram};
-use crate::sys::{cpu::Cpu, cpu::CpuSet, entropy};
+use crate::sys::{cpu::Cpu, entropy};
 use crate::upstream::native::Server;
 use crate::uring::{Chime, Disabled, Features};
 
@@ -97,6 +97,8 @@ pub(super) struct Launch<S> {
     /// The cores' in order, then the control thread's.
     ports: Vec<Port<Header>>,
     control: Option<ControlHandle>,
+    /// Hears signals where there is no control address.
+    signals: Option<SignalHandle>,
     pub news: Sender<News>,
     heard: Receiver<News>,
     /// Cores that have nothing left to do end the process.
@@ -130,11 +132,13 @@ impl<S: 'static> Launch<S> {
         let registry = Arc::new(Registry::new(cores));
         let health = Health::new(cores);
         let (news, heard) = channel();
-        let control = match doors {
+        let (beside, on_signal) = (plan.control.cpus.clone(), on_signal(news.clone()));
+        let (control, signals) = match doors {
             Doors::Listeners => {
-                Some(start_control(&settings, &registry, &health, plan.control.cpus.clone(), news.clone())?)
+                let (registry, health) = (Arc::clone(&registry), health.clone());
+                (Some(control::spawn(settings.control.clone(), registry, health, beside, on_signal)?), None)
             }
-            Doors::Pipes => None,
+            Doors::Pipes => (None, Some(control::spawn_for_signals(health.clone(), beside, on_signal)?)),
         };
         let key = match &settings.sessions.ticket_key {
             crate::config::TicketKey::Fixed { bytes, .. } => *bytes,
@@ -202,7 +206,7 @@ impl<S: 'static> Launch<S> {
         }
         let ends_with_cores = matches!(doors, Doors::Pipes);
         let intensity = Intensity::default();
-        Ok(Launch { slots, opened, health, intensity, mesh, ports, control, news, heard, ends_with_cores })
+        Ok(Launch { slots, opened, health, intensity, mesh, ports, control, signals, news, heard, ends_with_cores })
     }
 
     /// Starts the cores and serves until everything has drained.
@@ -226,6 +230,7 @@ impl<S: 'static> Launch<S> {
         // The control thread's end of the mesh, kept open for as long as the cores live.
         let _control_port: Option<Port<Header>> = ports.next();
         let outcome = supervisor.supervise(&self.heard);
+        drop(self.signals);
         if let Some(control) = self.control {
             // The thread's panic, if any, was printed by the panic hook; the outcome of serving matters more.
             let _ = control.stop();
@@ -243,22 +248,16 @@ pub(super) fn request(settings: &Settings) -> Result<CoreRequest, BootError> {
     })
 }
 
-fn start_control(
-    settings: &Settings,
-    registry: &Arc<Registry>,
-    health: &Health,
-    cpus: CpuSet,
-    news: Sender<News>,
-) -> Result<ControlHandle, BootError> {
-    let on_signal = move |stop: Stop| match stop {
+/// What the control thread does when it is signalled.
+fn on_signal(news: Sender<News>) -> impl FnMut(Stop) + Send + 'static {
+    move |stop: Stop| match stop {
         // Whoever would hear of it may be what hangs.
         Stop::Now => std::process::exit(130),
         Stop::Drain => {
             // Nobody hears it only when the process is ending already.
             let _ = news.send(News::Drain);
         }
-    };
-    Ok(control::spawn(settings.control.clone(), Arc::clone(registry), health.clone(), cpus, on_signal)?)
+    }
 }
 
 /// Restarts cores that died, and brings everything down in order.

@@ -27,10 +27,9 @@ const THREAD_NAME: &str = "corelane-control";
 /// How long answers in flight may take once the thread is to end.
 const STOP_GRACE: Duration = Duration::from_millis(250);
 
-/// Most connections at once; supervisors and scrapers need a handful.
-const CONNECTIONS_MAX: usize = 64;
-/// Longest life of a connection; a scraper connects again.
-const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
+/// Supervisors and scrapers need a handful of connections, and connect again.
+const BOUNDS: listener::Bounds =
+    listener::Bounds { connections_max: 64, idle: Duration::from_secs(5), lifetime: Duration::from_secs(60) };
 
 /// What an operator's signal asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,6 +87,45 @@ impl ControlHandle {
     }
 }
 
+/// The running thread of a process that hears signals and has no control address. Dropping it ends the thread without
+/// waiting.
+#[derive(Debug)]
+pub struct SignalHandle {
+    _stop: oneshot::Sender<()>,
+}
+
+/// Starts a control thread that only hears signals, for a process that serves one client and has no address. When this
+/// returns, signals are handled; `cpus`, `health` and `on_signal` are as for `spawn`.
+pub fn spawn_for_signals(
+    health: Health,
+    cpus: CpuSet,
+    on_signal: impl FnMut(Stop) + Send + 'static,
+) -> Result<SignalHandle, ControlError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ControlError::Start)?;
+    let signals = {
+        let _inside = runtime.enter();
+        Signals::new().map_err(ControlError::Start)?
+    };
+    let (stop, stopped) = oneshot::channel();
+    let body = move || {
+        run_beside_the_cores(&cpus);
+        runtime.block_on(async {
+            tokio::select! {
+                () = signals.watch(&health, on_signal) => {}
+                _ = stopped => {}
+            }
+        });
+    };
+    thread::Builder::new().name(THREAD_NAME.to_owned()).spawn(body).map_err(ControlError::Start)?;
+    Ok(SignalHandle { _stop: stop })
+}
+
+fn run_beside_the_cores(cpus: &CpuSet) {
+    if let Err(error) = affinity::pin_current_thread(cpus) {
+        tracing::warn!("the control thread runs where the cores are: {error}");
+    }
+}
+
 /// Starts the control thread. When this returns, its address accepts and signals are handled.
 ///
 /// It runs on `cpus`; where the kernel refuses that it says so in the log and runs where it is.
@@ -114,10 +152,8 @@ pub fn spawn(
     let routes = http::routes(Arc::new(http::Shown { registry, health: health.clone(), hosts }));
     let (stop, stopped) = oneshot::channel();
     let body = move || {
-        if let Err(error) = affinity::pin_current_thread(&cpus) {
-            tracing::warn!("the control thread runs where the cores are: {error}");
-        }
-        let listener = listener::BoundedListener::new(listener, CONNECTIONS_MAX, CONNECTION_LIFETIME);
+        run_beside_the_cores(&cpus);
+        let listener = listener::BoundedListener::new(listener, BOUNDS);
         let (end, ended) = oneshot::channel::<()>();
         runtime.block_on(async {
             let ended = async { drop(ended.await) };

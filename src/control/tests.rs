@@ -110,6 +110,21 @@ fn stopping_does_not_wait_for_idle_connections() {
     drop(idle);
 }
 
+#[test]
+fn idle_connections_do_not_keep_a_probe_out() {
+    let (handle, _) = start(&Health::new(2), |_| {});
+    let idle: Vec<_> =
+        (0..2 * BOUNDS.connections_max).map(|_| TcpStream::connect(handle.address()).expect("connected")).collect();
+    let begun = std::time::Instant::now();
+    for _ in 0..3 {
+        assert_eq!(get(&handle, "/healthz").0, 200);
+    }
+    // Sooner than idle ones go by themselves: it took the place of one.
+    assert!(begun.elapsed() < BOUNDS.idle, "{:?}", begun.elapsed());
+    drop(idle);
+    handle.stop().expect("no panic");
+}
+
 /// The name of the test below, to run it alone in a child process.
 const CHILD: &str = "control::tests::child_that_is_signalled";
 

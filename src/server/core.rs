@@ -76,6 +76,8 @@ pub enum Input<'a> {
         /// All of it arrived in the kernel.
         whole: bool,
     },
+    /// Part of a send was taken: its peer reads, however slowly.
+    SentSome(ConnectionId),
     /// Time passed.
     Tick,
 }
@@ -230,6 +232,7 @@ impl<S: Service> Core<S> {
             Input::PeerLost(peer) => self.peer_lost(peer),
             Input::Received { id, bytes } => self.received(id, bytes),
             Input::Sent { id, buffer, whole } => self.sent(id, buffer, whole),
+            Input::SentSome(id) => self.with(id, |core, connection| connection.active_at = core.now),
             Input::Tick => self.tick(),
         }
     }
@@ -257,6 +260,10 @@ impl<S: Service> Core<S> {
                     if self.laps.times_send() {
                         connection.sending_since = self.now;
                     }
+                    // The last step could not know of this: a send that never moves is looked for from now on.
+                    connection.active_at = self.now;
+                    connection.deadline = self.now + self.settings.write_stall;
+                    set_timer(&mut self.wheel, connection);
                     perform(Effect::Send(id, buffer));
                 }
             }
@@ -498,13 +505,7 @@ impl<S: Service> Core<S> {
             self.effect(Effect::Read(connection.id, wanted));
         }
         connection.deadline = self.deadline_of(connection);
-        if connection.deadline != Nanos::MAX {
-            let tick = connection.deadline.div_ceil(TICK);
-            if connection.timer == 0 || tick < connection.timer {
-                connection.timer = tick;
-                self.wheel.insert(tick, Timer::Connection(connection.id));
-            }
-        }
+        set_timer(&mut self.wheel, connection);
     }
 
     /// Whether a connection holds as many unread bytes as it may while its turn has not come.
@@ -522,6 +523,17 @@ impl<S: Service> Core<S> {
         if self.pool.len() < POOL_BUFFERS && (1..=POOL_BUFFER_BYTES_MAX).contains(&capacity) {
             buffer.clear();
             self.pool.push(buffer);
+        }
+    }
+}
+
+/// Sees to it that the wheel comes by at the connection's deadline, or before.
+fn set_timer(wheel: &mut Wheel<Timer>, connection: &mut Connection) {
+    if connection.deadline != Nanos::MAX {
+        let tick = connection.deadline.div_ceil(TICK);
+        if connection.timer == 0 || tick < connection.timer {
+            connection.timer = tick;
+            wheel.insert(tick, Timer::Connection(connection.id));
         }
     }
 }

@@ -215,6 +215,7 @@ impl<S: Service> Loop<'_, S> {
                     self.metrics.bytes_out.add(buffer.len() as u64);
                     self.core.step(now, Input::Sent { id: stream, buffer, whole: result.is_ok() });
                 }
+                Event::SentSome { stream } => self.core.step(now, Input::SentSome(stream)),
             }
         }
     }

@@ -76,6 +76,11 @@ pub enum Event {
         /// `Err` holds the kernel's error number.
         result: Result<(), i32>,
     },
+    /// Part of a send was taken by the kernel; it goes on with the rest.
+    SentSome {
+        /// The stream.
+        stream: ConnectionId,
+    },
 }
 
 impl Ended {

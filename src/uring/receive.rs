@@ -181,7 +181,11 @@ impl Driver {
             error => {
                 stream.set(State::ENDED);
                 stream.clear(State::WANTED);
-                let why = if error == 0 { Ended::Eof } else { Ended::Error(error) };
+                let why = match error {
+                    0 if stream.is(State::RESET) => Ended::Error(libc::ECONNRESET),
+                    0 => Ended::Eof,
+                    error => Ended::Error(error),
+                };
                 Some(Event::Ended { stream: id, why })
             }
         }

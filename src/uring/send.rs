@@ -1,7 +1,8 @@
 //! Sending: one buffer at a time per stream, whole, and the half-close that follows the last one.
 //!
 //! Not here: what is sent and in which order (`server`).
-//! Invariant: a buffer being sent belongs to the arena until its terminal completion; it comes back exactly once.
+//! Invariant: a buffer being sent belongs to the arena until its terminal completion; it comes back exactly once, and
+//! whatever of it the kernel took before that was told as progress.
 
 use io_uring::{opcode, types};
 
@@ -12,7 +13,8 @@ use super::streams::{Medium, State};
 use crate::ids::ConnectionId;
 
 impl Driver {
-    /// Sends the buffer, whole. It comes back with `Event::Sent`. One send at a time per stream.
+    /// Sends the buffer, whole. It comes back with `Event::Sent`, after an `Event::SentSome` for each part if the peer
+    /// takes it in parts. One send at a time per stream.
     ///
     /// # Errors
     /// The buffer, if the stream is closing or was closed.
@@ -33,10 +35,9 @@ impl Driver {
 
     fn push_send(&mut self, id: ConnectionId, start: *const u8, length: u32) {
         let entry = match self.streams.medium(id) {
-            // WAITALL: the kernel itself sends the rest after a short send.
-            Medium::Socket => opcode::Send::new(types::Fixed(id.slot), start, length)
-                .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
-                .build(),
+            // Without WAITALL, which would have the kernel send the rest by itself: who waits for a slow reader's
+            // megabytes is to see that they move.
+            Medium::Socket => opcode::Send::new(types::Fixed(id.slot), start, length).flags(libc::MSG_NOSIGNAL).build(),
             Medium::Pipes { write, .. } => opcode::Write::new(types::Fd(write), start, length).offset(u64::MAX).build(),
         };
         self.push(entry.user_data(user_data(Operation::Send, id)));
@@ -64,6 +65,9 @@ impl Driver {
             return None;
         }
         if written < 0 {
+            if written == -libc::ECONNRESET {
+                stream.set(State::RESET);
+            }
             return self.end_send(id, place, Err(-written));
         }
         match self.arena.continue_send(place, written as usize) {
@@ -73,7 +77,7 @@ impl Driver {
             Some(_) if written == 0 && !polled => self.end_send(id, place, Err(libc::EIO)),
             Some((start, length)) => {
                 self.push_send(id, start, length);
-                None
+                (written > 0).then_some(Event::SentSome { stream: id })
             }
         }
     }

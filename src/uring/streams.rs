@@ -35,6 +35,8 @@ impl State {
     pub(super) const SHUT_AFTER_SEND: State = State(1 << 13);
     /// On its way to another core.
     pub(super) const HANDING: State = State(1 << 14);
+    /// A send heard that the peer broke it off. The kernel says so once: a receive would see an end like any other.
+    pub(super) const RESET: State = State(1 << 15);
 
     pub(super) const fn and(self, other: State) -> State {
         State(self.0 | other.0)

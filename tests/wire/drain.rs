@@ -138,6 +138,57 @@ fn a_drain_needs_nobody_to_read_the_log() {
     assert_eq!(ended.and_then(|status| status.code()), Some(0));
 }
 
+/// `corelane stdio`, with a call of so many milliseconds on its way.
+fn over_pipes(ms: u64) -> (std::process::Child, impl Iterator<Item = String>) {
+    use std::io::Write as _;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_corelane"))
+        .arg("stdio")
+        .env("CORELANE_SERVE_DRAIN_DEADLINE_MS", "30000")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program was built with this test");
+    let mut input = child.stdin.take().expect("piped");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
+    // Taken in order: once the second line is answered, the first is in flight.
+    let (call, ask) = (modern(1, "tools/call", sleep(ms)), modern(2, "tools/call", echo("x")));
+    write!(input, "{call}\n{ask}\n").expect("it reads");
+    let answer: Value = serde_json::from_str(&lines.next().expect("an answer")).expect("JSON");
+    assert_eq!(answer["id"], 2);
+    // Its end is not what ends the process.
+    child.stdin = Some(input);
+    (child, lines)
+}
+
+fn told(child: &std::process::Child, signal: &str) {
+    let sent = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status();
+    assert!(sent.expect("kill(1)").success());
+}
+
+#[test]
+fn what_is_in_flight_on_pipes_is_answered() {
+    for signal in ["TERM", "INT"] {
+        let (mut child, mut lines) = over_pipes(700);
+        told(&child, signal);
+        let last = lines.next().unwrap_or_else(|| panic!("the answer is lost by SIG{signal}"));
+        assert_eq!(text(&serde_json::from_str(&last).expect("JSON")), "slept 700 ms");
+        let ended = until("the process ends", || child.try_wait().expect("our child"));
+        assert_eq!((ended.code(), lines.next()), (Some(0), None), "{signal}");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_pipes_at_once() {
+    let (mut child, mut lines) = over_pipes(20_000);
+    let mut said = BufReader::new(child.stderr.take().expect("piped")).lines();
+    told(&child, "TERM");
+    assert!(said.any(|line| line.is_ok_and(|line| line.contains("draining"))), "the first was heard");
+    told(&child, "TERM");
+    let ended = until("the process ends", || child.try_wait().expect("our child"));
+    assert_eq!((ended.code(), lines.next()), (Some(130), None));
+}
+
 #[test]
 fn a_second_signal_ends_at_once() {
     let mut server = Server::with(&[FAR]);

@@ -65,6 +65,8 @@ pub struct Seen {
     pub unread: bool,
     /// It takes nothing: sends do not end.
     pub stalled: bool,
+    /// The send that did not end.
+    pub held: Vec<u8>,
 }
 
 /// Some cores and their clients. With filters, each client has the other end of its connection's.
@@ -293,6 +295,8 @@ impl Rig {
                         None => seen.bytes.append(&mut wire),
                     }
                     self.cores[core].step(self.now, Input::Sent { id, buffer, whole: true });
+                } else {
+                    seen.held = buffer;
                 }
             }
             Effect::Shutdown(id) => self.seen.entry((core, id.slot)).or_default().shut = true,

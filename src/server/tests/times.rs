@@ -143,6 +143,48 @@ fn idle_sessions_go_and_there_are_only_so_many() {
 }
 
 #[test]
+fn a_slow_reader_is_served_and_one_that_takes_nothing_is_cut() {
+    let mut rig = Rig::new(1);
+    let [slow, dead] = [0; 2].map(|_| rig.connect(0, Wire::Http));
+    for peer in [slow, dead] {
+        rig.seen.get_mut(&peer).expect("connected").stalled = true;
+        rig.send(peer, call("1", "echo", ""));
+    }
+    let id = ConnectionId { slot: slow.1, generation: 0 };
+    for second in 1..=20 {
+        rig.pass(SECOND);
+        rig.step(0, Input::SentSome(id));
+        assert!(!rig.seen[&slow].closed, "cut after {second} s, though it reads");
+        assert_eq!(rig.seen[&dead].closed, second >= 5, "after {second} s without taking a byte");
+    }
+    // It stops reading.
+    rig.pass(5 * SECOND - LATE);
+    assert!(!rig.seen[&slow].closed);
+    rig.pass(2 * LATE);
+    assert!(rig.seen[&slow].closed);
+    assert_eq!(rig.metrics[0].closed(CloseCause::WriteStall), 2);
+}
+
+#[test]
+fn a_slow_readers_answer_ends_like_any_other() {
+    let mut rig = Rig::new(1);
+    let peer = rig.connect(0, Wire::Http);
+    rig.seen.get_mut(&peer).expect("connected").stalled = true;
+    rig.send(peer, call("1", "echo", ""));
+    let id = ConnectionId { slot: peer.1, generation: 0 };
+    for _ in 0..10 {
+        rig.pass(SECOND);
+        rig.step(0, Input::SentSome(id));
+    }
+    let seen = rig.seen.get_mut(&peer).expect("connected");
+    seen.stalled = false;
+    let buffer = std::mem::take(&mut seen.held);
+    assert_eq!(status(std::str::from_utf8(&buffer).expect("UTF-8")), "200");
+    rig.step(0, Input::Sent { id, buffer, whole: true });
+    assert_eq!(status(&rig.ask(peer, call("2", "echo", ""))), "200", "the connection goes on");
+}
+
+#[test]
 fn what_is_beyond_the_table_is_told_so() {
     let mut rig = Rig::new(1);
     let peers: Vec<_> = (0..9).map(|_| rig.connect(0, Wire::Http)).collect();

@@ -20,7 +20,58 @@ pub struct ServeOptions {
     file: Option<std::path::PathBuf>,
 }
 
+/// What `from_args` understands.
+const USAGE: &str = "\
+Options:
+  --listen ADDR    MCP over HTTP on this address; repeatable [default: 127.0.0.1:8808]
+  --tcp ADDR       MCP as lines of JSON over TCP on this address; repeatable
+  --cores LIST|N   CPUs that get a core: all, a number, or a list such as 0-3,8 [default: all]
+  --control ADDR   health and metrics on this address [default: 127.0.0.1:8809]
+  --config FILE    configuration file (TOML)
+  --help           print this";
+
 impl ServeOptions {
+    /// The options that the process was started with: `--listen`, `--tcp`, `--cores`, `--control` and `--config`, each
+    /// as the method of that name (`--config` as `file`). With `--help` it prints them and ends the process with 0; an
+    /// argument it does not know ends the process with 2. A program with arguments of its own reads them itself and
+    /// calls the methods.
+    pub fn from_args() -> ServeOptions {
+        match ServeOptions::parse(std::env::args().skip(1)) {
+            Ok(Some(options)) => options,
+            Ok(None) => {
+                println!("{USAGE}");
+                std::process::exit(0)
+            }
+            Err(wrong) => {
+                eprintln!("{wrong}\n\n{USAGE}");
+                std::process::exit(2)
+            }
+        }
+    }
+
+    /// The same from any arguments; none if help is asked for.
+    fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<ServeOptions>, String> {
+        let mut options = ServeOptions::default();
+        while let Some(argument) = arguments.next() {
+            let (name, joined) = match argument.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (argument.as_str(), None),
+            };
+            let take: fn(ServeOptions, String) -> ServeOptions = match name {
+                "--help" | "-h" => return Ok(None),
+                "--listen" => ServeOptions::listen,
+                "--tcp" => ServeOptions::tcp,
+                "--cores" => ServeOptions::cores,
+                "--control" => ServeOptions::control,
+                "--config" => ServeOptions::file,
+                _ => return Err(format!("unknown argument `{argument}`")),
+            };
+            let value = joined.or_else(|| arguments.next()).ok_or_else(|| format!("{name} needs a value"))?;
+            options = take(options, value);
+        }
+        Ok(Some(options))
+    }
+
     /// Listens there for HTTP instead of on `127.0.0.1:8808`. May be called several times.
     pub fn listen(mut self, address: impl Into<String>) -> ServeOptions {
         self.listen.push(address.into());
@@ -105,5 +156,35 @@ impl<S: 'static> Server<S> {
     /// Another handle to the same definition.
     pub(crate) fn share(&self) -> Server<S> {
         Server { catalog: Arc::clone(&self.catalog) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Option<ServeOptions>, String> {
+        ServeOptions::parse(arguments.iter().map(|&argument| argument.to_owned()))
+    }
+
+    #[test]
+    fn arguments_become_options() {
+        let given = ["--listen", "127.0.0.1:1", "--listen=127.0.0.1:2", "--tcp", "127.0.0.1:3", "--cores", "2"];
+        let options = parse(&[&given[..], &["--control=127.0.0.1:4", "--config", "a.toml"]].concat());
+        let options = options.expect("right").expect("no help");
+        assert_eq!(
+            (options.listen, options.tcp),
+            (vec!["127.0.0.1:1".into(), "127.0.0.1:2".into()], vec!["127.0.0.1:3".into()])
+        );
+        assert_eq!((options.cores.as_deref(), options.control.as_deref()), (Some("2"), Some("127.0.0.1:4")));
+        assert_eq!(options.file.as_deref(), Some(std::path::Path::new("a.toml")));
+    }
+
+    #[test]
+    fn nothing_is_ignored() {
+        assert!(parse(&["--listen", "127.0.0.1:1", "--help"]).expect("right").is_none());
+        assert!(parse(&["--port", "1"]).expect_err("unknown").contains("`--port`"));
+        assert!(parse(&["127.0.0.1:1"]).expect_err("no flag").contains("`127.0.0.1:1`"));
+        assert!(parse(&["--listen"]).expect_err("no value").contains("--listen needs a value"));
     }
 }

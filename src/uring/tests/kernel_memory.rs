@@ -27,6 +27,37 @@ fn a_buffer_comes_back_only_when_the_kernel_is_done_with_it() {
     assert_eq!(rig.driver.memory_in_use().1, 0);
 }
 
+/// Who cuts readers that take nothing must see those that take a little.
+#[test]
+fn a_send_that_moves_is_seen_to_move() {
+    let (mut rig, _listener, address) = Rig::listening(small(), Disabled::default());
+    let (mut client, id) = rig.client(address);
+    let whole = pattern(32 << 20);
+    rig.driver.send(id, whole.clone()).expect("open");
+    rig.linger(QUIET);
+    let moves = |rig: &Rig| rig.order.matches('p').count();
+    let stuck = moves(&rig);
+    rig.linger(QUIET);
+    assert_eq!(moves(&rig), stuck, "nobody reads: nothing moves, and nobody says so");
+    // Half of it is more than sockets hold, and the send is not over.
+    let mut half = vec![0; 16 << 20];
+    let reader = std::thread::spawn(move || {
+        client.read_exact(&mut half).expect("half of it");
+        (client, half)
+    });
+    rig.until("progress", |rig| moves(rig) > stuck);
+    rig.until("half of it", |_| reader.is_finished());
+    let (mut client, half) = reader.join().expect("no panic");
+    assert!(rig.sent.is_empty() && half == whole[..16 << 20], "it is not over");
+    let reader = std::thread::spawn(move || {
+        let mut rest = vec![0; 16 << 20];
+        client.read_exact(&mut rest).expect("the rest");
+        rest
+    });
+    rig.until("the buffer", |rig| !rig.sent.is_empty());
+    assert!(reader.join().expect("no panic") == whole[16 << 20..], "every byte, in order");
+}
+
 #[test]
 fn a_slow_readers_buffer_comes_back_when_its_stream_is_closed() {
     let (mut rig, _listener, address) = Rig::listening(small(), Disabled::default());
@@ -88,7 +119,7 @@ fn a_shutdown_waits_for_the_send_in_flight() {
     assert_eq!(reader.join().expect("no panic").len(), 16 << 20);
 }
 
-/// A pipe takes what it has room for: the short sends that MSG_WAITALL hides for sockets.
+/// A pipe takes what it has room for, as a socket does.
 fn through_a_pipe(blocks: bool) {
     let mut rig = Rig::new(small(), Disabled::default());
     let (idle, _keep): (PipeReader, PipeWriter) = std::io::pipe().expect("a pipe");

@@ -125,6 +125,10 @@ impl Rig {
                 assert!(!self.closed.contains(&stream), "a buffer comes back before the end");
                 self.sent.push((stream, buffer, result));
             }
+            Event::SentSome { stream } => {
+                self.order.push('p');
+                assert!(!self.closed.contains(&stream), "a send moves before the end");
+            }
         }
         0
     }
