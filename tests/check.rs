@@ -4,6 +4,7 @@
 //! Invariant: a configuration that `check` calls fit is one that `serve` starts with, on this host, now.
 #![cfg(feature = "host")]
 
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -127,6 +128,57 @@ fn a_table_of_descriptors_beyond_the_limit_does_not_fit() {
     assert_eq!(output.status.code(), Some(1), "{table}{}", said(&output));
     let (line, advice) = finding(&table, "uring.descriptors");
     assert!(line.starts_with("FAIL") && advice.contains("LimitNOFILE=4096"), "{table}");
+}
+
+/// `corelane` with so many open files and the arguments given, on so many cores.
+fn with_open_files(most: u64, arguments: &str, cores: &str) -> Command {
+    let mut command = Command::new("sh");
+    let shell = format!("ulimit -n {most} && exec \"$0\" {arguments}");
+    command.args(["-c", &shell, env!("CARGO_BIN_EXE_corelane")]).env("CORELANE_CORES_LIST", cores);
+    command.env("CORELANE_SERVE_LISTEN", "127.0.0.1:0").env("CORELANE_CONTROL_LISTEN", "127.0.0.1:0");
+    command.stdin(Stdio::null());
+    command
+}
+
+#[test]
+fn cores_that_could_not_open_their_files_do_not_fit() {
+    for (cores, too_few) in [("2", 24), ("8", 64)] {
+        let output = with_open_files(too_few, "check", cores).output().expect("sh");
+        let table = printed(&output);
+        assert_eq!(output.status.code(), Some(1), "{table}{}", said(&output));
+        let (line, advice) = finding(&table, "open");
+        assert!(line.starts_with("FAIL"), "{table}");
+        // With what it asks for it fits, and what fits starts.
+        let asked = advice.split_once("LimitNOFILE=").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
+        let enough: u64 = asked.unwrap_or_else(|| panic!("no number in {advice}"));
+        let output = with_open_files(enough, "check", cores).output().expect("sh");
+        assert_eq!(output.status.code(), Some(0), "{}", printed(&output));
+        let mut child = with_open_files(enough, "serve", cores).stderr(Stdio::piped()).spawn().expect("sh");
+        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines().map_while(Result::ok);
+        let control = lines.find(|line| line.starts_with("health, metrics")).expect("it starts");
+        let address = control.split("http://").nth(1).and_then(|rest| rest.split('/').next()).expect("an address");
+        let until = Instant::now() + Duration::from_secs(20);
+        let ready = || {
+            let mut stream = TcpStream::connect(address).ok()?;
+            stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).ok()?;
+            answer.starts_with("HTTP/1.1 200").then_some(())
+        };
+        while ready().is_none() {
+            assert!(Instant::now() < until, "{cores} cores are ready within 20 s");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        child.kill().expect("it serves");
+        child.wait().expect("our child");
+    }
+    let output = with_open_files(24, "serve", "2").output().expect("sh");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        said(&output).contains("Too many open files") && said(&output).contains("LimitNOFILE"),
+        "{}",
+        said(&output)
+    );
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use super::advice::{MEMLOCK_BYTES_PER_CORE, advised};
 use super::host::{Finding, HostNeeds, HostReadings, HostReport, Severity};
 use super::plan::{CoreRequest, Plan};
 use super::topology::Topology;
@@ -22,8 +23,11 @@ use crate::sys::limits::{self, Resource};
 use crate::sys::socket::{ListenError, listen_group};
 use crate::uring::{Disabled, Driver, Features};
 
-/// Locked memory that an executor wants to see before it starts.
-const MEMLOCK_BYTES_PER_CORE: u64 = 512 * 1024;
+/// Open files of a core, where they cannot be counted: its ring, its bell, and its executor's three rings and eventfd.
+const OPEN_FILES_PER_CORE: u64 = 6;
+/// Open files beside the cores': the control thread's and the offload pool's polling, signals, the control address, and
+/// some for whoever asks there.
+const OPEN_FILES_BESIDE: u64 = 24;
 
 /// Looks at the host, prints what was found and what would be done.
 pub(super) fn check(config: Config) -> Result<(), BootError> {
@@ -60,17 +64,29 @@ pub(super) fn check(config: Config) -> Result<(), BootError> {
         Ok(driver) => descriptors(&settings, u64::from(driver.descriptors), nofile, cores),
         Err(error) => fail("uring.descriptors", "too few", "a slot for each listener, and clients", error),
     });
+    let before = open_files();
+    let mut with_a_core = None;
     if let (Ok(features), Ok(driver)) = (&features, &driver) {
         let wanted = format!("{} descriptors, {} buffers", driver.descriptors, driver.buffers);
-        report.findings.push(match Driver::new(*driver, *features) {
+        let ring = Driver::new(*driver, *features);
+        report.findings.push(match &ring {
             Ok(_) => ok("a core's ring", "opened".into(), &wanted),
-            Err(error) => fail("a core's ring", "refused", &wanted, &error),
+            Err(error) => fail("a core's ring", "refused", &wanted, &advised(error)),
         });
-        report.findings.push(match runtime::run("corelane-check", std::future::ready(())) {
-            Ok(()) => ok("a core's executor", "made".into(), "one per core"),
-            Err(error) => fail("a core's executor", "refused", "one per core", &executor_advice(&error)),
+        report.findings.push(match runtime::run("corelane-check", async { open_files() }) {
+            Ok(counted) => {
+                with_a_core = counted.filter(|_| ring.is_ok());
+                ok("a core's executor", "made".into(), "one per core")
+            }
+            Err(error) => fail("a core's executor", "refused", "one per core", &advised(&error)),
         });
     }
+    // A bell besides what was opened for the trial.
+    let per_core = match (before, with_a_core) {
+        (Some(before), Some(with_a_core)) => with_a_core.saturating_sub(before) + 1,
+        _ => OPEN_FILES_PER_CORE,
+    };
+    report.findings.push(files(&settings, before.unwrap_or(3), per_core, nofile, cores));
     doors(&settings, &mut report.findings);
 
     let mut text = report.to_string();
@@ -97,18 +113,6 @@ pub(super) fn check(config: Config) -> Result<(), BootError> {
         _ => {}
     }
     if fits { Ok(()) } else { Err(BootError::NotFit) }
-}
-
-/// The executor looks at the soft limit alone, whatever the process is privileged to do.
-fn executor_advice(error: &dyn fmt::Display) -> String {
-    match limits::read(Resource::Memlock) {
-        Ok(limit) if limit.soft < MEMLOCK_BYTES_PER_CORE => format!(
-            "{error}: it wants a soft limit of locked memory of {MEMLOCK_BYTES_PER_CORE} bytes; \
-             `ulimit -Sl {}`, or LimitMEMLOCK= in the unit",
-            MEMLOCK_BYTES_PER_CORE / 1024
-        ),
-        _ => error.to_string(),
-    }
 }
 
 fn plan(topology: &Topology, request: &CoreRequest) -> Result<Plan, BootError> {
@@ -139,6 +143,28 @@ fn descriptors_wanted(settings: &Settings, cores: usize) -> u64 {
 fn listeners(settings: &Settings) -> usize {
     let serve = &settings.serve;
     serve.listen.len() + serve.tcp.len() + serve.unix.len()
+}
+
+/// How many files this process has open, with the one that it reads the number from.
+fn open_files() -> Option<u64> {
+    Some(std::fs::read_dir("/proc/self/fd").ok()?.count() as u64)
+}
+
+/// Whether so many cores may open what each of them needs, beside what is open already.
+fn files(settings: &Settings, open: u64, per_core: u64, nofile: u64, cores: usize) -> Finding {
+    let serve = &settings.serve;
+    let each = per_core + (serve.listen.len() + serve.tcp.len()) as u64;
+    let needed = open + OPEN_FILES_BESIDE + serve.unix.len() as u64 + each * cores as u64;
+    let (seen, wanted) = (format!("{nofile} allowed"), format!(">= {needed}, {each} per core"));
+    if nofile >= needed {
+        return ok("open files", seen, &wanted);
+    }
+    let advice = format!(
+        "{} would not start, or could not be asked how it is: `ulimit -n {needed}`, or LimitNOFILE={needed} in the \
+         unit, or fewer cores",
+        counted(cores, "core")
+    );
+    Finding { name: "open files", severity: Severity::Fail, seen, wanted, advice }
 }
 
 fn descriptors(settings: &Settings, per_ring: u64, nofile: u64, cores: usize) -> Finding {
@@ -338,6 +364,16 @@ mod tests {
         assert!(small.severity == Severity::Warn && small.advice.contains("LimitNOFILE"), "{small:?}");
         let refused = descriptors(&settings, 65_536, 1024, 2);
         assert!(refused.severity == Severity::Fail && refused.advice.contains("LimitNOFILE=65536"), "{refused:?}");
+    }
+
+    #[test]
+    fn every_core_needs_its_open_files() {
+        let settings = Settings::default();
+        let needed = 5 + OPEN_FILES_BESIDE + 2 * 7;
+        assert_eq!(files(&settings, 5, 6, needed, 2).severity, Severity::Ok);
+        let few = files(&settings, 5, 6, needed - 1, 2);
+        assert!(few.severity == Severity::Fail && few.advice.contains(&format!("LimitNOFILE={needed}")), "{few:?}");
+        assert_eq!(files(&settings, 5, 6, needed, 3).severity, Severity::Fail, "a core more");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 
+use super::advice::advised;
 use super::lend::{Lent, Life, OffloadPool};
 use crate::control::{CoreState, Health};
 use crate::ids::CoreId;
@@ -141,7 +142,7 @@ fn live<S: 'static>(seed: Seed<S>, incarnation: u32, port: Port<Header>) -> Rema
     }
     let mut driver = match Driver::new(seed.driver, seed.features) {
         Ok(driver) => driver,
-        Err(error) => return failed(error.to_string()),
+        Err(error) => return failed(advised(&error)),
     };
     driver.watch(seed.chime().eventfd.as_fd().as_raw_fd());
     if let Some(BellAddress::Ring(ring)) = driver.bell_address() {
@@ -228,6 +229,6 @@ fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, port: Port<Header>, driver:
         Ok(Ok(())) => Outcome::Drained,
         Ok(Err(error)) => Outcome::Failed(format!("its ring failed: {error}")),
         Err(RunError::Panicked) => Outcome::Panicked,
-        Err(error @ RunError::Executor(_)) => Outcome::Failed(error.to_string()),
+        Err(error @ RunError::Executor(_)) => Outcome::Failed(advised(&error)),
     }
 }

@@ -154,7 +154,10 @@ impl<S: 'static> Launch<S> {
         let boot = entropy::word64()?;
         let (mesh, ports) = Mesh::<Header>::new(cores);
         let chimes: Vec<Arc<Chime>> =
-            (0..cores).map(|_| Ok(Arc::new(Chime::new()?))).collect::<std::io::Result<_>>()?;
+            (0..cores).map(|_| Ok(Arc::new(Chime::new()?))).collect::<std::io::Result<_>>().map_err(|error| {
+                let text = super::advice::advised(&error);
+                BootError::System(std::io::Error::new(error.kind(), text))
+            })?;
         let mut slots = Vec::with_capacity(cores);
         for placement in &plan.cores {
             let core = placement.core;

@@ -3,6 +3,7 @@
 //! Not here: the cores' work (`server`, `runtime`). Only this module sees the whole configuration.
 //! Invariant: what is decided here is printed at start-up, before anything depends on it.
 
+mod advice;
 mod check;
 pub mod cli;
 mod core_thread;
