@@ -508,9 +508,19 @@ impl<S: Service> Core<S> {
         }
     }
 
-    /// Whether as many calls are in flight where the answer would go as may be. Streams have a bound of their own.
-    pub(super) fn is_over_limit(&self, lane: Lane<'_>) -> bool {
+    /// Whether as many calls are in flight where the answer would go, or for the session, as may be: a session's calls
+    /// go on when their connection is lost, so connections do not bound them. Streams have a bound of their own.
+    pub(super) fn is_over_limit(&mut self, lane: Lane<'_>) -> bool {
         let most = self.settings.in_flight_per_connection;
+        if let Some(session) = lane.session.and_then(|key| self.shards.find(key))
+            && session.calls.len() >= most
+        {
+            let is_call =
+                |key: &&ExchangeKey| self.exchanges.get(**key).is_some_and(|exchange| exchange.kind == Kind::Call);
+            if session.calls.iter().filter(is_call).count() >= most {
+                return true;
+            }
+        }
         if lane.siblings.len() + lane.ahead < most {
             return false;
         }
@@ -522,7 +532,9 @@ impl<S: Service> Core<S> {
     pub(super) fn over_limit(&mut self, id: &[u8], out: &mut Vec<u8>) -> Told {
         self.refused(Refusal::InFlightFull);
         let most = self.settings.in_flight_per_connection;
-        let text = format!("{most} calls are in flight on this connection, the most there may be; wait for an answer");
+        let text = format!(
+            "{most} calls are in flight on this connection or for its session, the most there may be; wait for an answer"
+        );
         self.fail(Some(id), true, 429, RpcError::new(Code::RATE_LIMITED, text), out)
     }
 

@@ -1,6 +1,6 @@
 //! What one connection may take, and what whoever wants more is told.
 
-use super::rig::{INITIALIZE, Rig, SECOND, call, legacy, line};
+use super::rig::{INITIALIZE, Rig, SECOND, WAIT, call, legacy, line};
 use crate::ids::ConnectionId;
 use crate::metrics::{CloseCause, Metric, Refusal};
 use crate::server::connection::Wire;
@@ -53,6 +53,36 @@ fn a_batch_counts_by_its_members_wherever_its_session_lives() {
         assert_eq!(rig.take(peer).matches("late").count(), 4);
     }
     assert_eq!(rig.metrics[0].refused(Refusal::InFlightFull), 4);
+}
+
+#[test]
+fn a_sessions_calls_are_bounded_although_their_connections_are_gone() {
+    for home in 0..2 {
+        let mut rig = Rig::new(2);
+        let first = rig.connect(0, Wire::Http);
+        let session = rig.open(first);
+        let ask = |rig: &mut Rig| {
+            let peer = rig.connect(home, Wire::Http);
+            let answer = rig.ask(peer, legacy(Some(&session), WAIT));
+            let id = ConnectionId { slot: peer.1, generation: 0 };
+            rig.step(home, Input::Ended { id, how: End::Reset });
+            answer
+        };
+        for _ in 0..4 {
+            assert_eq!(ask(&mut rig), "");
+        }
+        assert_eq!(rig.metrics[0].calls_in_flight.get(), 4, "they go on");
+        for _ in 0..3 {
+            let answer = ask(&mut rig);
+            assert!(answer.starts_with("HTTP/1.1 429") && answer.contains("-31429"), "{answer}");
+            assert!(answer.contains("\"id\":3"), "{answer}");
+        }
+        assert_eq!(rig.metrics[0].refused(Refusal::InFlightFull), 3);
+        let stranger = rig.open(first);
+        assert_eq!(rig.ask(first, legacy(Some(&stranger), WAIT)), "", "another session has its own");
+        rig.reply(0);
+        assert_eq!(ask(&mut rig), "", "there is room again");
+    }
 }
 
 #[test]
