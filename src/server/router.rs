@@ -144,8 +144,12 @@ impl<S: Service> Core<S> {
                 return self.without_claim(&envelope, text, out);
             }
         } else if header.is_some_and(Version::is_modern) {
-            let error =
-                RpcError::new(Code::INVALID_REQUEST, "a body is one JSON-RPC message: 2026-07-28 has no batches");
+            let text = match envelope.root() {
+                Root::Array => "a body is one JSON-RPC message: 2026-07-28 has no batches",
+                _ => "a JSON-RPC message is an object",
+            };
+            self.refused(Refusal::BadRequest);
+            let error = RpcError::new(Code::INVALID_REQUEST, text);
             return self.fail(None, false, 400, error, out);
         }
         // Legacy from here on.
@@ -497,15 +501,14 @@ impl<S: Service> Core<S> {
     }
 
     /// Whether a request with this id is in flight already where its answer would go (JSON-RPC ids are the client's:
-    /// two answers to one id could not be told apart). HTTP answers are told apart by their request.
+    /// two answers to one id could not be told apart). HTTP answers are told apart by their request, but for those that go
+    /// to a 2024-11-05 stream.
     pub(super) fn is_duplicate(&self, lane: Lane<'_>, id: &[u8]) -> bool {
-        match lane.sink {
-            Sink::Lines(_) => {
-                let same = |key: &ExchangeKey| self.exchanges.get(*key).is_some_and(|exchange| *exchange.id == *id);
-                lane.siblings.iter().any(same)
-            }
-            _ => false,
+        if !matches!(lane.sink, Sink::Lines(_)) && lane.duplex.is_none() {
+            return false;
         }
+        let same = |key: &ExchangeKey| self.exchanges.get(*key).is_some_and(|exchange| *exchange.id == *id);
+        lane.siblings.iter().any(same)
     }
 
     /// Whether as many calls are in flight where the answer would go, or for the session, as may be: a session's calls

@@ -86,6 +86,29 @@ fn a_sessions_calls_are_bounded_although_their_connections_are_gone() {
 }
 
 #[test]
+fn an_id_in_flight_on_a_2024_stream_is_refused_as_it_is_on_lines() {
+    let mut rig = Rig::new(1);
+    let stream = rig.connect(0, Wire::Http);
+    let opened = rig.ask(stream, "GET /sse HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n");
+    let target = opened.lines().find_map(|line| line.strip_prefix("data: ")).expect("an address").to_owned();
+    let poster = rig.connect(0, Wire::Http);
+    let post = |rig: &mut Rig, body: &str| {
+        let request = legacy(None, body).replace("POST /mcp", &format!("POST {target}"));
+        assert!(rig.ask(poster, request).starts_with("HTTP/1.1 202"));
+        rig.take(stream)
+    };
+    assert!(post(&mut rig, &INITIALIZE.replace("2025-11-25", "2024-11-05")).contains("serverInfo"));
+    assert_eq!(post(&mut rig, WAIT), "");
+    let answer = post(&mut rig, WAIT);
+    assert!(answer.contains("-32600") && answer.contains("\"id\":3"), "{answer}");
+    assert_eq!(rig.metrics[0].refused(Refusal::DuplicateId), 1);
+    assert_eq!(post(&mut rig, &WAIT.replace("\"id\":3", "\"id\":4")), "", "another id is free");
+    rig.reply(0);
+    assert_eq!(rig.take(stream).matches("late").count(), 1);
+    assert_eq!(post(&mut rig, WAIT), "", "and so is one that was answered");
+}
+
+#[test]
 fn whoever_only_collects_refusals_is_not_read_any_more() {
     let mut rig = Rig::new(1);
     let peer = rig.connect(0, Wire::Lines);
