@@ -175,7 +175,7 @@ keys! {
         memory "a few hundred bytes per request in flight",
         wrong "refusals by cause pipeline_full grow for a client that pipelines by design";
     limits.in_flight_per_connection, "calls",
-        "Calls one line connection (tcp, unix, stdio) may have unanswered; one more is answered -31429.",
+        "Calls one line connection (tcp, unix, stdio) or one legacy session may have unanswered; one more is answered -31429.",
         memory "about 200 B per call in flight",
         wrong "refusals by cause in_flight_full for a client that multiplexes many agents";
     limits.egress_bytes, "bytes",

@@ -173,8 +173,9 @@ impl<S: Service> Core<S> {
         if exchange.version < Version::V2025_03_26 || exchange.kind == Kind::Duplex || session.id.is_empty() {
             return None;
         }
-        let stream = *exchange.stream.get_or_insert_with(|| session.next_stream());
-        exchange.events += 1;
+        let stream = *exchange.stream.get_or_insert_with(|| session.next_call_stream());
+        // A client that comes back says itself where it was: one that invents a number confuses only itself.
+        exchange.events = exchange.events.saturating_add(1);
         let id = EventId { stream, number: exchange.events };
         session.keep(id, message, last, limits);
         Some(id)
@@ -189,7 +190,7 @@ impl<S: Service> Core<S> {
             return;
         }
         let Some(session) = exchange.session.and_then(|key| self.shards.find(key)) else { return };
-        let stream = *exchange.stream.get_or_insert_with(|| session.next_stream());
+        let stream = *exchange.stream.get_or_insert_with(|| session.next_call_stream());
         self.prime(connection, stream);
     }
 

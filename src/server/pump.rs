@@ -368,7 +368,7 @@ impl<S: Service> Core<S> {
         exchange.sink = Sink::Nobody;
         let session = exchange.session;
         let stream = exchange.stream;
-        let fresh = || session.and_then(|key| self.shards.find(key)).map(|session| session.next_stream());
+        let fresh = || session.and_then(|key| self.shards.find(key)).map(|session| session.next_call_stream());
         let stream = stream.or_else(fresh);
         if let Some(exchange) = self.exchanges.find(key) {
             exchange.stream = stream;

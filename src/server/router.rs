@@ -144,8 +144,12 @@ impl<S: Service> Core<S> {
                 return self.without_claim(&envelope, text, out);
             }
         } else if header.is_some_and(Version::is_modern) {
-            let error =
-                RpcError::new(Code::INVALID_REQUEST, "a body is one JSON-RPC message: 2026-07-28 has no batches");
+            let text = match envelope.root() {
+                Root::Array => "a body is one JSON-RPC message: 2026-07-28 has no batches",
+                _ => "a JSON-RPC message is an object",
+            };
+            self.refused(Refusal::BadRequest);
+            let error = RpcError::new(Code::INVALID_REQUEST, text);
             return self.fail(None, false, 400, error, out);
         }
         // Legacy from here on.
@@ -497,20 +501,29 @@ impl<S: Service> Core<S> {
     }
 
     /// Whether a request with this id is in flight already where its answer would go (JSON-RPC ids are the client's:
-    /// two answers to one id could not be told apart). HTTP answers are told apart by their request.
+    /// two answers to one id could not be told apart). HTTP answers are told apart by their request, but for those that go
+    /// to a 2024-11-05 stream.
     pub(super) fn is_duplicate(&self, lane: Lane<'_>, id: &[u8]) -> bool {
-        match lane.sink {
-            Sink::Lines(_) => {
-                let same = |key: &ExchangeKey| self.exchanges.get(*key).is_some_and(|exchange| *exchange.id == *id);
-                lane.siblings.iter().any(same)
-            }
-            _ => false,
+        if !matches!(lane.sink, Sink::Lines(_)) && lane.duplex.is_none() {
+            return false;
         }
+        let same = |key: &ExchangeKey| self.exchanges.get(*key).is_some_and(|exchange| *exchange.id == *id);
+        lane.siblings.iter().any(same)
     }
 
-    /// Whether as many calls are in flight where the answer would go as may be. Streams have a bound of their own.
-    pub(super) fn is_over_limit(&self, lane: Lane<'_>) -> bool {
+    /// Whether as many calls are in flight where the answer would go, or for the session, as may be: a session's calls
+    /// go on when their connection is lost, so connections do not bound them. Streams have a bound of their own.
+    pub(super) fn is_over_limit(&mut self, lane: Lane<'_>) -> bool {
         let most = self.settings.in_flight_per_connection;
+        if let Some(session) = lane.session.and_then(|key| self.shards.find(key))
+            && session.calls.len() >= most
+        {
+            let is_call =
+                |key: &&ExchangeKey| self.exchanges.get(**key).is_some_and(|exchange| exchange.kind == Kind::Call);
+            if session.calls.iter().filter(is_call).count() >= most {
+                return true;
+            }
+        }
         if lane.siblings.len() + lane.ahead < most {
             return false;
         }
@@ -522,7 +535,9 @@ impl<S: Service> Core<S> {
     pub(super) fn over_limit(&mut self, id: &[u8], out: &mut Vec<u8>) -> Told {
         self.refused(Refusal::InFlightFull);
         let most = self.settings.in_flight_per_connection;
-        let text = format!("{most} calls are in flight on this connection, the most there may be; wait for an answer");
+        let text = format!(
+            "{most} calls are in flight on this connection or for its session, the most there may be; wait for an answer"
+        );
         self.fail(Some(id), true, 429, RpcError::new(Code::RATE_LIMITED, text), out)
     }
 

@@ -221,7 +221,7 @@ impl<S: Service> Core<S> {
         let now = self.now;
         let session = self.shards.find(key)?;
         let version = session.version;
-        let number = session.next_stream();
+        let number = session.next_get_stream();
         let mut exchange = Exchange::new(Kind::Get, sink, &[], version, now);
         exchange.session = Some(key);
         exchange.stream = Some(number);
@@ -249,20 +249,24 @@ impl<S: Service> Core<S> {
         stream
     }
 
-    /// A client comes back to a stream: what it missed, and the exchange that goes on, if the stream is not over.
+    /// A client comes back to a stream: what it missed, and the exchange that goes on, if the stream is not over. A
+    /// call's stream stays a call's: once it is over, what is left of it is told and the session's GET stream is not
+    /// touched (2025-11-25, "Resumability": nothing is replayed that would have gone to another stream).
     ///
     /// # Errors
-    /// If the session never had such a stream.
+    /// If the session never had such a stream, or nothing is kept of one that is over.
     pub(super) fn reopen_stream(&mut self, sink: Sink, key: SessionKey, last: EventId) -> Result<Reopened, RpcError> {
         let now = self.now;
         let unknown =
             || RpcError::new(Code::INVALID_REQUEST, "the Last-Event-ID header names no stream of this session");
-        let session = self.shards.find(key).filter(|session| session.had_stream(last.stream)).ok_or_else(unknown)?;
+        let session = self.shards.find(key).ok_or_else(unknown)?;
+        let is_get = session.is_get_stream(last.stream).ok_or_else(unknown)?;
         let version = session.version;
         let missed: Vec<(EventId, Vec<u8>, bool)> =
             session.missed(last).map(|(id, message, last)| (id, message.to_vec(), last)).collect();
-        let over = missed.last().is_some_and(|(.., last)| *last);
-        let prime = (primes(version) && missed.is_empty()).then_some(last.stream);
+        let heard_all = session.was_last(last);
+        // Behind a priming event again: who saw more would be sent back to the beginning by it.
+        let prime = (primes(version) && missed.is_empty() && last.number == 0).then_some(last.stream);
         let live = self.shards.find(key).and_then(|session| {
             let streams = |key: &&ExchangeKey| {
                 self.exchanges.get(**key).is_some_and(|exchange| exchange.stream == Some(last.stream))
@@ -287,7 +291,11 @@ impl<S: Service> Core<S> {
                 }
                 Some(stream)
             }
-            None if over => None,
+            None if !is_get && missed.is_empty() && !heard_all => {
+                let text = "this stream is over, and the events behind the Last-Event-ID are no longer kept";
+                return Err(RpcError::new(Code::INVALID_REQUEST, text));
+            }
+            None if !is_get => None,
             // The GET stream's connection was lost: this one takes its place, under the same number.
             None => {
                 let mut exchange = Exchange::new(Kind::Get, sink, &[], version, now);

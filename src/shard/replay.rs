@@ -78,6 +78,11 @@ impl Replay {
             .map(|kept| (kept.id, &*kept.message, kept.last))
     }
 
+    /// Whether an event is kept, and its stream ended with it.
+    pub fn was_last(&self, event: EventId) -> bool {
+        self.kept.iter().any(|kept| kept.id == event && kept.last)
+    }
+
     /// Bytes kept.
     pub fn bytes(&self) -> usize {
         self.bytes

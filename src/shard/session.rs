@@ -140,8 +140,10 @@ pub struct Session<K> {
     pub calls: Vec<K>,
     /// Resources it wants to hear about.
     pub subscriptions: Vec<Box<str>>,
-    /// The number of the stream made last.
-    streams: u32,
+    /// How many resumable streams calls have had.
+    call_streams: u32,
+    /// How many GET streams there were.
+    get_streams: u32,
     replay: Option<Box<Replay>>,
 }
 
@@ -159,25 +161,39 @@ impl<K> Session<K> {
             stream: None,
             calls: Vec::new(),
             subscriptions: Vec::new(),
-            streams: 0,
+            call_streams: 0,
+            get_streams: 0,
             replay: None,
         }
     }
 
-    /// The number for a new resumable stream.
-    pub fn next_stream(&mut self) -> u32 {
-        self.streams += 1;
-        self.streams
+    /// The number for a call's new resumable stream: odd, so that it is still known for a call's when it is over.
+    pub fn next_call_stream(&mut self) -> u32 {
+        self.call_streams += 1;
+        self.call_streams * 2 - 1
     }
 
-    /// Whether a stream of this number was ever made.
-    pub fn had_stream(&self, stream: u32) -> bool {
-        (1..=self.streams).contains(&stream)
+    /// The number for a new GET stream: even.
+    pub fn next_get_stream(&mut self) -> u32 {
+        self.get_streams += 1;
+        self.get_streams * 2
+    }
+
+    /// Whether the stream of this number is a GET stream; none if there never was a stream of this number.
+    pub fn is_get_stream(&self, stream: u32) -> Option<bool> {
+        let is_get = stream.is_multiple_of(2);
+        let made = if is_get { self.get_streams } else { self.call_streams };
+        (1..=made).contains(&stream.div_ceil(2)).then_some(is_get)
     }
 
     /// Keeps an event for replay.
     pub fn keep(&mut self, id: EventId, message: &[u8], last: bool, limits: ReplayLimits) {
         self.replay.get_or_insert_default().keep(id, message, last, limits);
+    }
+
+    /// Whether an event is known to be the last of its stream.
+    pub fn was_last(&self, event: EventId) -> bool {
+        self.replay.as_ref().is_some_and(|replay| replay.was_last(event))
     }
 
     /// The events a client missed on the stream of `seen`.
@@ -283,6 +299,15 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_streams_number_says_for_good_whose_it_is() {
+        let mut session: Session<()> = Session::new(Version::V2025_11_25, Capabilities::default(), 0, 0);
+        assert_eq!([0, 1, 2].map(|stream| session.is_get_stream(stream)), [None; 3]);
+        let made = [session.next_get_stream(), session.next_call_stream(), session.next_call_stream()];
+        assert_eq!(made.map(|stream| session.is_get_stream(stream)), [Some(true), Some(false), Some(false)]);
+        assert_eq!([0, 4, 5, u32::MAX - 1, u32::MAX].map(|stream| session.is_get_stream(stream)), [None; 5]);
     }
 
     #[test]

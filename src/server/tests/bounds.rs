@@ -1,6 +1,6 @@
 //! What one connection may take, and what whoever wants more is told.
 
-use super::rig::{INITIALIZE, Rig, SECOND, call, legacy, line};
+use super::rig::{INITIALIZE, Rig, SECOND, WAIT, call, legacy, line};
 use crate::ids::ConnectionId;
 use crate::metrics::{CloseCause, Metric, Refusal};
 use crate::server::connection::Wire;
@@ -53,6 +53,59 @@ fn a_batch_counts_by_its_members_wherever_its_session_lives() {
         assert_eq!(rig.take(peer).matches("late").count(), 4);
     }
     assert_eq!(rig.metrics[0].refused(Refusal::InFlightFull), 4);
+}
+
+#[test]
+fn a_sessions_calls_are_bounded_although_their_connections_are_gone() {
+    for home in 0..2 {
+        let mut rig = Rig::new(2);
+        let first = rig.connect(0, Wire::Http);
+        let session = rig.open(first);
+        let ask = |rig: &mut Rig| {
+            let peer = rig.connect(home, Wire::Http);
+            let answer = rig.ask(peer, legacy(Some(&session), WAIT));
+            let id = ConnectionId { slot: peer.1, generation: 0 };
+            rig.step(home, Input::Ended { id, how: End::Reset });
+            answer
+        };
+        for _ in 0..4 {
+            assert_eq!(ask(&mut rig), "");
+        }
+        assert_eq!(rig.metrics[0].calls_in_flight.get(), 4, "they go on");
+        for _ in 0..3 {
+            let answer = ask(&mut rig);
+            assert!(answer.starts_with("HTTP/1.1 429") && answer.contains("-31429"), "{answer}");
+            assert!(answer.contains("\"id\":3"), "{answer}");
+        }
+        assert_eq!(rig.metrics[0].refused(Refusal::InFlightFull), 3);
+        let stranger = rig.open(first);
+        assert_eq!(rig.ask(first, legacy(Some(&stranger), WAIT)), "", "another session has its own");
+        rig.reply(0);
+        assert_eq!(ask(&mut rig), "", "there is room again");
+    }
+}
+
+#[test]
+fn an_id_in_flight_on_a_2024_stream_is_refused_as_it_is_on_lines() {
+    let mut rig = Rig::new(1);
+    let stream = rig.connect(0, Wire::Http);
+    let opened = rig.ask(stream, "GET /sse HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n");
+    let target = opened.lines().find_map(|line| line.strip_prefix("data: ")).expect("an address").to_owned();
+    let poster = rig.connect(0, Wire::Http);
+    let post = |rig: &mut Rig, body: &str| {
+        let request = legacy(None, body).replace("POST /mcp", &format!("POST {target}"));
+        assert!(rig.ask(poster, request).starts_with("HTTP/1.1 202"));
+        rig.take(stream)
+    };
+    assert!(post(&mut rig, &INITIALIZE.replace("2025-11-25", "2024-11-05")).contains("serverInfo"));
+    assert_eq!(post(&mut rig, WAIT), "");
+    let answer = post(&mut rig, WAIT);
+    assert!(answer.contains("-32600") && answer.contains("\"id\":3"), "{answer}");
+    assert_eq!(rig.metrics[0].refused(Refusal::DuplicateId), 1);
+    assert_eq!(post(&mut rig, &WAIT.replace("\"id\":3", "\"id\":4")), "", "another id is free");
+    rig.reply(0);
+    assert_eq!(rig.take(stream).matches("late").count(), 1);
+    assert_eq!(post(&mut rig, WAIT), "", "and so is one that was answered");
 }
 
 #[test]

@@ -179,7 +179,7 @@ fn every_member_of_a_batch_is_known_to_the_core_that_answers_it() {
 
 #[test]
 fn what_is_said_while_a_stream_is_lost_waits_for_its_client() {
-    let (stream, resume) = ("Accept: text/event-stream\r\n", "Last-Event-ID: 1-0\r\n");
+    let (stream, resume) = ("Accept: text/event-stream\r\n", "Last-Event-ID: 2-0\r\n");
     for (lost_on, back_on) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
         let mut rig = Rig::new(2);
         let home = rig.connect(0, Wire::Http);
@@ -188,7 +188,7 @@ fn what_is_said_while_a_stream_is_lost_waits_for_its_client() {
             format!("GET /mcp HTTP/1.1\r\nHost: localhost\r\n{stream}Mcp-Session-Id: {session}\r\n{more}\r\n")
         };
         let peer = rig.connect(lost_on, Wire::Http);
-        assert!(rig.ask(peer, get("")).contains("id: 1-0"));
+        assert!(rig.ask(peer, get("")).contains("id: 2-0"));
         let open = |rig: &Rig| rig.metrics[0].value(Metric::StreamsOpen);
         assert_eq!(open(&rig), 1);
         let how = End::Reset;
@@ -197,9 +197,9 @@ fn what_is_said_while_a_stream_is_lost_waits_for_its_client() {
         rig.step(0, Input::Mail(Mail::Changed(Change::Tools)));
         let peer = rig.connect(back_on, Wire::Http);
         let answer = rig.ask(peer, get(resume));
-        assert!(answer.contains("id: 1-1") && answer.contains("tools/list_changed"), "{answer}");
+        assert!(answer.contains("id: 2-1") && answer.contains("tools/list_changed"), "{answer}");
         rig.step(0, Input::Mail(Mail::Changed(Change::Prompts)));
-        assert!(rig.take(peer).contains("id: 1-2"), "and it goes on");
+        assert!(rig.take(peer).contains("id: 2-2"), "and it goes on");
         assert_eq!(open(&rig), 1);
         // Lost once more, it does not keep its session for ever.
         rig.step(back_on, Input::Ended { id: ConnectionId { slot: peer.1, generation: 0 }, how });

@@ -3,6 +3,7 @@
 mod bounds;
 mod cores;
 mod filtered;
+mod resuming;
 mod rig;
 mod subscribing;
 mod times;

@@ -1,0 +1,96 @@
+//! Coming back to streams: those of calls that are over, and the session's GET stream beside them.
+
+use super::rig::{Rig, WAIT, legacy, status};
+use crate::server::connection::Wire;
+use crate::server::core::Input;
+use crate::server::service::{Change, Mail};
+
+fn get(session: &str, last: Option<&str>) -> String {
+    let last = last.map_or(String::new(), |last| format!("Last-Event-ID: {last}\r\n"));
+    format!(
+        "GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nMcp-Session-Id: {session}\r\n{last}\r\n"
+    )
+}
+
+impl Rig {
+    /// The oldest waiting call says something.
+    fn tell(&mut self, core: usize) {
+        let key = self.cores[core].service().waiting[0];
+        let params = b"{}".to_vec();
+        self.step(core, Input::Mail(Mail::Notice { key, method: "notifications/progress", params }));
+    }
+
+    /// A call that says something and ends; the ids of its events, the priming event's first.
+    fn streamed_call(&mut self, peer: (usize, u32), session: &str) -> Vec<String> {
+        self.send(peer, legacy(Some(session), WAIT));
+        self.tell(0);
+        self.reply(0);
+        let seen = self.take(peer);
+        let ids = seen.lines().filter_map(|line| line.strip_prefix("id: ")).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(ids.len(), 3, "{seen}");
+        ids
+    }
+}
+
+#[test]
+fn who_comes_back_to_a_call_that_is_over_never_touches_the_get_stream() {
+    for home in 0..2 {
+        let mut rig = Rig::new(2);
+        let first = rig.connect(0, Wire::Http);
+        let session = rig.open(first);
+        let peer = rig.connect(home, Wire::Http);
+        let ids = rig.streamed_call(peer, &session);
+        let stream = rig.connect(home, Wire::Http);
+        assert_eq!(status(&rig.ask(stream, get(&session, None))), "200");
+        for (seen, result) in [(&ids[0], true), (&ids[1], true), (&ids[2], false)] {
+            let answer = rig.ask(peer, get(&session, Some(seen)));
+            assert_eq!(status(&answer), "200", "{answer}");
+            assert_eq!(answer.contains("late"), result, "{answer}");
+            assert!(answer.ends_with("0\r\n\r\n"), "it ends: {answer}");
+            assert_eq!(rig.take(stream), "", "the GET stream heard nothing");
+        }
+        // The call's events are pushed out by those of others.
+        while rig.ask(peer, get(&session, Some(&ids[0]))).starts_with("HTTP/1.1 200") {
+            rig.streamed_call(peer, &session);
+        }
+        for seen in &ids {
+            let answer = rig.ask(peer, get(&session, Some(seen)));
+            assert_eq!(status(&answer), "400", "{answer}");
+            assert!(answer.contains("no longer kept"), "{answer}");
+        }
+        rig.step(0, Input::Mail(Mail::Changed(Change::Tools)));
+        assert!(rig.take(stream).contains("list_changed"), "the GET stream goes on");
+    }
+}
+
+#[test]
+fn a_get_stream_that_was_lost_is_taken_up_again_where_its_client_was() {
+    for home in 0..2 {
+        let mut rig = Rig::new(2);
+        let first = rig.connect(0, Wire::Http);
+        let session = rig.open(first);
+        let before = rig.connect(home, Wire::Http);
+        let opened = rig.ask(before, get(&session, None));
+        let primed = opened.lines().find_map(|line| line.strip_prefix("id: ")).expect("primed").to_owned();
+        rig.step(0, Input::Mail(Mail::Changed(Change::Tools)));
+        let heard = rig.take(before);
+        let last = heard.lines().find_map(|line| line.strip_prefix("id: ")).expect("an event").to_owned();
+        // Another GET stream takes its place, so that the first is over; its client comes back all the same.
+        let other = rig.connect(home, Wire::Http);
+        rig.send(other, get(&session, None));
+        let back = rig.connect(home, Wire::Http);
+        let answer = rig.ask(back, get(&session, Some(&last)));
+        assert_eq!(status(&answer), "200");
+        assert!(!answer.contains("id: "), "nothing sends it back to before what it has seen: {answer}");
+        rig.step(0, Input::Mail(Mail::Changed(Change::Tools)));
+        assert!(rig.take(back).contains("list_changed"));
+        // A number that nobody was told does no harm.
+        let stream = primed.split_once('-').expect("stream and number").0;
+        let newer = rig.connect(home, Wire::Http);
+        rig.send(newer, get(&session, None));
+        let liar = rig.connect(home, Wire::Http);
+        rig.send(liar, get(&session, Some(&format!("{stream}-4294967295"))));
+        rig.step(0, Input::Mail(Mail::Changed(Change::Tools)));
+        assert!(rig.take(liar).contains("list_changed"));
+    }
+}
