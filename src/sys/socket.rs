@@ -137,9 +137,14 @@ impl ListenGroup {
     }
 }
 
+/// Bytes the kernel takes beyond what is on its way. With the megabytes that it takes otherwise it has room again only
+/// after a third of them is gone, and a slow reader looks dead for as long.
+const UNSENT_BYTES_MAX: u32 = 256 * 1024;
+
 /// Listens on `address` once per core. With port 0 the kernel chooses a port nobody uses.
 ///
-/// TCP_NODELAY is set on the listeners, since on Linux accepted sockets inherit it: no system call per connection. An
+/// TCP_NODELAY and TCP_NOTSENT_LOWAT are set on the listeners, since on Linux accepted sockets inherit them: no system
+/// call per connection. An
 /// IPv6 listener takes IPv6 only, so that `0.0.0.0` and `[::]` can be listened on side by side whatever the sysctl
 /// says. A backlog over `net.core.somaxconn` is cut by the kernel without a word (`boot::host` looks at that).
 ///
@@ -188,6 +193,7 @@ fn bound(address: SocketAddr, sharing: Sharing) -> Result<Socket, ListenError> {
         socket.set_reuse_port(true).map_err(attempt("SO_REUSEPORT"))?;
     }
     socket.set_tcp_nodelay(true).map_err(attempt("TCP_NODELAY"))?;
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX).map_err(attempt("TCP_NOTSENT_LOWAT"))?;
     socket.bind(&address.into()).map_err(attempt("bind"))?;
     Ok(socket)
 }
@@ -313,6 +319,7 @@ mod tests {
             let _client = TcpStream::connect(group.local_addr).expect("somebody listens");
             let accepted = accept_from(&group);
             assert!(SockRef::from(&accepted).tcp_nodelay().expect("getsockopt"));
+            assert_eq!(SockRef::from(&accepted).tcp_notsent_lowat().expect("getsockopt"), UNSENT_BYTES_MAX);
         }
     }
 
