@@ -92,6 +92,8 @@ pub struct Connection {
     pub answer: Option<HttpAnswer>,
     /// HTTP: the origin that may read the answer, if a browser asked.
     pub origin: Option<Box<[u8]>>,
+    /// HTTP: the request says that it is a modern one, whose errors leave out an id that is not known.
+    pub is_modern: bool,
     /// Lines: calls and subscriptions in flight. HTTP: the pending calls of a batch, or of a 2024-11-05 stream.
     pub calls: Vec<ExchangeKey>,
     /// HTTP: the session used last, so that its id need not be opened again. Lines: the connection's own session.
@@ -131,6 +133,7 @@ impl Connection {
             batch_left: 0,
             answer: None,
             origin: None,
+            is_modern: false,
             calls: Vec::new(),
             session: None,
             duplex: None,

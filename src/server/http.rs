@@ -42,6 +42,9 @@ pub(super) const STREAM_BEHIND: &str =
     "limits.egress_bytes wait on the event stream that this answer would go to; read it, then try again";
 const ALLOW_ALL: Field<'static> = ("Allow", b"GET, POST, DELETE, OPTIONS");
 const ALLOW_POST: Field<'static> = ("Allow", b"POST");
+/// Advice for whoever takes no answer that could be given.
+pub(super) const NOT_ACCEPTABLE: &str =
+    "the answer is application/json or text/event-stream; the Accept header has to list both";
 const ALLOW_GET: Field<'static> = ("Allow", b"GET");
 
 impl<S: Service> Core<S> {
@@ -51,6 +54,7 @@ impl<S: Service> Core<S> {
             connection.out = self.buffer();
         }
         connection.origin = head.origin.map(Into::into);
+        connection.is_modern = head.protocol_version.and_then(Version::parse).is_some_and(Version::is_modern);
         let keep_alive = head.keep_alive && !self.drain.is_on();
         let (minor, bodiless) = (head.minor_version, head.method == Method::Head);
         connection.answer = Some(HttpAnswer::Undecided { stream: true, bodiless, minor, keep_alive });
@@ -138,11 +142,6 @@ impl<S: Service> Core<S> {
                 connection.out = out;
                 self.answer_empty(connection, 202, &[]);
             }
-            Told::NotAcceptable => {
-                out.truncate(start);
-                connection.out = out;
-                self.not_acceptable(connection);
-            }
             Told::Pending(key) => {
                 out.truncate(start);
                 connection.out = out;
@@ -184,8 +183,7 @@ impl<S: Service> Core<S> {
 
     fn not_acceptable(&mut self, connection: &mut Connection) {
         self.refused(Refusal::NotAcceptable);
-        let text = "the answer is application/json or text/event-stream; the Accept header has to list both";
-        self.refuse(connection, 406, &[], Code::INVALID_REQUEST, text);
+        self.refuse(connection, 406, &[], Code::INVALID_REQUEST, NOT_ACCEPTABLE);
     }
 
     fn method_not_allowed(&mut self, connection: &mut Connection, allow: Field<'static>) {
@@ -487,7 +485,7 @@ impl<S: Service> Core<S> {
         error: &RpcError,
     ) {
         let mut body = Vec::new();
-        jsonrpc::error(&mut body, None, true, error);
+        jsonrpc::error(&mut body, None, !connection.is_modern, error);
         self.answer_json(connection, status, extra, &body);
     }
 

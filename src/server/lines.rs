@@ -39,7 +39,7 @@ impl<S: Service> Core<S> {
                 connection.calls.push(key);
             }
             Told::Streaming { pending } => connection.calls.extend(pending),
-            Told::Accepted | Told::NotAcceptable => out.truncate(start),
+            Told::Accepted => out.truncate(start),
         }
         connection.out = out;
     }
@@ -65,14 +65,14 @@ impl<S: Service> Core<S> {
                 stream.calls.extend(pending);
                 self.begin_batch_stream(stream, &out);
             }
-            Told::Accepted | Told::NotAcceptable | Told::Listening(_) => {}
+            Told::Accepted | Told::Listening(_) => {}
         }
     }
 
     fn duplex_body(&mut self, lane: Lane<'_>, text: &[u8], out: &mut Vec<u8>) -> Told {
         let mut envelope = Envelope::default();
         if let Err(error) = self.scanner.scan(text, &mut envelope) {
-            return self.unreadable(&error, out);
+            return self.unreadable(&error, true, out);
         }
         self.laps.lap(Step::Scan);
         self.metrics.messages_in.add(1);

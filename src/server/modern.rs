@@ -104,6 +104,38 @@ impl<S: Service> Core<S> {
         }
     }
 
+    /// A message with a modern version header but no claim in its body: the missing keys are named.
+    pub(super) fn without_claim(&mut self, envelope: &Envelope, text: &[u8], out: &mut Vec<u8>) -> Told {
+        let id = valid_id(envelope, text);
+        if envelope.plain_str(Key::Method, text) == Some(Method::Initialize.as_str()) {
+            self.refused(Refusal::BadHeaderMirror);
+            let error = RpcError::new(
+                Code::HEADER_MISMATCH,
+                "MCP-Protocol-Version names 2026-07-28, which has no initialize; send server/discover, or an older version",
+            );
+            return self.fail(id, false, 400, error, out);
+        }
+        match Self::shape(envelope, text) {
+            Ok(Shape::Notice { .. }) => Told::Accepted,
+            Ok(Shape::Answer { .. }) => {
+                let error = RpcError::new(
+                    Code::INVALID_REQUEST,
+                    "2026-07-28 servers ask nothing, so there is nothing to answer",
+                );
+                self.fail(None, false, 400, error, out)
+            }
+            Ok(Shape::Request { .. }) => {
+                self.refused(Refusal::BadRequest);
+                let error = missing_meta(envelope);
+                self.fail(id, false, 400, error, out)
+            }
+            Err(error) => {
+                self.refused(Refusal::BadRequest);
+                self.fail(id, false, 400, error, out)
+            }
+        }
+    }
+
     /// Checks everything that does not depend on the method.
     fn admit(
         &mut self,

@@ -259,7 +259,7 @@ impl<S: Service> Core<S> {
         let mut out = Vec::new();
         let told = match self.scanner.scan(text, &mut envelope) {
             Ok(()) => self.legacy_text(lane, &envelope, text, &mut out),
-            Err(error) => self.unreadable(&error, &mut out),
+            Err(error) => self.unreadable(&error, true, &mut out),
         };
         self.remote_told(from, ticket, told, out);
     }
@@ -270,7 +270,7 @@ impl<S: Service> Core<S> {
         // The home has checked the headers; here the message stands for itself.
         let told = match self.scanner.scan(text, &mut envelope) {
             Ok(()) => self.modern(Lane::remote_modern(from, ticket), &envelope, text, &mut out),
-            Err(error) => self.unreadable(&error, &mut out),
+            Err(error) => self.unreadable(&error, false, &mut out),
         };
         self.remote_told(from, ticket, told, out);
     }
@@ -279,7 +279,6 @@ impl<S: Service> Core<S> {
         match told {
             Told::Answered { status, .. } => self.send_reply(from, ticket, status, None, out),
             Told::Accepted => self.send_reply(from, ticket, 202, None, Vec::new()),
-            Told::NotAcceptable => self.send_reply(from, ticket, 406, None, Vec::new()),
             Told::Pending(key) => {
                 self.remotes.insert((from, ticket.into(), key.into()));
             }

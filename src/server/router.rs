@@ -8,7 +8,7 @@
 use super::connection::Connection;
 use super::core::{Core, Timer};
 use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
-use super::modern;
+use super::http::NOT_ACCEPTABLE;
 use super::parcel::Header;
 use super::pump::Whereabouts;
 use super::service::{Call, Served, Service};
@@ -87,8 +87,6 @@ pub(super) enum Told {
         /// The session that the answer opens.
         session: Option<SessionKey>,
     },
-    /// The sender takes no answer that we could give.
-    NotAcceptable,
     /// The answer comes later, to this exchange.
     Pending(ExchangeKey),
     /// Part of a batch: what is answered so far was appended to `out` as lines; the rest comes later, one by one.
@@ -130,7 +128,7 @@ impl<S: Service> Core<S> {
     ) -> Told {
         let mut envelope = Envelope::default();
         if let Err(error) = self.scanner.scan(text, &mut envelope) {
-            return self.unreadable(&error, out);
+            return self.unreadable(&error, !connection.is_modern, out);
         }
         self.laps.lap(Step::Scan);
         self.metrics.messages_in.add(1);
@@ -138,6 +136,11 @@ impl<S: Service> Core<S> {
         let header = head.protocol_version.and_then(Version::parse);
         if envelope.root() == Root::Object {
             if envelope.has(Key::MetaProtocolVersion) {
+                // Every answer but a subscription stream is JSON, or may be.
+                let listens = envelope.plain_str(Key::Method, text) == Some(Method::SubscriptionsListen.as_str());
+                if !lane.accepts.json && !listens {
+                    return self.takes_no_answer(valid_id(&envelope, text), false, out);
+                }
                 return self.modern(lane, &envelope, text, out);
             }
             if header.is_some_and(Version::is_modern) {
@@ -154,7 +157,7 @@ impl<S: Service> Core<S> {
         }
         // Legacy from here on.
         if !(lane.accepts.json && lane.accepts.event_stream) {
-            return Told::NotAcceptable;
+            return self.takes_no_answer(valid_id(&envelope, text), true, out);
         }
         if let Err((cause, text)) = Self::legacy_headers_do(head) {
             self.refused(cause);
@@ -247,10 +250,16 @@ impl<S: Service> Core<S> {
         })
     }
 
-    pub(super) fn unreadable(&mut self, error: &ScanError, out: &mut Vec<u8>) -> Told {
+    pub(super) fn unreadable(&mut self, error: &ScanError, null_id: bool, out: &mut Vec<u8>) -> Told {
         self.refused(Refusal::BadJson);
         let error = RpcError::new(Code::PARSE, error.to_string());
-        self.fail(None, true, 400, error, out)
+        self.fail(None, null_id, 400, error, out)
+    }
+
+    /// Refuses what could only be answered in a form that its sender does not take.
+    pub(super) fn takes_no_answer(&mut self, id: Option<&[u8]>, null_id: bool, out: &mut Vec<u8>) -> Told {
+        self.refused(Refusal::NotAcceptable);
+        self.fail(id, null_id, 406, RpcError::new(Code::INVALID_REQUEST, NOT_ACCEPTABLE), out)
     }
 
     /// Appends an error response.
@@ -279,7 +288,7 @@ impl<S: Service> Core<S> {
         }
         let mut messages = Vec::new();
         if let Err(error) = self.scanner.scan_batch(text, &mut messages) {
-            return self.unreadable(&error, out);
+            return self.unreadable(&error, true, out);
         }
         if messages.is_empty() {
             let error = RpcError::new(Code::INVALID_REQUEST, "a batch holds at least one message");
@@ -293,7 +302,7 @@ impl<S: Service> Core<S> {
             let mut envelope = Envelope::default();
             let mut answer = Vec::new();
             let told = match self.scanner.scan(message, &mut envelope) {
-                Err(error) => self.unreadable(&error, &mut answer),
+                Err(error) => self.unreadable(&error, true, &mut answer),
                 Ok(()) if envelope.root() != Root::Object => {
                     let error = RpcError::new(Code::INVALID_REQUEST, "a JSON-RPC message is an object");
                     self.fail(None, true, 400, error, &mut answer)
@@ -545,38 +554,6 @@ impl<S: Service> Core<S> {
         self.refused(Refusal::DuplicateId);
         let error = RpcError::new(Code::INVALID_REQUEST, "a request with this id is still in flight here");
         self.fail(Some(id), true, 400, error, out)
-    }
-
-    /// A message with a modern version header but no claim in its body: the missing keys are named.
-    fn without_claim(&mut self, envelope: &Envelope, text: &[u8], out: &mut Vec<u8>) -> Told {
-        let id = valid_id(envelope, text);
-        if envelope.plain_str(Key::Method, text) == Some(Method::Initialize.as_str()) {
-            self.refused(Refusal::BadHeaderMirror);
-            let error = RpcError::new(
-                Code::HEADER_MISMATCH,
-                "MCP-Protocol-Version names 2026-07-28, which has no initialize; send server/discover, or an older version",
-            );
-            return self.fail(id, false, 400, error, out);
-        }
-        match Self::shape(envelope, text) {
-            Ok(Shape::Notice { .. }) => Told::Accepted,
-            Ok(Shape::Answer { .. }) => {
-                let error = RpcError::new(
-                    Code::INVALID_REQUEST,
-                    "2026-07-28 servers ask nothing, so there is nothing to answer",
-                );
-                self.fail(None, false, 400, error, out)
-            }
-            Ok(Shape::Request { .. }) => {
-                self.refused(Refusal::BadRequest);
-                let error = modern::missing_meta(envelope);
-                self.fail(id, false, 400, error, out)
-            }
-            Err(error) => {
-                self.refused(Refusal::BadRequest);
-                self.fail(id, false, 400, error, out)
-            }
-        }
     }
 }
 

@@ -80,7 +80,7 @@ impl<S: Service> Core<S> {
             return self.fail(Some(id), false, 200, error, out);
         };
         if !lane.accepts.event_stream {
-            return Told::NotAcceptable;
+            return self.takes_no_answer(Some(id), false, out);
         }
         let is_listen =
             |key: &&ExchangeKey| self.exchanges.get(**key).is_some_and(|exchange| exchange.kind == Kind::Listen);

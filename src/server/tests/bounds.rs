@@ -109,6 +109,41 @@ fn an_id_in_flight_on_a_2024_stream_is_refused_as_it_is_on_lines() {
 }
 
 #[test]
+fn a_modern_error_carries_the_requests_id_or_none() {
+    let mut rig = Rig::new(1);
+    let peer = rig.connect(0, Wire::Http);
+    let whole = call("9", "echo", "");
+    let broken = whole.replace("{\"jsonrpc\"", "[\"jsonrpc\"");
+    let media = whole.replace("application/json", "text/plain");
+    let html = call("9", "echo", "Accept: text/html\r\n");
+    for (request, status) in [(&broken, "400"), (&media, "415"), (&html, "406")] {
+        let answer = rig.ask(peer, request);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && !answer.contains("\"id\""), "{answer}");
+        let old = rig.ask(peer, request.replace("2026-07-28", "2025-11-25"));
+        assert!(old.contains("\"id\":null"), "{old}");
+    }
+    for (accept, method, status) in [
+        ("text/event-stream", "tools/call", "406"),
+        ("application/json;q=0, text/event-stream", "tools/call", "406"),
+        ("application/json", "tools/call", "200"),
+        ("application/json", "subscriptions/listen", "406"),
+    ] {
+        let listen = "\"notifications\":{\"taskIds\":[\"t\"]}";
+        let mut request = call("9", "echo", &format!("Accept: {accept}\r\n")).replace("tools/call", method);
+        if method != "tools/call" {
+            let length = request.split_once("\r\n\r\n").expect("a body").1.len();
+            request = request.replace("\"name\":\"echo\"", listen);
+            let now = length + listen.len() - "\"name\":\"echo\"".len();
+            let before = length - (method.len() - "tools/call".len());
+            request = request.replace(&format!("Content-Length: {before}"), &format!("Content-Length: {now}"));
+        }
+        let answer = rig.ask(peer, request);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{accept}, {method}: {answer}");
+        assert!(answer.contains("\"id\":9"), "{accept}, {method}: {answer}");
+    }
+}
+
+#[test]
 fn whoever_only_collects_refusals_is_not_read_any_more() {
     let mut rig = Rig::new(1);
     let peer = rig.connect(0, Wire::Lines);
