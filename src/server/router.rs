@@ -510,8 +510,8 @@ impl<S: Service> Core<S> {
     }
 
     /// Whether a request with this id is in flight already where its answer would go (JSON-RPC ids are the client's:
-    /// two answers to one id could not be told apart). HTTP answers are told apart by their request, but for those that go
-    /// to a 2024-11-05 stream.
+    /// two answers to one id could not be told apart). HTTP answers are told apart by their request, but for those
+    /// that go to a 2024-11-05 stream.
     pub(super) fn is_duplicate(&self, lane: Lane<'_>, id: &[u8]) -> bool {
         if !matches!(lane.sink, Sink::Lines(_)) && lane.duplex.is_none() {
             return false;
