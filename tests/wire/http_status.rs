@@ -127,9 +127,11 @@ fn messages_that_are_none() {
         let answer = peer.ask(&request.clone().body(body));
         let shown = String::from_utf8_lossy(body).into_owned();
         assert_eq!((answer.status, answer.code()), (400, -32700), "{shown}");
-        assert_eq!(answer.json().get("id"), Some(&Value::Null), "{shown}");
+        assert_eq!(answer.json().get("id"), None, "{shown}");
+        let older = request.clone().with("MCP-Protocol-Version", "2025-11-25").body(body);
+        assert_eq!(peer.ask(&older).json().get("id"), Some(&Value::Null), "{shown}");
     }
-    assert_eq!(server.refused("bad_json"), 8);
+    assert_eq!(server.refused("bad_json"), 16);
     let answer = peer.ask(&request.clone().json(&json!([call()])));
     assert_eq!((answer.status, answer.code()), (400, -32600), "a batch");
     assert_eq!(answer.json().get("id"), None, "modern errors leave out an id that is not known");
