@@ -18,7 +18,7 @@ use super::report::Report;
 use super::topology::Topology;
 use super::{BootError, cut};
 use crate::config::{Config, Settings};
-use crate::control::{self, ControlHandle, CoreState, Health, SignalHandle, Stop};
+use crate::control::{self, ControlError, ControlHandle, CoreState, Health, SignalHandle, Stop};
 use crate::ids::CoreId;
 use crate::metrics::Registry;
 use crate::ring::{Bell, Mesh, Port, PortId};
@@ -136,9 +136,13 @@ impl<S: 'static> Launch<S> {
         let (control, signals) = match doors {
             Doors::Listeners => {
                 let (registry, health) = (Arc::clone(&registry), health.clone());
-                (Some(control::spawn(settings.control.clone(), registry, health, beside, on_signal)?), None)
+                let spawned = control::spawn(settings.control.clone(), registry, health, beside, on_signal);
+                (Some(spawned.map_err(control_error)?), None)
             }
-            Doors::Pipes => (None, Some(control::spawn_for_signals(health.clone(), beside, on_signal)?)),
+            Doors::Pipes => {
+                let spawned = control::spawn_for_signals(health.clone(), beside, on_signal);
+                (None, Some(spawned.map_err(control_error)?))
+            }
         };
         let key = match &settings.sessions.ticket_key {
             crate::config::TicketKey::Fixed { bytes, .. } => *bytes,
@@ -154,10 +158,7 @@ impl<S: 'static> Launch<S> {
         let boot = entropy::word64()?;
         let (mesh, ports) = Mesh::<Header>::new(cores);
         let chimes: Vec<Arc<Chime>> =
-            (0..cores).map(|_| Ok(Arc::new(Chime::new()?))).collect::<std::io::Result<_>>().map_err(|error| {
-                let text = super::advice::advised(&error);
-                BootError::System(std::io::Error::new(error.kind(), text))
-            })?;
+            (0..cores).map(|_| Ok(Arc::new(Chime::new()?))).collect::<std::io::Result<_>>().map_err(with_advice)?;
         let mut slots = Vec::with_capacity(cores);
         for placement in &plan.cores {
             let core = placement.core;
@@ -251,6 +252,17 @@ pub(super) fn request(settings: &Settings) -> Result<CoreRequest, BootError> {
     })
 }
 
+fn with_advice(error: std::io::Error) -> std::io::Error {
+    std::io::Error::new(error.kind(), super::advice::advised(&error))
+}
+
+fn control_error(error: ControlError) -> ControlError {
+    match error {
+        ControlError::Start(source) => ControlError::Start(with_advice(source)),
+        bind => bind,
+    }
+}
+
 /// What the control thread does when it is signalled.
 fn on_signal(news: Sender<News>) -> impl FnMut(Stop) + Send + 'static {
     move |stop: Stop| match stop {
@@ -330,9 +342,8 @@ impl<S: 'static> Supervisor<S> {
             self.give_up(failure);
         }
         // The others answer whoever waits for the core when they hear of its end: that does not wait for what the
-        // kernel
-        // does when the ring is closed. And the ring's number is free for another descriptor only after they could
-        // hear.
+        // kernel does when the ring is closed. And the ring's number is free for another descriptor only after they
+        // could hear.
         if self.draining || self.ends_with_cores {
             self.mesh.retire(core.into(), bells);
             return drop(driver);

@@ -16,6 +16,7 @@ use crate::sys::affinity;
 use crate::sys::cpu::CpuSet;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -101,7 +102,7 @@ pub fn spawn_for_signals(
     cpus: CpuSet,
     on_signal: impl FnMut(Stop) + Send + 'static,
 ) -> Result<SignalHandle, ControlError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ControlError::Start)?;
+    let runtime = runtime().map_err(ControlError::Start)?;
     let signals = {
         let _inside = runtime.enter();
         Signals::new().map_err(ControlError::Start)?
@@ -118,6 +119,13 @@ pub fn spawn_for_signals(
     };
     thread::Builder::new().name(THREAD_NAME.to_owned()).spawn(body).map_err(ControlError::Start)?;
     Ok(SignalHandle { _stop: stop })
+}
+
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    // What listens for signals panics if its files cannot be opened, so there has to be room for them.
+    let room = (UnixStream::pair()?, UnixStream::pair()?, UnixStream::pair()?);
+    drop(room);
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 fn run_beside_the_cores(cpus: &CpuSet) {
@@ -143,7 +151,7 @@ pub fn spawn(
     let listener = std::net::TcpListener::bind(settings.listen).map_err(bind_error)?;
     listener.set_nonblocking(true).map_err(bind_error)?;
     let address = listener.local_addr().map_err(bind_error)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ControlError::Start)?;
+    let runtime = runtime().map_err(ControlError::Start)?;
     let (listener, signals) = {
         let _inside = runtime.enter();
         (tokio::net::TcpListener::from_std(listener).map_err(bind_error)?, Signals::new().map_err(ControlError::Start)?)
