@@ -67,6 +67,8 @@ impl Host for Nothing {
 
     fn count_panic(&self) {}
 
+    fn count_slow_poll(&self) {}
+
     fn open_task_id(&self, _: &str) -> Option<(u32, u32)> {
         None
     }

@@ -11,18 +11,18 @@ mod render;
 
 use std::{
     fs,
-    io::{self, Write},
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Failure, judge,
+    Failure,
     mass::IdleReport,
     message::{Payload, Wire},
     observe::Environment,
     parsers::{self, Decoded},
+    record,
     server::{Ports, Running, Start},
     sys,
     tally::Report,
@@ -137,10 +137,10 @@ impl Choices {
         for choice in &choices {
             for situation in &choice.situations {
                 self.interleave(&mut record, choice, situation)?;
-                write(&file, &record)?;
+                record::write(&file, &record)?;
             }
         }
-        write(&file, &record)?;
+        record::write(&file, &record)?;
         render_file(&file)
     }
 
@@ -235,26 +235,12 @@ impl Choices {
 
 fn told(round: &Round) -> String {
     match (&round.load, &round.idle, &round.failure) {
-        (Some(load), ..) => {
-            let cpu = judge::cpu(load).map_or("no CPU figure".into(), |cpu| format!("{cpu:.2} us CPU per call"));
-            format!("{:.0} calls/s, {cpu}, errors {:?}", load.calls_per_second, load.errors)
-        }
+        (Some(load), ..) => load.in_short(),
         (_, Some(idle), _) => format!("{:?} bytes each", idle.idle.server_rss_bytes_each),
         (.., failure) => failure.clone().unwrap_or_default(),
     }
 }
 
-fn write(file: &Path, record: &Record) -> Result<(), Failure> {
-    let mut text = serde_json::to_string_pretty(record)?;
-    text.push('\n');
-    Ok(fs::write(file, text)?)
-}
-
 fn render_file(file: &Path) -> Result<(), Failure> {
-    let text = fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
-    let table = render::table(&serde_json::from_str(&text)?);
-    fs::write(file.with_extension("md"), &table)?;
-    // Both files are written; a reader who closed the pipe has seen enough.
-    let _ = writeln!(io::stdout(), "{table}");
-    Ok(())
+    record::publish(file, &render::table(&record::read(file)?))
 }

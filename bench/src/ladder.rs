@@ -14,7 +14,6 @@ mod target;
 
 use std::{
     fs,
-    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -25,6 +24,7 @@ use crate::{
     judge::{self, Figure, Figures},
     message::{Payload, Script, Wire},
     observe::Environment,
+    record,
     server::{Program, Running, Sizes},
     tally::Report,
 };
@@ -273,7 +273,7 @@ impl Ladder {
         }
         self.rest(&mut record, &rungs)?;
         let file = self.output.join("ladder.json");
-        write(&file, &record)?;
+        record::write(&file, &record)?;
         render_file(&file)
     }
 
@@ -344,7 +344,7 @@ impl Ladder {
                 });
             }
             // What has been measured survives whatever comes next.
-            write(&self.output.join("ladder.json"), record)?;
+            record::write(&self.output.join("ladder.json"), record)?;
         }
         Ok(())
     }
@@ -404,30 +404,16 @@ impl Ladder {
 
 fn told(report: &Option<Report>, failure: &Option<String>) -> String {
     match (report, failure) {
-        (Some(report), _) => {
-            let cpu = report.server.and_then(|server| server.cpu_us_per_call);
-            let cpu = cpu.map_or("no CPU figure".into(), |cpu| format!("{cpu:.2} us CPU per call"));
-            format!("{:.0} calls/s, {cpu}, errors {:?}", report.calls_per_second, report.errors)
-        }
+        (Some(report), _) => report.in_short(),
         (_, failure) => failure.clone().unwrap_or_default(),
     }
 }
 
-fn write(file: &Path, record: &Record) -> Result<(), Failure> {
-    let mut text = serde_json::to_string_pretty(record)?;
-    text.push('\n');
-    Ok(fs::write(file, text)?)
-}
-
 fn render_file(file: &Path) -> Result<(), Failure> {
-    let text = fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
-    let mut record: Record = serde_json::from_str(&text)?;
+    let mut record: Record = record::read(file)?;
     record.targets = target::all(&record);
-    let table = render::table(&record);
-    write(file, &record)?;
-    fs::write(file.with_extension("md"), &table)?;
-    // Both files are written; a reader who closed the pipe has seen enough.
-    let _ = writeln!(io::stdout(), "{table}");
+    record::write(file, &record)?;
+    record::publish(file, &render::table(&record))?;
     eprintln!("{}", target::summary(&record.targets));
     Ok(())
 }

@@ -18,6 +18,7 @@ mod mass;
 mod message;
 mod observe;
 mod parsers;
+mod record;
 mod ring;
 mod server;
 mod sys;

@@ -5,7 +5,12 @@
 //!
 //! Invariant: a file that is missing or does not parse gives `None`, never a zero that would look like a measurement.
 
-use std::{fs, process::Command};
+use std::{
+    fmt::{self, Write},
+    fs,
+    path::Path,
+    process::Command,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +59,24 @@ pub struct Environment {
 }
 
 impl Environment {
+    /// Begins a page that is made from a record: by which command, on which machine, of what.
+    pub fn describe(&self, page: &mut String, comparison: &str) -> fmt::Result {
+        let or = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".into());
+        writeln!(page, "Made by `corelane-bench {comparison} --render` from the JSON beside it.\n")?;
+        writeln!(page, "- Command: `{}`", self.command.join(" "))?;
+        writeln!(
+            page,
+            "- Commit {}, kernel {}, {} x {}, governor {}, load average at the start {}, at unix time {}",
+            or(&self.commit),
+            or(&self.kernel),
+            self.cores,
+            or(&self.cpu_model),
+            or(&self.governor),
+            self.load_average.map_or("unknown".into(), |load| load.to_string()),
+            self.unix_time
+        )
+    }
+
     /// As it is now.
     pub fn now() -> Self {
         let trimmed = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_string());
@@ -74,11 +97,15 @@ impl Environment {
     }
 }
 
-/// The command line, with paths below the working directory written from there: where somebody keeps the project is no
-/// part of a result.
+/// The command line, with paths below the working directory written from there, and others by their last part alone:
+/// where somebody keeps the project and what it was built to is no part of a result.
 fn command() -> Vec<String> {
-    let here = std::env::current_dir().map(|path| format!("{}/", path.display())).unwrap_or_default();
-    let relative = |word: String| word.strip_prefix(&here).map_or(word.clone(), str::to_owned);
+    let here = std::env::current_dir().unwrap_or_default();
+    let relative = |word: String| {
+        let path = Path::new(&word);
+        let kept = path.strip_prefix(&here).ok().or(path.file_name().filter(|_| path.is_absolute()).map(Path::new));
+        kept.map_or(word.clone(), |path| path.display().to_string())
+    };
     std::env::args().map(relative).collect()
 }
 

@@ -146,3 +146,12 @@ pub struct Report {
     pub generator_cpu_share: f64,
     pub environment: Environment,
 }
+
+impl Report {
+    /// What somebody who waits wants to see of it.
+    pub fn in_short(&self) -> String {
+        let cpu = self.server.and_then(|server| server.cpu_us_per_call);
+        let cpu = cpu.map_or("no CPU figure".into(), |cpu| format!("{cpu:.2} us CPU per call"));
+        format!("{:.0} calls/s, {cpu}, errors {:?}", self.calls_per_second, self.errors)
+    }
+}

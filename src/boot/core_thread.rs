@@ -32,7 +32,7 @@ use crate::shard::seal::Sealer;
 use crate::sys::cpu::{Cpu, CpuSet};
 use crate::sys::{affinity, entropy};
 use crate::upstream::native::Server;
-use crate::uring::{BellAddress, Chime, Driver, DriverSettings, Features};
+use crate::uring::{Chime, Driver, DriverSettings, Features};
 
 /// Everything a core's thread is made from. Kept by `launch`, so that the thread can be made again.
 pub(super) struct Seed<S> {
@@ -145,7 +145,7 @@ fn live<S: 'static>(seed: Seed<S>, incarnation: u32, port: Port<Header>) -> Rema
         Err(error) => return failed(advised(&error)),
     };
     driver.watch(seed.chime().eventfd.as_fd().as_raw_fd());
-    if let Some(BellAddress::Ring(ring)) = driver.bell_address() {
+    if let Some(ring) = driver.bell_address() {
         seed.chime().ring.store(ring, Ordering::Release);
     }
     let ended = std::panic::catch_unwind(AssertUnwindSafe(|| run(&seed, incarnation, port, &mut driver)));
@@ -221,6 +221,7 @@ fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, port: Port<Header>, driver:
             chimes: seed.chimes.clone(),
             batch_max: seed.batch_max,
             accepts_for_all_from: seed.accepts_for_all_from,
+            index: seed.core.index(),
             turn_of: seed.core.index(),
         };
         runtime::caught(turns.run()).await

@@ -129,6 +129,10 @@ impl Host for Lent {
         self.metrics.handler_panics.add(1);
     }
 
+    fn count_slow_poll(&self) {
+        self.metrics.slow_polls.add(1);
+    }
+
     fn seal(&self, plain: &[u8]) -> String {
         self.sealer.borrow_mut().seal(Purpose::State, plain)
     }

@@ -19,6 +19,7 @@ pub mod topology;
 mod tests {
     mod core_death;
     mod filtered;
+    mod rig;
 }
 
 use crate::config::Config;

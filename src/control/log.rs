@@ -1,6 +1,7 @@
 //! Where log lines go: standard error, as text or JSON, filtered by level.
 //!
-//! Not for cores: they put events into rings, and only the control thread and start-up write lines.
+//! Not for cores while they serve: what happens there is counted. Lines are written by start-up, the control thread and
+//! whoever supervises the cores.
 //! Invariant: nothing is ever logged to standard output, which in stdio mode belongs to the protocol.
 
 use crate::config::{LogFormat, LogLevel, LogSettings};

@@ -132,6 +132,8 @@ metrics! {
         "corelane_enters_total", "io_uring_enter calls.";
     HandlerPanics handler_panics: Counter Counter
         "corelane_handler_panics_total", "Handlers that panicked and failed their own call.";
+    SlowPolls slow_polls: Counter Counter
+        "corelane_slow_polls_total", "Polls of handlers that held up their core for more than a millisecond.";
     LongestGap longest_gap_ns: Peak Seconds
         "corelane_longest_gap_seconds", "Longest time between two turns of the loop while it was awake.";
 }

@@ -247,8 +247,7 @@ impl<S: Service> Core<S> {
             self.resume(id);
         }
         while let Some(id) = self.dirty.pop() {
-            let entry = self.connections.get_mut(id.slot as usize).and_then(Option::as_deref_mut);
-            let Some(connection) = entry.filter(|connection| connection.id == id) else { continue };
+            let Some(connection) = lookup(&mut self.connections, id) else { continue };
             connection.dirty = false;
             if connection.sending == 0 && connection.has_to_send() && connection.phase != Phase::Closing {
                 let mut buffer = std::mem::take(&mut connection.out);
@@ -297,7 +296,7 @@ impl<S: Service> Core<S> {
     }
 
     pub(super) fn find(&mut self, id: ConnectionId) -> Option<&mut Connection> {
-        self.connections.get_mut(id.slot as usize)?.as_deref_mut().filter(|connection| connection.id == id)
+        lookup(&mut self.connections, id)
     }
 
     /// Whatever connection has this one's place. Nothing of it is read, so as not to wait for its memory.
@@ -525,6 +524,11 @@ impl<S: Service> Core<S> {
             self.pool.push(buffer);
         }
     }
+}
+
+/// A connection in the table, unless its slot has another tenant by now.
+fn lookup(table: &mut [Option<Box<Connection>>], id: ConnectionId) -> Option<&mut Connection> {
+    table.get_mut(id.slot as usize)?.as_deref_mut().filter(|connection| connection.id == id)
 }
 
 /// Sees to it that the wheel comes by at the connection's deadline, or before.

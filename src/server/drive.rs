@@ -19,7 +19,7 @@ use crate::ids::CoreId;
 use crate::metrics::CoreMetrics;
 use crate::ring::{Port, PortCounts, PortId, Refused};
 use crate::runtime::Tasks;
-use crate::uring::{BellAddress, Chime, Driver, Ended, Event, Stats, prefetch};
+use crate::uring::{Chime, Driver, Ended, Event, Stats, prefetch};
 
 /// How many events before its turn a connection's state is asked for: about as many as take as long as memory does.
 const LOOK_AHEAD: usize = 1;
@@ -120,6 +120,8 @@ pub struct Loop<'a, S> {
     pub batch_max: usize,
     /// Connections of listeners from this index on are dealt out to all cores; `usize::MAX` for none.
     pub accepts_for_all_from: usize,
+    /// Which of the cores this is.
+    pub index: usize,
     /// The core that got the last of them.
     pub turn_of: usize,
 }
@@ -228,7 +230,7 @@ impl<S: Service> Loop<'_, S> {
         }
         self.turn_of = (self.turn_of + 1) % self.chimes.len();
         let ring = self.chimes[self.turn_of].ring.load(Ordering::Acquire);
-        (ring >= 0 && Some(BellAddress::Ring(ring)) != self.driver.bell_address()).then_some(ring)
+        (ring >= 0 && self.turn_of != self.index).then_some(ring)
     }
 
     /// Hears of cores that died, before anything else of the turn is sent to their successors.

@@ -261,6 +261,9 @@ pub trait Host {
     /// Counts a handler that panicked.
     fn count_panic(&self);
 
+    /// Counts a poll of a handler that held up its core.
+    fn count_slow_poll(&self);
+
     /// Seals a state that goes through the client's hands and comes back (`requestState`): encrypted and
     /// authenticated, readable by every core of this process.
     fn seal(&self, plain: &[u8]) -> String;

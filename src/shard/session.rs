@@ -92,22 +92,28 @@ impl SessionTicket {
     pub fn open(sealer: &Sealer, id: &[u8]) -> Option<SessionTicket> {
         let plain = sealer.open(Purpose::Session, id)?;
         let mut rest = plain.as_slice();
-        let ticket = SessionTicket {
-            node: u16::from_le_bytes(take(&mut rest)?),
-            boot: u64::from_le_bytes(take(&mut rest)?),
-            incarnation: u32::from_le_bytes(take(&mut rest)?),
-            key: SessionKey {
-                shard: ShardId(u16::from_le_bytes(take(&mut rest)?)),
-                slot: u32::from_le_bytes(take(&mut rest)?),
-                generation: u32::from_le_bytes(take(&mut rest)?),
-            },
-            principal: u64::from_le_bytes(take(&mut rest)?),
-            version: Version::from_u8(take::<1>(&mut rest)?[0])?,
-            capabilities: Capabilities::from_bits(u16::from_le_bytes(take(&mut rest)?)),
-            log_level: *LogLevel::ALL.get(usize::from(take::<1>(&mut rest)?[0]))?,
-            expires: u64::from_le_bytes(take(&mut rest)?),
-        };
+        let ticket = SessionTicket::read(&mut rest)?;
         rest.is_empty().then_some(ticket)
+    }
+
+    /// Takes a ticket's fields off the front of some bytes, as they are before they are sealed; `None` if there are too
+    /// few, or one is none.
+    pub fn read(rest: &mut &[u8]) -> Option<SessionTicket> {
+        Some(SessionTicket {
+            node: u16::from_le_bytes(take(rest)?),
+            boot: u64::from_le_bytes(take(rest)?),
+            incarnation: u32::from_le_bytes(take(rest)?),
+            key: SessionKey {
+                shard: ShardId(u16::from_le_bytes(take(rest)?)),
+                slot: u32::from_le_bytes(take(rest)?),
+                generation: u32::from_le_bytes(take(rest)?),
+            },
+            principal: u64::from_le_bytes(take(rest)?),
+            version: Version::from_u8(take::<1>(rest)?[0])?,
+            capabilities: Capabilities::from_bits(u16::from_le_bytes(take(rest)?)),
+            log_level: *LogLevel::ALL.get(usize::from(take::<1>(rest)?[0]))?,
+            expires: u64::from_le_bytes(take(rest)?),
+        })
     }
 }
 

@@ -144,9 +144,9 @@ const UNSENT_BYTES_MAX: u32 = 256 * 1024;
 /// Listens on `address` once per core. With port 0 the kernel chooses a port nobody uses.
 ///
 /// TCP_NODELAY and TCP_NOTSENT_LOWAT are set on the listeners, since on Linux accepted sockets inherit them: no system
-/// call per connection. An
-/// IPv6 listener takes IPv6 only, so that `0.0.0.0` and `[::]` can be listened on side by side whatever the sysctl
-/// says. A backlog over `net.core.somaxconn` is cut by the kernel without a word (`boot::host` looks at that).
+/// call per connection. An IPv6 listener takes IPv6 only, so that `0.0.0.0` and `[::]` can be listened on side by side
+/// whatever the sysctl says. A backlog over `net.core.somaxconn` is cut by the kernel without a word (`boot::host`
+/// looks at that).
 ///
 /// # Errors
 /// Every reason an address cannot be listened on, among them that somebody, another corelane too, already does. Two

@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use super::{BellAddress, Driver};
+use super::Driver;
 use crate::sys::eventfd::EventFd;
 
 /// How a core is woken by the others: by its ring while it has one, else by its eventfd.
@@ -37,7 +37,7 @@ impl Chime {
     pub fn ring_by(&self, driver: &mut Driver) {
         match self.ring.load(Ordering::Acquire) {
             -1 => self.knock(),
-            ring => driver.bell(BellAddress::Ring(ring)),
+            ring => driver.bell(ring),
         }
     }
 }

@@ -123,7 +123,7 @@ pub struct Stats {
     pub overshoot_bytes: u64,
     /// Turns in which the completion queue had overflowed into the kernel's list.
     pub overflows: u64,
-    /// Bells whose ring or eventfd was not there any more.
+    /// Bells whose ring was not there any more.
     pub bells_lost: u64,
     /// Connections that another core could not take.
     pub hand_overs_refused: u64,

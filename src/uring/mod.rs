@@ -29,4 +29,3 @@ pub use driver::{Driver, DriverSettings};
 pub use event::{Ended, Event, Lease, Stats};
 pub use features::{Disabled, Features, ProbeError};
 pub use lookahead::prefetch;
-pub use wake::BellAddress;

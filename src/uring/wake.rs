@@ -13,45 +13,22 @@ use super::driver::Driver;
 use super::event::Event;
 use super::operation::Operation;
 
-/// Where a core's bell hangs: what its driver says by `bell_address`, and others give to their `bell`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum BellAddress {
-    /// Its ring. Comes in as `Event::Bell`. Harmless when the ring is gone, whatever has its number now.
-    Ring(RawFd),
-    /// The eventfd it watches, where there is no `MSG_RING`. Comes in as `Event::Foreign`. It must stay open as long as
-    /// anybody may ring: eight bytes are written to whatever has this number.
-    Eventfd(RawFd),
-}
-
 impl Driver {
     /// Wakes up when this eventfd is written. Once per driver; the descriptor must outlive it.
     pub fn watch(&mut self, eventfd: RawFd) {
         self.eventfd = Some(eventfd);
     }
 
-    /// Where others ring this core; `None` if there is no `MSG_RING` and no eventfd is watched.
-    pub fn bell_address(&self) -> Option<BellAddress> {
-        if self.features.msg_ring {
-            return Some(BellAddress::Ring(self.descriptor()));
-        }
-        self.eventfd.map(BellAddress::Eventfd)
+    /// The ring that others give to their `bell` to ring this core; `None` if there is no `MSG_RING`.
+    pub fn bell_address(&self) -> Option<RawFd> {
+        self.features.msg_ring.then(|| self.descriptor())
     }
 
-    /// Rings the bell of another core. By its ring, it leaves with this driver's next turn; by its eventfd, at once.
-    pub fn bell(&mut self, at: BellAddress) {
-        match at {
-            BellAddress::Ring(ring) => {
-                let entry = opcode::MsgRingData::new(types::Fd(ring), 0, Operation::Bell.alone(), None).build();
-                self.push(entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(Operation::BellSent.alone()));
-            }
-            BellAddress::Eventfd(eventfd) => {
-                let one = 1_u64.to_ne_bytes();
-                // Not through the ring: there it takes a second entry, or a worker thread (measured).
-                // SAFETY: needed because the descriptor is not owned here. The eight bytes live until the call returns.
-                let written = unsafe { libc::write(eventfd, one.as_ptr().cast(), one.len()) };
-                self.stats.bells_lost += u64::from(written < 0);
-            }
-        }
+    /// Rings the bell of another core, by its ring; leaves with this driver's next turn. Comes in there as
+    /// `Event::Bell`. Harmless when the ring is gone, whatever has its number now.
+    pub fn bell(&mut self, ring: RawFd) {
+        let entry = opcode::MsgRingData::new(types::Fd(ring), 0, Operation::Bell.alone(), None).build();
+        self.push(entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(Operation::BellSent.alone()));
     }
 
     pub(super) fn arm_eventfd(&mut self) {

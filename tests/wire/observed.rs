@@ -2,15 +2,15 @@
 
 use serde_json::json;
 
+use crate::legacy::open;
 use crate::process::Server;
-use crate::request::{Request, echo, initialize, legacy, modern, sleep};
+use crate::request::{Request, echo, legacy, modern, sleep};
 
 #[test]
 fn every_step_of_a_request_has_its_times() {
     let server = Server::start();
     let (mut here, mut there) = (server.connect_on(0), server.connect_on(1));
-    let answer = here.ask(&Request::post(&initialize(1, "2025-11-25")));
-    let session = answer.field("mcp-session-id").expect("a session").to_owned();
+    let session = open(&mut here, "2025-11-25");
     for id in 0..300 {
         assert_eq!(here.ask(&Request::modern(&modern(id, "tools/call", echo("x")))).status, 200);
         // From the other core, over the mesh.

@@ -33,21 +33,7 @@ pub fn table(record: &Record) -> String {
 }
 
 fn head(page: &mut String, record: &Record) -> std::fmt::Result {
-    let machine = &record.environment;
-    let or = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".into());
-    writeln!(page, "Made by `corelane-bench ladder --render` from the JSON beside it.\n")?;
-    writeln!(page, "- Command: `{}`", machine.command.join(" "))?;
-    writeln!(
-        page,
-        "- Commit {}, kernel {}, {} x {}, governor {}, load average at the start {}, at unix time {}",
-        or(&machine.commit),
-        or(&machine.kernel),
-        machine.cores,
-        or(&machine.cpu_model),
-        or(&machine.governor),
-        machine.load_average.map_or("unknown".into(), |load| load.to_string()),
-        machine.unix_time
-    )?;
+    record.environment.describe(page, "ladder")?;
     writeln!(
         page,
         "- Server on CPU {}, load on CPU {}, {} rounds of {} s per rung, interleaved; the floor answers {} bytes per line and {} per HTTP request",

@@ -8,11 +8,11 @@ use std::{thread, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ladder, Record, Rung, write};
+use super::{Ladder, Record, Rung};
 use crate::{
     Failure,
     mass::IdleReport,
-    observe,
+    observe, record,
     server::{Ports, Program, Running, Start},
     sys,
 };
@@ -74,7 +74,7 @@ impl Ladder {
                 eprintln!("no connections: {executors} executors round {}: {share:.4} % CPU, {rss:.1} MB", round + 1);
                 record.empty.push(done);
             }
-            write(&self.output.join("ladder.json"), record)?;
+            record::write(&self.output.join("ladder.json"), record)?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::core_death::{Client, Life, Running, alone, server};
+use super::rig::{Client, Life, Running, alone, server};
 use crate::boot::launch::{Doors, Intensity, Launch};
 use crate::config::Config;
 use crate::server::filter::reframing::Reframing;

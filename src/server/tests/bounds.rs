@@ -38,13 +38,12 @@ fn a_call_too_many_is_refused_and_a_cancel_is_read_all_the_same() {
 fn a_batch_counts_by_its_members_wherever_its_session_lives() {
     let mut rig = Rig::new(2);
     let peer = rig.connect(0, Wire::Http);
-    let opened = rig.ask(peer, legacy(None, &INITIALIZE.replace("2025-11-25", "2025-03-26")));
-    let session = opened.split_once("Mcp-Session-Id: ").and_then(|(_, rest)| rest.split_once("\r\n")).expect("open").0;
+    let session = rig.open_as(peer, "2025-03-26");
     let wait = |id| format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"wait"}}}}"#);
     let batch = format!("[{}]", (10..16).map(wait).collect::<Vec<_>>().join(","));
     for core in 0..2 {
         let peer = rig.connect(core, Wire::Http);
-        let answer = rig.ask(peer, legacy(Some(session), &batch));
+        let answer = rig.ask(peer, legacy(Some(&session), &batch));
         assert_eq!(answer.matches("-31429").count(), 2, "{answer}");
         assert!(answer.contains("\"id\":14") && answer.contains("\"id\":15"), "{answer}");
         for _ in 0..4 {

@@ -1,6 +1,6 @@
 //! Several cores: requests that another one owns, cores that die or are full, shards that were rebuilt, drains.
 
-use super::rig::{INITIALIZE, KEY, PING, Rig, SECOND, WAIT, call, core, legacy, line, status};
+use super::rig::{KEY, PING, Rig, SECOND, WAIT, call, core, legacy, line, status};
 use crate::ids::{ConnectionId, CoreId};
 use crate::limits::OUTBOX_BYTES_MAX;
 use crate::metrics::{Metric, Refusal};
@@ -153,14 +153,12 @@ fn every_member_of_a_batch_is_known_to_the_core_that_answers_it() {
     for home_dies in [false, true] {
         let mut rig = Rig::new(2);
         let home = rig.connect(0, Wire::Http);
-        let opened = rig.ask(home, legacy(None, &INITIALIZE.replace("2025-11-25", "2025-03-26")));
-        let session = opened.split_once("Mcp-Session-Id: ").and_then(|(_, rest)| rest.split_once("\r\n"));
-        let session = session.expect("open").0;
+        let session = rig.open_as(home, "2025-03-26");
         let wait = |id| WAIT.replace("\"id\":3", &format!("\"id\":{id}"));
         let peer = rig.connect(1, Wire::Http);
-        rig.send(peer, legacy(Some(session), &format!("[{},{},{}]", wait(1), wait(2), wait(3))));
+        rig.send(peer, legacy(Some(&session), &format!("[{},{},{}]", wait(1), wait(2), wait(3))));
         let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":2}}"#;
-        assert_eq!(status(&rig.ask(home, legacy(Some(session), cancel))), "202");
+        assert_eq!(status(&rig.ask(home, legacy(Some(&session), cancel))), "202");
         assert_eq!(rig.cores[0].service().cancelled.len(), 1, "a member is reached over any connection");
         if home_dies {
             rig.step(0, Input::PeerLost(CoreId(1)));

@@ -345,7 +345,12 @@ pub fn status(answer: &str) -> &str {
 impl Rig {
     /// Opens a session over a connection; its id.
     pub fn open(&mut self, at: (usize, u32)) -> String {
-        let answer = self.ask(at, legacy(None, INITIALIZE));
+        self.open_as(at, "2025-11-25")
+    }
+
+    /// Opens a session of a certain revision.
+    pub fn open_as(&mut self, at: (usize, u32), version: &str) -> String {
+        let answer = self.ask(at, legacy(None, &INITIALIZE.replace("2025-11-25", version)));
         let id = answer.split_once("Mcp-Session-Id: ").and_then(|(_, rest)| rest.split_once("\r\n"));
         id.unwrap_or_else(|| panic!("no session: {answer}")).0.to_owned()
     }

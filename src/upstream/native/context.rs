@@ -57,7 +57,8 @@ pub(super) enum TaskWish {
 /// # Ok::<(), corelane::BuildError>(())
 /// ```
 ///
-/// Every poll is timed; one over a millisecond is counted and shows in the metrics of the tool.
+/// Every poll is timed; one over a millisecond is counted: in `corelane_slow_polls_total` of its core, and for its tool
+/// in [`NativeService::tool_counts`](super::service::NativeService::tool_counts).
 pub struct Context<S = ()> {
     pub(super) station: Rc<Station<S>>,
     key: CallKey,

@@ -130,6 +130,7 @@ impl Desk {
     pub fn count_poll(&self, index: usize, took: Nanos) {
         if took > SLOW_POLL_NANOS {
             self.update(index, |counts| counts.slow_polls += 1);
+            self.host.count_slow_poll();
         }
     }
 

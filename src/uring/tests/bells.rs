@@ -4,11 +4,12 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 
 use super::*;
 use crate::sys::eventfd::EventFd;
-use crate::uring::BellAddress;
+use crate::uring::Chime;
 
 fn watched(disabled: Disabled) -> (Rig, Arc<EventFd>) {
     let mut rig = Rig::new(small(), disabled);
@@ -76,39 +77,54 @@ fn an_eventfd_that_cannot_be_read_is_an_error_and_not_a_spin() {
     assert!(rig.driver.turn(Duration::ZERO, Some(Duration::ZERO)).is_err());
 }
 
+/// A driver, and what others ring it by.
+fn chiming(disabled: Disabled) -> (Rig, Arc<Chime>) {
+    let mut rig = Rig::new(small(), disabled);
+    let chime = Arc::new(Chime::new().expect("a descriptor"));
+    rig.driver.watch(chime.eventfd.as_fd().as_raw_fd());
+    if let Some(ring) = rig.driver.bell_address() {
+        chime.ring.store(ring, Ordering::Release);
+    }
+    (rig, chime)
+}
+
 /// Two drivers on two threads ring each other to and fro.
 fn to_and_fro(disabled: Disabled) {
     const ROUNDS: usize = 300;
     let (tell, told) = mpsc::channel();
-    let (tell_back, told_back) = mpsc::channel();
+    let (tell_back, told_back) = mpsc::channel::<Arc<Chime>>();
     let other = std::thread::spawn(move || {
-        let (mut rig, _eventfd) = watched(disabled);
-        tell.send(rig.driver.bell_address().expect("it can be rung")).expect("he listens");
-        let back: BellAddress = told_back.recv().expect("he tells");
+        let (mut rig, chime) = chiming(disabled);
+        tell.send(chime).expect("he listens");
+        let back = told_back.recv().expect("he tells");
         for round in 1..=ROUNDS {
             while rig.bells + rig.foreign < round {
                 rig.turn(Some(PATIENCE));
                 assert!(rig.start.elapsed() < PATIENCE, "round {round}");
             }
-            rig.driver.bell(back);
+            back.ring_by(&mut rig.driver);
         }
         rig.turn(Some(Duration::ZERO));
         assert_eq!(rig.driver.stats().bells_lost, 0);
         // Stays until the last bell was heard.
         told_back.recv().expect_err("he is done");
     });
-    let (mut rig, _eventfd) = watched(disabled);
-    let address = told.recv().expect("he tells");
-    assert_eq!(matches!(address, BellAddress::Ring(_)), !disabled.msg_ring);
-    tell_back.send(rig.driver.bell_address().expect("it can be rung")).expect("he listens");
+    let (mut rig, chime) = chiming(disabled);
+    let there = told.recv().expect("he tells");
+    tell_back.send(chime).expect("he listens");
     for round in 1..=ROUNDS {
-        rig.driver.bell(address);
+        there.ring_by(&mut rig.driver);
         while rig.bells + rig.foreign < round {
             rig.turn(Some(PATIENCE));
             assert!(rig.start.elapsed() < PATIENCE, "round {round}");
         }
     }
-    assert_eq!(rig.bells > 0, !disabled.msg_ring, "by the ring if there is one, else by the eventfd");
+    let by_ring = if disabled.msg_ring { 0 } else { ROUNDS };
+    assert_eq!(
+        (rig.bells, rig.foreign),
+        (by_ring, ROUNDS - by_ring),
+        "by the ring if there is one, else by the eventfd"
+    );
     drop(tell_back);
     other.join().expect("no panic");
     assert_eq!(rig.driver.stats().bells_lost, 0);
@@ -125,21 +141,12 @@ fn two_cores_ring_each_other_without_msg_ring() {
 }
 
 #[test]
-fn a_core_without_either_says_that_it_cannot_be_rung() {
-    let mut rig = Rig::new(small(), Disabled { msg_ring: true, ..Disabled::default() });
-    assert_eq!(rig.driver.bell_address(), None);
-    let eventfd = EventFd::for_ring().expect("a descriptor");
-    rig.driver.watch(eventfd.as_fd().as_raw_fd());
-    assert_eq!(rig.driver.bell_address(), Some(BellAddress::Eventfd(eventfd.as_fd().as_raw_fd())));
-}
-
-#[test]
 fn a_bell_to_a_ring_that_is_gone_does_no_harm() {
     let (mut rig, eventfd) = watched(Disabled::default());
     let file = tempfile::tempfile().expect("a file");
     // Closed numbers, numbers that are something else now, and no number at all.
     for dead in [i32::MAX - 1, -1, file.as_raw_fd(), eventfd.as_fd().as_raw_fd()] {
-        rig.driver.bell(BellAddress::Ring(dead));
+        rig.driver.bell(dead);
     }
     let thread = std::thread::spawn(|| Rig::new(small(), Disabled::default()).driver);
     let orphan = thread.join().expect("no panic");

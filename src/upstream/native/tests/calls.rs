@@ -277,6 +277,7 @@ fn slow_polls_are_counted() {
     rig.text(MODERN, "add", json!({"a": 1, "b": 1}));
     let counts = rig.service.tool_counts("add").expect("a tool");
     assert_eq!((counts.calls, counts.slow_polls, counts.panics), (1, 1, 0));
+    assert_eq!(rig.host.slow_polls.get(), 1, "the core counts them too");
     assert_eq!(rig.service.tool_counts("nobody"), None);
 }
 

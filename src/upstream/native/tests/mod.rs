@@ -5,6 +5,5 @@
 
 mod asking;
 mod calls;
-mod cost;
 mod rig;
 mod tasks;

@@ -44,6 +44,7 @@ pub struct Bench {
     pool_full: Cell<bool>,
     /// Handlers that panicked.
     pub panics: Cell<u64>,
+    pub slow_polls: Cell<u64>,
     /// How far the clock jumps with every look at it.
     pub tick: Cell<Nanos>,
 }
@@ -84,6 +85,10 @@ impl Host for Bench {
 
     fn count_panic(&self) {
         self.panics.set(self.panics.get() + 1);
+    }
+
+    fn count_slow_poll(&self) {
+        self.slow_polls.set(self.slow_polls.get() + 1);
     }
 
     /// Not encrypted, but whoever changes a byte is found out.
