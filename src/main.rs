@@ -34,7 +34,7 @@ mod host {
         match failure {
             // The reader of a pipe has seen enough.
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
-            _ => eprintln!("corelane: {failure}"),
+            _ => log::last_words(&failure),
         }
         match failure {
             Failure::Config(error) if error.is_usage() => ExitCode::from(2),

@@ -7,26 +7,18 @@
 //! Invariant: what is counted is the code that serves, through its own machines, with no operating system below.
 #![cfg(feature = "host")]
 
-#[path = "../fuzz/fuzz_targets/machine/mod.rs"]
-#[allow(dead_code, reason = "nothing here is answered late")]
-mod machine;
+mod echo;
 
 use std::hint::black_box;
 use std::path::Path;
-use std::pin::Pin;
 use std::process::Command;
-use std::rc::Rc;
-use std::task::Waker;
 use std::{env, fs};
 
 use corelane::proto::http1::{HeadFinder, parse};
 use corelane::proto::json::{Envelope, Scanner};
 use corelane::server::connection::Wire;
-use corelane::server::service::{Host, LocalFuture, Mailbox, Nanos};
-use corelane::upstream::native::NativeService;
-use corelane::upstream::native::demonstration::{Demonstration, server};
 
-use machine::Machine;
+use echo::{ECHO, converse, core, legacy_core, modern, modern_post};
 
 const ROUNDS: u64 = 2_000;
 /// Other processors have other string instructions, and other versions of the compiler other code; what a change of
@@ -37,76 +29,8 @@ const BASELINE: &str = "bench/instructions.txt";
 const WORK: &str = "INSTRUCTIONS_OF";
 const TIMES: &str = "INSTRUCTIONS_TIMES";
 
-/// A host for tools that need none.
-struct Nothing;
-
-impl Host for Nothing {
-    fn spawn(&self, _: LocalFuture<()>) {}
-
-    fn now(&self) -> Nanos {
-        0
-    }
-
-    fn wake_at(&self, _: Nanos, _: Waker) {}
-
-    fn offload(&self, _: Pin<Box<dyn Future<Output = ()> + Send>>) {}
-
-    fn blocking(&self, _: Box<dyn FnOnce() + Send>) {}
-
-    fn seal(&self, _: &[u8]) -> String {
-        String::new()
-    }
-
-    fn open(&self, _: &str) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn task_id(&self, _: u32, _: u32) -> String {
-        String::new()
-    }
-
-    fn count_panic(&self) {}
-
-    fn count_slow_poll(&self) {}
-
-    fn open_task_id(&self, _: &str) -> Option<(u32, u32)> {
-        None
-    }
-}
-
-const ECHO: &str = r#"{"jsonrpc":"2.0","id":100000,"method":"tools/call","params":{"name":"echo","arguments":{"data":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}}}"#;
-const META: &str = r#"{"_meta":{"io.modelcontextprotocol/clientCapabilities":{},"io.modelcontextprotocol/clientInfo":{"name":"instructions","version":"1"},"io.modelcontextprotocol/protocolVersion":"2026-07-28"},"name""#;
-const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"instructions","version":"1"}}}"#;
-
-fn modern() -> String {
-    ECHO.replace(r#"{"name""#, META)
-}
-
-fn post(fields: &str, body: &str) -> Vec<u8> {
-    let head = "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-                Accept: application/json, text/event-stream\r\n";
-    format!("{head}{fields}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
-}
-
-fn modern_post() -> Vec<u8> {
-    post("MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: echo\r\n", &modern())
-}
-
-fn core(wire: Wire) -> Machine<NativeService<Demonstration>> {
-    Machine::new(wire, server().expect("a good server").per_core(Rc::new(Nothing), Mailbox::default()))
-}
-
-/// Says the same again and again, and is answered every time.
-fn converse(mut machine: Machine<NativeService<Demonstration>>, bytes: &[u8], times: u64) {
-    for _ in 0..times {
-        machine.heard().clear();
-        machine.say(black_box(bytes));
-        assert!(machine.heard().ends_with(b"}") || machine.heard().ends_with(b"}\n"));
-    }
-}
-
 fn scan(times: u64) {
-    let (text, mut scanner) = (modern(), Scanner::new());
+    let (text, mut scanner) = (modern(ECHO), Scanner::new());
     for _ in 0..times {
         let mut envelope = Envelope::default();
         scanner.scan(black_box(text.as_bytes()), &mut envelope).expect("well-formed");
@@ -115,7 +39,7 @@ fn scan(times: u64) {
 }
 
 fn head(times: u64) {
-    let request = modern_post();
+    let request = modern_post(ECHO);
     for _ in 0..times {
         let end = HeadFinder::new().find(black_box(&request)).expect("good").expect("whole");
         black_box(parse(&request[..end]).expect("good"));
@@ -123,20 +47,16 @@ fn head(times: u64) {
 }
 
 fn line_call(times: u64) {
-    converse(core(Wire::Lines), format!("{}\n", modern()).as_bytes(), times);
+    converse(&mut core(Wire::Lines), format!("{}\n", modern(ECHO)).as_bytes(), times);
 }
 
 fn modern_call(times: u64) {
-    converse(core(Wire::Http), &modern_post(), times);
+    converse(&mut core(Wire::Http), &modern_post(ECHO), times);
 }
 
 fn legacy_call(times: u64) {
-    let mut machine = core(Wire::Http);
-    machine.say(&post("", INITIALIZE));
-    let answer = String::from_utf8(machine.heard().clone()).expect("UTF-8");
-    let session = answer.split_once("Mcp-Session-Id: ").and_then(|(_, rest)| rest.split_once("\r\n")).expect("one").0;
-    let fields = format!("MCP-Protocol-Version: 2025-11-25\r\nMcp-Session-Id: {session}\r\n");
-    converse(machine, &post(&fields, ECHO), times);
+    let (mut core, call) = legacy_core(ECHO);
+    converse(&mut core, &call, times);
 }
 
 /// What is counted, by its name in the baseline; it is done so often.

@@ -234,7 +234,7 @@ impl Load {
             errors: tally.errors,
             server,
             generator_cpu_share: window.generator as f64 / 1e9 / window.seconds,
-            environment,
+            environment: Some(environment),
         })
     }
 

@@ -139,7 +139,9 @@ pub struct IdleReport {
     pub server_rss_bytes_before: Option<u64>,
     pub server_rss_bytes_at_the_end: Option<u64>,
     pub errors: BTreeMap<String, u64>,
-    pub environment: Environment,
+    /// Left out where it stands once for many reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
 }
 
 /// The threads of a mass run.
@@ -302,7 +304,7 @@ impl Idle {
             server_rss_bytes_before: start.rss,
             server_rss_bytes_at_the_end: end.rss,
             errors: survey.errors,
-            environment,
+            environment: Some(environment),
         };
         println!("{}", serde_json::to_string_pretty(&report)?);
         troop.dismiss()?;

@@ -168,7 +168,10 @@ impl Running {
             let why = String::from_utf8_lossy(&done.stderr).trim().to_string();
             return Err(format!("{why} {}", self.last_words()).into());
         }
-        Ok(serde_json::from_slice(&done.stdout)?)
+        let mut report: serde_json::Value = serde_json::from_slice(&done.stdout)?;
+        // The same for all that are measured in one run: the record says it once.
+        report.as_object_mut().and_then(|report| report.remove("environment"));
+        Ok(serde_json::from_value(report)?)
     }
 
     /// The process whose CPU time is counted.

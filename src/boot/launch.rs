@@ -17,7 +17,7 @@ use super::plan::{CoreRequest, Plan};
 use super::report::Report;
 use super::topology::Topology;
 use super::{BootError, cut};
-use crate::config::{Config, Settings};
+use crate::config::{Config, LogFormat, Settings};
 use crate::control::{self, ControlError, ControlHandle, CoreState, Health, SignalHandle, Stop};
 use crate::ids::CoreId;
 use crate::metrics::Registry;
@@ -205,8 +205,11 @@ impl<S: 'static> Launch<S> {
                 control: control.as_ref().map(ControlHandle::address),
                 took: started.elapsed(),
             };
-            // It serves as well if nobody reads what it says.
-            let _ = write!(std::io::stderr(), "{report}");
+            match settings.log.format {
+                LogFormat::Json => report.log(),
+                // It serves as well if nobody reads what it says.
+                LogFormat::Text => drop(write!(std::io::stderr(), "{report}")),
+            }
         }
         let ends_with_cores = matches!(doors, Doors::Pipes);
         let intensity = Intensity::default();

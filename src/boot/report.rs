@@ -26,6 +26,29 @@ pub(super) struct Report<'a> {
     pub took: Duration,
 }
 
+impl Report<'_> {
+    /// The same as one event of the log, for whoever reads logs by program.
+    pub(super) fn log(&self) {
+        let joined = |words: &mut dyn Iterator<Item = String>| words.collect::<Vec<_>>().join(", ");
+        let serve = &self.settings.serve;
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            prepared_ms = self.took.as_millis() as u64,
+            cpus = joined(&mut self.plan.cores.iter().map(|core| core.place.cpu.to_string())),
+            shards = self.table.shards(),
+            steering = matches!(self.steered, Steering::On),
+            kernel_lacks = joined(&mut self.features.missing().iter().map(ToString::to_string)),
+            configured = joined(&mut self.non_defaults.iter().map(ToString::to_string)),
+            http = joined(&mut self.http.iter().map(ToString::to_string)),
+            endpoint = serve.endpoint.as_str(),
+            tcp = joined(&mut self.tcp.iter().map(ToString::to_string)),
+            unix = joined(&mut serve.unix.iter().map(|path| path.as_path().display().to_string())),
+            control = joined(&mut self.control.iter().map(ToString::to_string)),
+            "starting"
+        );
+    }
+}
+
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "corelane {} starting (prepared in {:.0?})", env!("CARGO_PKG_VERSION"), self.took)?;

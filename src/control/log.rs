@@ -6,10 +6,14 @@
 
 use crate::config::{LogFormat, LogLevel, LogSettings};
 use std::io::IsTerminal;
+use std::sync::OnceLock;
 use tracing_subscriber::EnvFilter;
 
 /// The variable with a finer filter than a level.
 pub const LOG_VARIABLE: &str = "CORELANE_LOG";
+
+/// The format that was set up.
+static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +48,21 @@ pub fn init(settings: &LogSettings) -> Result<(), LogError> {
         LogFormat::Text => lines.try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     }
-    .map_err(LogError::AlreadySet)
+    .map_err(LogError::AlreadySet)?;
+    // Set once, as logging is.
+    let _ = FORMAT.set(settings.format);
+    Ok(())
+}
+
+/// Says why the process ends, in the format of the log if that is JSON, whatever its level.
+pub fn last_words(why: &dyn std::fmt::Display) {
+    match FORMAT.get() {
+        Some(LogFormat::Json) => {
+            let line = serde_json::json!({ "level": "ERROR", "message": why.to_string(), "target": "corelane" });
+            eprintln!("{line}");
+        }
+        Some(LogFormat::Text) | None => eprintln!("corelane: {why}"),
+    }
 }
 
 /// Our own modules at `level`, those of dependencies no louder than warnings.

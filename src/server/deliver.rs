@@ -105,6 +105,8 @@ impl<S: Service> Core<S> {
         match exchange.sink {
             Sink::Http(id) => {
                 let resumable = if exchange.stream.is_some() { self.event_for(key, message, true) } else { None };
+                // Before its connection: if that ends with it, nothing ends it a second time.
+                self.forget(key);
                 self.with(id, |core, connection| match connection.answer {
                     Some(HttpAnswer::Undecided { .. }) => {
                         core.answer_json(connection, status, &[], message);
@@ -118,6 +120,7 @@ impl<S: Service> Core<S> {
                 });
             }
             Sink::Lines(id) => {
+                self.forget(key);
                 self.with(id, |core, connection| {
                     write_line(&mut connection.out, message);
                     core.one_concluded(connection, key);
@@ -125,10 +128,13 @@ impl<S: Service> Core<S> {
             }
             Sink::Nobody => {
                 self.event_for(key, message, true);
+                self.forget(key);
             }
-            Sink::Remote { .. } => self.conclude_remote(key, message, status),
+            Sink::Remote { .. } => {
+                self.conclude_remote(key, message, status);
+                self.forget(key);
+            }
         }
-        self.forget(key);
     }
 
     /// Ends an exchange without a word, and what hangs on it.

@@ -420,8 +420,15 @@ impl<S: Service> Core<S> {
                 write_result(out, id, b"{}");
                 Told::OK
             }
-            Method::ResourcesSubscribe | Method::ResourcesUnsubscribe => {
-                self.subscribe(lane, method == Method::ResourcesSubscribe, id, envelope, text, out)
+            Method::ResourcesSubscribe => {
+                let uri = envelope.str(Key::Uri, text);
+                match uri.as_deref().map(|uri| self.service.may_subscribe(uri, version)) {
+                    Some(Err(error)) => self.fail(Some(id), true, 200, error, out),
+                    _ => self.subscribe(lane, true, id, uri.as_deref(), out),
+                }
+            }
+            Method::ResourcesUnsubscribe => {
+                self.subscribe(lane, false, id, envelope.str(Key::Uri, text).as_deref(), out)
             }
             _ => {
                 let facts = Facts { version, capabilities, log_level: Some(log_level), may_ask: true };

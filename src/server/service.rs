@@ -144,6 +144,15 @@ pub trait Service {
     /// Must not block; a handler that panics is a failed call.
     fn call(&mut self, call: &Call<'_>, out: &mut Vec<u8>) -> Served;
 
+    /// Whether there is such a resource to hear about (`resources/subscribe`; the core keeps who does).
+    ///
+    /// # Errors
+    /// What the client is told if there is none.
+    fn may_subscribe(&self, uri: &str, version: Version) -> Result<(), RpcError> {
+        let _ = (uri, version);
+        Ok(())
+    }
+
     /// The caller is gone or the time is up: drop the call, send nothing more for it.
     fn cancel(&mut self, key: CallKey);
 

@@ -129,11 +129,10 @@ impl<S: Service> Core<S> {
         lane: Lane<'_>,
         on: bool,
         id: &[u8],
-        envelope: &Envelope,
-        text: &[u8],
+        uri: Option<&str>,
         out: &mut Vec<u8>,
     ) -> Told {
-        let Some(uri) = envelope.str(Key::Uri, text) else {
+        let Some(uri) = uri else {
             let error = RpcError::new(Code::INVALID_PARAMS, "params.uri has to be a string");
             return self.fail(Some(id), true, 200, error, out);
         };
@@ -148,12 +147,12 @@ impl<S: Service> Core<S> {
                     return self.fail(Some(id), true, 200, RpcError::new(Code::INVALID_PARAMS, text), out);
                 }
                 None if on => {
-                    session.subscriptions.push(uri.as_ref().into());
-                    self.subscriptions.by_uri.entry(uri.as_ref().into()).or_default().push(key);
+                    session.subscriptions.push(uri.into());
+                    self.subscriptions.by_uri.entry(uri.into()).or_default().push(key);
                 }
                 Some(place) if !on => {
                     session.subscriptions.swap_remove(place);
-                    self.subscriptions.unsubscribe(&uri, key);
+                    self.subscriptions.unsubscribe(uri, key);
                 }
                 _ => {}
             }

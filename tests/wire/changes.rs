@@ -110,6 +110,24 @@ fn a_task_tells_its_session_how_it_stands() {
 }
 
 #[test]
+fn what_is_not_there_cannot_be_subscribed_to() {
+    let server = Server::conformance();
+    let session = open(&mut server.connect_on(0), "2025-11-25");
+    for core in 0..2 {
+        let mut peer = server.connect_on(core);
+        let unknown = legacy(1, "resources/subscribe", json!({"uri": "test://nobody"}));
+        let answer = peer.ask(&Request::legacy(&session, &unknown));
+        assert_eq!((answer.status, answer.code()), (200, -32002));
+        assert!(answer.json()["error"]["message"].as_str().is_some_and(|text| !text.is_empty()));
+        // A resource that a template gives is there; ending what was not begun is no error.
+        let templated = legacy(2, "resources/subscribe", json!({"uri": "test://template/7/data"}));
+        assert_eq!(peer.ask(&Request::legacy(&session, &templated)).json()["result"], json!({}));
+        let unknown = legacy(3, "resources/unsubscribe", json!({"uri": "test://nobody"}));
+        assert_eq!(peer.ask(&Request::legacy(&session, &unknown)).json()["result"], json!({}));
+    }
+}
+
+#[test]
 fn a_visit_is_asked_for_by_an_error_and_told_to_be_done() {
     let server = Server::conformance();
     let capabilities = json!({"elicitation": {"form": {}, "url": {}}});

@@ -1,6 +1,6 @@
 //! A core without an operating system: one connection, and what was sent on it.
 //!
-//! `tests/instructions.rs` counts on the same one.
+//! `tests/echo` calls through the same one.
 //! Not here: what is right. Invariant: nothing is left undone when `say` returns, but what waits for somebody else.
 
 use std::sync::LazyLock;

@@ -312,15 +312,6 @@ impl<S: 'static> NativeService<S> {
     }
 
     /// Whether there is such a resource; who is told of its changes is the core's business.
-    fn subscribe(&self, call: &Call<'_>, out: &mut Vec<u8>) -> Result<Served, RpcError> {
-        let uri = call.envelope.str(Key::Uri, call.text).ok_or_else(|| invalid("`uri` must be a string"))?;
-        if self.catalog.reader(&uri).is_none() {
-            return Err(resource_not_found(&uri, call.version));
-        }
-        out.extend_from_slice(b"{}");
-        Ok(Served::Done)
-    }
-
     fn complete(&self, call: &Call<'_>, out: &mut Vec<u8>) -> Result<Served, RpcError> {
         let string = |value: Option<Value<'_>>, name: &str| Some(value?.get(name)?.as_str()?.into_owned());
         let (reference, argument) =
@@ -409,7 +400,6 @@ impl<S: 'static> Service for NativeService<S> {
             Method::ResourcesList => self.list(&self.catalog.resource_list, call, out),
             Method::ResourcesTemplatesList => self.list(&self.catalog.template_list, call, out),
             Method::ResourcesRead => self.read_resource(call, out),
-            Method::ResourcesSubscribe | Method::ResourcesUnsubscribe => self.subscribe(call, out),
             Method::CompletionComplete => self.complete(call, out),
             Method::TasksCancel | Method::TasksGet | Method::TasksList | Method::TasksResult | Method::TasksUpdate => {
                 Ok(task_methods::serve(self.desk(), call, out))
@@ -418,10 +408,16 @@ impl<S: 'static> Service for NativeService<S> {
             Method::Initialize
             | Method::LoggingSetLevel
             | Method::Ping
+            | Method::ResourcesSubscribe
+            | Method::ResourcesUnsubscribe
             | Method::ServerDiscover
             | Method::SubscriptionsListen => Err(RpcError::new(Code::METHOD_NOT_FOUND, "not a method of a service")),
         };
         served.unwrap_or_else(Served::Failed)
+    }
+
+    fn may_subscribe(&self, uri: &str, version: Version) -> Result<(), RpcError> {
+        if self.catalog.reader(uri).is_some() { Ok(()) } else { Err(resource_not_found(uri, version)) }
     }
 
     fn cancel(&mut self, key: CallKey) {

@@ -1,0 +1,48 @@
+//! What the program says on its way up and down to whoever reads its log by program.
+//!
+//! Not here: the report for people (`tests/wire/process.rs` reads it, `tests/placement.rs` its plan).
+//! Invariant: under `--log-format json` every line on standard error is one JSON object.
+#![cfg(feature = "host")]
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+fn serve(listen: &str) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+    command.args(["--log-format", "json", "serve", "--cores", "1", "--listen", listen]);
+    command.env("CORELANE_CONTROL_LISTEN", "127.0.0.1:0").env_remove("CORELANE_DISABLE").env_remove("CORELANE_LOG");
+    command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program runs")
+}
+
+fn lines(child: &mut Child) -> impl Iterator<Item = Value> + use<> {
+    let lines = BufReader::new(child.stderr.take().expect("piped")).lines().map_while(Result::ok);
+    lines.map(|line| serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}")))
+}
+
+#[test]
+fn everything_is_said_in_json_where_that_is_asked_for() {
+    let mut child = serve("127.0.0.1:0");
+    let mut lines = lines(&mut child);
+    let starting = lines.find(|line| line["message"] == "starting").expect("it says that it starts");
+    assert!(starting["http"].as_str().is_some_and(|address| address.starts_with("127.0.0.1:")), "{starting}");
+    assert!(starting["control"].as_str().is_some_and(|address| address.starts_with("127.0.0.1:")), "{starting}");
+    assert_eq!((&starting["endpoint"], &starting["shards"]), (&"/mcp".into(), &16.into()), "{starting}");
+    let told = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+    assert!(told.expect("kill(1)").success());
+    assert!(lines.any(|line| line["signal"] == "SIGTERM"), "it says why it ends");
+    assert_eq!(lines.last(), None, "and nothing else");
+    assert!(child.wait().expect("our child").success());
+}
+
+#[test]
+fn also_why_it_cannot_start() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let mut child = serve(&taken.local_addr().expect("bound").to_string());
+    let last = lines(&mut child).last().expect("it says why");
+    assert_eq!(last["level"], "ERROR");
+    assert!(last["message"].as_str().is_some_and(|text| text.contains("in use")), "{last}");
+    assert_eq!(child.wait().expect("our child").code(), Some(1));
+}
