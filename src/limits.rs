@@ -27,7 +27,7 @@ pub const SSE_FIELD_BYTES_MAX: usize = 1024;
 pub const BODY_BYTES_DEFAULT: usize = 1024 * 1024;
 /// Largest message body that can be configured, in bytes.
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Most messages in one JSON-RPC batch (2025-03-26 only).
+/// Most messages in one JSON-RPC batch (2025-03-26 and 2024-11-05).
 pub const BATCH_MESSAGES_MAX: usize = 100;
 
 /// Most tasks one core keeps, running and finished together.

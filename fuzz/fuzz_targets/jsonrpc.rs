@@ -125,7 +125,9 @@ fn modern_http(text: &[u8], seed: u8) {
     match status {
         // Nothing was opened that would let a subscription's stream be told from an answer.
         200 if method == "subscriptions/listen" => {}
-        _ if is_modern => check(text, said, Era::Modern),
+        // Only the header says in which era a text without meaning was meant.
+        _ if is_modern && version == "2026-07-28" => check(text, said, Era::Modern),
+        _ if is_modern => check(text, said, Era::Claimed),
         _ => {}
     }
 }
@@ -209,7 +211,16 @@ enum Era {
     /// The body says which.
     Either,
     Legacy,
+    /// Both the header and the body say that it is modern.
     Modern,
+    /// Only the body does, in a claim of a version that is none.
+    Claimed,
+}
+
+impl Era {
+    fn is_modern(self) -> bool {
+        matches!(self, Era::Modern | Era::Claimed)
+    }
 }
 
 fn check(text: &[u8], said: Vec<Vec<u8>>, era: Era) {
@@ -244,10 +255,10 @@ fn check(text: &[u8], said: Vec<Vec<u8>>, era: Era) {
 fn deserved(text: &[u8], era: Era) -> (Vec<Id>, bool) {
     let null = || Some(b"null".to_vec());
     if Scanner::new().scan(text, &mut Envelope::default()).is_err() {
-        return (vec![null()], false);
+        return (vec![if era == Era::Modern { None } else { null() }], false);
     }
     if let Ok(batch) = serde_json::from_slice::<Vec<&RawValue>>(text) {
-        if era == Era::Modern {
+        if era.is_modern() {
             return (vec![None], false);
         }
         if batch.is_empty() {
@@ -270,10 +281,10 @@ fn deserved(text: &[u8], era: Era) -> (Vec<Id>, bool) {
         return (all, loose);
     }
     let Some(members) = members(text) else {
-        return (vec![if era == Era::Modern { None } else { null() }], false);
+        return (vec![if era.is_modern() { None } else { null() }], false);
     };
     (
-        of_message(&members, era == Era::Modern || (era == Era::Either && claim(&members).is_some()))
+        of_message(&members, era.is_modern() || (era == Era::Either && claim(&members).is_some()))
             .into_iter()
             .collect(),
         false,

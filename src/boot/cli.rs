@@ -47,7 +47,7 @@ pub struct Cli {
 /// What can be asked.
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Serve until SIGTERM or SIGINT; the first drains, the second ends at once
+    /// Serve until SIGTERM, SIGINT or SIGHUP; the first drains, the second ends at once
     Serve(ServeArgs),
     /// Say whether `serve` would start on this host, and what is missing
     Check(ConfigArgs),

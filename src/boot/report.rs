@@ -3,7 +3,7 @@
 //! Not here: judging the host (`host`). Invariant: printed before the first connection is served, and true then.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::launch::Steering;
@@ -37,7 +37,7 @@ impl Report<'_> {
             cpus = joined(&mut self.plan.cores.iter().map(|core| core.place.cpu.to_string())),
             shards = self.table.shards(),
             steering = matches!(self.steered, Steering::On),
-            kernel_lacks = joined(&mut self.features.missing().iter().map(ToString::to_string)),
+            without = joined(&mut self.features.missing().iter().map(ToString::to_string)),
             configured = joined(&mut self.non_defaults.iter().map(ToString::to_string)),
             http = joined(&mut self.http.iter().map(ToString::to_string)),
             endpoint = serve.endpoint.as_str(),
@@ -66,7 +66,7 @@ impl fmt::Display for Report<'_> {
             writeln!(f, "kernel: every io_uring feature that corelane uses is there")?;
         }
         for line in missing {
-            writeln!(f, "kernel lacks {line}")?;
+            writeln!(f, "without {line} (the kernel lacks it, or CORELANE_DISABLE names it)")?;
         }
         if self.non_defaults.is_empty() {
             writeln!(f, "configuration: all defaults")?;
@@ -91,10 +91,20 @@ impl fmt::Display for Report<'_> {
             writeln!(f, "health, metrics: http://{control}/healthz /readyz /metrics")?;
         }
         if let Some(address) = self.http.first() {
-            writeln!(f, "\ntry it:\n  {}", curl(*address, endpoint))?;
+            writeln!(f, "\ntry it:\n  {}", curl(reachable(*address), endpoint))?;
         }
         writeln!(f)
     }
+}
+
+/// Where a listener can be reached from this host, by a name that it answers to.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address
 }
 
 /// A line that calls a tool of the demonstration server.

@@ -101,7 +101,7 @@ keys! {
         memory "none",
         wrong "old clients open their stream and then get 404";
     serve.allowed_hosts, "host names, with or without a port",
-        "Accepted Host values: the guard against DNS rebinding. Empty means loopback names and the addresses listened on. \"*\" accepts every host and is only for listeners behind a proxy that checks.",
+        "Accepted Host values: the guard against DNS rebinding. Empty means loopback names and the addresses listened on, of which a wildcard (0.0.0.0, [::]) names none. \"*\" accepts every host and is only for listeners behind a proxy that checks.",
         memory "none",
         wrong "refusals by cause bad_host grow; clients get 403";
     serve.allowed_origins, "origins, such as https://app.example",

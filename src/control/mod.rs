@@ -35,7 +35,7 @@ const BOUNDS: listener::Bounds =
 /// What an operator's signal asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stop {
-    /// First SIGINT or SIGTERM: finish what is in flight, take nothing new, then end.
+    /// First SIGINT, SIGTERM or SIGHUP (the terminal is gone): finish what is in flight, take nothing new, then end.
     Drain,
     /// Any further one: end at once. The callback is expected to exit the process itself, because whoever would hear
     /// of it elsewhere may be what hangs.
@@ -180,13 +180,18 @@ pub fn spawn(
 
 /// The signals that end the process.
 struct Signals {
+    hangup: Signal,
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Signals {
     fn new() -> io::Result<Signals> {
-        Ok(Signals { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Signals {
+            hangup: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
     }
 
     /// Turns signals into calls, for as long as it is polled.
@@ -194,6 +199,7 @@ impl Signals {
         let mut stop = Stop::Drain;
         loop {
             let name = tokio::select! {
+                _ = self.hangup.recv() => "SIGHUP",
                 _ = self.interrupt.recv() => "SIGINT",
                 _ = self.terminate.recv() => "SIGTERM",
             };

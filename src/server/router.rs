@@ -206,7 +206,7 @@ impl<S: Service> Core<S> {
         }
     }
 
-    /// A legacy body: one message, or in 2025-03-26 a batch.
+    /// A legacy body: one message, or in 2025-03-26 and 2024-11-05 a batch.
     pub(super) fn legacy_text(&mut self, lane: Lane<'_>, envelope: &Envelope, text: &[u8], out: &mut Vec<u8>) -> Told {
         match envelope.root() {
             Root::Object => self.legacy(lane, envelope, text, out),
@@ -283,7 +283,10 @@ impl<S: Service> Core<S> {
         };
         if !allowed {
             self.refused(Refusal::BadRequest);
-            let error = RpcError::new(Code::INVALID_REQUEST, "batches are part of 2025-03-26 only; send one message");
+            let error = RpcError::new(
+                Code::INVALID_REQUEST,
+                "there are batches in 2025-03-26 and 2024-11-05 only; send one message",
+            );
             return self.fail(None, true, 400, error, out);
         }
         let mut messages = Vec::new();

@@ -4,7 +4,7 @@
 //! changed lists on their stream. Not here: how a message reaches them (`deliver`).
 //! Invariant: an entry exists only while its exchange or its session does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::core::Core;
 use super::exchange::{Exchange, ExchangeKey, Kind};
@@ -98,16 +98,19 @@ impl<S: Service> Core<S> {
         let offers = self.service.about().offers;
         let asked = |name: &str| wanted.get(name).and_then(|value| value.as_bool()).unwrap_or(false);
         let most = self.settings.subscriptions_max;
-        let listed = |name: &str, offered: bool| -> Vec<Box<str>> {
+        let listed = |name: &str, offered: bool| -> BTreeSet<Box<str>> {
             let values = wanted.get(name).filter(|_| offered).into_iter().flat_map(Value::elements);
             values.filter_map(|value| value.as_str()).take(most).map(|text| text.into()).collect()
         };
+        // Only what is acknowledged is honoured, and what is not there cannot be.
+        let mut uris = listed("resourceSubscriptions", offers.resources_subscribe);
+        uris.retain(|uri| self.service.may_subscribe(uri, Version::V2026_07_28).is_ok());
         let filter = Filter {
             tools: asked("toolsListChanged") && offers.tools_list_changed,
             prompts: asked("promptsListChanged") && offers.prompts_list_changed,
             resources: asked("resourcesListChanged") && offers.resources_list_changed,
-            uris: listed("resourceSubscriptions", offers.resources_subscribe),
-            tasks: listed("taskIds", offers.tasks),
+            uris: uris.into_iter().collect(),
+            tasks: listed("taskIds", offers.tasks).into_iter().collect(),
         };
         let mut params = Vec::new();
         let mut object = Object::begin(&mut params);

@@ -74,10 +74,12 @@ fn a_modern_stream_hears_of_the_resources_it_names() {
     let server = Server::conformance();
     for (stream_on, changed_on) in [(0, 0), (0, 1)] {
         let mut stream = server.connect_on(stream_on);
-        let wanted = json!({"toolsListChanged": true, "resourceSubscriptions": [WATCHED, "test://other"]});
+        let wanted = json!({"toolsListChanged": true, "resourceSubscriptions": [WATCHED, "test://nobody", WATCHED]});
         let listen = modern("l", "subscriptions/listen", json!({"notifications": wanted}));
         stream.open(&Request::modern(&listen));
-        assert_eq!(stream.event().unwrap().json()["method"], "notifications/subscriptions/acknowledged");
+        let acknowledged = stream.event().unwrap().json();
+        assert_eq!(acknowledged["method"], "notifications/subscriptions/acknowledged");
+        assert_eq!(acknowledged["params"]["notifications"]["resourceSubscriptions"], json!([WATCHED]), "what is there");
         change(&server, changed_on);
         let [message] = &heard(&mut stream)[..] else { panic!("one message") };
         assert_eq!(

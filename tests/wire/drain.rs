@@ -15,7 +15,7 @@ const FAR: (&str, &str) = ("SERVE_DRAIN_DEADLINE_MS", "600000");
 
 #[test]
 fn idle_connections_go_at_once() {
-    for signal in ["TERM", "INT"] {
+    for signal in ["TERM", "INT", "HUP"] {
         let mut server = Server::with(&[FAR]);
         let mut peers: Vec<_> = (0..20).map(|_| server.connect()).collect();
         for peer in &mut peers[..10] {

@@ -28,7 +28,7 @@ fn assert_reported(server: &Server, name: &str, off: bool) {
     let steering = server.said("steering:").expect("the report tells of steering");
     let reported = match name {
         "steering" => steering.starts_with("steering: off"),
-        _ => server.said(&format!("kernel lacks {name}")).is_some(),
+        _ => server.said(&format!("without {name}")).is_some(),
     };
     assert_eq!(reported, off, "{name}: {steering}");
 }
