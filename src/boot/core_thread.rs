@@ -5,7 +5,7 @@
 //! after the join.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -144,10 +144,7 @@ fn live<S: 'static>(seed: Seed<S>, incarnation: u32, port: Port<Header>) -> Rema
         Ok(driver) => driver,
         Err(error) => return failed(advised(&error)),
     };
-    driver.watch(seed.chime().eventfd.as_fd().as_raw_fd());
-    if let Some(ring) = driver.bell_address() {
-        seed.chime().ring.store(ring, Ordering::Release);
-    }
+    seed.chime().hang_at(&mut driver);
     let ended = std::panic::catch_unwind(AssertUnwindSafe(|| run(&seed, incarnation, port, &mut driver)));
     // From here on nobody rings a ring that is about to be closed.
     seed.chime().ring.store(-1, Ordering::Release);
@@ -221,7 +218,6 @@ fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, port: Port<Header>, driver:
             chimes: seed.chimes.clone(),
             batch_max: seed.batch_max,
             accepts_for_all_from: seed.accepts_for_all_from,
-            index: seed.core.index(),
             turn_of: seed.core.index(),
         };
         runtime::caught(turns.run()).await

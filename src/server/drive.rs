@@ -120,8 +120,6 @@ pub struct Loop<'a, S> {
     pub batch_max: usize,
     /// Connections of listeners from this index on are dealt out to all cores; `usize::MAX` for none.
     pub accepts_for_all_from: usize,
-    /// Which of the cores this is.
-    pub index: usize,
     /// The core that got the last of them.
     pub turn_of: usize,
 }
@@ -230,7 +228,7 @@ impl<S: Service> Loop<'_, S> {
         }
         self.turn_of = (self.turn_of + 1) % self.chimes.len();
         let ring = self.chimes[self.turn_of].ring.load(Ordering::Acquire);
-        (ring >= 0 && self.turn_of != self.index).then_some(ring)
+        (ring >= 0 && self.turn_of != self.core.id.index()).then_some(ring)
     }
 
     /// Hears of cores that died, before anything else of the turn is sent to their successors.
