@@ -62,3 +62,13 @@ impl fmt::Display for ConnectionId {
         write!(f, "connection {}.{}", self.slot, self.generation)
     }
 }
+
+/// Which of the servers behind the endpoint a caller sees: a number that whatever answers calls gave, the same on every
+/// core and for the life of the process.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Debug)]
+pub struct View(pub u16);
+
+impl View {
+    /// Everything that is served, at the endpoint itself.
+    pub const ALL: View = View(0);
+}

@@ -11,6 +11,7 @@ mod machine;
 
 use std::collections::BTreeMap;
 
+use corelane::ids::View;
 use corelane::proto::json::{Envelope, Key, Scanner};
 use corelane::proto::jsonrpc::RpcError;
 use corelane::proto::mcp::Method;
@@ -35,8 +36,8 @@ struct Late {
 }
 
 impl Service for Late {
-    fn about(&self) -> &About {
-        &self.about
+    fn about(&self, _view: View) -> Result<&About, RpcError> {
+        Ok(&self.about)
     }
 
     fn call(&mut self, call: &Call<'_>, out: &mut Vec<u8>) -> Served {

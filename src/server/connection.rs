@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use super::exchange::ExchangeKey;
 use super::filter::ByteFilter;
 use super::service::Nanos;
-use crate::ids::ConnectionId;
+use crate::ids::{ConnectionId, View};
 use crate::proto::http1::{BodyFraming, ChunkError, ChunkedDecoder, Head, HeadError, HeadFinder, StreamFraming, parse};
 use crate::proto::ndjson::{LineFinder, LineTooLong};
 use crate::shard::session::SessionKey;
@@ -66,6 +66,8 @@ pub struct Connection {
     pub id: ConnectionId,
     /// Index of the listener it came by.
     pub listener: u16,
+    /// What its requests see: for HTTP, by the path of the one being served.
+    pub view: View,
     /// How far its life has come.
     pub phase: Phase,
     /// Where it came from, for internet sockets.
@@ -120,6 +122,7 @@ impl Connection {
         Connection {
             id,
             listener,
+            view: View::ALL,
             phase: Phase::Open,
             peer,
             carry: Vec::new(),

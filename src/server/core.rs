@@ -14,7 +14,7 @@ use super::exchange::{ExchangeKey, Exchanges};
 use super::laps::{Laps, ReadClock};
 use super::outbox::Outbox;
 use super::parcel::{Header, Numbers};
-use super::service::{Mail, Nanos, Service};
+use super::service::{LinkAddress, LinkEvent, Mail, Nanos, Service, Wish};
 use super::settings::Settings;
 use super::subscriptions::Subscriptions;
 use super::wheel::Wheel;
@@ -38,6 +38,13 @@ pub enum Input<'a> {
     },
     /// A connection is closed and its slot free.
     Closed(ConnectionId),
+    /// An attempt to open a link of the service's ended.
+    Connected {
+        /// Names the attempt.
+        token: u64,
+        /// The link, or the kernel's error number.
+        outcome: Result<ConnectionId, i32>,
+    },
     /// Take no more connections and bring to an end what is in flight.
     Drain,
     /// The peer sends no more.
@@ -82,24 +89,24 @@ pub enum Input<'a> {
     Tick,
 }
 
-/// What a connection's end was like.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum End {
-    /// The peer said that it will send no more.
-    Finished,
-    /// The peer broke it off, or cannot be reached any more.
-    Reset,
-    /// Something else failed, on this host.
-    Failed,
-}
+pub use super::service::End;
 
 /// What is to be done about it.
 #[derive(Debug)]
 pub enum Effect {
     /// Close the connection at once.
     Close(ConnectionId),
+    /// Open a link for the service.
+    Connect {
+        /// Where to.
+        address: LinkAddress,
+        /// Names the attempt.
+        token: u64,
+    },
     /// All connections are gone after a drain.
     Drained,
+    /// Give up the attempt of this name.
+    GiveUp(u64),
     /// Read the connection, or do not.
     Read(ConnectionId, bool),
     /// Send a buffer, whole.
@@ -225,6 +232,7 @@ impl<S: Service> Core<S> {
         match input {
             Input::Accepted { id, listener, peer } => self.accepted(id, listener, peer),
             Input::Closed(id) => self.closed(id),
+            Input::Connected { token, outcome } => self.service.link(now, LinkEvent::Connected { token, outcome }),
             Input::Drain => self.begin_drain(),
             Input::Ended { id, how } => self.ended(id, how),
             Input::Mail(mail) => self.mail(mail),
@@ -270,6 +278,19 @@ impl<S: Service> Core<S> {
         for effect in self.effects.drain(..) {
             perform(effect);
         }
+        let (outbox, metrics) = (&mut self.outbox, self.metrics);
+        self.service.wishes(self.now, &mut |wish| match wish {
+            Wish::Close(id) => perform(Effect::Close(id)),
+            Wish::Connect { address, token } => perform(Effect::Connect { address, token }),
+            Wish::GiveUp(token) => perform(Effect::GiveUp(token)),
+            Wish::Read(id, wanted) => perform(Effect::Read(id, wanted)),
+            Wish::Send(id, buffer) => perform(Effect::Send(id, buffer)),
+            Wish::Tell { to, what, text } => {
+                let (kind, about, number) = (what.kind, what.about, what.number);
+                outbox.post(to, Header::Service { kind, about, number }, text);
+                metrics.parcels_sent.add(1);
+            }
+        });
         if self.is_drained() {
             perform(Effect::Drained);
         }
@@ -277,7 +298,11 @@ impl<S: Service> Core<S> {
 
     /// When `Input::Tick` is due next.
     pub fn deadline(&self) -> Option<Nanos> {
-        self.wheel.next().map(|tick| tick * TICK)
+        let own = self.wheel.next().map(|tick| tick * TICK);
+        match (own, self.service.deadline()) {
+            (Some(own), Some(service)) => Some(own.min(service)),
+            (own, service) => own.or(service),
+        }
     }
 
     /// Whether a turn without new input would still do something.
@@ -362,7 +387,9 @@ impl<S: Service> Core<S> {
     }
 
     fn ended(&mut self, id: ConnectionId, how: End) {
-        let Some(mut connection) = self.take(id) else { return };
+        let Some(mut connection) = self.take(id) else {
+            return self.service.link(self.now, LinkEvent::Ended { id, how });
+        };
         // The end of the wire is the peer's word only if no filter knows better.
         let truncated = connection.filter.as_ref().is_some_and(|filter| !filter.peer_has_ended());
         let heard = std::mem::replace(&mut connection.ended, true);
@@ -405,8 +432,10 @@ impl<S: Service> Core<S> {
     }
 
     fn sent(&mut self, id: ConnectionId, buffer: Vec<u8>, whole: bool) {
+        let Some(mut connection) = self.take(id) else {
+            return self.service.link(self.now, LinkEvent::Sent { id, buffer, whole });
+        };
         self.give_buffer(buffer);
-        let Some(mut connection) = self.take(id) else { return };
         connection.sending = 0;
         connection.active_at = self.now;
         if connection.sending_since > 0 {
@@ -430,6 +459,8 @@ impl<S: Service> Core<S> {
             if self.open == 0 && self.settings.ends_when_empty {
                 self.effect(Effect::Drained);
             }
+        } else {
+            self.service.link(self.now, LinkEvent::Closed(id));
         }
     }
 

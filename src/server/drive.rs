@@ -278,6 +278,7 @@ impl<S: Service> Loop<'_, S> {
         self.core.effects(|effect| match effect {
             Effect::Close(id) => driver.close(id),
             Effect::Drained => drained = true,
+            Effect::Connect { .. } | Effect::GiveUp(_) => {}
             Effect::Read(id, wanted) => driver.read(id, wanted),
             Effect::Send(id, buffer) => {
                 if let Err(buffer) = driver.send(id, buffer) {

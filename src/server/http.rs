@@ -13,7 +13,7 @@ use super::pump::Whereabouts;
 use super::router::{Lane, Told};
 use super::service::Service;
 use super::sessions::Reopened;
-use crate::ids::CoreId;
+use crate::ids::{CoreId, View};
 use crate::metrics::{CloseCause, Refusal, Step};
 use crate::proto::http1::{self, Accepts, Field, Head, Method, is_json};
 use crate::proto::jsonrpc::{self, Code, RpcError};
@@ -70,7 +70,8 @@ impl<S: Service> Core<S> {
             self.refused(Refusal::BadOrigin);
             return self.refuse(connection, error.status(), &[], Code::INVALID_REQUEST, &error.to_string());
         }
-        if head.path == self.settings.endpoint {
+        if let Some(view) = self.view_at(head.path) {
+            connection.view = view;
             match head.method {
                 Method::Post => self.post(connection, head, body),
                 Method::Get => self.get(connection, head),
@@ -95,6 +96,17 @@ impl<S: Service> Core<S> {
             let text = format!("nothing is served at {}; the MCP endpoint is {}", head.path, self.settings.endpoint);
             self.refuse(connection, 404, &[], Code::INVALID_REQUEST, &text);
         }
+    }
+
+    /// What is seen at a path: the endpoint itself, or a name behind it.
+    fn view_at(&self, path: &str) -> Option<View> {
+        let behind = path.strip_prefix(self.settings.endpoint.as_str())?;
+        if behind.is_empty() {
+            return Some(View::ALL);
+        }
+        // An endpoint that is the root has its slash already.
+        let name = if self.settings.endpoint.ends_with('/') { behind } else { behind.strip_prefix('/')? };
+        self.service.view(name).filter(|_| !name.is_empty())
     }
 
     fn post(&mut self, connection: &mut Connection, head: &Head<'_>, body: &[u8]) {

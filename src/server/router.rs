@@ -12,7 +12,7 @@ use super::http::NOT_ACCEPTABLE;
 use super::parcel::Header;
 use super::pump::Whereabouts;
 use super::service::{Call, Served, Service};
-use crate::ids::{CoreId, Ticket};
+use crate::ids::{CoreId, Ticket, View};
 use crate::metrics::{Refusal, Step};
 use crate::proto::http1::{Accepts, Head};
 use crate::proto::json::{Envelope, IdKind, Key, Root, ScanError};
@@ -29,6 +29,8 @@ pub(super) struct Lane<'a> {
     pub(super) accepts: Accepts,
     /// Where messages for it go.
     pub(super) sink: Sink,
+    /// What its sender sees.
+    pub(super) view: View,
     /// The legacy session it belongs to.
     pub(super) session: Option<SessionKey>,
     /// What stands for its connection as a duplex, if there is one already.
@@ -50,28 +52,46 @@ impl<'a> Lane<'a> {
             .map(|milliseconds| milliseconds.saturating_mul(1_000_000));
         let id = connection.id;
         let sink = Sink::Http(id);
-        Lane { head: Some(head), accepts, sink, session: None, duplex: None, siblings: &[], ahead: 0, patience }
+        let view = connection.view;
+        Lane { head: Some(head), accepts, sink, view, session: None, duplex: None, siblings: &[], ahead: 0, patience }
     }
 
     /// A message on a duplex of its own: a connection of lines, a 2024-11-05 stream.
     pub(super) fn duplex(connection: &'a Connection, sink: Sink) -> Lane<'a> {
         let accepts = Accepts { json: true, event_stream: true };
         let (session, duplex) = (connection.session, connection.duplex);
-        Lane { head: None, accepts, sink, session, duplex, siblings: &connection.calls, ahead: 0, patience: None }
+        let view = connection.view;
+        Lane { head: None, accepts, sink, view, session, duplex, siblings: &connection.calls, ahead: 0, patience: None }
     }
 
     /// A message that another core forwarded to the owner of its session.
-    pub(super) fn remote(core: CoreId, ticket: Ticket, session: SessionKey, patience: Option<u64>) -> Lane<'static> {
+    pub(super) fn remote(
+        core: CoreId,
+        ticket: Ticket,
+        view: View,
+        session: SessionKey,
+        patience: Option<u64>,
+    ) -> Lane<'static> {
         let accepts = Accepts { json: true, event_stream: true };
         let sink = Sink::Remote { core, ticket };
-        Lane { head: None, accepts, sink, session: Some(session), duplex: None, siblings: &[], ahead: 0, patience }
+        Lane {
+            head: None,
+            accepts,
+            sink,
+            view,
+            session: Some(session),
+            duplex: None,
+            siblings: &[],
+            ahead: 0,
+            patience,
+        }
     }
 
     /// A modern message that another core forwarded to where its task lives.
-    pub(super) fn remote_modern(core: CoreId, ticket: Ticket) -> Lane<'static> {
+    pub(super) fn remote_modern(core: CoreId, ticket: Ticket, view: View) -> Lane<'static> {
         let accepts = Accepts { json: true, event_stream: true };
         let sink = Sink::Remote { core, ticket };
-        Lane { head: None, accepts, sink, session: None, duplex: None, siblings: &[], ahead: 0, patience: None }
+        Lane { head: None, accepts, sink, view, session: None, duplex: None, siblings: &[], ahead: 0, patience: None }
     }
 }
 
@@ -398,7 +418,10 @@ impl<S: Service> Core<S> {
             let error = RpcError::new(Code::INVALID_REQUEST, "the first request has to be initialize");
             return self.fail(Some(id), true, 400, error, out);
         };
-        let offers = self.service.about().offers;
+        let offers = match self.service.about(lane.view) {
+            Ok(about) => about.offers,
+            Err(error) => return self.fail(Some(id), true, 200, error, out),
+        };
         let Some(method) = method.filter(|method| method.known_to(version) && method.is_offered(&offers)) else {
             return self.unknown_method(id, name, 200, out);
         };
@@ -423,15 +446,9 @@ impl<S: Service> Core<S> {
                 write_result(out, id, b"{}");
                 Told::OK
             }
-            Method::ResourcesSubscribe => {
+            Method::ResourcesSubscribe | Method::ResourcesUnsubscribe => {
                 let uri = envelope.str(Key::Uri, text);
-                match uri.as_deref().map(|uri| self.service.may_subscribe(uri, version)) {
-                    Some(Err(error)) => self.fail(Some(id), true, 200, error, out),
-                    _ => self.subscribe(lane, true, id, uri.as_deref(), out),
-                }
-            }
-            Method::ResourcesUnsubscribe => {
-                self.subscribe(lane, false, id, envelope.str(Key::Uri, text).as_deref(), out)
+                self.subscribe(lane, version, method == Method::ResourcesSubscribe, id, uri.as_deref(), out)
             }
             _ => {
                 let facts = Facts { version, capabilities, log_level: Some(log_level), may_ask: true };
@@ -469,6 +486,7 @@ impl<S: Service> Core<S> {
         let deadline = self.now + patience;
         let call = Call {
             key: key.into(),
+            view: lane.view,
             version: facts.version,
             method,
             text,

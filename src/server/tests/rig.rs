@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::ids::{ConnectionId, CoreId};
+use crate::ids::{ConnectionId, CoreId, View};
 use crate::metrics::{CoreMetrics, Registry};
 use crate::proto::http1::HostRules;
 use crate::proto::json::Key;
@@ -35,8 +35,8 @@ pub struct Fake {
 }
 
 impl Service for Fake {
-    fn about(&self) -> &About {
-        &self.about
+    fn about(&self, _view: View) -> Result<&About, RpcError> {
+        Ok(&self.about)
     }
 
     fn call(&mut self, call: &Call<'_>, out: &mut Vec<u8>) -> Served {
@@ -281,6 +281,7 @@ impl Rig {
                 self.seen.entry((core, id.slot)).or_default().closed = true;
                 self.cores[core].step(self.now, Input::Closed(id));
             }
+            Effect::Connect { .. } | Effect::GiveUp(_) => panic!("no service here opens links"),
             Effect::Drained => self.drained[core] = true,
             Effect::Read(id, wanted) => self.seen.entry((core, id.slot)).or_default().unread = !wanted,
             Effect::Send(id, buffer) => {

@@ -201,6 +201,7 @@ impl<S: 'static> Rig<S> {
         self.next += 1;
         let now = self.host.now();
         let call = Call {
+            view: crate::ids::View::ALL,
             key,
             version,
             method: Method::parse(method.as_bytes()).expect("a method"),
