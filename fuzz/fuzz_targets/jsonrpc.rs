@@ -49,11 +49,11 @@ impl Service for Late {
         Served::Done
     }
 
-    fn cancel(&mut self, key: CallKey) {
+    fn cancel(&mut self, _now: Nanos, key: CallKey) {
         self.waiting.retain(|waiting| *waiting != key);
     }
 
-    fn answered(&mut self, _: CallKey, _: u32, _: Result<&[u8], RpcError>) {}
+    fn answered(&mut self, _now: Nanos, _: CallKey, _: u32, _: Result<&[u8], RpcError>) {}
 }
 
 fn machine(wire: Wire) -> Machine<Late> {

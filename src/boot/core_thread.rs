@@ -31,6 +31,7 @@ use crate::shard::range::{BoundaryTable, ShardRange};
 use crate::shard::seal::Sealer;
 use crate::sys::cpu::{Cpu, CpuSet};
 use crate::sys::{affinity, entropy};
+use crate::upstream::gateway::{Gateway, GatewaySettings, Station};
 use crate::upstream::native::Server;
 use crate::uring::{Chime, Driver, DriverSettings, Features};
 
@@ -52,6 +53,10 @@ pub(super) struct Seed<S> {
     pub epoch: u64,
     pub clock: Clock,
     pub server: Server<S>,
+    /// The servers beside it.
+    pub gateway: Arc<GatewaySettings>,
+    /// Whether the native server is seen among them.
+    pub native_is_seen: bool,
     pub metrics: &'static CoreMetrics,
     pub health: Health,
     pub orders: Arc<Orders>,
@@ -117,6 +122,8 @@ impl<S: 'static> Seed<S> {
             epoch: self.epoch,
             clock: self.clock,
             server: self.server.share(),
+            gateway: Arc::clone(&self.gateway),
+            native_is_seen: self.native_is_seen,
             metrics: self.metrics,
             health: self.health.clone(),
             orders: Arc::clone(&self.orders),
@@ -185,7 +192,16 @@ fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, port: Port<Header>, driver:
             Arc::clone(&seed.offload),
             seed.metrics,
         );
-        let service = seed.server.per_core(Rc::new(lent), mailbox.clone());
+        let host = Rc::new(lent);
+        let native = seed.server.per_core(host.clone(), mailbox.clone());
+        let station = Station {
+            core: seed.core,
+            cores: seed.table.cores() as u16,
+            mailbox: mailbox.clone(),
+            host,
+            native_is_seen: seed.native_is_seen,
+        };
+        let service = Gateway::new(native, &seed.gateway, station);
         let mut core = Core::new(CoreParts {
             id: seed.core,
             settings: seed.settings.clone(),

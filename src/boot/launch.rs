@@ -148,6 +148,8 @@ impl<S: 'static> Launch<S> {
             crate::config::TicketKey::Fixed { bytes, .. } => *bytes,
             crate::config::TicketKey::MadeAtStart => entropy::bytes()?,
         };
+        let native_is_seen = true;
+        let gateway = Arc::new(crate::upstream::gateway::GatewaySettings::default());
         let offload = Arc::new(OffloadPool::new(
             settings.offload.threads.usize(),
             settings.offload.blocking_threads.usize(),
@@ -182,6 +184,8 @@ impl<S: 'static> Launch<S> {
                 epoch,
                 clock,
                 server: server.share(),
+                gateway: Arc::clone(&gateway),
+                native_is_seen,
                 metrics,
                 health: health.clone(),
                 orders: Arc::new(Orders::default()),

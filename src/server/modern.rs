@@ -94,19 +94,12 @@ impl<S: Service> Core<S> {
                 self.duplicate(id, out)
             }
             Some(Method::SubscriptionsListen) => self.listen(lane, id, envelope, text, out),
-            Some(Method::TasksGet | Method::TasksUpdate | Method::TasksCancel)
-                if let Some(owner) = self.task_elsewhere(envelope, text) =>
-            {
+            Some(_) if let Some(owner) = self.owner_elsewhere(envelope, text) => {
                 if self.is_over_limit(lane) {
                     return self.over_limit(id, out);
                 }
-                match self.forward(
-                    owner,
-                    lane.sink,
-                    id,
-                    |ticket| Header::Modern { ticket, view: lane.view.0 },
-                    text.to_vec(),
-                ) {
+                let view = lane.view.0;
+                match self.forward(owner, lane.sink, id, |ticket| Header::Modern { ticket, view }, text.to_vec()) {
                     Ok(key) => Told::Pending(key),
                     Err(error) => self.fail(Some(id), false, 503, error, out),
                 }
@@ -267,8 +260,12 @@ impl<S: Service> Core<S> {
         Ok(())
     }
 
-    /// The other core where the task of a request lives.
-    fn task_elsewhere(&self, envelope: &Envelope, text: &[u8]) -> Option<CoreId> {
+    /// The other core where the task of a request lives, or the call goes on that it comes back to.
+    fn owner_elsewhere(&self, envelope: &Envelope, text: &[u8]) -> Option<CoreId> {
+        if envelope.has(Key::RequestState) {
+            let state = envelope.str(Key::RequestState, text)?;
+            return self.service.elsewhere(&state);
+        }
         let id = envelope.str(Key::TaskId, text)?;
         let plain = self.sealer.open(Purpose::Task, id.as_bytes())?;
         let core = CoreId(u16::from_le_bytes(*plain.first_chunk()?));

@@ -157,6 +157,13 @@ pub trait Service {
     /// Must not block; a handler that panics is a failed call.
     fn call(&mut self, call: &Call<'_>, out: &mut Vec<u8>) -> Served;
 
+    /// The other core on which a call goes on that left this `requestState` with its client; none if it is served
+    /// wherever it arrives.
+    fn elsewhere(&self, state: &str) -> Option<CoreId> {
+        let _ = state;
+        None
+    }
+
     /// Whether there is such a resource to hear about (`resources/subscribe`; the core keeps who does).
     ///
     /// # Errors
@@ -167,10 +174,10 @@ pub trait Service {
     }
 
     /// The caller is gone or the time is up: drop the call, send nothing more for it.
-    fn cancel(&mut self, key: CallKey);
+    fn cancel(&mut self, now: Nanos, key: CallKey);
 
     /// The client's answer to `Mail::Ask`: a result object, or the error it answered with.
-    fn answered(&mut self, key: CallKey, ask: u32, answer: Result<&[u8], RpcError>);
+    fn answered(&mut self, now: Nanos, key: CallKey, ask: u32, answer: Result<&[u8], RpcError>);
 
     /// Something happened to a link, a connection that the service asked for by a `Wish`. Told of every connection that
     /// is not a client's, so also of links that are history.

@@ -207,7 +207,7 @@ impl<S: Service> Core<S> {
         for key in session.calls.iter().copied() {
             let Some(exchange) = self.forget(key) else { continue };
             if exchange.kind == Kind::Call {
-                self.service.cancel(key.into());
+                self.service.cancel(self.now, key.into());
                 self.metrics.calls_failed.add(1);
             }
             self.end_sink(exchange.sink);

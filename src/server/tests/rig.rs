@@ -48,11 +48,11 @@ impl Service for Fake {
         Served::Done
     }
 
-    fn cancel(&mut self, key: CallKey) {
+    fn cancel(&mut self, _now: Nanos, key: CallKey) {
         self.cancelled.push(key);
     }
 
-    fn answered(&mut self, _: CallKey, _: u32, _: Result<&[u8], RpcError>) {}
+    fn answered(&mut self, _now: Nanos, _: CallKey, _: u32, _: Result<&[u8], RpcError>) {}
 }
 
 /// What a client saw of its connection.

@@ -31,7 +31,9 @@ use crate::ids::View;
 use crate::proto::json::{Key, RawStr, Value, ValueKind};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, Method, Version};
-use crate::server::service::{About, Call, CallKey, HeaderParam, Host, LocalFuture, Mail, Mailbox, Served, Service};
+use crate::server::service::{
+    About, Call, CallKey, HeaderParam, Host, LocalFuture, Mail, Mailbox, Nanos, Served, Service,
+};
 
 /// A server on one core.
 pub struct NativeService<S> {
@@ -420,7 +422,7 @@ impl<S: 'static> Service for NativeService<S> {
         if self.catalog.reader(uri).is_some() { Ok(()) } else { Err(resource_not_found(uri, version)) }
     }
 
-    fn cancel(&mut self, key: CallKey) {
+    fn cancel(&mut self, _now: Nanos, key: CallKey) {
         let open = self.desk().open.borrow_mut().remove(&key);
         match open {
             Some(Open::Run(run)) => run.cancel(),
@@ -429,7 +431,7 @@ impl<S: 'static> Service for NativeService<S> {
         }
     }
 
-    fn answered(&mut self, key: CallKey, ask: u32, answer: Result<&[u8], RpcError>) {
+    fn answered(&mut self, _now: Nanos, key: CallKey, ask: u32, answer: Result<&[u8], RpcError>) {
         let (exchange, task) = match self.desk().open.borrow().get(&key) {
             Some(Open::Run(run)) => (Rc::clone(&run.exchange), None),
             Some(Open::TaskResult(task)) => match self.desk().tasks.borrow().get(*task) {
