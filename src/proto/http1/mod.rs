@@ -14,6 +14,7 @@ mod head_tests;
 pub mod media;
 pub mod mirror;
 pub mod origin;
+pub mod request;
 pub mod respond;
 #[cfg(test)]
 mod smuggling;
@@ -24,6 +25,7 @@ pub use body::{ChunkError, ChunkedDecoder};
 pub use head::{BodyFraming, Head, HeadError, HeadFinder, Method, parse};
 pub use media::{Accepts, MediaType, is_json};
 pub use origin::{HostRule, HostRules, OriginRule};
+pub use request::{RequestError, RequestWriter, Target, finish_post};
 pub use respond::{
     Field, StreamFraming, begin_chunk, begin_event_stream, begin_json, chunk, continue_100, empty, finish_chunk,
     finish_json, last_chunk,

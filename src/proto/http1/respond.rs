@@ -18,6 +18,14 @@ pub struct Mark {
     body_at: usize,
 }
 
+impl Mark {
+    /// For a body that begins at the end of `out`, right behind a [`LENGTH_FIELD`].
+    pub(super) fn at_end_of(out: &[u8]) -> Self {
+        debug_assert!(out.ends_with(LENGTH_FIELD), "a mark stands behind the field that it fills");
+        Self { body_at: out.len() }
+    }
+}
+
 /// Where the chunk begun by [`begin_chunk`] begins. To be given back to [`finish_chunk`].
 #[must_use = "a chunk without finish_chunk has no size"]
 #[derive(Debug)]
@@ -36,7 +44,8 @@ pub enum StreamFraming {
 }
 
 const OK_JSON: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length:          0\r\n\r\n";
-const LENGTH_FIELD: &[u8] = b"Content-Length:          0\r\n\r\n";
+/// The last field of a head whose body follows, its value not yet known.
+pub(super) const LENGTH_FIELD: &[u8] = b"Content-Length:          0\r\n\r\n";
 const HEAD_END: &[u8] = b"\r\n\r\n";
 /// Width of the patched Content-Length. Leading spaces are optional white space (RFC 9112 section 5).
 const LENGTH_DIGITS: usize = 10;
@@ -55,7 +64,7 @@ pub fn begin_json(out: &mut Vec<u8>, status: u16, keep_alive: bool, extra: &[Fie
         out.extend_from_slice(b"Content-Type: application/json\r\n");
         out.extend_from_slice(LENGTH_FIELD);
     }
-    Mark { body_at: out.len() }
+    Mark::at_end_of(out)
 }
 
 /// Ends a response begun by [`begin_json`]: everything appended since is its body.
@@ -210,7 +219,7 @@ fn push_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn is_field_value(value: &[u8]) -> bool {
+pub(super) fn is_field_value(value: &[u8]) -> bool {
     !value.iter().copied().any(breaks_field)
 }
 
