@@ -43,6 +43,15 @@ pub const COMPLETION_VALUES_MAX: usize = 100;
 /// Entries in one page of a list by default.
 pub const LIST_PAGE_DEFAULT: usize = 250;
 
+/// Longest name a tool is shown by: what providers of models accept.
+pub const TOOL_NAME_BYTES_MAX: usize = 64;
+/// Longest pattern or name of a tool, prompt or resource in the configuration.
+pub const PATTERN_BYTES_MAX: usize = 256;
+/// Most configured servers.
+pub const SERVERS_MAX: usize = 1024;
+/// Most configured views.
+pub const VIEWS_MAX: usize = 256;
+
 /// Most legacy sessions one core can be configured to hold.
 pub const SESSIONS_PER_CORE_MAX: usize = 1_048_576;
 /// Most shards.

@@ -9,20 +9,32 @@ mod env;
 mod file;
 mod given;
 mod hosts;
+mod names;
 mod problem;
+mod secret;
+mod servers;
 mod settings;
 mod table;
 mod text;
+mod url;
 mod words;
 
 pub use bounded::{AutoOr, Bounded, Millis, PowerOfTwo};
 pub use hosts::{AllowedHosts, AllowedOrigins};
+pub use names::{HeaderName, Prefix, ServerName, ToolName, ViewName};
 pub use problem::{ConfigError, Problem};
-pub use settings::{
-    CallSettings, ControlSettings, CoreSettings, LimitSettings, LogSettings, OffloadSettings, ServeSettings,
-    SessionSettings, StreamSettings, UringSettings,
+pub use secret::{Secret, Source, Supplied};
+pub use servers::{
+    EraChoice, HttpServer, ListRules, ServerKind, ServerSettings, SessionUse, StdioServer, ToolRules, ViewSettings,
 };
-pub use words::{CoreList, HttpPath, LogFormat, LogLevel, OptionalHttpPath, TicketKey, UnixPath};
+pub use settings::{
+    CallSettings, ControlSettings, CoreSettings, GatewaySettings, LimitSettings, LogSettings, OffloadSettings,
+    ServeSettings, SessionSettings, StreamSettings, UringSettings,
+};
+pub use url::{ServerUrl, UrlHost};
+pub use words::{
+    CoreList, Demonstration, HttpPath, LogFormat, LogLevel, OptionalHttpPath, Pinning, TicketKey, UnixPath,
+};
 
 use file::SourceFile;
 use given::{Given, Refused};
@@ -55,6 +67,12 @@ pub struct Settings {
     pub streams: StreamSettings,
     /// Deadlines.
     pub calls: CallSettings,
+    /// What all configured servers have in common.
+    pub gateway: GatewaySettings,
+    /// The configured servers, by name.
+    pub servers: Vec<(ServerName, ServerSettings)>,
+    /// The configured views, by name.
+    pub views: Vec<(ViewName, ViewSettings)>,
     /// Sizes of each core's ring.
     pub uring: UringSettings,
     /// Health and metrics.
