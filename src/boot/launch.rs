@@ -16,7 +16,7 @@ use super::lend::OffloadPool;
 use super::plan::{CoreRequest, Plan};
 use super::report::Report;
 use super::topology::Topology;
-use super::{BootError, cut};
+use super::{BootError, cut, servers};
 use crate::config::{Config, LogFormat, Settings};
 use crate::control::{self, ControlError, ControlHandle, CoreState, Health, SignalHandle, Stop};
 use crate::ids::CoreId;
@@ -78,13 +78,13 @@ pub(super) enum Doors {
 }
 
 /// Serves until a signal, or for standard input its end, has drained everything.
-pub(super) fn serve<S: 'static>(server: Server<S>, config: Config) -> Result<(), BootError> {
-    Launch::prepare(server, config, &Doors::Listeners)?.run()
+pub(super) fn serve<S: 'static>(server: Server<S>, config: Config, is_demonstration: bool) -> Result<(), BootError> {
+    Launch::prepare(server, config, &Doors::Listeners, is_demonstration)?.run()
 }
 
 /// Serves one client on standard input and output.
-pub(super) fn stdio<S: 'static>(server: Server<S>, config: Config) -> Result<(), BootError> {
-    Launch::prepare(server, config, &Doors::Pipes)?.run()
+pub(super) fn stdio<S: 'static>(server: Server<S>, config: Config, is_demonstration: bool) -> Result<(), BootError> {
+    Launch::prepare(server, config, &Doors::Pipes, is_demonstration)?.run()
 }
 
 /// A process whose doors are open and whose cores are still to start.
@@ -107,7 +107,13 @@ pub(super) struct Launch<S> {
 
 impl<S: 'static> Launch<S> {
     /// Opens everything that cores need, and reports what was decided.
-    pub(super) fn prepare(server: Server<S>, config: Config, doors: &Doors) -> Result<Launch<S>, BootError> {
+    /// `is_demonstration` if the native server is the one that is built in.
+    pub(super) fn prepare(
+        server: Server<S>,
+        config: Config,
+        doors: &Doors,
+        is_demonstration: bool,
+    ) -> Result<Launch<S>, BootError> {
         let started = Instant::now();
         let non_defaults = config.non_defaults();
         let settings = config.into_settings();
@@ -148,8 +154,8 @@ impl<S: 'static> Launch<S> {
             crate::config::TicketKey::Fixed { bytes, .. } => *bytes,
             crate::config::TicketKey::MadeAtStart => entropy::bytes()?,
         };
-        let native_is_seen = true;
-        let gateway = Arc::new(crate::upstream::gateway::GatewaySettings::default());
+        let native_is_seen = servers::native_is_seen(&settings, is_demonstration);
+        let gateway = Arc::new(servers::gateway(&settings));
         let offload = Arc::new(OffloadPool::new(
             settings.offload.threads.usize(),
             settings.offload.blocking_threads.usize(),

@@ -13,6 +13,7 @@ mod launch;
 mod lend;
 pub mod plan;
 mod report;
+mod servers;
 pub mod topology;
 
 #[cfg(test)]
@@ -101,7 +102,7 @@ pub enum BootError {
 /// # Errors
 /// What kept it from serving, or cores that died too often.
 pub fn serve(config: Config) -> Result<(), BootError> {
-    launch::serve(demonstration::server()?, config)
+    launch::serve(demonstration::server()?, config, true)
 }
 
 /// Serves a native server until a signal ends it.
@@ -109,7 +110,7 @@ pub fn serve(config: Config) -> Result<(), BootError> {
 /// # Errors
 /// As `serve`.
 pub fn serve_native<S: 'static>(server: Server<S>, config: Config) -> Result<(), BootError> {
-    launch::serve(server, config)
+    launch::serve(server, config, false)
 }
 
 /// Serves the demonstration server to one client on standard input and output until its end of file.
@@ -117,7 +118,7 @@ pub fn serve_native<S: 'static>(server: Server<S>, config: Config) -> Result<(),
 /// # Errors
 /// As `serve`.
 pub fn stdio(config: Config) -> Result<(), BootError> {
-    launch::stdio(demonstration::server()?, config)
+    launch::stdio(demonstration::server()?, config, true)
 }
 
 /// Serves a native server to one client on standard input and output until its end of file.
@@ -125,7 +126,7 @@ pub fn stdio(config: Config) -> Result<(), BootError> {
 /// # Errors
 /// As `serve`.
 pub fn stdio_native<S: 'static>(server: Server<S>, config: Config) -> Result<(), BootError> {
-    launch::stdio(server, config)
+    launch::stdio(server, config, false)
 }
 
 /// Prints what this host offers and whether `serve` would start with this configuration; an error if it would not.

@@ -5,6 +5,7 @@
 
 use super::answer::renamed;
 use super::flight::ListKind;
+use super::settings::ServerSettings;
 use super::uris;
 use crate::ids::View;
 use crate::limits::LIST_PAGE_DEFAULT;
@@ -13,7 +14,7 @@ use crate::proto::mcp::Version;
 use crate::server::service::{CallKey, Nanos};
 
 /// Longest name of a tool or prompt: providers of models take no longer ones.
-const NAME_CHARACTERS_MAX: usize = 64;
+pub(super) const NAME_CHARACTERS_MAX: usize = 64;
 
 /// One list of one server.
 #[derive(Default)]
@@ -64,15 +65,39 @@ pub(super) fn prefixed(prefix: &str, name: &str) -> String {
     format!("{kept}_{:08x}", hash >> 32)
 }
 
-/// An item of a server's list as callers of several servers see it.
-pub(super) fn seen(kind: ListKind, item: &[u8], server: &str, prefix: &str) -> Vec<u8> {
+/// An item of a server's list as its callers see it, among others or alone; none if they do not.
+pub(super) fn seen(kind: ListKind, item: &[u8], server: &ServerSettings, among_others: bool) -> Option<Vec<u8>> {
     let value = Value::new(item);
-    let Some(own) = value.get(kind.key()).and_then(Value::as_str) else { return item.to_vec() };
+    let own = value.get(kind.key()).and_then(Value::as_str)?;
+    let seen = server.seen(kind, &own)?;
     let name = match kind {
-        ListKind::Prompts | ListKind::Tools => prefixed(prefix, &own),
-        ListKind::Resources | ListKind::Templates => format!("{}{own}", uris::before(server)),
+        _ if !among_others => seen.to_owned(),
+        ListKind::Prompts | ListKind::Tools => prefixed(&server.prefix, seen),
+        ListKind::Resources | ListKind::Templates => format!("{}{seen}", uris::before(&server.name)),
     };
-    renamed(value, kind.key(), &name)
+    let mut item = if *name == *own { item.to_vec() } else { renamed(value, kind.key(), &name) };
+    if kind == ListKind::Tools
+        && let Some(words) = server.tools.describe.get(&*own)
+    {
+        item = described(Value::new(&item), words);
+    }
+    Some(item)
+}
+
+fn described(item: Value<'_>, words: &str) -> Vec<u8> {
+    if item.get("description").is_some() {
+        return renamed(item, "description", words);
+    }
+    let mut out = Vec::with_capacity(item.raw().len() + words.len() + 20);
+    let mut object = Object::begin(&mut out);
+    object.string("description", words);
+    for (name, member) in item.members() {
+        if let Some(name) = name.unescaped() {
+            object.raw(&name, member.raw());
+        }
+    }
+    object.end();
+    out
 }
 
 /// One page of a merged list, as a result object.
@@ -149,13 +174,5 @@ mod tests {
         for strange in ["", "at-", "at-0", "at-01", "at--1", "x", "at-1 "] {
             assert_eq!(start_of(Some(strange)), None, "{strange}");
         }
-    }
-
-    #[test]
-    fn items_are_renamed_by_kind() {
-        let seen = |kind, item: &str| String::from_utf8(seen(kind, item.as_bytes(), "s", "p")).expect("text");
-        assert_eq!(seen(ListKind::Tools, r#"{"name":"a"}"#), r#"{"name":"p_a"}"#);
-        assert_eq!(seen(ListKind::Resources, r#"{"uri":"a:b","name":"n"}"#), r#"{"uri":"s+a:b","name":"n"}"#);
-        assert_eq!(seen(ListKind::Templates, r#"{"uriTemplate":"a:{b}"}"#), r#"{"uriTemplate":"s+a:{b}"}"#);
     }
 }

@@ -11,6 +11,7 @@ mod flight;
 mod hear;
 mod merge;
 mod request;
+mod rules;
 mod server;
 mod settings;
 mod uris;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use bridge::Parked;
 use flight::ListKind;
 use merge::{Cached, Job};
+pub use rules::{ListRules, ToolRules};
 use server::{Place, Report, Sent, Server, Verdict};
 pub use settings::{EraChoice, Fields, GatewaySettings, LinkSettings, ServerSettings, ViewSettings};
 
@@ -41,9 +43,11 @@ const CHANGED: u8 = 1;
 /// What is seen at a path.
 struct Seen {
     name: Box<str>,
-    /// The one server that is seen as it is.
+    /// The one server that is seen, if it is one.
     alone: Option<u16>,
-    /// The servers whose names are put before what they have.
+    /// Everything of it is seen as it is: nothing has to be looked at.
+    is_plain: bool,
+    /// The servers that are seen.
     servers: Vec<u16>,
     /// Whether the native server is among them.
     native: bool,
@@ -115,16 +119,21 @@ impl<S: Service> Gateway<S> {
             |name: &str| settings.servers.iter().position(|server| *server.name == *name).map(|at| at as u16);
         let about = || About { server_info: settings.server_info.clone(), instructions: None, offers: MERGED };
         let all = (0..settings.servers.len() as u16).collect();
-        let mut views =
-            vec![Seen { name: "".into(), alone: None, servers: all, native: native_is_seen, about: about() }];
-        for (index, server) in settings.servers.iter().enumerate() {
-            let alone = Some(index as u16);
-            views.push(Seen { name: server.name.clone(), alone, servers: Vec::new(), native: false, about: about() });
+        let view = |name: String, alone: Option<u16>, servers, native| Seen {
+            name: name.into(),
+            alone,
+            is_plain: alone.is_some_and(|alone| settings.servers[usize::from(alone)].is_plain()),
+            servers,
+            native,
+            about: about(),
+        };
+        let mut views = vec![view(String::new(), None, all, native_is_seen)];
+        for (index, server) in (0..).zip(&settings.servers) {
+            views.push(view(server.name.to_string(), Some(index), vec![index], false));
         }
-        for view in &settings.views {
-            let servers = view.servers.iter().filter_map(|name| index_of(name)).collect();
-            let name = format!("@{}", view.name).into();
-            views.push(Seen { name, alone: None, servers, native: false, about: about() });
+        for chosen in &settings.views {
+            let servers = chosen.servers.iter().filter_map(|name| index_of(name)).collect();
+            views.push(view(format!("@{}", chosen.name), None, servers, false));
         }
         Gateway {
             native,
@@ -214,8 +223,8 @@ impl<S: Service> Gateway<S> {
                 let kind = if call.method == Method::ToolsCall { ListKind::Tools } else { ListKind::Prompts };
                 match self.owner_of_name(call.view, kind, &name) {
                     Some((server, own)) => {
-                        let before = uris::before(&self.servers[usize::from(server)].settings.name);
-                        self.relay(call, server, Some(&own), Some(&before))
+                        let before = self.before_uris(call.view, server);
+                        self.relay(call, server, Some(&own), before.as_deref())
                     }
                     None if self.seen(call.view).is_some_and(|seen| seen.native) => self.native.call(call, out),
                     None if kind == ListKind::Tools => invalid(format!("Unknown tool: {name}")),
@@ -226,8 +235,8 @@ impl<S: Service> Gateway<S> {
                 let Some(uri) = string(Key::Uri) else { return invalid("`uri` must be a string") };
                 match self.owner_of_uri(call.view, &uri) {
                     Some((server, own)) => {
-                        let before = uris::before(&self.servers[usize::from(server)].settings.name);
-                        self.relay(call, server, Some(&own), Some(&before))
+                        let before = self.before_uris(call.view, server);
+                        self.relay(call, server, Some(&own), before.as_deref())
                     }
                     None if self.seen(call.view).is_some_and(|seen| seen.native) => self.native.call(call, out),
                     None => Served::Failed(not_found(&uri, call.version)),
@@ -235,6 +244,9 @@ impl<S: Service> Gateway<S> {
             }
             Method::CompletionComplete => self.complete(call, out),
             _ if self.seen(call.view).is_some_and(|seen| seen.native) => self.native.call(call, out),
+            _ if let Some(server) = self.seen(call.view).and_then(|seen| seen.alone) => {
+                self.relay(call, server, None, None)
+            }
             _ => Served::Failed(RpcError::new(
                 Code::METHOD_NOT_FOUND,
                 "this is asked of one server: use its own path, behind the endpoint's",
@@ -245,39 +257,49 @@ impl<S: Service> Gateway<S> {
     /// The server in a view that has something by this name, and its own name for it.
     fn owner_of_name(&self, view: View, kind: ListKind, name: &str) -> Option<(u16, String)> {
         let seen = self.seen(view)?;
-        let mut best: Option<(u16, usize)> = None;
-        for &server in &seen.servers {
-            let prefix = &*self.servers[usize::from(server)].settings.prefix;
-            let fits = !prefix.is_empty() && name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('_'));
-            if fits && best.is_none_or(|(_, longest)| prefix.len() > longest) {
-                best = Some((server, prefix.len()));
-            }
+        let settings = |server: u16| &self.servers[usize::from(server)].settings;
+        if let Some(server) = seen.alone {
+            return Some((server, settings(server).own(kind, name)?.to_owned()));
         }
+        // The longest prefix that fits: `a_b` before `a`.
+        let rest = |server: u16| {
+            let prefix = &*settings(server).prefix;
+            name.strip_prefix(prefix)?.strip_prefix('_').filter(|_| !prefix.is_empty())
+        };
+        let best = seen.servers.iter().copied().filter(|&server| rest(server).is_some());
+        let best = best.max_by_key(|&server| settings(server).prefix.len());
         // Names that were shortened, or have no prefix, are found in the lists as they were told.
         let listed = |server: u16| {
             let items = self.lists.get(&(server, kind)).and_then(|cached| cached.items.as_ref())?;
-            let prefix = &*self.servers[usize::from(server)].settings.prefix;
             let own = |item: &[u8]| Value::new(item).get(kind.key()).and_then(Value::as_str).map(Cow::into_owned);
-            items.iter().filter_map(|item| own(item)).find(|own| merge::prefixed(prefix, own) == name)
+            let told = |own: &str| {
+                settings(server).seen(kind, own).map(|seen| merge::prefixed(&settings(server).prefix, seen))
+            };
+            items.iter().filter_map(|item| own(item)).find(|own| told(own).as_deref() == Some(name))
         };
         match best {
-            Some((server, _)) if name.len() >= 64 => {
-                let own = listed(server);
-                Some((
-                    server,
-                    own.unwrap_or_else(|| own_name(name, &self.servers[usize::from(server)].settings.prefix)),
-                ))
+            Some(server) => {
+                let own = (name.len() >= merge::NAME_CHARACTERS_MAX).then(|| listed(server)).flatten();
+                let own = own.or_else(|| settings(server).own(kind, rest(server)?).map(str::to_owned))?;
+                Some((server, own))
             }
-            Some((server, _)) => Some((server, own_name(name, &self.servers[usize::from(server)].settings.prefix))),
             None => seen.servers.iter().find_map(|&server| Some((server, listed(server)?))),
         }
     }
 
     fn owner_of_uri(&self, view: View, uri: &str) -> Option<(u16, String)> {
-        let servers = &self.seen(view)?.servers;
-        servers.iter().find_map(|&server| {
-            Some((server, uris::own(uri, &self.servers[usize::from(server)].settings.name)?.to_owned()))
+        let seen = self.seen(view)?;
+        seen.servers.iter().find_map(|&server| {
+            let settings = &self.servers[usize::from(server)].settings;
+            let own = if seen.alone.is_some() { uri } else { uris::own(uri, &settings.name)? };
+            settings.resources.admits(own).then(|| (server, own.to_owned()))
         })
+    }
+
+    /// What stands before a server's URIs in a view.
+    fn before_uris(&self, view: View, server: u16) -> Option<Box<str>> {
+        let among_others = self.seen(view).is_some_and(|seen| seen.alone.is_none());
+        among_others.then(|| uris::before(&self.servers[usize::from(server)].settings.name))
     }
 
     /// `completion/complete`: what is completed is named within `ref`.
@@ -382,8 +404,11 @@ impl<S: Service> Gateway<S> {
         let items = seen.servers.iter().flat_map(|&server| {
             let settings = &self.servers[usize::from(server)].settings;
             let cached = self.lists.get(&(server, job.kind)).and_then(|cached| cached.items.as_deref());
-            let (name, prefix) = (&*settings.name, &*settings.prefix);
-            cached.unwrap_or_default().iter().map(move |item| merge::seen(job.kind, item, name, prefix))
+            let among_others = seen.alone.is_none();
+            cached
+                .unwrap_or_default()
+                .iter()
+                .filter_map(move |item| merge::seen(job.kind, item, settings, among_others))
         });
         let native = native.iter().map(|item| item.to_vec());
         let ttl_ms = self.list_ttl / 1_000_000;
@@ -531,9 +556,9 @@ impl<S: Service> Service for Gateway<S> {
         if let Some(place) = self.parked(call) {
             return self.resume(call, place);
         }
-        match self.seen(call.view).and_then(|seen| seen.alone) {
-            Some(server) => self.relay(call, server, None, None),
-            None => self.call_merged(call, out),
+        match self.seen(call.view) {
+            Some(&Seen { alone: Some(server), is_plain: true, .. }) => self.relay(call, server, None, None),
+            _ => self.call_merged(call, out),
         }
     }
 
@@ -678,10 +703,6 @@ const MERGED: Offers = Offers {
     logging: true,
     tasks: false,
 };
-
-fn own_name(name: &str, prefix: &str) -> String {
-    name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('_')).unwrap_or(name).to_owned()
-}
 
 fn invalid(text: impl Into<Cow<'static, str>>) -> Served {
     Served::Failed(RpcError::new(Code::INVALID_PARAMS, text))

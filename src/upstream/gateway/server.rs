@@ -103,8 +103,10 @@ pub(super) struct Server {
 impl Server {
     pub fn new(settings: Arc<ServerSettings>, index: u16, mailbox: Mailbox, place: Place) -> Server {
         let LinkSettings::Http { address, .. } = &settings.link;
+        // One that is not known is never dialled: `reach` says why.
+        let address = address.clone().unwrap_or_else(|_| LinkAddress::Unix(Default::default()));
         let pool = PoolSettings {
-            address: LinkAddress::clone(address),
+            address,
             links_max: settings.links_max,
             waiting_max: settings.waiting_max,
             answer_bytes_max: settings.answer_bytes_max,
@@ -219,6 +221,10 @@ impl Server {
     pub fn reach(&mut self, now: Nanos) {
         if self.verdict != Verdict::Unknown || now < self.retry_at {
             return;
+        }
+        let LinkSettings::Http { address, .. } = &self.settings.link;
+        if let Err(why) = address {
+            return self.out_of_reach(now, why.to_string());
         }
         self.verdict = Verdict::Asking;
         match self.settings.era {

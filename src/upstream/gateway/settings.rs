@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use super::flight::ListKind;
+use super::rules::{ListRules, ToolRules};
 use crate::proto::http1::Target;
 use crate::server::service::{LinkAddress, Nanos};
 
@@ -43,6 +45,12 @@ pub struct ServerSettings {
     pub link: LinkSettings,
     /// Which revisions it is spoken to in.
     pub era: EraChoice,
+    /// Which of its tools are seen, and how.
+    pub tools: ToolRules,
+    /// Which of its prompts are seen.
+    pub prompts: ListRules,
+    /// Which of its resources and templates are seen, by URI.
+    pub resources: ListRules,
     /// Time for its handshake, and for a page of a list.
     pub list_time: Nanos,
     /// Time to open a link.
@@ -55,13 +63,37 @@ pub struct ServerSettings {
     pub answer_bytes_max: usize,
 }
 
+impl ServerSettings {
+    /// Whether everything of it is seen as it is.
+    pub fn is_plain(&self) -> bool {
+        self.tools.is_empty() && self.prompts.is_empty() && self.resources.is_empty()
+    }
+
+    /// The name under which an item of a list is seen, from the server's own; none if it is not seen.
+    pub fn seen<'a>(&'a self, kind: ListKind, own: &'a str) -> Option<&'a str> {
+        match kind {
+            ListKind::Tools => self.tools.seen(own),
+            ListKind::Prompts => self.prompts.admits(own).then_some(own),
+            ListKind::Resources | ListKind::Templates => self.resources.admits(own).then_some(own),
+        }
+    }
+
+    /// The inverse of `seen`.
+    pub fn own<'a>(&'a self, kind: ListKind, seen: &'a str) -> Option<&'a str> {
+        match kind {
+            ListKind::Tools => self.tools.own(seen),
+            _ => self.seen(kind, seen),
+        }
+    }
+}
+
 /// How a server is reached.
 #[derive(Clone, Debug)]
 pub enum LinkSettings {
     /// By Streamable HTTP.
     Http {
-        /// Where to.
-        address: LinkAddress,
+        /// Where to, or why that is not known.
+        address: Result<LinkAddress, Box<str>>,
         /// Host and path.
         target: Target,
         /// Fields of every request, among them secrets.
