@@ -160,6 +160,8 @@ pub struct Flight {
     pub session: Option<Capabilities>,
     /// When its time is up; `Nanos::MAX` for calls, whose time the core keeps.
     pub deadline: Nanos,
+    /// How often its stream was taken up again.
+    pub resumed: u8,
     /// The session id that came with its answer's head.
     pub session_id: Option<Box<[u8]>>,
 }
@@ -246,7 +248,7 @@ mod tests {
     use super::*;
 
     fn flight(deadline: Nanos) -> Flight {
-        Flight { serial: 1, errand: Errand::Discover, session: None, deadline, session_id: None }
+        Flight { serial: 1, errand: Errand::Discover, session: None, deadline, resumed: 0, session_id: None }
     }
 
     #[test]

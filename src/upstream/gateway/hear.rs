@@ -16,6 +16,11 @@ use crate::proto::mcp::{Capabilities, LogLevel, Version};
 use crate::server::service::{About, CallKey, Change, Mail, Nanos};
 use crate::upstream::http::{Failure, Outcome, Reply};
 
+/// Pause before somebody comes back to a stream, if the server does not say, and at most.
+const RESUME_MS: u64 = 1000;
+const RESUME_MS_MAX: u64 = 60_000;
+/// How often one call's stream is taken up again.
+const RESUMES_MAX: u8 = 16;
 /// Most items of one list, and bytes of these.
 const LIST_ITEMS_MAX: usize = 20_000;
 const LIST_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -35,7 +40,9 @@ impl Server {
                             flight.session_id = reply.session_id;
                         }
                     }
-                    Outcome::StreamEnded { errand } => self.stream_ended(now, errand),
+                    Outcome::StreamEnded { errand, last_event_id, retry_ms } => {
+                        self.stream_ended(now, errand, last_event_id, retry_ms);
+                    }
                 }
             }
         }
@@ -51,7 +58,7 @@ impl Server {
         }
         match flight.errand {
             Errand::Notice | Errand::Over => drop(self.flights.remove(number)),
-            // A server that has no such stream, or ended it at once: it is not asked again.
+            // A server that has no such stream is not asked again.
             Errand::Events => drop(self.flights.remove(number)),
             _ if reply.media == MediaType::Json && !text.is_empty() => self.message(now, number, reply.status, text),
             _ => {
@@ -388,14 +395,29 @@ impl Server {
         }
     }
 
-    fn stream_ended(&mut self, now: Nanos, number: u32) {
+    /// A stream is over. One of a legacy server's that has not answered may be taken up where it ended (2025-11-25,
+    /// "Resumability and Redelivery").
+    fn stream_ended(&mut self, now: Nanos, number: u32, last_event_id: Box<[u8]>, retry_ms: Option<u64>) {
         let Some(flight) = self.flights.find(number) else { return };
-        if matches!(flight.errand, Errand::Over | Errand::Notice) {
-            self.flights.remove(number);
-            return;
+        let pause = retry_ms.unwrap_or(RESUME_MS).clamp(1, RESUME_MS_MAX) * 1_000_000;
+        match &flight.errand {
+            Errand::Over | Errand::Notice => drop(self.flights.remove(number)),
+            Errand::Events => {
+                self.flights.remove(number);
+                self.events = None;
+                self.listen_at = now + pause.max(RESUME_MS * 1_000_000);
+            }
+            Errand::Call(_)
+                if flight.session.is_some() && !last_event_id.is_empty() && flight.resumed < RESUMES_MAX =>
+            {
+                flight.resumed += 1;
+                self.resumable.push((now + pause, number, last_event_id));
+            }
+            _ => {
+                let text = format!("server {} ended its stream without an answer", self.settings.name);
+                self.lost(now, number, &RpcError::new(Code::BAD_GATEWAY, text));
+            }
         }
-        let text = format!("server {} ended its stream without an answer", self.settings.name);
-        self.lost(now, number, &RpcError::new(Code::BAD_GATEWAY, text));
     }
 
     fn failed(&mut self, now: Nanos, number: u32, failure: &Failure) {
@@ -426,7 +448,10 @@ impl Server {
                 }
                 self.session_failed(capabilities, error);
             }
-            Errand::Events => self.events = None,
+            Errand::Events => {
+                self.events = None;
+                self.listen_at = now + RESUME_MS * 1_000_000;
+            }
             Errand::Page(pages) => self.reports.push(Report::List(pages.kind, Err(error.clone()))),
             Errand::Notice | Errand::Over => {}
         }

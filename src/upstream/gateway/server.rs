@@ -87,6 +87,10 @@ pub(super) struct Server {
     /// Whether this core listens to the server's changes for all.
     pub listens: bool,
     pub events: Option<u32>,
+    /// When the stream of changes is opened again.
+    pub listen_at: Nanos,
+    /// Streams to be taken up again: when, whose, and behind which event.
+    pub resumable: Vec<(Nanos, u32, Box<[u8]>)>,
     /// Questions of modern servers that legacy callers are being asked.
     pub rounds: Vec<Round>,
     /// Questions that the call had led to before, which is just being sent again.
@@ -129,6 +133,8 @@ impl Server {
             last_failure: String::new(),
             listens: index % place.cores == place.core,
             events: None,
+            listen_at: Nanos::MAX,
+            resumable: Vec::new(),
             rounds: Vec::new(),
             asked_before: 0,
             parked: 0,
@@ -328,7 +334,8 @@ impl Server {
         let mark = self.begin_post(&mut text, Some(era), session, Some(call.method.as_str()), mirrored(call))?;
         request::write(&mut text, call, era, serial);
         finish_post(&mut text, mark);
-        let flight = Flight { serial, errand: Errand::Call(relay), session, deadline: Nanos::MAX, session_id: None };
+        let flight =
+            Flight { serial, errand: Errand::Call(relay), session, deadline: Nanos::MAX, resumed: 0, session_id: None };
         let errand = self.flights.insert(flight);
         self.pool.submit(now, Request { errand, text });
         Ok(errand)
@@ -389,7 +396,7 @@ impl Server {
     ) -> u32 {
         let mut text = Vec::with_capacity(512);
         let begun = self.begin_post(&mut text, era, session, method, None);
-        let number = self.flights.insert(Flight { serial, errand, session, deadline, session_id: None });
+        let number = self.flights.insert(Flight { serial, errand, session, deadline, resumed: 0, session_id: None });
         match begun {
             Ok(mark) => {
                 body(&mut text);
@@ -459,25 +466,47 @@ impl Server {
                 self.events = Some(self.errand(now, Errand::Events, era, None, method, serial, Nanos::MAX, body));
             }
             Verdict::Known(Era::Legacy(_)) => {
-                let capabilities = Capabilities::default();
-                let LinkSettings::Http { target, fields, .. } = &self.settings.link;
-                let mut text = Vec::new();
-                let mut writer = RequestWriter::get_events(&mut text, target, None);
-                for (field, value) in &fields.0 {
-                    writer.field(field, value);
-                }
-                self.session_fields(&mut writer, Some(capabilities));
-                if writer.end().is_err() {
-                    return;
-                }
-                let session = Some(capabilities);
-                let serial = self.next_serial();
-                let flight = Flight { serial, errand: Errand::Events, session, deadline: Nanos::MAX, session_id: None };
+                let session = Some(Capabilities::default());
+                let Some(text) = self.get_events(session, None) else { return };
+                let (serial, deadline) = (self.next_serial(), Nanos::MAX);
+                let flight = Flight { serial, errand: Errand::Events, session, deadline, resumed: 0, session_id: None };
                 let errand = self.flights.insert(flight);
                 self.events = Some(errand);
                 self.pool.submit(now, Request { errand, text });
             }
             _ => {}
+        }
+    }
+
+    /// A GET of a stream of events in a session, behind the last that came of it.
+    fn get_events(&self, session: Option<Capabilities>, last_event_id: Option<&[u8]>) -> Option<Vec<u8>> {
+        let LinkSettings::Http { target, fields, .. } = &self.settings.link;
+        let mut text = Vec::new();
+        let mut writer = RequestWriter::get_events(&mut text, target, last_event_id);
+        for (field, value) in &fields.0 {
+            writer.field(field, value);
+        }
+        self.session_fields(&mut writer, session);
+        writer.end().ok().map(|()| text)
+    }
+
+    /// Takes up the streams again whose pause is over.
+    fn resume_streams(&mut self, now: Nanos) {
+        let (due, later) = std::mem::take(&mut self.resumable).into_iter().partition(|(at, ..)| *at <= now);
+        self.resumable = later;
+        for (_, errand, last_event_id) in due {
+            let Some(session) = self.flights.find(errand).map(|flight| flight.session) else { continue };
+            match self.get_events(session, Some(&last_event_id)) {
+                Some(text) => self.pool.submit(now, Request { errand, text }),
+                None => {
+                    let text = format!("server {} gave an event id that no header can hold", self.settings.name);
+                    self.lost(now, errand, &RpcError::new(Code::BAD_GATEWAY, text));
+                }
+            }
+        }
+        if self.listen_at <= now {
+            self.listen_at = Nanos::MAX;
+            self.listen(now);
         }
     }
 
@@ -492,6 +521,7 @@ impl Server {
         let Some(number) = number else { return };
         let Some(flight) = self.flights.remove(number) else { return };
         self.pool.drop_errand(now, number);
+        self.resumable.retain(|(_, other, _)| *other != number);
         if let (Some(session), Verdict::Known(era)) = (flight.session, self.verdict) {
             let told = flight.serial;
             let body = |out: &mut Vec<u8>| {
@@ -542,12 +572,15 @@ impl Server {
             let text = format!("server {} did not answer in time", self.settings.name);
             self.lost(now, number, &RpcError::new(Code::DEADLINE, text));
         }
+        self.resume_streams(now);
         self.reach(now);
     }
 
     pub fn deadline(&self) -> Option<Nanos> {
         let retry = (self.verdict == Verdict::Unknown).then_some(self.retry_at);
-        [self.pool.deadline(), self.flights.deadline(), retry].into_iter().flatten().min()
+        let resume = self.resumable.iter().map(|(at, ..)| *at).min();
+        let listen = (self.listen_at != Nanos::MAX).then_some(self.listen_at);
+        [self.pool.deadline(), self.flights.deadline(), retry, resume, listen].into_iter().flatten().min()
     }
 
     pub(super) fn next_serial(&mut self) -> u64 {

@@ -33,6 +33,7 @@ pub(super) struct Link {
     reply: Option<Reply>,
     keep_alive: bool,
     events: Option<Box<SseDecoder>>,
+    retry_ms: Option<u64>,
 }
 
 /// Whether a link's answer is over.
@@ -61,6 +62,7 @@ impl Link {
             reply: None,
             keep_alive: false,
             events: None,
+            retry_ms: None,
         }
     }
 
@@ -124,7 +126,7 @@ impl Link {
                     self.reply = Some(reply);
                 }
                 Piece::Body(part) => match &mut self.events {
-                    Some(events) => decode(events, errand, part, outcomes)?,
+                    Some(events) => decode(events, &mut self.retry_ms, errand, part, outcomes)?,
                     None if self.body.len() + part.len() > most => return Err(Failure::TooLarge { most }),
                     None => self.body.extend_from_slice(part),
                 },
@@ -156,21 +158,46 @@ impl Link {
         self.heard = false;
         let reply = self.reply.take();
         let text = std::mem::take(&mut self.body);
-        outcomes.push(match (self.events.take(), reply) {
+        outcomes.push(match (self.stream_end(errand), reply) {
             (None, Some(reply)) => Outcome::Answer { errand, reply, text },
-            _ => Outcome::StreamEnded { errand },
+            (Some(end), _) => end,
+            (None, None) => Outcome::Failed { errand, failure: Failure::Closed { heard: true } },
         });
+    }
+
+    /// The end of a stream, if the answer is one.
+    fn stream_end(&mut self, errand: u32) -> Option<Outcome> {
+        let events = self.events.take()?;
+        let last_event_id = events.last_event_id().into();
+        Some(Outcome::StreamEnded { errand, last_event_id, retry_ms: self.retry_ms.take() })
+    }
+
+    /// What becomes of an errand whose link fails: a stream with event ids can be taken up again.
+    pub(super) fn cut_off(&mut self, errand: u32, failure: Failure) -> Outcome {
+        match self.stream_end(errand) {
+            Some(Outcome::StreamEnded { last_event_id, retry_ms, .. }) if !last_event_id.is_empty() => {
+                Outcome::StreamEnded { errand, last_event_id, retry_ms }
+            }
+            _ => Outcome::Failed { errand, failure },
+        }
     }
 }
 
-fn decode(events: &mut SseDecoder, errand: u32, mut part: &[u8], outcomes: &mut Vec<Outcome>) -> Result<(), Failure> {
+fn decode(
+    events: &mut SseDecoder,
+    retry_ms: &mut Option<u64>,
+    errand: u32,
+    mut part: &[u8],
+    outcomes: &mut Vec<Outcome>,
+) -> Result<(), Failure> {
     loop {
         match events.next(&mut part) {
             Ok(None) => return Ok(()),
             Ok(Some(Item::Event(event))) if !event.data.is_empty() => {
                 outcomes.push(Outcome::Message { errand, text: event.data.to_vec() });
             }
-            Ok(Some(_)) => {}
+            Ok(Some(Item::Retry(ms))) => *retry_ms = Some(ms),
+            Ok(Some(Item::Event(_) | Item::Id(_))) => {}
             Err(error) => return Err(Failure::NotHttp(error.to_string())),
         }
     }

@@ -125,10 +125,14 @@ pub enum Outcome {
         /// Its head.
         reply: Reply,
     },
-    /// The stream is over.
+    /// The stream is over, or was cut off where it can be taken up again.
     StreamEnded {
         /// Which errand.
         errand: u32,
+        /// The id of its last event; empty if it has none.
+        last_event_id: Box<[u8]>,
+        /// The pause that the server wants before somebody comes back.
+        retry_ms: Option<u64>,
     },
 }
 
@@ -242,7 +246,7 @@ impl Pool {
             }
             Err(failure) => {
                 link.errand = None;
-                self.outcomes.push(Outcome::Failed { errand, failure });
+                self.outcomes.push(link.cut_off(errand, failure));
                 self.close(place);
             }
         }
@@ -258,7 +262,7 @@ impl Pool {
                 End::Reset | End::Failed => Err(Failure::Closed { heard: link.heard }),
             };
             if let Err(failure) = whole {
-                self.outcomes.push(Outcome::Failed { errand, failure });
+                self.outcomes.push(link.cut_off(errand, failure));
             }
         }
         self.close(place);
