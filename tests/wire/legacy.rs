@@ -8,10 +8,16 @@ use crate::request::{Request, echo, initialize, legacy, notice, sleep, text};
 
 /// Opens a session on a connection; its id.
 pub fn open(peer: &mut Peer, version: &str) -> String {
-    let answer = peer.ask(&Request::post(&initialize(1, version)));
+    open_at(peer, version, "/mcp")
+}
+
+/// The same at another path than the endpoint's own.
+pub fn open_at(peer: &mut Peer, version: &str, path: &str) -> String {
+    let answer = peer.ask(&Request::post(&initialize(1, version)).target(path));
     assert_eq!((answer.status, &answer.json()["result"]["protocolVersion"]), (200, &json!(version)));
     let session = answer.field("Mcp-Session-Id").expect("a session was opened").to_owned();
-    let ready = peer.ask(&Request::legacy(&session, &notice("notifications/initialized", json!({}))));
+    let ready = notice("notifications/initialized", json!({}));
+    let ready = peer.ask(&Request::legacy(&session, &ready).target(path));
     assert_eq!((ready.status, ready.body.len()), (202, 0));
     session
 }

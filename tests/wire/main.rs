@@ -10,6 +10,7 @@ mod churn;
 mod drain;
 mod event_stream_2024;
 mod fallbacks;
+mod gateway;
 mod http_status;
 mod http_wire;
 mod legacy;

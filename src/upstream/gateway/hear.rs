@@ -191,7 +191,8 @@ impl Server {
             if self.settings.era == EraChoice::Auto {
                 return self.initialize(now, Capabilities::default());
             }
-            return self.out_of_reach(now, "it does not speak 2026-07-28, which servers.*.era asks for".to_owned());
+            let name = &self.settings.name;
+            return self.out_of_reach(now, format!("server {name} does not speak 2026-07-28, the era configured for it"));
         }
         let info = value.get("_meta").and_then(|meta| meta.get(answer::SERVER_INFO));
         self.introduced(value, info, true);
@@ -208,7 +209,8 @@ impl Server {
         let Some(version) =
             version.and_then(|version| Version::parse(version.as_bytes())).filter(|one| !one.is_modern())
         else {
-            let error = RpcError::new(Code::BAD_GATEWAY, "it chose a protocol version that is not served");
+            let text = format!("server {} chose a protocol version that is not served", self.settings.name);
+            let error = RpcError::new(Code::BAD_GATEWAY, text);
             return self.errand_lost(now, Errand::Initialize(capabilities), &error);
         };
         if self.verdict == Verdict::Asking {
@@ -422,10 +424,7 @@ impl Server {
 
     fn failed(&mut self, now: Nanos, number: u32, failure: &Failure) {
         let name = &self.settings.name;
-        let text = match failure {
-            Failure::Unreachable(_) => format!("server {name}: {failure}; see that it runs"),
-            _ => format!("server {name}: {failure}"),
-        };
+        let text = format!("server {name}: {failure}");
         let code = if matches!(failure, Failure::Full { .. }) { Code::OVERLOADED } else { Code::BAD_GATEWAY };
         self.lost(now, number, &RpcError::new(code, text));
     }

@@ -230,7 +230,8 @@ impl Server {
         }
         let LinkSettings::Http { address, .. } = &self.settings.link;
         if let Err(why) = address {
-            return self.out_of_reach(now, why.to_string());
+            let why = format!("server {} cannot be reached: {why}", self.settings.name);
+            return self.out_of_reach(now, why);
         }
         self.verdict = Verdict::Asking;
         match self.settings.era {
@@ -543,8 +544,10 @@ impl Server {
 
     /// What a caller is told while the server cannot be reached.
     pub(super) fn unreachable(&self) -> RpcError {
-        let why = if self.last_failure.is_empty() { "it was not reached yet" } else { &self.last_failure };
-        let text = format!("server {} cannot be reached: {why}; try again shortly", self.settings.name);
+        let text = match self.last_failure.as_str() {
+            "" => format!("server {} was not reached yet; try again shortly", self.settings.name),
+            said => format!("{said}; try again shortly"),
+        };
         RpcError::new(Code::BAD_GATEWAY, text)
     }
 
