@@ -20,6 +20,7 @@ use super::subscriptions::Subscriptions;
 use super::wheel::Wheel;
 use crate::ids::{ConnectionId, CoreId};
 use crate::metrics::{CloseCause, CoreMetrics, Refusal, Step};
+use crate::proto::http1::Stamp;
 use crate::proto::json::Scanner;
 use crate::shard::Shards;
 use crate::shard::range::BoundaryTable;
@@ -117,6 +118,8 @@ pub enum Effect {
     StopAccepting,
 }
 
+const SECOND: Nanos = 1_000_000_000;
+
 /// The tick of the core's wheel.
 pub(super) const TICK: Nanos = 16_000_000;
 
@@ -152,6 +155,9 @@ pub struct Core<S> {
     pub(super) now: Nanos,
     /// Seconds since the Unix epoch at nanosecond 0 of `now`.
     pub(super) epoch: u64,
+    /// The `Date` of the second in which something was answered last, and when that second ends.
+    stamp: Stamp,
+    stamp_until: Nanos,
     pub(super) admission: Admission,
     pub(super) drain: Drain,
     effects: Vec<Effect>,
@@ -165,9 +171,10 @@ pub struct Core<S> {
     pool: Vec<Vec<u8>>,
 }
 
-/// Buffers kept for the next answers, and the largest that is kept.
+/// Buffers kept for the next answers, and the largest that is kept: growing by doubling, a buffer has up to twice what
+/// an answer with 8 KiB of payload fills.
 const POOL_BUFFERS: usize = 128;
-const POOL_BUFFER_BYTES_MAX: usize = 16 * 1024;
+const POOL_BUFFER_BYTES_MAX: usize = 2 * 9 * 1024;
 
 /// What a core is made of.
 pub struct CoreParts<S> {
@@ -216,6 +223,8 @@ impl<S: Service> Core<S> {
             laps: Laps::new(parts.clock, parts.metrics),
             now: 0,
             epoch: parts.epoch,
+            stamp: Stamp::new(parts.epoch),
+            stamp_until: SECOND,
             drain: Drain::default(),
             effects: Vec::new(),
             dirty: Vec::new(),
@@ -541,6 +550,20 @@ impl<S: Service> Core<S> {
     /// Whether a connection holds as many unread bytes as it may while its turn has not come.
     fn holds_enough(&self, connection: &Connection) -> bool {
         self.is_occupied(connection) && connection.carry.len() >= self.settings.pipeline_bytes
+    }
+
+    /// Seconds since the Unix epoch.
+    pub(super) fn second(&self) -> u64 {
+        self.epoch.saturating_add(self.now / SECOND)
+    }
+
+    /// The `Date` of answers given now: made anew when its second is over.
+    pub(super) fn stamp(&mut self) -> &Stamp {
+        if self.now >= self.stamp_until {
+            self.stamp = Stamp::new(self.second());
+            self.stamp_until = (self.now / SECOND + 1) * SECOND;
+        }
+        &self.stamp
     }
 
     /// An empty buffer, from the pool if there is one.

@@ -193,6 +193,27 @@ fn what_is_beyond_the_table_is_told_so() {
     assert_eq!(status(&rig.ask(peers[7], call("1", "echo", ""))), "200");
 }
 
+#[test]
+fn every_answer_carries_the_date_of_its_second() {
+    let mut rig = Rig::new(1);
+    let peer = rig.connect(0, Wire::Http);
+    for (time, second) in [(0, "01"), (SECOND - 1, "01"), (1, "02"), (SECOND - 1, "02"), (30 * SECOND, "32")] {
+        rig.pass(time);
+        let bare = |method: &str| format!("{method} /mcp HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        for (request, code) in [
+            (call("1", "echo", ""), "200"),
+            (call("1", "echo", "Origin: http://localhost\r\n"), "200"),
+            (bare("OPTIONS"), "204"),
+            (bare("PUT"), "405"),
+            (legacy(Some("x"), PING), "404"),
+        ] {
+            let answer = rig.ask(peer, request);
+            let dates: Vec<_> = answer.lines().filter(|line| line.starts_with("Date: ")).collect();
+            assert_eq!((status(&answer), dates), (code, vec![&*format!("Date: Fri, 15 Jan 2027 08:00:{second} GMT")]));
+        }
+    }
+}
+
 pub fn conversation() -> Vec<u8> {
     let chunked = call("3", "echo", "")
         .replace("Content-Length", "X-Length")
