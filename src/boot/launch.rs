@@ -5,6 +5,7 @@
 
 use std::io::Write as _;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -84,7 +85,21 @@ pub(super) fn serve<S: 'static>(server: Server<S>, config: Config) -> Result<(),
 
 /// Serves one client on standard input and output.
 pub(super) fn stdio<S: 'static>(server: Server<S>, config: Config) -> Result<(), BootError> {
+    if is_stand_in_of_closed("1") {
+        return Err(BootError::NoOutput);
+    }
     Launch::prepare(server, config, &Doors::Pipes)?.run()
+}
+
+/// Whether a standard stream is what the standard library puts in the place of a closed one before `main`: /dev/null,
+/// for reading and writing. What is written there vanishes without an error; whoever means /dev/null opens it to write.
+fn is_stand_in_of_closed(descriptor: &str) -> bool {
+    let device = |path: &str| std::fs::metadata(path).ok().map(|found| found.rdev());
+    let is_null =
+        device(&format!("/proc/self/fd/{descriptor}")).is_some_and(|found| Some(found) == device("/dev/null"));
+    let shown = std::fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).unwrap_or_default();
+    let flags = shown.lines().find_map(|line| i32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
+    is_null && flags.is_some_and(|flags| flags & libc::O_ACCMODE == libc::O_RDWR)
 }
 
 /// A process whose doors are open and whose cores are still to start.

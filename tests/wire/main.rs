@@ -23,5 +23,6 @@ mod process;
 mod questions;
 mod request;
 mod sealed;
+mod stdio;
 mod threads;
 mod unix;
