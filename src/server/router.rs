@@ -11,7 +11,7 @@ use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
 use super::http::NOT_ACCEPTABLE;
 use super::parcel::Header;
 use super::pump::Whereabouts;
-use super::service::{Call, Served, Service};
+use super::service::{Call, Nanos, Served, Service};
 use crate::ids::{CoreId, Ticket, View};
 use crate::metrics::{Refusal, Step};
 use crate::proto::http1::{Accepts, Head};
@@ -19,6 +19,8 @@ use crate::proto::json::{Envelope, IdKind, Key, Root, ScanError};
 use crate::proto::jsonrpc::{self, Code, RpcError};
 use crate::proto::mcp::{Capabilities, LogLevel, Method, Notice, Version};
 use crate::shard::session::SessionKey;
+
+const MILLISECOND: Nanos = 1_000_000;
 
 /// How a message came, and so where its answer goes.
 #[derive(Clone, Copy)]
@@ -46,14 +48,9 @@ pub(super) struct Lane<'a> {
 impl<'a> Lane<'a> {
     /// A message in an HTTP request.
     pub(super) fn http(connection: &Connection, head: &'a Head<'a>, accepts: Accepts) -> Lane<'a> {
-        let patience = head
-            .request_timeout_ms
-            .and_then(|text| std::str::from_utf8(text).ok()?.parse::<u64>().ok())
-            .map(|milliseconds| milliseconds.saturating_mul(1_000_000));
-        let id = connection.id;
-        let sink = Sink::Http(id);
-        let view = connection.view;
-        Lane { head: Some(head), accepts, sink, view, session: None, duplex: None, siblings: &[], ahead: 0, patience }
+        let (sink, view) = (Sink::Http(connection.id), connection.view);
+        let head = Some(head);
+        Lane { head, accepts, sink, view, session: None, duplex: None, siblings: &[], ahead: 0, patience: None }
     }
 
     /// A message on a duplex of its own: a connection of lines, a 2024-11-05 stream.
@@ -153,6 +150,14 @@ impl<S: Service> Core<S> {
         self.laps.lap(Step::Scan);
         self.metrics.messages_in.add(1);
         let Some(head) = lane.head else { unreachable!("a POST has a head") };
+        if let Some(asked) = head.request_timeout_ms {
+            lane.patience = patience(asked);
+            if lane.patience.is_none() {
+                self.refused(Refusal::BadRequest);
+                let null_id = !connection.is_modern && !envelope.has(Key::MetaProtocolVersion);
+                return self.fail(valid_id(&envelope, text), null_id, 400, self.bad_patience(asked), out);
+            }
+        }
         let header = head.protocol_version.and_then(Version::parse);
         if envelope.root() == Root::Object {
             if envelope.has(Key::MetaProtocolVersion) {
@@ -203,6 +208,18 @@ impl<S: Service> Core<S> {
             connection.session = Some(key);
         }
         told
+    }
+
+    /// What is wrong with a time that `patience` could not read.
+    fn bad_patience(&self, asked: &[u8]) -> RpcError {
+        let seen = String::from_utf8_lossy(&asked[..asked.len().min(40)]);
+        let most = self.settings.call_time_max / MILLISECOND;
+        let text = format!(
+            "the X-Request-Timeout-Ms header is `{seen}`, but has to be a whole number of milliseconds, at least 1; \
+             more than {most} count as {most}; without the header it is {}",
+            self.settings.call_time / MILLISECOND
+        );
+        RpcError::new(Code::INVALID_REQUEST, text)
     }
 
     /// A legacy POST for a session of another core.
@@ -592,6 +609,16 @@ pub(super) struct Facts {
     pub(super) capabilities: Capabilities,
     pub(super) log_level: Option<LogLevel>,
     pub(super) may_ask: bool,
+}
+
+/// The nanoseconds that a sender waits for its answer, by its `X-Request-Timeout-Ms`; none unless that is a whole
+/// number of milliseconds above 0. However large, it is read: what is too long is cut like any other time.
+fn patience(milliseconds: &[u8]) -> Option<u64> {
+    if milliseconds.is_empty() || !milliseconds.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let next = |sum: u64, digit: &u8| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
+    Some(milliseconds.iter().fold(0, next).saturating_mul(MILLISECOND)).filter(|&time| time > 0)
 }
 
 /// The id of a message whose other parts are in doubt.
