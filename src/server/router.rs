@@ -184,9 +184,10 @@ impl<S: Service> Core<S> {
         if !(lane.accepts.json && lane.accepts.event_stream) {
             return self.takes_no_answer(valid_id(&envelope, text), true, out);
         }
-        if let Err((cause, text)) = Self::legacy_headers_do(head) {
+        if let Err((cause, problem)) = Self::legacy_headers_do(head) {
             self.refused(cause);
-            return self.fail(None, true, 400, RpcError::new(Code::INVALID_REQUEST, text), out);
+            let error = RpcError::new(Code::INVALID_REQUEST, problem);
+            return self.fail(valid_id(&envelope, text), true, 400, error, out);
         }
         let opens = envelope.root() == Root::Object
             && envelope.plain_str(Key::Method, text) == Some(Method::Initialize.as_str());

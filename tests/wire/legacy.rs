@@ -133,11 +133,14 @@ fn the_version_is_negotiated_and_its_header_checked() {
         for (version, status) in [("2025-06-18", 200), ("2025-11-25", 200), ("2031-01-01", 400), ("", 400), ("x", 400)]
         {
             let answer = peer.ask(&Request::legacy(&session, &ping(1)).with("MCP-Protocol-Version", version));
-            assert_eq!(answer.status, status, "{version:?}");
+            assert_eq!((answer.status, &answer.json()["id"]), (status, &json!(1)), "{version:?}");
             let answer = peer.ask(&delete("nonsense").with("MCP-Protocol-Version", version));
             assert_eq!(answer.status, if status == 200 { 404 } else { 400 }, "{version:?}");
         }
         assert_eq!(peer.ask(&Request::legacy(&session, &ping(1))).status, 200, "without the header");
+        let broken = json!({"jsonrpc": "2.0", "id": {}, "method": "ping"});
+        let answer = peer.ask(&Request::legacy(&session, &broken).with("MCP-Protocol-Version", "x"));
+        assert_eq!((answer.status, answer.json().get("id")), (400, Some(&Value::Null)), "no id that could be told");
     }
 }
 
