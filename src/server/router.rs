@@ -338,11 +338,14 @@ impl<S: Service> Core<S> {
         let start = out.len();
         let mut answers: Vec<Vec<u8>> = Vec::new();
         let mut pending = Vec::new();
+        let mut ids = Vec::new();
         for span in messages {
             let message = span.of(text);
             let mut envelope = Envelope::default();
             let mut answer = Vec::new();
-            let told = match self.scanner.scan(message, &mut envelope) {
+            let scanned = self.scanner.scan(message, &mut envelope);
+            let id = valid_id(&envelope, message).filter(|_| scanned.is_ok() && envelope.has(Key::Method));
+            let told = match scanned {
                 Err(error) => self.unreadable(&error, true, &mut answer),
                 Ok(()) if envelope.root() != Root::Object => {
                     let error = RpcError::new(Code::INVALID_REQUEST, "a JSON-RPC message is an object");
@@ -352,7 +355,12 @@ impl<S: Service> Core<S> {
                     let error = RpcError::new(Code::INVALID_REQUEST, "initialize cannot be part of a batch");
                     self.fail(valid_id(&envelope, message), true, 400, error, &mut answer)
                 }
-                Ok(()) => self.legacy(Lane { ahead: pending.len(), ..lane }, &envelope, message, &mut answer),
+                // Whether the first is answered already or not: both answers would stand in one.
+                Ok(()) if let Some(id) = id.filter(|id| ids.contains(id)) => self.duplicate(id, &mut answer),
+                Ok(()) => {
+                    ids.extend(id);
+                    self.legacy(Lane { ahead: pending.len(), ..lane }, &envelope, message, &mut answer)
+                }
             };
             match told {
                 Told::Answered { .. } => answers.push(answer),
@@ -420,6 +428,9 @@ impl<S: Service> Core<S> {
         out: &mut Vec<u8>,
     ) -> Told {
         let method = Method::parse(name);
+        if self.is_duplicate(lane, id) {
+            return self.duplicate(id, out);
+        }
         if method == Some(Method::Initialize) {
             return self.initialize(lane, envelope, text, id, out);
         }
@@ -493,9 +504,6 @@ impl<S: Service> Core<S> {
         text: &[u8],
         out: &mut Vec<u8>,
     ) -> Told {
-        if self.is_duplicate(lane, id) {
-            return self.duplicate(id, out);
-        }
         if self.is_over_limit(lane) {
             return self.over_limit(id, out);
         }
@@ -555,15 +563,14 @@ impl<S: Service> Core<S> {
         }
     }
 
-    /// Whether a request with this id is in flight already where its answer would go (JSON-RPC ids are the client's:
-    /// two answers to one id could not be told apart). HTTP answers are told apart by their request, but for those
-    /// that go to a 2024-11-05 stream.
-    pub(super) fn is_duplicate(&self, lane: Lane<'_>, id: &[u8]) -> bool {
-        if !matches!(lane.sink, Sink::Lines(_)) && lane.duplex.is_none() {
-            return false;
-        }
+    /// Whether a request with this id is in flight already where its answer would go, or in its session: ids are the
+    /// client's, and it could not tell two answers to one of them apart. Modern answers over HTTP are told apart by
+    /// their request.
+    pub(super) fn is_duplicate(&mut self, lane: Lane<'_>, id: &[u8]) -> bool {
+        let of_session =
+            lane.session.and_then(|key| self.shards.find(key)).map_or(&[][..], |session| &session.calls[..]);
         let same = |key: &ExchangeKey| self.exchanges.get(*key).is_some_and(|exchange| *exchange.id == *id);
-        lane.siblings.iter().any(same)
+        of_session.iter().chain(lane.siblings).any(same)
     }
 
     /// Whether as many calls are in flight where the answer would go, or for the session, as may be: a session's calls
@@ -598,7 +605,8 @@ impl<S: Service> Core<S> {
 
     pub(super) fn duplicate(&mut self, id: &[u8], out: &mut Vec<u8>) -> Told {
         self.refused(Refusal::DuplicateId);
-        let error = RpcError::new(Code::INVALID_REQUEST, "a request with this id is still in flight here");
+        let error =
+            RpcError::new(Code::INVALID_REQUEST, "a request with this id is still in flight here; give each a new one");
         self.fail(Some(id), true, 400, error, out)
     }
 }

@@ -43,7 +43,7 @@ fn what_is_in_flight_is_answered() {
         peer.send(Request::modern(&modern(1, "tools/call", sleep(700))).bytes());
         peers.push(peer);
         let mut peer = server.connect_on(core);
-        peer.send(Request::legacy(&session, &legacy(1, "tools/call", sleep(700))).bytes());
+        peer.send(Request::legacy(&session, &legacy(core, "tools/call", sleep(700))).bytes());
         peers.push(peer);
     }
     let mut lines = server.lines();
