@@ -28,7 +28,7 @@ use crate::server::drive::{Clock, Orders};
 use crate::server::parcel::Header;
 use crate::shard::range::BoundaryTable;
 use crate::sys::limits::{self, Resource};
-use crate::sys::socket::{ListenGroup, UNIX_MODE_DEFAULT, UnixListenSocket, listen_group};
+use crate::sys::socket::{ListenError, ListenGroup, UNIX_MODE_DEFAULT, UnixListenSocket, listen_group};
 use crate::sys::steer::{Multiplier, SteeringProgram};
 use crate::sys::{cpu::Cpu, entropy};
 use crate::upstream::native::Server;
@@ -421,6 +421,22 @@ pub(super) struct Opened {
     unix: Vec<UnixListenSocket>,
 }
 
+/// How long an address may still be held by what is left of a process that was killed: the kernel lets go of the
+/// listeners of a ring some time after the process is gone, about 10 ms.
+const LETTING_GO: Duration = Duration::from_millis(250);
+const LETTING_GO_TRIES: u32 = 10;
+
+/// Opens a listener, or says that its address is in use once that has lasted for longer than a killed process explains.
+fn patiently<T>(open: impl Fn() -> Result<T, ListenError>) -> Result<T, ListenError> {
+    for _ in 0..LETTING_GO_TRIES {
+        match open() {
+            Err(ListenError::InUse { .. }) => std::thread::sleep(LETTING_GO / LETTING_GO_TRIES),
+            outcome => return outcome,
+        }
+    }
+    open()
+}
+
 impl Opened {
     fn open(settings: &Settings, doors: &Doors, cores: usize) -> Result<Opened, BootError> {
         let mut opened = Opened::default();
@@ -429,13 +445,13 @@ impl Opened {
         }
         let backlog = settings.serve.backlog.u32();
         for &address in &settings.serve.listen {
-            opened.http.push(listen_group(address, cores, backlog)?);
+            opened.http.push(patiently(|| listen_group(address, cores, backlog))?);
         }
         for &address in &settings.serve.tcp {
-            opened.tcp.push(listen_group(address, cores, backlog)?);
+            opened.tcp.push(patiently(|| listen_group(address, cores, backlog))?);
         }
         for path in &settings.serve.unix {
-            opened.unix.push(UnixListenSocket::bind(path.as_path(), UNIX_MODE_DEFAULT, backlog)?);
+            opened.unix.push(patiently(|| UnixListenSocket::bind(path.as_path(), UNIX_MODE_DEFAULT, backlog))?);
         }
         Ok(opened)
     }

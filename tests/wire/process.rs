@@ -66,6 +66,13 @@ impl Server {
         Server::run(command, variables)
     }
 
+    /// On two cores, where another was before.
+    pub fn at(http: SocketAddr) -> Server {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+        command.args(["serve", "--listen", &http.to_string(), "--tcp", "127.0.0.1:0", "--cores", "2"]);
+        Server::run(command, &[])
+    }
+
     /// The conformance server, whose tools ask their caller things and say that lists changed.
     pub fn conformance() -> Server {
         let mut command = Command::new(conformance_program());
