@@ -88,6 +88,11 @@ pub enum Input<'a> {
     SentSome(ConnectionId),
     /// Time passed.
     Tick,
+    /// The host's clock, which may have been set since it was read last.
+    WallClock {
+        /// Nanoseconds since the Unix epoch, now.
+        unix: Nanos,
+    },
 }
 
 pub use super::service::End;
@@ -155,6 +160,8 @@ pub struct Core<S> {
     pub(super) now: Nanos,
     /// Seconds since the Unix epoch at nanosecond 0 of `now`.
     pub(super) epoch: u64,
+    /// Nanoseconds since the Unix epoch at nanosecond 0 of `now`, by the host's clock as it is set now.
+    unix_at_zero: Nanos,
     /// The `Date` of the second in which something was answered last, and when that second ends.
     stamp: Stamp,
     stamp_until: Nanos,
@@ -223,6 +230,7 @@ impl<S: Service> Core<S> {
             laps: Laps::new(parts.clock, parts.metrics),
             now: 0,
             epoch: parts.epoch,
+            unix_at_zero: parts.epoch.saturating_mul(SECOND),
             stamp: Stamp::new(parts.epoch),
             stamp_until: SECOND,
             drain: Drain::default(),
@@ -251,6 +259,7 @@ impl<S: Service> Core<S> {
             Input::Sent { id, buffer, whole } => self.sent(id, buffer, whole),
             Input::SentSome(id) => self.with(id, |core, connection| connection.active_at = core.now),
             Input::Tick => self.tick(),
+            Input::WallClock { unix } => self.unix_at_zero = unix.saturating_sub(now),
         }
     }
 
@@ -552,7 +561,7 @@ impl<S: Service> Core<S> {
         self.is_occupied(connection) && connection.carry.len() >= self.settings.pipeline_bytes
     }
 
-    /// Seconds since the Unix epoch.
+    /// Seconds since the Unix epoch, by the host's clock as it was at the start.
     pub(super) fn second(&self) -> u64 {
         self.epoch.saturating_add(self.now / SECOND)
     }
@@ -560,8 +569,9 @@ impl<S: Service> Core<S> {
     /// The `Date` of answers given now: made anew when its second is over.
     pub(super) fn stamp(&mut self) -> &Stamp {
         if self.now >= self.stamp_until {
-            self.stamp = Stamp::new(self.second());
-            self.stamp_until = (self.now / SECOND + 1) * SECOND;
+            let second = self.unix_at_zero.saturating_add(self.now) / SECOND;
+            self.stamp = Stamp::new(second);
+            self.stamp_until = (second + 1).saturating_mul(SECOND).saturating_sub(self.unix_at_zero);
         }
         &self.stamp
     }

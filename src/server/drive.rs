@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::core::{Core, Effect, End, Input};
 use super::outbox::Delivery;
@@ -23,6 +23,9 @@ use crate::uring::{Chime, Driver, Ended, Event, Stats, prefetch};
 
 /// How many events before its turn a connection's state is asked for: about as many as take as long as memory does.
 const LOOK_AHEAD: usize = 1;
+
+/// How often the host's clock is read, for the `Date` of answers, while there is something to do.
+const WALL_CLOCK_EVERY: Duration = Duration::from_secs(1);
 
 /// What a core thread is told from outside, besides its eventfd.
 #[derive(Debug, Default)]
@@ -155,6 +158,7 @@ impl<S: Service> Loop<'_, S> {
         let mut draining = false;
         let mut drained = false;
         let mut unwritten = None;
+        let mut read_wall_clock = Duration::ZERO;
         let mut published = Published::default();
         let mut awake_since = self.clock.now();
         while !drained {
@@ -173,6 +177,11 @@ impl<S: Service> Loop<'_, S> {
             let nanos = now.as_nanos() as Nanos;
             #[cfg(test)]
             assert!(!self.orders.panic.swap(false, Ordering::Relaxed), "a panic was ordered");
+            if now >= read_wall_clock {
+                read_wall_clock = now + WALL_CLOCK_EVERY;
+                let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                self.core.step(nanos, Input::WallClock { unix: unix.as_nanos() as Nanos });
+            }
             self.observe_deaths(nanos);
             let failed = self.take_events(nanos);
             // Nobody waits any more for what a drain cuts off.
