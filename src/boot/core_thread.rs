@@ -235,12 +235,13 @@ fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, port: Port<Header>, driver:
             batch_max: seed.batch_max,
             accepts_for_all_from: seed.accepts_for_all_from,
             turn_of: seed.core.index(),
+            pipes: accepted_by_hand,
         };
         runtime::caught(turns.run()).await
     });
     match ended.flatten() {
         Ok(Ok(())) => Outcome::Drained,
-        Ok(Err(error)) => Outcome::Failed(format!("its ring failed: {error}")),
+        Ok(Err(error)) => Outcome::Failed(error.to_string()),
         Err(RunError::Panicked) => Outcome::Panicked,
         Err(error @ RunError::Executor(_)) => Outcome::Failed(advised(&error)),
     }

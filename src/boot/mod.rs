@@ -60,6 +60,12 @@ pub enum BootError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// Nobody could hear an answer.
+    #[error(
+        "standard output is closed, or /dev/null opened for reading as well: nobody would hear an answer; \
+         start it with a pipe there, as MCP clients do, or use `corelane serve`"
+    )]
+    NoOutput,
     /// The host does not do.
     #[error("this host would not serve; what to change stands in the table above")]
     NotFit,

@@ -20,6 +20,7 @@ use super::subscriptions::Subscriptions;
 use super::wheel::Wheel;
 use crate::ids::{ConnectionId, CoreId};
 use crate::metrics::{CloseCause, CoreMetrics, Refusal, Step};
+use crate::proto::http1::Stamp;
 use crate::proto::json::Scanner;
 use crate::shard::Shards;
 use crate::shard::range::BoundaryTable;
@@ -87,6 +88,11 @@ pub enum Input<'a> {
     SentSome(ConnectionId),
     /// Time passed.
     Tick,
+    /// The host's clock, which may have been set since it was read last.
+    WallClock {
+        /// Nanoseconds since the Unix epoch, now.
+        unix: Nanos,
+    },
 }
 
 pub use super::service::End;
@@ -116,6 +122,8 @@ pub enum Effect {
     /// Accept no more.
     StopAccepting,
 }
+
+const SECOND: Nanos = 1_000_000_000;
 
 /// The tick of the core's wheel.
 pub(super) const TICK: Nanos = 16_000_000;
@@ -152,6 +160,11 @@ pub struct Core<S> {
     pub(super) now: Nanos,
     /// Seconds since the Unix epoch at nanosecond 0 of `now`.
     pub(super) epoch: u64,
+    /// Nanoseconds since the Unix epoch at nanosecond 0 of `now`, by the host's clock as it is set now.
+    unix_at_zero: Nanos,
+    /// The `Date` of the second in which something was answered last, and when that second ends.
+    stamp: Stamp,
+    stamp_until: Nanos,
     pub(super) admission: Admission,
     pub(super) drain: Drain,
     effects: Vec<Effect>,
@@ -165,9 +178,10 @@ pub struct Core<S> {
     pool: Vec<Vec<u8>>,
 }
 
-/// Buffers kept for the next answers, and the largest that is kept.
+/// Buffers kept for the next answers, and the largest that is kept: growing by doubling, a buffer has up to twice what
+/// an answer with 8 KiB of payload fills.
 const POOL_BUFFERS: usize = 128;
-const POOL_BUFFER_BYTES_MAX: usize = 16 * 1024;
+const POOL_BUFFER_BYTES_MAX: usize = 2 * 9 * 1024;
 
 /// What a core is made of.
 pub struct CoreParts<S> {
@@ -216,6 +230,9 @@ impl<S: Service> Core<S> {
             laps: Laps::new(parts.clock, parts.metrics),
             now: 0,
             epoch: parts.epoch,
+            unix_at_zero: parts.epoch.saturating_mul(SECOND),
+            stamp: Stamp::new(parts.epoch),
+            stamp_until: SECOND,
             drain: Drain::default(),
             effects: Vec::new(),
             dirty: Vec::new(),
@@ -242,6 +259,7 @@ impl<S: Service> Core<S> {
             Input::Sent { id, buffer, whole } => self.sent(id, buffer, whole),
             Input::SentSome(id) => self.with(id, |core, connection| connection.active_at = core.now),
             Input::Tick => self.tick(),
+            Input::WallClock { unix } => self.unix_at_zero = unix.saturating_sub(now),
         }
     }
 
@@ -541,6 +559,21 @@ impl<S: Service> Core<S> {
     /// Whether a connection holds as many unread bytes as it may while its turn has not come.
     fn holds_enough(&self, connection: &Connection) -> bool {
         self.is_occupied(connection) && connection.carry.len() >= self.settings.pipeline_bytes
+    }
+
+    /// Seconds since the Unix epoch, by the host's clock as it was at the start.
+    pub(super) fn second(&self) -> u64 {
+        self.epoch.saturating_add(self.now / SECOND)
+    }
+
+    /// The `Date` of answers given now: made anew when its second is over.
+    pub(super) fn stamp(&mut self) -> &Stamp {
+        if self.now >= self.stamp_until {
+            let second = self.unix_at_zero.saturating_add(self.now) / SECOND;
+            self.stamp = Stamp::new(second);
+            self.stamp_until = (second + 1).saturating_mul(SECOND).saturating_sub(self.unix_at_zero);
+        }
+        &self.stamp
     }
 
     /// An empty buffer, from the pool if there is one.

@@ -127,7 +127,7 @@ impl<S: Service> Core<S> {
         let plain = connection.origin.is_none() && head.minor_version == 1;
         // Nearly every answer is a 200 without further headers: its head is written first and the result straight
         // behind it. Any other answer is dressed again below.
-        let mark = http1::begin_json(&mut out, 200, keep_alive, &[]);
+        let mark = http1::begin_json(&mut out, self.stamp(), 200, keep_alive, &[]);
         let body_at = out.len();
         let lane = Lane::http(connection, head, accepts);
         let told = self.post_body(lane, connection, body, &mut out);
@@ -466,7 +466,7 @@ impl<S: Service> Core<S> {
         match connection.wire() {
             Wire::Http => {
                 let retry: &[Field<'_>] = if status == 503 { &[RETRY_AFTER] } else { &[] };
-                let mark = http1::begin_json(&mut connection.out, status, false, retry);
+                let mark = http1::begin_json(&mut connection.out, self.stamp(), status, false, retry);
                 connection.out.extend_from_slice(&body);
                 http1::finish_json(&mut connection.out, mark);
             }
@@ -510,7 +510,7 @@ impl<S: Service> Core<S> {
         if matches!(status, 429 | 503 | 504) {
             fields.push(RETRY_AFTER);
         }
-        let mark = http1::begin_json(&mut connection.out, status, keep_alive, &fields);
+        let mark = http1::begin_json(&mut connection.out, self.stamp(), status, keep_alive, &fields);
         let head_end = connection.out.len();
         connection.out.extend_from_slice(body);
         http1::finish_json(&mut connection.out, mark);
@@ -526,7 +526,7 @@ impl<S: Service> Core<S> {
         let origin = connection.origin.take();
         let mut fields = dressed(origin.as_deref(), extra);
         fields.extend(connection.kept());
-        http1::empty(&mut connection.out, status, keep_alive, &fields);
+        http1::empty(&mut connection.out, self.stamp(), status, keep_alive, &fields);
         self.answered(connection, keep_alive);
     }
 
@@ -544,7 +544,7 @@ impl<S: Service> Core<S> {
         let Some(HttpAnswer::Undecided { stream: true, minor, keep_alive, .. }) = connection.answer else { return };
         let origin = connection.origin.take();
         let fields = dressed(origin.as_deref(), &[]);
-        let framing = http1::begin_event_stream(&mut connection.out, minor, keep_alive, &fields);
+        let framing = http1::begin_event_stream(&mut connection.out, self.stamp(), minor, keep_alive, &fields);
         connection.answer = Some(HttpAnswer::Stream { framing, keep_alive });
     }
 

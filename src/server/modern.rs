@@ -71,6 +71,9 @@ impl<S: Service> Core<S> {
                 return self.fail(Some(id), false, status, error, out);
             }
         };
+        if self.is_duplicate(lane, id) {
+            return self.duplicate(id, out);
+        }
         let offers = match self.service.about(lane.view) {
             Ok(about) => about.offers,
             Err(error) => return self.fail(Some(id), false, error.code.http_status(), error, out),
@@ -87,12 +90,6 @@ impl<S: Service> Core<S> {
                 }
                 Err(error) => self.fail(Some(id), false, error.code.http_status(), error, out),
             },
-            // Calls are looked at in `call`.
-            Some(Method::SubscriptionsListen | Method::TasksGet | Method::TasksUpdate | Method::TasksCancel)
-                if self.is_duplicate(lane, id) =>
-            {
-                self.duplicate(id, out)
-            }
             Some(Method::SubscriptionsListen) => self.listen(lane, id, envelope, text, out),
             Some(_) if let Some(owner) = self.owner_elsewhere(envelope, text) => {
                 if self.is_over_limit(lane) {

@@ -11,7 +11,7 @@ use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
 use super::http::NOT_ACCEPTABLE;
 use super::parcel::Header;
 use super::pump::Whereabouts;
-use super::service::{Call, Served, Service};
+use super::service::{Call, Nanos, Served, Service};
 use crate::ids::{CoreId, Ticket, View};
 use crate::metrics::{Refusal, Step};
 use crate::proto::http1::{Accepts, Head};
@@ -19,6 +19,8 @@ use crate::proto::json::{Envelope, IdKind, Key, Root, ScanError};
 use crate::proto::jsonrpc::{self, Code, RpcError};
 use crate::proto::mcp::{Capabilities, LogLevel, Method, Notice, Version};
 use crate::shard::session::SessionKey;
+
+const MILLISECOND: Nanos = 1_000_000;
 
 /// How a message came, and so where its answer goes.
 #[derive(Clone, Copy)]
@@ -46,14 +48,9 @@ pub(super) struct Lane<'a> {
 impl<'a> Lane<'a> {
     /// A message in an HTTP request.
     pub(super) fn http(connection: &Connection, head: &'a Head<'a>, accepts: Accepts) -> Lane<'a> {
-        let patience = head
-            .request_timeout_ms
-            .and_then(|text| std::str::from_utf8(text).ok()?.parse::<u64>().ok())
-            .map(|milliseconds| milliseconds.saturating_mul(1_000_000));
-        let id = connection.id;
-        let sink = Sink::Http(id);
-        let view = connection.view;
-        Lane { head: Some(head), accepts, sink, view, session: None, duplex: None, siblings: &[], ahead: 0, patience }
+        let (sink, view) = (Sink::Http(connection.id), connection.view);
+        let head = Some(head);
+        Lane { head, accepts, sink, view, session: None, duplex: None, siblings: &[], ahead: 0, patience: None }
     }
 
     /// A message on a duplex of its own: a connection of lines, a 2024-11-05 stream.
@@ -153,6 +150,14 @@ impl<S: Service> Core<S> {
         self.laps.lap(Step::Scan);
         self.metrics.messages_in.add(1);
         let Some(head) = lane.head else { unreachable!("a POST has a head") };
+        if let Some(asked) = head.request_timeout_ms {
+            lane.patience = patience(asked);
+            if lane.patience.is_none() {
+                self.refused(Refusal::BadRequest);
+                let null_id = !connection.is_modern && !envelope.has(Key::MetaProtocolVersion);
+                return self.fail(valid_id(&envelope, text), null_id, 400, self.bad_patience(asked), out);
+            }
+        }
         let header = head.protocol_version.and_then(Version::parse);
         if envelope.root() == Root::Object {
             if envelope.has(Key::MetaProtocolVersion) {
@@ -179,9 +184,10 @@ impl<S: Service> Core<S> {
         if !(lane.accepts.json && lane.accepts.event_stream) {
             return self.takes_no_answer(valid_id(&envelope, text), true, out);
         }
-        if let Err((cause, text)) = Self::legacy_headers_do(head) {
+        if let Err((cause, problem)) = Self::legacy_headers_do(head) {
             self.refused(cause);
-            return self.fail(None, true, 400, RpcError::new(Code::INVALID_REQUEST, text), out);
+            let error = RpcError::new(Code::INVALID_REQUEST, problem);
+            return self.fail(valid_id(&envelope, text), true, 400, error, out);
         }
         let opens = envelope.root() == Root::Object
             && envelope.plain_str(Key::Method, text) == Some(Method::Initialize.as_str());
@@ -203,6 +209,18 @@ impl<S: Service> Core<S> {
             connection.session = Some(key);
         }
         told
+    }
+
+    /// What is wrong with a time that `patience` could not read.
+    fn bad_patience(&self, asked: &[u8]) -> RpcError {
+        let seen = String::from_utf8_lossy(&asked[..asked.len().min(40)]);
+        let most = self.settings.call_time_max / MILLISECOND;
+        let text = format!(
+            "the X-Request-Timeout-Ms header is `{seen}`, but has to be a whole number of milliseconds, at least 1; \
+             more than {most} count as {most}; without the header it is {}",
+            self.settings.call_time / MILLISECOND
+        );
+        RpcError::new(Code::INVALID_REQUEST, text)
     }
 
     /// A legacy POST for a session of another core.
@@ -320,11 +338,14 @@ impl<S: Service> Core<S> {
         let start = out.len();
         let mut answers: Vec<Vec<u8>> = Vec::new();
         let mut pending = Vec::new();
+        let mut ids = Vec::new();
         for span in messages {
             let message = span.of(text);
             let mut envelope = Envelope::default();
             let mut answer = Vec::new();
-            let told = match self.scanner.scan(message, &mut envelope) {
+            let scanned = self.scanner.scan(message, &mut envelope);
+            let id = valid_id(&envelope, message).filter(|_| scanned.is_ok() && envelope.has(Key::Method));
+            let told = match scanned {
                 Err(error) => self.unreadable(&error, true, &mut answer),
                 Ok(()) if envelope.root() != Root::Object => {
                     let error = RpcError::new(Code::INVALID_REQUEST, "a JSON-RPC message is an object");
@@ -334,7 +355,12 @@ impl<S: Service> Core<S> {
                     let error = RpcError::new(Code::INVALID_REQUEST, "initialize cannot be part of a batch");
                     self.fail(valid_id(&envelope, message), true, 400, error, &mut answer)
                 }
-                Ok(()) => self.legacy(Lane { ahead: pending.len(), ..lane }, &envelope, message, &mut answer),
+                // Whether the first is answered already or not: both answers would stand in one.
+                Ok(()) if let Some(id) = id.filter(|id| ids.contains(id)) => self.duplicate(id, &mut answer),
+                Ok(()) => {
+                    ids.extend(id);
+                    self.legacy(Lane { ahead: pending.len(), ..lane }, &envelope, message, &mut answer)
+                }
             };
             match told {
                 Told::Answered { .. } => answers.push(answer),
@@ -402,6 +428,9 @@ impl<S: Service> Core<S> {
         out: &mut Vec<u8>,
     ) -> Told {
         let method = Method::parse(name);
+        if self.is_duplicate(lane, id) {
+            return self.duplicate(id, out);
+        }
         if method == Some(Method::Initialize) {
             return self.initialize(lane, envelope, text, id, out);
         }
@@ -475,9 +504,6 @@ impl<S: Service> Core<S> {
         text: &[u8],
         out: &mut Vec<u8>,
     ) -> Told {
-        if self.is_duplicate(lane, id) {
-            return self.duplicate(id, out);
-        }
         if self.is_over_limit(lane) {
             return self.over_limit(id, out);
         }
@@ -537,15 +563,14 @@ impl<S: Service> Core<S> {
         }
     }
 
-    /// Whether a request with this id is in flight already where its answer would go (JSON-RPC ids are the client's:
-    /// two answers to one id could not be told apart). HTTP answers are told apart by their request, but for those
-    /// that go to a 2024-11-05 stream.
-    pub(super) fn is_duplicate(&self, lane: Lane<'_>, id: &[u8]) -> bool {
-        if !matches!(lane.sink, Sink::Lines(_)) && lane.duplex.is_none() {
-            return false;
-        }
+    /// Whether a request with this id is in flight already where its answer would go, or in its session: ids are the
+    /// client's, and it could not tell two answers to one of them apart. Modern answers over HTTP are told apart by
+    /// their request.
+    pub(super) fn is_duplicate(&mut self, lane: Lane<'_>, id: &[u8]) -> bool {
+        let of_session =
+            lane.session.and_then(|key| self.shards.find(key)).map_or(&[][..], |session| &session.calls[..]);
         let same = |key: &ExchangeKey| self.exchanges.get(*key).is_some_and(|exchange| *exchange.id == *id);
-        lane.siblings.iter().any(same)
+        of_session.iter().chain(lane.siblings).any(same)
     }
 
     /// Whether as many calls are in flight where the answer would go, or for the session, as may be: a session's calls
@@ -580,7 +605,8 @@ impl<S: Service> Core<S> {
 
     pub(super) fn duplicate(&mut self, id: &[u8], out: &mut Vec<u8>) -> Told {
         self.refused(Refusal::DuplicateId);
-        let error = RpcError::new(Code::INVALID_REQUEST, "a request with this id is still in flight here");
+        let error =
+            RpcError::new(Code::INVALID_REQUEST, "a request with this id is still in flight here; give each a new one");
         self.fail(Some(id), true, 400, error, out)
     }
 }
@@ -592,6 +618,16 @@ pub(super) struct Facts {
     pub(super) capabilities: Capabilities,
     pub(super) log_level: Option<LogLevel>,
     pub(super) may_ask: bool,
+}
+
+/// The nanoseconds that a sender waits for its answer, by its `X-Request-Timeout-Ms`; none unless that is a whole
+/// number of milliseconds above 0. However large, it is read: what is too long is cut like any other time.
+fn patience(milliseconds: &[u8]) -> Option<u64> {
+    if milliseconds.is_empty() || !milliseconds.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let next = |sum: u64, digit: &u8| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
+    Some(milliseconds.iter().fold(0, next).saturating_mul(MILLISECOND)).filter(|&time| time > 0)
 }
 
 /// The id of a message whose other parts are in doubt.

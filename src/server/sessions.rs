@@ -100,7 +100,7 @@ impl<S: Service> Core<S> {
     /// Gives a session the id by which any core finds it again.
     fn seal_session(&mut self, key: SessionKey) {
         let incarnation = self.shards.incarnation(key.shard);
-        let expires = self.epoch + self.now / 1_000_000_000 + TICKET_SECONDS;
+        let expires = self.second() + TICKET_SECONDS;
         let (node, boot) = (self.settings.node, self.settings.boot);
         let Some(session) = self.shards.find(key) else { return };
         let ticket = SessionTicket {
@@ -169,7 +169,7 @@ impl<S: Service> Core<S> {
 
     /// What an id says, if it was sealed by this start of this node and has not expired.
     fn open_ticket(&self, id: &[u8]) -> Option<SessionTicket> {
-        let now = self.epoch + self.now / 1_000_000_000;
+        let now = self.second();
         SessionTicket::open(&self.sealer, id).filter(|ticket| {
             ticket.node == self.settings.node && ticket.boot == self.settings.boot && ticket.expires > now
         })

@@ -79,6 +79,9 @@ impl<S: Service> Core<S> {
             );
             return self.fail(Some(id), false, 200, error, out);
         };
+        if let Err(problem) = check_wish(wanted) {
+            return self.fail(Some(id), false, 200, RpcError::new(Code::INVALID_PARAMS, problem), out);
+        }
         if !lane.accepts.event_stream {
             return self.takes_no_answer(Some(id), false, out);
         }
@@ -246,6 +249,30 @@ impl<S: Service> Core<S> {
         write_result(&mut message, &exchange.id, &result);
         self.conclude(key, &message, 200);
     }
+}
+
+/// Whether what is known of a wish has its type; null is as good as nothing, and other members may be anything.
+///
+/// # Errors
+/// Which member has not, and what it has to be.
+fn check_wish(wanted: Value<'_>) -> Result<(), String> {
+    let is_list = |value: Value<'_>| {
+        value.kind() == ValueKind::Array && value.elements().all(|element| element.kind() == ValueKind::String)
+    };
+    let is_wrong = |name: &str, fits: &dyn Fn(Value<'_>) -> bool| {
+        wanted.get(name).is_some_and(|value| !value.is_null() && !fits(value))
+    };
+    for name in ["toolsListChanged", "promptsListChanged", "resourcesListChanged"] {
+        if is_wrong(name, &|value| value.as_bool().is_some()) {
+            return Err(format!("params.notifications.{name} has to be true or false"));
+        }
+    }
+    for name in ["resourceSubscriptions", "taskIds"] {
+        if is_wrong(name, &is_list) {
+            return Err(format!("params.notifications.{name} has to be an array of strings"));
+        }
+    }
+    Ok(())
 }
 
 fn subscription_meta(object: &mut Object<'_>, id: &[u8]) {

@@ -84,6 +84,11 @@ pub enum Event {
 }
 
 impl Ended {
+    /// Whether the stream's owner closed it before it was through.
+    pub fn is_given_up(self) -> bool {
+        self == Ended::Error(libc::ECANCELED)
+    }
+
     /// Whether it was the peer, or the way to it, and nothing on this host.
     pub fn is_of_the_peer(self) -> bool {
         match self {

@@ -32,7 +32,8 @@ fn names(list: &Value, member: &str) -> Vec<String> {
 #[test]
 fn one_server_is_seen_as_it_is_in_every_pair_of_eras() {
     let server = Server::start();
-    let (auto, old, new) = (("auto", server.http, ""), ("old", server.http, "era = \"legacy\""), ("new", server.http, "era = \"modern\""));
+    let (auto, old, new) =
+        (("auto", server.http, ""), ("old", server.http, "era = \"legacy\""), ("new", server.http, "era = \"modern\""));
     let gateway = gateway(&[auto, old, new]);
     for name in ["auto", "old", "new"] {
         let path = format!("/mcp/{name}");
@@ -74,7 +75,11 @@ fn progress_comes_with_the_callers_own_token() {
 #[test]
 fn several_servers_are_seen_by_their_names() {
     let (one, other) = (Server::start(), Server::conformance());
-    let gateway = gateway(&[("a", one.http, ""), ("b", other.http, "prefix = \"bee\""), ("dead", "127.0.0.1:9".parse().unwrap(), "")]);
+    let gateway = gateway(&[
+        ("a", one.http, ""),
+        ("b", other.http, "prefix = \"bee\""),
+        ("dead", "127.0.0.1:9".parse().unwrap(), ""),
+    ]);
     reached(&gateway, "/mcp/a");
     reached(&gateway, "/mcp/b");
     let ask = |message: &Value| gateway.connect().ask(&Request::modern(message)).json();
@@ -88,7 +93,8 @@ fn several_servers_are_seen_by_their_names() {
     assert_eq!(unknown["error"]["code"], -32602);
 
     let resources = ask(&modern(1, "resources/list", json!({})));
-    let uris: Vec<&str> = resources["result"]["resources"].as_array().unwrap().iter().map(|one| one["uri"].as_str().unwrap()).collect();
+    let uris: Vec<&str> =
+        resources["result"]["resources"].as_array().unwrap().iter().map(|one| one["uri"].as_str().unwrap()).collect();
     assert!(uris.contains(&"b+test://static-text"), "{uris:?}");
     let read = ask(&modern(1, "resources/read", json!({"uri": "b+test://static-text"})));
     assert_eq!(read["result"]["contents"][0]["uri"], "b+test://static-text");
@@ -153,7 +159,8 @@ fn questions_cross_the_eras() {
         peer.open(&Request::legacy(&session, &legacy(1, "tools/call", arguments.clone())).target(path));
         let question = peer.event().unwrap().json();
         assert_eq!(question["method"], "elicitation/create", "{question}");
-        let accept = json!({"jsonrpc": "2.0", "id": question["id"], "result": {"action": "accept", "content": content}});
+        let accept =
+            json!({"jsonrpc": "2.0", "id": question["id"], "result": {"action": "accept", "content": content}});
         assert_eq!(gateway.connect().ask(&Request::legacy(&session, &accept).target(path)).status, 202);
         let result = peer.event().unwrap().json();
         assert!(text(&result).contains("alice"), "{path}: {result}");

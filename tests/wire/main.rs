@@ -24,5 +24,6 @@ mod process;
 mod questions;
 mod request;
 mod sealed;
+mod stdio;
 mod threads;
 mod unix;

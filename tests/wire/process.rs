@@ -66,10 +66,10 @@ impl Server {
         Server::run(command, variables)
     }
 
-    /// The same on two cores, at this address, where a server of before may just have ended.
-    pub fn at(address: SocketAddr) -> Server {
+    /// On two cores, where another was before.
+    pub fn at(http: SocketAddr) -> Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
-        command.args(["serve", "--listen", &address.to_string(), "--cores", "2"]);
+        command.args(["serve", "--listen", &http.to_string(), "--tcp", "127.0.0.1:0", "--cores", "2"]);
         Server::run(command, &[])
     }
 

@@ -192,7 +192,8 @@ impl Server {
                 return self.initialize(now, Capabilities::default());
             }
             let name = &self.settings.name;
-            return self.out_of_reach(now, format!("server {name} does not speak 2026-07-28, the era configured for it"));
+            return self
+                .out_of_reach(now, format!("server {name} does not speak 2026-07-28, the era configured for it"));
         }
         let info = value.get("_meta").and_then(|meta| meta.get(answer::SERVER_INFO));
         self.introduced(value, info, true);
