@@ -218,7 +218,7 @@ fn every_answer_carries_the_date_of_its_second() {
 fn the_date_follows_the_hosts_clock_when_that_is_set() {
     let mut rig = Rig::new(1);
     let peer = rig.connect(0, Wire::Http);
-    let mut date = |rig: &mut Rig| {
+    let date = |rig: &mut Rig| {
         let answer = rig.ask(peer, call("1", "echo", ""));
         answer.split_once("Date: ").expect("dated").1[..29].to_owned()
     };

@@ -249,14 +249,14 @@ fn a_cancelled_call_is_dropped_and_not_answered() {
     let params = json!({"name": "patient"});
     let key = rig.begin(LEGACY, "tools/call", params).expect_err("pending");
     rig.pass(Duration::from_secs(1));
-    rig.service.cancel(key);
+    rig.service.cancel(0, key);
     assert_eq!(drops.get(), 1, "dropped at once");
     rig.pass(Duration::from_secs(60));
     assert_eq!((rig.reply(key), rig.host.running()), (None, 0));
 
     let key = rig.begin(LEGACY, "tools/call", json!({"name": "tidy"})).expect_err("pending");
     rig.settle();
-    rig.service.cancel(key);
+    rig.service.cancel(0, key);
     rig.pass(Duration::from_secs(60));
     assert_eq!((drops.get(), rig.host.running()), (11, 0), "one poll to tidy up, no more");
 
