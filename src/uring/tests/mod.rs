@@ -12,6 +12,7 @@ mod idle;
 mod kernel_memory;
 mod leaving;
 mod overflow;
+mod owned_pipes;
 mod pipes;
 mod shortage;
 mod slots;
@@ -223,4 +224,21 @@ fn nonblocking(fd: &impl AsRawFd) {
         let flags = libc::fcntl(fd.as_raw_fd(), libc::F_GETFL);
         assert!(flags >= 0 && libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) == 0);
     }
+}
+
+/// Runs a test in a process of its own, because other tests open descriptors at the same time.
+fn alone(name: &str, test: impl FnOnce()) {
+    const ALONE: &str = "CORELANE_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return test();
+    }
+    let this = std::env::current_exe().expect("this test");
+    let run = std::process::Command::new(this).args(["--exact", name]).env(ALONE, "1").output().expect("it runs");
+    let said = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success() && said.contains("1 passed"), "{said}");
+}
+
+/// Open descriptors of the process, and the one by which they are counted.
+fn open_descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").expect("it is Linux").count()
 }
