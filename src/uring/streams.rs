@@ -11,7 +11,7 @@ use crate::ids::ConnectionId;
 
 /// What is true of a stream, as bits.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct State(u16);
+pub(super) struct State(u32);
 
 impl State {
     pub(super) const OPEN: State = State(1);
@@ -40,6 +40,12 @@ impl State {
     pub(super) const HANDING: State = State(1 << 14);
     /// A send heard that the peer broke it off. The kernel says so once: a receive would see an end like any other.
     pub(super) const RESET: State = State(1 << 15);
+    /// Its connect is in flight.
+    pub(super) const CONNECTING: State = State(1 << 16);
+    /// Its owner has not heard of it: it ends as the outcome of an attempt to connect.
+    pub(super) const UNTOLD: State = State(1 << 17);
+    /// Opened from here.
+    pub(super) const OUTBOUND: State = State(1 << 18);
 
     pub(super) const fn and(self, other: State) -> State {
         State(self.0 | other.0)
@@ -69,7 +75,7 @@ pub(super) struct Stream {
     pub(super) generation: u32,
     /// Bytes that came since the receive was armed.
     pub(super) received: u32,
-    /// Place of the buffer being sent, while `SENDING`.
+    /// Place of the buffer being sent, while `SENDING`; number of the attempt to connect, while `UNTOLD`.
     pub(super) send: u32,
     state: State,
 }
@@ -109,6 +115,8 @@ impl Stream {
 pub(super) struct Streams {
     sockets: Vec<Stream>,
     sockets_open: usize,
+    /// How many of those were opened from here.
+    outbound_open: usize,
     /// Slot of the first pipe: the number of direct descriptors.
     first_pipe: u32,
     pipes: Vec<Pipes>,
@@ -122,6 +130,7 @@ impl Streams {
         Streams {
             sockets: Vec::new(),
             sockets_open: 0,
+            outbound_open: 0,
             first_pipe: descriptors,
             pipes: Vec::new(),
             pipes_free: Vec::new(),
@@ -138,6 +147,11 @@ impl Streams {
         self.sockets_open
     }
 
+    /// How many of those were opened from here.
+    pub(super) fn outbound(&self) -> usize {
+        self.outbound_open
+    }
+
     /// Gives the direct descriptor a new tenant.
     pub(super) fn enter(&mut self, slot: u32) -> ConnectionId {
         let index = slot as usize;
@@ -149,6 +163,17 @@ impl Streams {
         stream.open();
         self.sockets_open += 1;
         ConnectionId { slot, generation: stream.generation }
+    }
+
+    /// Gives the direct descriptor to attempt number `attempt` to connect.
+    pub(super) fn enter_outbound(&mut self, slot: u32, attempt: u32) -> ConnectionId {
+        let id = self.enter(slot);
+        let stream = &mut self.sockets[slot as usize];
+        stream.clear(State::WANTED);
+        stream.set(State::OUTBOUND.and(State::UNTOLD));
+        stream.send = attempt;
+        self.outbound_open += 1;
+        id
     }
 
     /// Makes a stream of two descriptors of the process, which somebody else closes when it is gone.
@@ -213,10 +238,14 @@ impl Streams {
     /// Ends the tenancy, and closes the descriptors that are the stream's own.
     pub(super) fn leave(&mut self, id: ConnectionId) {
         let stream = self.find(id).expect("only an open stream is left");
+        let outbound = stream.is(State::OUTBOUND);
         stream.generation = stream.generation.wrapping_add(1);
         stream.state = State::default();
         match id.slot.checked_sub(self.first_pipe) {
-            None => self.sockets_open -= 1,
+            None => {
+                self.sockets_open -= 1;
+                self.outbound_open -= usize::from(outbound);
+            }
             Some(index) => {
                 self.pipes[index as usize].owned = None;
                 self.pipes_free.push(index);

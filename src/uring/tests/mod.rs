@@ -5,6 +5,7 @@
 
 mod accepting;
 mod bells;
+mod connecting;
 mod credit;
 mod fallbacks;
 mod hand_over;
@@ -49,6 +50,7 @@ struct Rig {
     ended: HashMap<ConnectionId, Ended>,
     kept: Vec<(ConnectionId, usize)>,
     closed: Vec<ConnectionId>,
+    connected: HashMap<u64, Result<ConnectionId, i32>>,
     sent: Vec<(ConnectionId, Vec<u8>, Result<(), i32>)>,
     bells: usize,
     foreign: usize,
@@ -70,6 +72,7 @@ impl Rig {
             ended: HashMap::new(),
             kept: Vec::new(),
             closed: Vec::new(),
+            connected: HashMap::new(),
             sent: Vec::new(),
             bells: 0,
             foreign: 0,
@@ -106,6 +109,10 @@ impl Rig {
             Event::Closed { stream } => {
                 self.order.push('c');
                 self.closed.push(stream);
+            }
+            Event::Connected { token, outcome } => {
+                self.order.push('o');
+                assert!(self.connected.insert(token, outcome).is_none(), "a connect ends once");
             }
             Event::Ended { stream, why } => {
                 self.order.push('e');
