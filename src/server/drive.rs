@@ -236,6 +236,12 @@ impl<S: Service> Loop<'_, S> {
                     self.core.step(now, Input::Accepted { id: stream, listener, peer: None });
                 }
                 Event::Bell => {}
+                // Nobody asks for any yet.
+                Event::Connected { outcome, .. } => {
+                    if let Ok(stream) = outcome {
+                        self.driver.close(stream);
+                    }
+                }
                 Event::Closed { stream } => self.core.step(now, Input::Closed(stream)),
                 Event::Ended { stream, why } => {
                     self.core.step(now, Input::Ended { id: stream, how: end(why) });
