@@ -10,9 +10,9 @@ use std::sync::Arc;
 use crate::config::{
     Demonstration, EraChoice, HttpServer, ListRules, ServerKind, ServerName, ServerSettings, Settings, UrlHost,
 };
+use crate::ids::OutboundAddress;
 use crate::proto::http1::Target;
 use crate::proto::json::Object;
-use crate::server::service::LinkAddress;
 use crate::upstream::gateway as to;
 
 /// Calls of one core that wait for a link or for a handshake, for each link that there may be.
@@ -95,7 +95,7 @@ fn link(http: &HttpServer) -> to::LinkSettings {
         Ok(target) => target,
         Err(error) => unreachable!("the URL was checked when it was read: {error}"),
     };
-    let address = resolve(http).map(LinkAddress::Internet).map_err(Into::into);
+    let address = resolve(http).map(OutboundAddress::Internet).map_err(Into::into);
     to::LinkSettings::Http { address, target, fields: to::Fields(fields.collect()) }
 }
 

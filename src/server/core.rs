@@ -14,11 +14,11 @@ use super::exchange::{ExchangeKey, Exchanges};
 use super::laps::{Laps, ReadClock};
 use super::outbox::Outbox;
 use super::parcel::{Header, Numbers};
-use super::service::{LinkAddress, LinkEvent, Mail, Nanos, Service, Wish};
+use super::service::{LinkEvent, Mail, Nanos, Service, Wish};
 use super::settings::Settings;
 use super::subscriptions::Subscriptions;
 use super::wheel::Wheel;
-use crate::ids::{ConnectionId, CoreId};
+use crate::ids::{ConnectionId, CoreId, OutboundAddress};
 use crate::metrics::{CloseCause, CoreMetrics, Refusal, Step};
 use crate::proto::http1::Stamp;
 use crate::proto::json::Scanner;
@@ -105,7 +105,7 @@ pub enum Effect {
     /// Open a link for the service.
     Connect {
         /// Where to.
-        address: LinkAddress,
+        address: OutboundAddress,
         /// Names the attempt.
         token: u64,
     },

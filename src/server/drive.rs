@@ -236,12 +236,7 @@ impl<S: Service> Loop<'_, S> {
                     self.core.step(now, Input::Accepted { id: stream, listener, peer: None });
                 }
                 Event::Bell => {}
-                // Nobody asks for any yet.
-                Event::Connected { outcome, .. } => {
-                    if let Ok(stream) = outcome {
-                        self.driver.close(stream);
-                    }
-                }
+                Event::Connected { token, outcome } => self.core.step(now, Input::Connected { token, outcome }),
                 Event::Closed { stream } => self.core.step(now, Input::Closed(stream)),
                 Event::Ended { stream, why } => {
                     self.core.step(now, Input::Ended { id: stream, how: end(why) });
@@ -323,8 +318,9 @@ impl<S: Service> Loop<'_, S> {
         let mut undone = Vec::new();
         self.core.effects(|effect| match effect {
             Effect::Close(id) => driver.close(id),
+            Effect::Connect { address, token } => driver.connect(&address, token),
             Effect::Drained => drained = true,
-            Effect::Connect { .. } | Effect::GiveUp(_) => {}
+            Effect::GiveUp(token) => driver.cancel_connect(token),
             Effect::Read(id, wanted) => driver.read(id, wanted),
             Effect::Send(id, buffer) => {
                 if let Err(buffer) = driver.send(id, buffer) {

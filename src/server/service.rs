@@ -7,12 +7,11 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Waker;
 
-use crate::ids::{ConnectionId, CoreId, View};
+use crate::ids::{ConnectionId, CoreId, OutboundAddress, View};
 use crate::proto::json::Envelope;
 use crate::proto::jsonrpc::RpcError;
 use crate::proto::mcp::{Capabilities, LogLevel, Method, Version};
@@ -270,7 +269,7 @@ pub enum Wish {
     /// Open a link; `LinkEvent::Connected` follows.
     Connect {
         /// Where to.
-        address: LinkAddress,
+        address: OutboundAddress,
         /// Told back.
         token: u64,
     },
@@ -300,15 +299,6 @@ pub struct Subject {
     pub about: u32,
     /// A number that goes with it.
     pub number: u64,
-}
-
-/// Where a link leads to.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum LinkAddress {
-    /// An address of the internet protocols.
-    Internet(SocketAddr),
-    /// The path of a Unix socket.
-    Unix(Box<str>),
 }
 
 /// Something that changed and that subscribers on every core may want to hear about.

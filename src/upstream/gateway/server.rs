@@ -12,12 +12,13 @@ use super::bridge::Round;
 use super::flight::{Errand, Flight, Flights, Kept, ListKind, Pages, Relay};
 use super::request::{self, Era, Outgoing};
 use super::settings::{EraChoice, LinkSettings, ServerSettings};
+use crate::ids::OutboundAddress;
 use crate::proto::http1::respond::Mark;
 use crate::proto::http1::{RequestError, RequestWriter, finish_post};
 use crate::proto::json::{Envelope, Key, Object, Scanner};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, Method, Version};
-use crate::server::service::{About, Call, CallKey, Change, Host, LinkAddress, Mail, Mailbox, Nanos};
+use crate::server::service::{About, Call, CallKey, Change, Host, Mail, Mailbox, Nanos};
 use crate::upstream::http::{Pool, PoolSettings, Request};
 
 /// Longest pause between two attempts to reach a server.
@@ -108,7 +109,7 @@ impl Server {
     pub fn new(settings: Arc<ServerSettings>, index: u16, mailbox: Mailbox, place: Place) -> Server {
         let LinkSettings::Http { address, .. } = &settings.link;
         // One that is not known is never dialled: `reach` says why.
-        let address = address.clone().unwrap_or_else(|_| LinkAddress::Unix(Default::default()));
+        let address = address.clone().unwrap_or_else(|_| OutboundAddress::Unix(Default::default()));
         let pool = PoolSettings {
             address,
             links_max: settings.links_max,

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use super::flight::ListKind;
 use super::rules::{ListRules, ToolRules};
+use crate::ids::OutboundAddress;
 use crate::proto::http1::Target;
-use crate::server::service::{LinkAddress, Nanos};
+use crate::server::service::Nanos;
 
 /// All servers, and what callers may see of them.
 #[derive(Clone, Debug, Default)]
@@ -93,7 +94,7 @@ pub enum LinkSettings {
     /// By Streamable HTTP.
     Http {
         /// Where to, or why that is not known.
-        address: Result<LinkAddress, Box<str>>,
+        address: Result<OutboundAddress, Box<str>>,
         /// Host and path.
         target: Target,
         /// Fields of every request, among them secrets.

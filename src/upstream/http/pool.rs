@@ -7,15 +7,15 @@
 use std::collections::VecDeque;
 
 use super::link::{Link, Stand};
-use crate::ids::ConnectionId;
+use crate::ids::{ConnectionId, OutboundAddress};
 use crate::proto::http1::{MediaType, ResponseHead};
-use crate::server::service::{End, LinkAddress, Nanos, Wish};
+use crate::server::service::{End, Nanos, Wish};
 
 /// How many links there may be, and how long things take.
 #[derive(Clone, Debug)]
 pub struct PoolSettings {
     /// Where to.
-    pub address: LinkAddress,
+    pub address: OutboundAddress,
     /// Most links.
     pub links_max: usize,
     /// Most requests that wait for a link.
