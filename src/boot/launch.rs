@@ -17,7 +17,7 @@ use super::lend::OffloadPool;
 use super::plan::{CoreRequest, Plan};
 use super::report::Report;
 use super::topology::Topology;
-use super::{BootError, cut, servers};
+use super::{BootError, cut, gateway};
 use crate::config::{Config, LogFormat, Settings};
 use crate::control::{self, ControlError, ControlHandle, CoreState, Health, SignalHandle, Stop};
 use crate::ids::CoreId;
@@ -169,8 +169,8 @@ impl<S: 'static> Launch<S> {
             crate::config::TicketKey::Fixed { bytes, .. } => *bytes,
             crate::config::TicketKey::MadeAtStart => entropy::bytes()?,
         };
-        let native_is_seen = servers::native_is_seen(&settings, is_demonstration);
-        let gateway = Arc::new(servers::gateway(&settings));
+        let native_is_seen = gateway::native_is_seen(&settings, is_demonstration);
+        let gateway = Arc::new(gateway::gateway(&settings));
         let offload = Arc::new(OffloadPool::new(
             settings.offload.threads.usize(),
             settings.offload.blocking_threads.usize(),

@@ -13,7 +13,7 @@ mod launch;
 mod lend;
 pub mod plan;
 mod report;
-mod servers;
+mod gateway;
 pub mod topology;
 
 #[cfg(test)]
