@@ -13,6 +13,7 @@ mod launch;
 mod lend;
 pub mod plan;
 mod report;
+mod servers;
 pub mod topology;
 
 #[cfg(test)]
