@@ -8,12 +8,13 @@ mod check;
 pub mod cli;
 mod core_thread;
 mod cut;
+mod gateway;
 pub mod host;
 mod launch;
 mod lend;
 pub mod plan;
 mod report;
-mod gateway;
+mod servers;
 pub mod topology;
 
 #[cfg(test)]

@@ -14,8 +14,8 @@ use crate::proto::mcp::NamePattern;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-const MINUTE_MS: u64 = 60_000;
-const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
+pub(super) const MINUTE_MS: u64 = 60_000;
+pub(super) const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
 
 /// `[servers.NAME]`: one MCP server that calls are forwarded to.
 #[derive(Clone, PartialEq, Debug)]

@@ -6,6 +6,7 @@
 
 use super::given::{Given, Refused, Setting, quoted};
 use super::problem::nearest;
+use super::secret::{self, HIDDEN};
 use crate::limits::HTTP_TARGET_BYTES_MAX;
 use crate::proto::address::{AddressRule, Network};
 use std::fmt;
@@ -54,6 +55,10 @@ impl ServerUrl {
         };
         if text.contains('#') {
             return Err("leave out the fragment, the `#` and what follows: it is never sent".to_owned());
+        }
+        if text.ends_with(HIDDEN) {
+            let advice = "is what `corelane config` prints instead of a query that holds a secret: put the query back";
+            return Err(format!("{HIDDEN} {advice}"));
         }
         let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         if authority.contains('@') {
@@ -106,6 +111,12 @@ impl ServerUrl {
         format!("http://{}{}", self.authority(), self.target)
     }
 
+    fn hides_secret(&self) -> bool {
+        let parts = self.target.split_once('?').map_or("", |(_, query)| query).split('&');
+        let secret = |(name, value): (&str, &str)| secret::sounds_secret(name) || secret::looks_secret(value);
+        parts.filter_map(|part| part.split_once('=')).any(secret)
+    }
+
     /// Which addresses the host may lead to if nothing is said: private ones if the host itself says that it is one.
     pub fn default_rule(&self) -> AddressRule {
         let private = match &self.host {
@@ -151,11 +162,16 @@ impl Setting for ServerUrl {
     }
 
     fn read(given: &Given) -> Result<Self, Refused> {
-        ServerUrl::parse(given.text(Self::allowed)?).map_err(|advice| given.refused(Self::allowed()).advise(advice))
+        let text = given.text(Self::allowed)?;
+        ServerUrl::parse(text).map_err(|advice| {
+            let refused = given.refused(Self::allowed()).advise(advice);
+            // A password or a key may stand there.
+            if text.contains(['@', '?']) { refused.without_value() } else { refused }
+        })
     }
 
     fn write(&self) -> String {
-        quoted(&self.in_full())
+        quoted(&if self.hides_secret() { self.to_string() } else { self.in_full() })
     }
 }
 
@@ -203,5 +219,97 @@ impl fmt::Display for ServerUrl {
 impl fmt::Debug for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ServerUrl({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> ServerUrl {
+        ServerUrl::parse(text).expect(text)
+    }
+
+    #[test]
+    fn urls_are_cut_into_what_is_dialled_and_what_is_asked_for() {
+        for (text, authority, port, target) in [
+            ("http://localhost:3000/mcp", "localhost:3000", 3000, "/mcp"),
+            ("http://Mcp.Example", "mcp.example", 80, "/"),
+            ("http://mcp.example:80/a?b=c", "mcp.example", 80, "/a?b=c"),
+            ("http://mcp.example?b", "mcp.example", 80, "/?b"),
+            ("http://[::1]:1/", "[::1]:1", 1, "/"),
+            ("http://[0:0::1]", "[::1]", 80, "/"),
+            ("http://10.0.0.7:65535/x%20y", "10.0.0.7:65535", 65_535, "/x%20y"),
+            ("http://a_b.c-d.xn--e", "a_b.c-d.xn--e", 80, "/"),
+        ] {
+            let url = parse(text);
+            assert_eq!((url.authority().as_str(), url.port(), url.target()), (authority, port, target), "{text}");
+            assert_eq!(parse(&url.in_full()), url, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_url_is_said() {
+        let long = format!("http://a/{}", "x".repeat(HTTP_TARGET_BYTES_MAX));
+        for (text, advice) in [
+            ("https://mcp.example/mcp", "TLS towards servers is not there yet"),
+            ("HTTP://a", "lower case"),
+            ("ftp://a", "the scheme `ftp` is not spoken"),
+            ("mcp.example/mcp", "begin it with http://"),
+            ("http://", "name a host"),
+            ("http:///mcp", "name a host"),
+            ("http://a/#b", "leave out the fragment"),
+            ("http://me:pw@a/", "put an Authorization field into headers"),
+            ("http://a:0/", "the port `0` is not a number from 1 to 65535"),
+            ("http://a:65536/", "65535"),
+            ("http://a:080/", "`080`"),
+            ("http://a:/", "the port `` is not"),
+            ("http://a./", "leave out the dot"),
+            ("http://a..b/", "no host name"),
+            ("http://-a/", "no host name"),
+            ("http://m\u{fc}nchen.example/", "xn--"),
+            ("http://a%2eb/", "no host name"),
+            ("http://[::1/", "no host name"),
+            ("http://[fe80::1%25eth0]/", "no IPv6 address"),
+            ("http://127.1/", "write `127.1` as four decimal numbers"),
+            ("http://0x7f000001/", "four decimal numbers"),
+            ("http://2130706433/", "four decimal numbers"),
+            ("http://0177.0.0.1/", "four decimal numbers"),
+            ("http://127.0.0.0x1/", "four decimal numbers"),
+            ("http://169.254.169.254/latest", "link-local, where clouds keep their metadata service"),
+            ("http://[::ffff:169.254.169.254]/", "never dialled"),
+            ("http://[fe80::1]/", "link-local"),
+            ("http://0.0.0.0/", "no host's address"),
+            ("http://a/b c", "write ' ' in path and query percent-encoded"),
+            ("http://a/\u{e9}", "percent-encoded"),
+            ("http://a/?***", "prints instead of a query"),
+            (&long, "of at most 4096"),
+        ] {
+            let said = ServerUrl::parse(text).expect_err(text);
+            assert!(said.contains(advice), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_is_private_by_itself_may_lead_to_private_addresses() {
+        for text in ["http://localhost", "http://api.localhost", "http://127.0.0.1", "http://10.1.1.1", "http://[::1]"]
+        {
+            assert_eq!(parse(text).default_rule(), AddressRule::Private, "{text}");
+        }
+        for text in ["http://mcp.example", "http://localhost.example", "http://1.1.1.1", "http://[2606:4700::1]"] {
+            assert_eq!(parse(text).default_rule(), AddressRule::Public, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_query_is_not_shown_where_it_may_be_a_secret() {
+        let url = parse("http://a/b?api_key=hunter2");
+        assert_eq!(url.to_string(), "http://a/b?***");
+        assert!(!format!("{url:?} {}", url.write()).contains("hunter2"));
+        assert_eq!(parse("http://a/b?c=d").write(), "\"http://a/b?c=d\"");
+        for text in ["http://me:hunter2@a/", "http://a:0/?key=hunter2"] {
+            let refused = <ServerUrl as Setting>::read(&Given::word(text)).expect_err(text);
+            assert!(refused.secret && !refused.seen.contains("hunter2"), "{text}");
+        }
     }
 }
