@@ -398,6 +398,7 @@ impl<S: Service> Core<S> {
     /// Ends what stands for the connection as a duplex, and the session that was the connection's own.
     pub(super) fn release_duplex(&mut self, connection: &mut Connection) {
         if let Some(key) = connection.duplex.take() {
+            connection.terms = None;
             let own = self.forget(key).and_then(|exchange| exchange.session);
             if let Some(session) = own {
                 self.end_session(session);

@@ -5,6 +5,8 @@
 //! Not here: HTTP (`http`), lines (`lines`), how an answer that comes later is delivered (`deliver`).
 //! Invariant: nothing acts on a header before it was found to agree with the body.
 
+use std::cell::Cell;
+
 use super::connection::Connection;
 use super::core::{Core, Timer};
 use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
@@ -18,7 +20,7 @@ use crate::proto::http1::{Accepts, Head};
 use crate::proto::json::{Envelope, IdKind, Key, Root, ScanError};
 use crate::proto::jsonrpc::{self, Code, RpcError};
 use crate::proto::mcp::{Capabilities, LogLevel, Method, Notice, Version};
-use crate::shard::session::SessionKey;
+use crate::shard::session::{SessionKey, Terms};
 
 const MILLISECOND: Nanos = 1_000_000;
 
@@ -35,6 +37,9 @@ pub(super) struct Lane<'a> {
     pub(super) view: View,
     /// The legacy session it belongs to.
     pub(super) session: Option<SessionKey>,
+    /// That session's terms, if it is the connection's own. It does not idle while the connection lives, and all of its
+    /// calls are among the `siblings`: a call need not look at it.
+    pub(super) terms: Option<&'a Cell<Terms>>,
     /// What stands for its connection as a duplex, if there is one already.
     pub(super) duplex: Option<ExchangeKey>,
     /// What is in flight on the same duplex.
@@ -49,16 +54,14 @@ impl<'a> Lane<'a> {
     /// A message in an HTTP request.
     pub(super) fn http(connection: &Connection, head: &'a Head<'a>, accepts: Accepts) -> Lane<'a> {
         let (sink, view) = (Sink::Http(connection.id), connection.view);
-        let head = Some(head);
-        Lane { head, accepts, sink, view, session: None, duplex: None, siblings: &[], ahead: 0, patience: None }
+        Lane { head: Some(head), ..Lane::bare(accepts, sink, view) }
     }
 
     /// A message on a duplex of its own: a connection of lines, a 2024-11-05 stream.
     pub(super) fn duplex(connection: &'a Connection, sink: Sink) -> Lane<'a> {
         let accepts = Accepts { json: true, event_stream: true };
-        let (session, duplex) = (connection.session, connection.duplex);
-        let view = connection.view;
-        Lane { head: None, accepts, sink, view, session, duplex, siblings: &connection.calls, ahead: 0, patience: None }
+        let (session, terms, duplex) = (connection.session, connection.terms.as_ref(), connection.duplex);
+        Lane { session, terms, duplex, siblings: &connection.calls, ..Lane::bare(accepts, sink, connection.view) }
     }
 
     /// A message that another core forwarded to the owner of its session.
@@ -71,24 +74,20 @@ impl<'a> Lane<'a> {
     ) -> Lane<'static> {
         let accepts = Accepts { json: true, event_stream: true };
         let sink = Sink::Remote { core, ticket };
-        Lane {
-            head: None,
-            accepts,
-            sink,
-            view,
-            session: Some(session),
-            duplex: None,
-            siblings: &[],
-            ahead: 0,
-            patience,
-        }
+        Lane { session: Some(session), patience, ..Lane::bare(accepts, sink, view) }
     }
 
     /// A modern message that another core forwarded to where its task lives.
     pub(super) fn remote_modern(core: CoreId, ticket: Ticket, view: View) -> Lane<'static> {
         let accepts = Accepts { json: true, event_stream: true };
         let sink = Sink::Remote { core, ticket };
-        Lane { head: None, accepts, sink, view, session: None, duplex: None, siblings: &[], ahead: 0, patience: None }
+        Lane::bare(accepts, sink, view)
+    }
+
+    /// A message of which only this is known.
+    fn bare(accepts: Accepts, sink: Sink, view: View) -> Lane<'a> {
+        let (head, session, terms, duplex, patience) = (None, None, None, None, None);
+        Lane { head, accepts, sink, view, session, terms, duplex, siblings: &[], ahead: 0, patience }
     }
 }
 
@@ -315,10 +314,9 @@ impl<S: Service> Core<S> {
     }
 
     fn batch(&mut self, lane: Lane<'_>, text: &[u8], out: &mut Vec<u8>) -> Told {
-        let allowed = match lane.session.and_then(|key| self.shards.find(key)) {
-            Some(session) => session.version == Version::V2025_03_26 || session.version == Version::V2024_11_05,
-            None => false,
-        };
+        let allowed = self
+            .terms_of(lane)
+            .is_some_and(|terms| terms.version == Version::V2025_03_26 || terms.version == Version::V2024_11_05);
         if !allowed {
             self.refused(Refusal::BadRequest);
             let error = RpcError::new(
@@ -400,7 +398,9 @@ impl<S: Service> Core<S> {
             }
         };
         let now = self.now;
-        if let Some(session) = lane.session.and_then(|key| self.shards.find(key)) {
+        if lane.terms.is_none()
+            && let Some(session) = lane.session.and_then(|key| self.shards.find(key))
+        {
             session.used = now;
         }
         match shape {
@@ -415,6 +415,14 @@ impl<S: Service> Core<S> {
                 Told::Accepted
             }
             Shape::Request { id, method } => self.legacy_request(lane, envelope, text, id, method, out),
+        }
+    }
+
+    /// What was settled with the sender of a legacy message; nothing before `initialize`.
+    fn terms_of(&mut self, lane: Lane<'_>) -> Option<Terms> {
+        match lane.terms {
+            Some(terms) => Some(terms.get()),
+            None => lane.session.and_then(|key| self.shards.find(key)).map(|session| session.terms()),
         }
     }
 
@@ -434,11 +442,7 @@ impl<S: Service> Core<S> {
         if method == Some(Method::Initialize) {
             return self.initialize(lane, envelope, text, id, out);
         }
-        let Some((version, capabilities, log_level)) = lane
-            .session
-            .and_then(|key| self.shards.find(key))
-            .map(|session| (session.version, session.capabilities, session.log_level))
-        else {
+        let Some(Terms { version, capabilities, log_level }) = self.terms_of(lane) else {
             if method == Some(Method::Ping) {
                 // Allowed before initialize (2025-11-25, "Lifecycle").
                 write_result(out, id, b"{}");
@@ -471,6 +475,9 @@ impl<S: Service> Core<S> {
                 };
                 if let Some(session) = lane.session.and_then(|key| self.shards.find(key)) {
                     session.log_level = level;
+                }
+                if let Some(terms) = lane.terms {
+                    terms.set(Terms { log_level: level, ..terms.get() });
                 }
                 write_result(out, id, b"{}");
                 Told::OK
@@ -567,8 +574,9 @@ impl<S: Service> Core<S> {
     /// client's, and it could not tell two answers to one of them apart. Modern answers over HTTP are told apart by
     /// their request.
     pub(super) fn is_duplicate(&mut self, lane: Lane<'_>, id: &[u8]) -> bool {
-        let of_session =
-            lane.session.and_then(|key| self.shards.find(key)).map_or(&[][..], |session| &session.calls[..]);
+        // What is in flight for a session that is the connection's own is in flight on the connection.
+        let session = lane.session.filter(|_| lane.terms.is_none()).and_then(|key| self.shards.find(key));
+        let of_session = session.map_or(&[][..], |session| &session.calls[..]);
         let same = |key: &ExchangeKey| self.exchanges.get(*key).is_some_and(|exchange| *exchange.id == *id);
         of_session.iter().chain(lane.siblings).any(same)
     }
@@ -577,7 +585,8 @@ impl<S: Service> Core<S> {
     /// go on when their connection is lost, so connections do not bound them. Streams have a bound of their own.
     pub(super) fn is_over_limit(&mut self, lane: Lane<'_>) -> bool {
         let most = self.settings.in_flight_per_connection;
-        if let Some(session) = lane.session.and_then(|key| self.shards.find(key))
+        if lane.terms.is_none()
+            && let Some(session) = lane.session.and_then(|key| self.shards.find(key))
             && session.calls.len() >= most
         {
             let is_call =

@@ -127,6 +127,17 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     Some(*bytes)
 }
 
+/// What was settled with a session's client, as far as every call of it asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Terms {
+    /// What was negotiated.
+    pub version: Version,
+    /// What the client can do.
+    pub capabilities: Capabilities,
+    /// Least severe level it wants logged.
+    pub log_level: LogLevel,
+}
+
 /// One legacy session. `K` names a sink for messages: an exchange on the core that owns the shard.
 #[derive(Debug)]
 pub struct Session<K> {
@@ -178,6 +189,11 @@ impl<K> Session<K> {
             get_streams: 0,
             replay: None,
         }
+    }
+
+    /// What its calls are made under.
+    pub fn terms(&self) -> Terms {
+        Terms { version: self.version, capabilities: self.capabilities, log_level: self.log_level }
     }
 
     /// The number for a call's new resumable stream: odd, so that it is still known for a call's when it is over.

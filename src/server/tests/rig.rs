@@ -10,7 +10,7 @@ use crate::metrics::{CoreMetrics, Registry};
 use crate::proto::http1::HostRules;
 use crate::proto::json::Key;
 use crate::proto::jsonrpc::RpcError;
-use crate::proto::mcp::Method;
+use crate::proto::mcp::{LogLevel, Method, Version};
 use crate::server::connection::Wire;
 use crate::server::core::{Core, CoreParts, Effect, Input};
 use crate::server::filter::reframing::Reframing;
@@ -32,6 +32,8 @@ pub struct Fake {
     about: About,
     pub waiting: Vec<CallKey>,
     pub cancelled: Vec<CallKey>,
+    /// Under what revision and level each call came.
+    pub heard: Vec<(Version, Option<LogLevel>)>,
 }
 
 impl Service for Fake {
@@ -40,6 +42,7 @@ impl Service for Fake {
     }
 
     fn call(&mut self, call: &Call<'_>, out: &mut Vec<u8>) -> Served {
+        self.heard.push((call.version, call.log_level));
         if call.method == Method::ToolsCall && call.envelope.str(Key::Name, call.text).as_deref() == Some("wait") {
             self.waiting.push(call.key);
             return Served::Pending;
@@ -127,7 +130,14 @@ pub fn settings() -> Settings {
 pub fn core(index: usize, cores: usize, incarnation: u32, metrics: &'static CoreMetrics) -> Core<Fake> {
     let table = BoundaryTable::new(cores, cores).expect("a shard for each");
     let id = CoreId(index as u16);
-    let offers = Offers { tools: true, tasks: true, resources: true, resources_subscribe: true, ..Offers::default() };
+    let offers = Offers {
+        tools: true,
+        tasks: true,
+        resources: true,
+        resources_subscribe: true,
+        logging: true,
+        ..Offers::default()
+    };
     let about = About { server_info: b"{}".to_vec(), instructions: None, offers };
     Core::new(CoreParts {
         id,
@@ -135,7 +145,7 @@ pub fn core(index: usize, cores: usize, incarnation: u32, metrics: &'static Core
         shards: Shards::new(table.range_of(id), incarnation),
         table,
         sealer: Sealer::new(&KEY, [index as u8 * 16 + incarnation as u8; 12]),
-        service: Fake { about, waiting: Vec::new(), cancelled: Vec::new() },
+        service: Fake { about, waiting: Vec::new(), cancelled: Vec::new(), heard: Vec::new() },
         metrics,
         clock: Box::new(|| 0),
         epoch: 1_800_000_000,
