@@ -1,4 +1,5 @@
-//! JSON texts as bytes: one strict pass that finds what routing needs, a navigator, and a writer.
+//! JSON texts as bytes: one strict pass that finds what routing needs, a navigator, a writer, and what
+//! rewrites a text where it stands.
 //!
 //! Not here: values that own memory, serde, or any meaning beyond where a member of a JSON-RPC message begins and ends.
 //! Invariant: the bytes that were judged are the bytes that are forwarded, so every result is a [`Span`] of the text
@@ -8,6 +9,7 @@
 mod envelope;
 mod error;
 mod scan;
+mod splice;
 mod strings;
 mod value;
 mod write;
@@ -15,6 +17,7 @@ mod write;
 pub use envelope::{Envelope, IdKind, Key, Kind, Root, Span};
 pub use error::ScanError;
 pub use scan::Scanner;
+pub use splice::{first_byte, is_empty, splice};
 pub use value::{Elements, Members, RawStr, Value, ValueKind};
 pub use write::{Array, Object, compact, has_newline, integer, raw, string};
 
