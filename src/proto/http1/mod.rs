@@ -30,3 +30,4 @@ pub use respond::{
     Field, StreamFraming, begin_chunk, begin_event_stream, begin_json, chunk, continue_100, empty, finish_chunk,
     finish_json, last_chunk,
 };
+pub(in crate::proto) use token::is_token;

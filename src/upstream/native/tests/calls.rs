@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::rig::{LEGACY, MODERN, Rig, text_of};
-use crate::proto::mcp::{LogLevel, Version};
-use crate::server::service::{HeaderParamKind, Service};
+use crate::proto::mcp::{HeaderParamKind, LogLevel, Version};
+use crate::server::service::Service;
 use crate::upstream::native::*;
 
 #[derive(Deserialize, JsonSchema)]
