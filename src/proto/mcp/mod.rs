@@ -8,10 +8,12 @@ mod annotation;
 mod capability;
 pub mod list;
 mod method;
+pub mod pin;
 mod version;
 
 pub use annotation::{AnnotationFault, HeaderParam, HeaderParamKind, InvalidAnnotation, annotated};
 pub use capability::{Capabilities, LogLevel};
 pub use list::{Item, ListError, Listed, Page};
 pub use method::{Method, Notice};
+pub use pin::{pin, pinned};
 pub use version::Version;
