@@ -14,7 +14,7 @@ use std::task::Waker;
 use crate::ids::{ConnectionId, CoreId, OutboundAddress, View};
 use crate::proto::json::Envelope;
 use crate::proto::jsonrpc::RpcError;
-use crate::proto::mcp::{Capabilities, LogLevel, Method, Version};
+use crate::proto::mcp::{Capabilities, HeaderParam, LogLevel, Method, Version};
 
 /// Nanoseconds since the process started, from the monotonic clock.
 pub type Nanos = u64;
@@ -106,28 +106,6 @@ pub struct About {
     pub instructions: Option<Vec<u8>>,
     /// What it can do.
     pub offers: Offers,
-}
-
-/// An argument of a tool that its callers repeat in an `Mcp-Param-*` header (`x-mcp-header`, SEP-2243).
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct HeaderParam {
-    /// What follows `Mcp-Param-` in the header's name.
-    pub header_suffix: String,
-    /// The chain of property names that leads to the argument, from the root of `arguments`.
-    pub path: Vec<String>,
-    /// How header and argument are compared.
-    pub kind: HeaderParamKind,
-}
-
-/// The type of an argument that is repeated in a header.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum HeaderParamKind {
-    /// `true` or `false`.
-    Boolean,
-    /// Compared as numbers.
-    Integer,
-    /// Compared byte for byte, once decoded.
-    String,
 }
 
 /// Whatever answers calls on one core.

@@ -178,9 +178,12 @@ impl<'o> RequestWriter<'o> {
     }
 
     fn checked_line(&mut self, name: &str, suffix: &str, write: impl FnOnce(&mut Vec<u8>)) -> &mut Self {
-        let is_reserved = |known: &&str| suffix.is_empty() && name.eq_ignore_ascii_case(known);
-        if RESERVED.iter().any(|known| is_reserved(&known)) {
-            self.refuse(RequestError::FieldReserved { name: name.to_owned() });
+        let is_reserved = |known: &&str| match known.split_at_checked(name.len()) {
+            Some((front, back)) => front.eq_ignore_ascii_case(name) && back.eq_ignore_ascii_case(suffix),
+            None => false,
+        };
+        if RESERVED.iter().any(is_reserved) {
+            self.refuse(RequestError::FieldReserved { name: format!("{name}{suffix}") });
         } else if !is_token(name.as_bytes()) || !(suffix.is_empty() || is_token(suffix.as_bytes())) {
             self.refuse(RequestError::FieldName { name: format!("{name}{suffix}") });
         } else {
@@ -379,6 +382,8 @@ mod tests {
             let expected = RequestError::FieldReserved { name: name.clone() };
             assert_eq!(post(|request| request.field(&name, b"x"), b""), Err(expected));
         }
+        let expected = RequestError::FieldReserved { name: "Content-Length".to_owned() };
+        assert_eq!(post(|request| request.mirrored("Content-", "Length", "1"), b""), Err(expected));
         // The first thing wrong is told, and nothing behind it is written.
         let refused = post(|request| request.field("", b"").field("X", b"\n").field("Y", b"z"), b"");
         assert_eq!(refused, Err(RequestError::FieldName { name: String::new() }));

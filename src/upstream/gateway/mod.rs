@@ -31,10 +31,9 @@ pub use settings::{EraChoice, Fields, GatewaySettings, LinkSettings, ServerSetti
 use crate::ids::{ConnectionId, CoreId, View};
 use crate::proto::json::{Envelope, Key, Object, Scanner, Value};
 use crate::proto::jsonrpc::{Code, RpcError};
-use crate::proto::mcp::{Method, Version};
+use crate::proto::mcp::{HeaderParam, Method, Version};
 use crate::server::service::{
-    About, Call, CallKey, Change, HeaderParam, Host, LinkEvent, Mail, Mailbox, Nanos, Offers, Served, Service, Subject,
-    Wish,
+    About, Call, CallKey, Change, Host, LinkEvent, Mail, Mailbox, Nanos, Offers, Served, Service, Subject, Wish,
 };
 
 /// What services of cores tell each other: a server's list changed (`number` says which).
@@ -427,6 +426,9 @@ impl<S: Service> Gateway<S> {
                     let cached = self.lists.entry((index, kind)).or_default();
                     cached.fetching = false;
                     if let Ok(items) = outcome {
+                        if kind == ListKind::Tools {
+                            self.servers[usize::from(index)].note_annotations(&items);
+                        }
                         cached.items = Some(items);
                         cached.at = now;
                         cached.stale = false;
@@ -440,6 +442,7 @@ impl<S: Service> Gateway<S> {
             }
         }
         self.begin_awaited(now, index);
+        self.read_annotations(now, index);
         let (done, waiting): (Vec<Job>, Vec<Job>) =
             std::mem::take(&mut self.jobs).into_iter().partition(|job| job.waits.is_empty());
         self.jobs = waiting;
@@ -468,6 +471,22 @@ impl<S: Service> Gateway<S> {
                 cached.fetching = true;
                 self.servers[usize::from(index)].fetch(now, kind);
             }
+        }
+    }
+
+    /// The tools of a modern server are read before somebody asks for them: which of their arguments stand in headers has
+    /// to be known before the first call.
+    fn read_annotations(&mut self, now: Nanos, index: u16) {
+        let server = &mut self.servers[usize::from(index)];
+        let is_modern = matches!(server.verdict, Verdict::Known(era) if era.is_modern());
+        if !is_modern || server.annotations_known {
+            return;
+        }
+        let cached = self.lists.entry((index, ListKind::Tools)).or_default();
+        if !cached.fetching {
+            server.annotations_known = true;
+            cached.fetching = true;
+            server.fetch(now, ListKind::Tools);
         }
     }
 
@@ -500,6 +519,9 @@ impl<S: Service> Gateway<S> {
             _ => &[ListKind::Tools],
         };
         for &kind in kinds {
+            if kind == ListKind::Tools {
+                self.servers[usize::from(server)].annotations_known = false;
+            }
             if let Some(cached) = self.lists.get_mut(&(server, kind)) {
                 // What changed is not told again: whoever heard of it wants the new one.
                 cached.stale = true;
@@ -543,10 +565,14 @@ impl<S: Service> Service for Gateway<S> {
     }
 
     fn header_params(&self, view: View, tool: &str) -> &[HeaderParam] {
-        if self.is_plain() || self.seen(view).is_some_and(|seen| seen.native) {
+        if self.is_plain() {
             return self.native.header_params(view, tool);
         }
-        &[]
+        match self.owner_of_name(view, ListKind::Tools, tool) {
+            Some((server, own)) => self.servers[usize::from(server)].header_params(&own),
+            None if self.seen(view).is_some_and(|seen| seen.native) => self.native.header_params(view, tool),
+            None => &[],
+        }
     }
 
     fn call(&mut self, call: &Call<'_>, out: &mut Vec<u8>) -> Served {

@@ -4,7 +4,8 @@
 //! Invariant: a call that was taken ends in one `Mail::Reply`, unless it is cancelled; nothing is sent before it is
 //! known which era the server speaks.
 
-use std::collections::VecDeque;
+use std::borrow::Cow;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,9 +16,9 @@ use super::settings::{EraChoice, LinkSettings, ServerSettings};
 use crate::ids::OutboundAddress;
 use crate::proto::http1::respond::Mark;
 use crate::proto::http1::{RequestError, RequestWriter, finish_post};
-use crate::proto::json::{Envelope, Key, Object, Scanner};
+use crate::proto::json::{Envelope, Key, Object, Scanner, Value, ValueKind};
 use crate::proto::jsonrpc::{Code, RpcError};
-use crate::proto::mcp::{Capabilities, Method, Version};
+use crate::proto::mcp::{Capabilities, HeaderParam, Method, Version, annotated};
 use crate::server::service::{About, Call, CallKey, Change, Host, Mail, Mailbox, Nanos};
 use crate::upstream::http::{Pool, PoolSettings, Request};
 
@@ -88,6 +89,10 @@ pub(super) struct Server {
     /// Whether this core listens to the server's changes for all.
     pub listens: bool,
     pub events: Option<u32>,
+    /// Arguments of its tools that are repeated in headers, by the tool's name; tools without any are left out.
+    annotations: HashMap<Box<str>, Vec<HeaderParam>>,
+    /// They were asked for since the last change of its tools.
+    pub annotations_known: bool,
     /// When the stream of changes is opened again.
     pub listen_at: Nanos,
     /// Streams to be taken up again: when, whose, and behind which event.
@@ -134,6 +139,8 @@ impl Server {
             last_failure: String::new(),
             listens: index % place.cores == place.core,
             events: None,
+            annotations: HashMap::new(),
+            annotations_known: false,
             listen_at: Nanos::MAX,
             resumable: Vec::new(),
             rounds: Vec::new(),
@@ -333,7 +340,8 @@ impl Server {
         let Verdict::Known(era) = self.verdict else { unreachable!("nothing is sent before the era is known") };
         let serial = self.next_serial();
         let mut text = Vec::with_capacity(512 + call.text.len());
-        let mark = self.begin_post(&mut text, Some(era), session, Some(call.method.as_str()), mirrored(call))?;
+        let headers = if era.is_modern() { self.mirrors(call) } else { Mirrors::default() };
+        let mark = self.begin_post(&mut text, Some(era), session, Some(call.method.as_str()), headers)?;
         request::write(&mut text, call, era, serial);
         finish_post(&mut text, mark);
         let flight =
@@ -350,7 +358,7 @@ impl Server {
         era: Option<Era>,
         session: Option<Capabilities>,
         method: Option<&str>,
-        name: Option<std::borrow::Cow<'_, str>>,
+        mirrors: Mirrors<'_>,
     ) -> Result<Mark, RequestError> {
         let LinkSettings::Http { target, fields, .. } = &self.settings.link;
         let mut writer = RequestWriter::post(out, target);
@@ -363,14 +371,53 @@ impl Server {
                 if let Some(method) = method {
                     writer.field("Mcp-Method", method.as_bytes());
                 }
-                if let Some(name) = name {
+                if let Some(name) = mirrors.name {
                     writer.mirrored("Mcp-Name", "", &name);
+                }
+                for (suffix, value) in mirrors.params {
+                    writer.mirrored("Mcp-Param-", suffix, &value);
                 }
             }
             Some(Era::Legacy(_)) => self.session_fields(&mut writer, session),
             None => {}
         }
         writer.begin_body()
+    }
+
+    /// What headers repeat of a call (2026-07-28, "Standard Request Headers", "Custom Headers").
+    fn mirrors<'a>(&'a self, call: &Outgoing<'a>) -> Mirrors<'a> {
+        let name = mirrored(call);
+        let tool = name.as_deref().filter(|_| call.method == Method::ToolsCall);
+        let params = tool.map_or(&[][..], |tool| self.header_params(tool));
+        let arguments = call.envelope.value(Key::Arguments, call.text);
+        let value = |param: &'a HeaderParam| {
+            let value = param.path.iter().fold(arguments, |value, name| value?.get(name))?;
+            match value.kind() {
+                ValueKind::String => value.as_str(),
+                ValueKind::Bool | ValueKind::Number => std::str::from_utf8(value.raw()).ok().map(Cow::Borrowed),
+                _ => None,
+            }
+        };
+        let params = params.iter().filter_map(|param| Some((param.header_suffix.as_str(), value(param)?))).collect();
+        Mirrors { name, params }
+    }
+
+    /// The arguments of one of its tools that are repeated in headers.
+    pub fn header_params(&self, tool: &str) -> &[HeaderParam] {
+        self.annotations.get(tool).map_or(&[], Vec::as_slice)
+    }
+
+    /// Reads which arguments of its tools are repeated in headers. A tool that says so wrongly has none.
+    pub fn note_annotations(&mut self, tools: &[Box<[u8]>]) {
+        self.annotations.clear();
+        for tool in tools.iter().map(|tool| Value::new(tool)) {
+            let schema = tool.get("inputSchema").map(Value::raw).unwrap_or_default();
+            if let (Some(name), Ok(params)) = (tool.get("name").and_then(Value::as_str), annotated(schema))
+                && !params.is_empty()
+            {
+                self.annotations.insert(name.into(), params);
+            }
+        }
     }
 
     fn session_fields(&self, writer: &mut RequestWriter<'_>, session: Option<Capabilities>) {
@@ -397,7 +444,7 @@ impl Server {
         body: impl FnOnce(&mut Vec<u8>),
     ) -> u32 {
         let mut text = Vec::with_capacity(512);
-        let begun = self.begin_post(&mut text, era, session, method, None);
+        let begun = self.begin_post(&mut text, era, session, method, Mirrors::default());
         let number = self.flights.insert(Flight { serial, errand, session, deadline, resumed: 0, session_id: None });
         match begun {
             Ok(mark) => {
@@ -593,6 +640,13 @@ impl Server {
     }
 }
 
+/// What headers repeat of a call: its name, and arguments by the end of their header's name.
+#[derive(Default)]
+struct Mirrors<'a> {
+    name: Option<Cow<'a, str>>,
+    params: Vec<(&'a str, Cow<'a, str>)>,
+}
+
 /// How a call left.
 pub(super) enum Sent {
     /// As the flight of this number.
@@ -627,7 +681,7 @@ fn keep(call: &Call<'_>, name: Option<&str>, uris: Option<&str>) -> Kept {
 }
 
 /// What `Mcp-Name` says of a call (2026-07-28, "Standard Request Headers").
-fn mirrored<'a>(call: &Outgoing<'a>) -> Option<std::borrow::Cow<'a, str>> {
+fn mirrored<'a>(call: &Outgoing<'a>) -> Option<Cow<'a, str>> {
     let key = match call.method {
         Method::ToolsCall | Method::PromptsGet => Key::Name,
         Method::ResourcesRead => Key::Uri,

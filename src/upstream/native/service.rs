@@ -30,10 +30,8 @@ use super::tool::{PlainTool, TaskSupport, ToolHandler, settle};
 use crate::ids::View;
 use crate::proto::json::{Key, RawStr, Value, ValueKind};
 use crate::proto::jsonrpc::{Code, RpcError};
-use crate::proto::mcp::{Capabilities, Method, Version};
-use crate::server::service::{
-    About, Call, CallKey, HeaderParam, Host, LocalFuture, Mail, Mailbox, Nanos, Served, Service,
-};
+use crate::proto::mcp::{Capabilities, HeaderParam, Method, Version};
+use crate::server::service::{About, Call, CallKey, Host, LocalFuture, Mail, Mailbox, Nanos, Served, Service};
 
 /// A server on one core.
 pub struct NativeService<S> {

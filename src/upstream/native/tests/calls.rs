@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::rig::{LEGACY, MODERN, Rig, text_of};
 use crate::ids::View;
-use crate::proto::mcp::{LogLevel, Version};
-use crate::server::service::{HeaderParamKind, Service};
+use crate::proto::mcp::{HeaderParamKind, LogLevel, Version};
+use crate::server::service::Service;
 use crate::upstream::native::*;
 
 #[derive(Deserialize, JsonSchema)]
