@@ -4,11 +4,14 @@
 //! Invariant: the address that is judged is the address that is dialled; a server whose name leads nowhere keeps nobody
 //! else from starting.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
+use super::BootError;
 use crate::config::{
-    Demonstration, EraChoice, HttpServer, ListRules, ServerKind, ServerName, ServerSettings, Settings, UrlHost,
+    Demonstration, EraChoice, HttpServer, ListRules, Pinning, ServerKind, ServerName, ServerSettings, Settings,
+    ToolName, UrlHost,
 };
 use crate::ids::OutboundAddress;
 use crate::proto::http1::Target;
@@ -19,6 +22,32 @@ use crate::upstream::gateway as to;
 const WAITING_PER_LINK: usize = 64;
 /// Answers may be larger than requests: results hold pictures and files.
 const ANSWER_BYTES_MIN: usize = 16 * 1024 * 1024;
+
+/// What is configured and understood, but not there yet: better refused than ignored.
+///
+/// # Errors
+/// The first such setting.
+pub(super) fn refuse_what_is_not_there(settings: &Settings) -> Result<(), BootError> {
+    let refuse = |what: String| Err(BootError::NotThere(what));
+    if settings.gateway.pinning != Pinning::Off {
+        return refuse("gateway.pinning; write pinning = \"off\"".to_owned());
+    }
+    for (name, server) in settings.servers.iter().filter(|(_, server)| server.enabled) {
+        let defaults = ServerSettings::new(name, server.kind.clone());
+        match &server.kind {
+            ServerKind::Http(_) => {}
+            ServerKind::Sse(_) => return refuse(format!("servers.{name}.kind = \"sse\"")),
+            ServerKind::Stdio(_) => return refuse(format!("servers.{name}.kind = \"stdio\"")),
+        }
+        if server.sessions != defaults.sessions {
+            return refuse(format!("servers.{name}.sessions = \"per_session\""));
+        }
+        if server.concurrency != defaults.concurrency {
+            return refuse(format!("servers.{name}.concurrency"));
+        }
+    }
+    Ok(())
+}
 
 /// The gateway's part.
 pub(super) fn gateway(settings: &Settings) -> to::GatewaySettings {
@@ -35,6 +64,11 @@ pub(super) fn gateway(settings: &Settings) -> to::GatewaySettings {
             .iter()
             .map(|(name, view)| to::ViewSettings {
                 name: name.as_str().into(),
+                tools: to::ToolRules {
+                    names: to::ListRules { include: view.tools.clone(), exclude: Vec::new() },
+                    rename: renames(&view.rename),
+                    describe: Default::default(),
+                },
                 servers: view.servers.iter().map(|server| server.as_str().into()).collect(),
             })
             .collect(),
@@ -70,17 +104,22 @@ fn server(settings: &Settings, name: &ServerName, server: &ServerSettings) -> Op
         },
         tools: to::ToolRules {
             names: rules(&server.tools.names),
-            rename: server.tools.rename.iter().map(|(own, seen)| (own.clone(), seen.as_str().to_owned())).collect(),
+            rename: renames(&server.tools.rename),
             describe: server.tools.describe.clone(),
         },
         prompts: rules(&server.prompts),
         resources: rules(&server.resources),
         list_time: server.list_timeout_ms.ns(),
+        call_time: server.timeout_ms.ns(),
         connect_time: server.connect_timeout_ms.ns(),
         links_max,
         waiting_max: links_max * WAITING_PER_LINK,
         answer_bytes_max: settings.limits.body_bytes.usize().max(ANSWER_BYTES_MIN),
     })
+}
+
+fn renames(given: &BTreeMap<String, ToolName>) -> BTreeMap<String, String> {
+    given.iter().map(|(own, seen)| (own.clone(), seen.as_str().to_owned())).collect()
 }
 
 fn rules(rules: &ListRules) -> to::ListRules {

@@ -169,6 +169,7 @@ impl<S: 'static> Launch<S> {
             crate::config::TicketKey::Fixed { bytes, .. } => *bytes,
             crate::config::TicketKey::MadeAtStart => entropy::bytes()?,
         };
+        gateway::refuse_what_is_not_there(&settings)?;
         let native_is_seen = gateway::native_is_seen(&settings, is_demonstration);
         let gateway = Arc::new(gateway::gateway(&settings));
         let offload = Arc::new(OffloadPool::new(

@@ -67,6 +67,9 @@ pub enum BootError {
          start it with a pipe there, as MCP clients do, or use `corelane serve`"
     )]
     NoOutput,
+    /// Something is configured that this version does not have.
+    #[error("not there yet: {0}")]
+    NotThere(String),
     /// The host does not do.
     #[error("this host would not serve; what to change stands in the table above")]
     NotFit,

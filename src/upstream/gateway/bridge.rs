@@ -228,7 +228,7 @@ impl Server {
         relay.log_level = call.log_level;
         relay.token = call.envelope.text(crate::proto::json::Key::MetaProgressToken, call.text).map(Into::into);
         self.parked = self.parked.saturating_sub(1);
-        self.flights.set_deadline(place.flight, Nanos::MAX);
+        self.flights.set_deadline(place.flight, now + self.settings.call_time);
         let Some(answer) = answer else {
             // Without the answer it is asked for again (mcp 2026-07-28: missing responses are no error).
             self.send_away(now, place.flight, place.serial);

@@ -95,7 +95,7 @@ impl Server {
             return if envelope.has(Key::Id) {
                 self.asked(now, number, &envelope, text)
             } else {
-                self.notified(number, &envelope, text)
+                self.notified(now, number, &envelope, text)
             };
         }
         let Some(flight) = self.flights.find(number) else { return };
@@ -360,7 +360,7 @@ impl Server {
     }
 
     /// The server tells something.
-    fn notified(&mut self, number: u32, envelope: &Envelope, text: &[u8]) {
+    fn notified(&mut self, now: Nanos, number: u32, envelope: &Envelope, text: &[u8]) {
         let Some(method) = envelope.plain_str(Key::Method, text) else { return };
         let change = match method {
             "notifications/tools/list_changed" => Some(Change::Tools),
@@ -384,6 +384,8 @@ impl Server {
                 if let Some(token) = relay.token.as_ref().filter(|_| theirs) {
                     let params = answer::with_token(params, token);
                     self.mailbox.push(Mail::Notice { key: relay.key, method: "notifications/progress", params });
+                    // Who shows progress is given more time; the most that a call may have is the core's to keep.
+                    self.flights.set_deadline(number, now + self.settings.call_time);
                 }
             }
             "notifications/message" => {

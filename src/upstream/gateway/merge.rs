@@ -5,6 +5,7 @@
 
 use super::answer::renamed;
 use super::flight::ListKind;
+use super::rules::ToolRules;
 use super::settings::ServerSettings;
 use super::uris;
 use crate::ids::View;
@@ -82,6 +83,17 @@ pub(super) fn seen(kind: ListKind, item: &[u8], server: &ServerSettings, among_o
         item = described(Value::new(&item), words);
     }
     Some(item)
+}
+
+/// A tool as a view has it that chooses and renames; none if it is not chosen.
+pub(super) fn chosen(tool: Vec<u8>, rules: &ToolRules) -> Option<Vec<u8>> {
+    if rules.is_empty() {
+        return Some(tool);
+    }
+    let value = Value::new(&tool);
+    let own = value.get("name").and_then(Value::as_str)?;
+    let seen = rules.seen(&own)?;
+    Some(if *seen == *own { tool.clone() } else { renamed(value, "name", seen) })
 }
 
 fn described(item: Value<'_>, words: &str) -> Vec<u8> {

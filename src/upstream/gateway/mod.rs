@@ -48,6 +48,8 @@ struct Seen {
     is_plain: bool,
     /// The servers that are seen.
     servers: Vec<u16>,
+    /// Which of their tools are seen, and under which names.
+    tools: ToolRules,
     /// Whether the native server is among them.
     native: bool,
     about: About,
@@ -123,6 +125,7 @@ impl<S: Service> Gateway<S> {
             alone,
             is_plain: alone.is_some_and(|alone| settings.servers[usize::from(alone)].is_plain()),
             servers,
+            tools: ToolRules::default(),
             native,
             about: about(),
         };
@@ -132,7 +135,8 @@ impl<S: Service> Gateway<S> {
         }
         for chosen in &settings.views {
             let servers = chosen.servers.iter().filter_map(|name| index_of(name)).collect();
-            views.push(view(format!("@{}", chosen.name), None, servers, false));
+            let seen = view(format!("@{}", chosen.name), None, servers, false);
+            views.push(Seen { tools: chosen.tools.clone(), ..seen });
         }
         Gateway {
             native,
@@ -260,6 +264,7 @@ impl<S: Service> Gateway<S> {
         if let Some(server) = seen.alone {
             return Some((server, settings(server).own(kind, name)?.to_owned()));
         }
+        let name = if kind == ListKind::Tools { seen.tools.own(name)? } else { name };
         // The longest prefix that fits: `a_b` before `a`.
         let rest = |server: u16| {
             let prefix = &*settings(server).prefix;
@@ -404,10 +409,14 @@ impl<S: Service> Gateway<S> {
             let settings = &self.servers[usize::from(server)].settings;
             let cached = self.lists.get(&(server, job.kind)).and_then(|cached| cached.items.as_deref());
             let among_others = seen.alone.is_none();
-            cached
-                .unwrap_or_default()
-                .iter()
-                .filter_map(move |item| merge::seen(job.kind, item, settings, among_others))
+            let tools = (job.kind == ListKind::Tools).then_some(&seen.tools);
+            cached.unwrap_or_default().iter().filter_map(move |item| {
+                let item = merge::seen(job.kind, item, settings, among_others)?;
+                match tools {
+                    Some(tools) => merge::chosen(item, tools),
+                    None => Some(item),
+                }
+            })
         });
         let native = native.iter().map(|item| item.to_vec());
         let ttl_ms = self.list_ttl / 1_000_000;

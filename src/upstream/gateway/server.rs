@@ -344,8 +344,8 @@ impl Server {
         let mark = self.begin_post(&mut text, Some(era), session, Some(call.method.as_str()), headers)?;
         request::write(&mut text, call, era, serial);
         finish_post(&mut text, mark);
-        let flight =
-            Flight { serial, errand: Errand::Call(relay), session, deadline: Nanos::MAX, resumed: 0, session_id: None };
+        let deadline = now + self.settings.call_time;
+        let flight = Flight { serial, errand: Errand::Call(relay), session, deadline, resumed: 0, session_id: None };
         let errand = self.flights.insert(flight);
         self.pool.submit(now, Request { errand, text });
         Ok(errand)

@@ -54,6 +54,8 @@ pub struct ServerSettings {
     pub resources: ListRules,
     /// Time for its handshake, and for a page of a list.
     pub list_time: Nanos,
+    /// Time for a call, or for the next sign of its progress.
+    pub call_time: Nanos,
     /// Time to open a link.
     pub connect_time: Nanos,
     /// Most links of one core.
@@ -119,4 +121,6 @@ pub struct ViewSettings {
     pub name: Box<str>,
     /// Names of the servers in it.
     pub servers: Vec<Box<str>>,
+    /// Which of their tools, by the names they have among each other, and under which.
+    pub tools: ToolRules,
 }
