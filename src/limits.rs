@@ -148,8 +148,7 @@ pub const INBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Most owners of registered entries on one core.
 pub const OWNERS_PER_CORE_MAX: usize = 1_048_576;
 
-const _: () =
-    assert!(REGISTRY_ENTRIES_PER_SHARD_MAX * (REGISTRY_NAME_BYTES_MAX + 2) + 64 <= RING_LEASED_BYTES_MAX);
+const _: () = assert!(REGISTRY_ENTRIES_PER_SHARD_MAX * (REGISTRY_NAME_BYTES_MAX + 2) + 64 <= RING_LEASED_BYTES_MAX);
 
 #[cfg(test)]
 mod tests {

@@ -8,9 +8,11 @@ mod check;
 pub mod cli;
 mod core_thread;
 mod cut;
+mod desk;
 pub mod host;
 mod launch;
 mod lend;
+mod on_core;
 pub mod plan;
 mod report;
 pub mod topology;
@@ -19,8 +21,13 @@ pub mod topology;
 mod tests {
     mod core_death;
     mod filtered;
+    mod registry;
+    mod registry_rig;
     mod rig;
 }
+
+pub use desk::{OutsideOwner, Registry};
+pub use on_core::{Hooks, OnCore};
 
 use crate::config::Config;
 use crate::control::ControlError;
@@ -101,15 +108,15 @@ pub enum BootError {
 /// # Errors
 /// What kept it from serving, or cores that died too often.
 pub fn serve(config: Config) -> Result<(), BootError> {
-    launch::serve(demonstration::server()?, config)
+    launch::serve(demonstration::server()?, config, Hooks::default())
 }
 
 /// Serves a native server until a signal ends it.
 ///
 /// # Errors
 /// As `serve`.
-pub fn serve_native<S: 'static>(server: Server<S>, config: Config) -> Result<(), BootError> {
-    launch::serve(server, config)
+pub fn serve_native<S: 'static>(server: Server<S>, config: Config, hooks: Hooks) -> Result<(), BootError> {
+    launch::serve(server, config, hooks)
 }
 
 /// Serves the demonstration server to one client on standard input and output until its end of file.

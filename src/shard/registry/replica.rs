@@ -159,10 +159,12 @@ impl Table {
     fn apply(&mut self, delta: Delta) {
         let Table { records, ties } = self;
         match delta {
-            Delta::Bound(tie) => match ties.find_mut(tie.transport.spread(), |known| known.transport == tie.transport) {
-                Some(known) => *known = tie,
-                None => drop(ties.insert_unique(tie.transport.spread(), tie, |tie| tie.transport.spread())),
-            },
+            Delta::Bound(tie) => {
+                match ties.find_mut(tie.transport.spread(), |known| known.transport == tie.transport) {
+                    Some(known) => *known = tie,
+                    None => drop(ties.insert_unique(tie.transport.spread(), tie, |tie| tie.transport.spread())),
+                }
+            }
             Delta::Gone(_, key) => {
                 if let Ok(known) = records.find_entry(key.spread(), |record| record.key == key) {
                     known.remove();

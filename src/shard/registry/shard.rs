@@ -150,11 +150,7 @@ impl RegistryShard {
     }
 
     /// Owners are gone, and with them what they registered here. Hands out the servers among it.
-    pub fn drop_owners(
-        &mut self,
-        owners: std::ops::RangeInclusive<Owner>,
-        tell: &mut impl FnMut(Delta),
-    ) -> Vec<Key> {
+    pub fn drop_owners(&mut self, owners: std::ops::RangeInclusive<Owner>, tell: &mut impl FnMut(Delta)) -> Vec<Key> {
         let mut servers = Vec::new();
         for key in self.entries.of_owners(owners) {
             let Some(kind) = self.entries.get(key).map(Entry::kind) else { continue };
