@@ -11,10 +11,12 @@ pub const JSON_TOKENS_MAX: usize = 100_000;
 pub const JSON_KEYS_RETAINED: usize = 1024;
 /// Most bytes of unescaped keys a scanner keeps room for between two texts.
 pub const JSON_UNESCAPED_BYTES_RETAINED: usize = 4 * 1024;
-/// Largest HTTP request head in bytes: request line and header fields.
+/// Largest HTTP head in bytes: request or status line, and header fields.
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Most header fields in one HTTP request.
+/// Most header fields in one HTTP request or response.
 pub const HTTP_HEADERS_MAX: usize = 64;
+/// Most interim responses (1xx) an upstream may send before a response.
+pub const HTTP_INTERIM_RESPONSES_MAX: usize = 8;
 /// Longest request target in bytes.
 pub const HTTP_TARGET_BYTES_MAX: usize = 4 * 1024;
 /// Longest chunk extension in bytes, summed over one chunk header.

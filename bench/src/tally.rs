@@ -144,9 +144,6 @@ pub struct Report {
     pub server: Option<ServerCost>,
     /// CPU time of the generator in the window, as a share of one CPU: near 1 it was the slower side.
     pub generator_cpu_share: f64,
-    /// Left out where it stands once for many reports.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub environment: Option<Environment>,
 }
 
 impl Report {

@@ -5,7 +5,7 @@
 //! after the join.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -31,6 +31,7 @@ use crate::shard::range::{BoundaryTable, ShardRange};
 use crate::shard::seal::Sealer;
 use crate::sys::cpu::{Cpu, CpuSet};
 use crate::sys::{affinity, entropy};
+use crate::upstream::gateway::{Gateway, GatewaySettings, Station};
 use crate::upstream::native::Server;
 use crate::uring::{Chime, Driver, DriverSettings, Features};
 
@@ -52,6 +53,10 @@ pub(super) struct Seed<S> {
     pub epoch: u64,
     pub clock: Clock,
     pub server: Server<S>,
+    /// The servers beside it.
+    pub gateway: Arc<GatewaySettings>,
+    /// Whether the native server is seen among them.
+    pub native_is_seen: bool,
     pub metrics: &'static CoreMetrics,
     pub health: Health,
     pub orders: Arc<Orders>,
@@ -117,6 +122,8 @@ impl<S: 'static> Seed<S> {
             epoch: self.epoch,
             clock: self.clock,
             server: self.server.share(),
+            gateway: Arc::clone(&self.gateway),
+            native_is_seen: self.native_is_seen,
             metrics: self.metrics,
             health: self.health.clone(),
             orders: Arc::clone(&self.orders),
@@ -144,10 +151,7 @@ fn live<S: 'static>(seed: Seed<S>, incarnation: u32, port: Port<Header>) -> Rema
         Ok(driver) => driver,
         Err(error) => return failed(advised(&error)),
     };
-    driver.watch(seed.chime().eventfd.as_fd().as_raw_fd());
-    if let Some(ring) = driver.bell_address() {
-        seed.chime().ring.store(ring, Ordering::Release);
-    }
+    seed.chime().hang_at(&mut driver);
     let ended = std::panic::catch_unwind(AssertUnwindSafe(|| run(&seed, incarnation, port, &mut driver)));
     // From here on nobody rings a ring that is about to be closed.
     seed.chime().ring.store(-1, Ordering::Release);
@@ -188,7 +192,16 @@ fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, port: Port<Header>, driver:
             Arc::clone(&seed.offload),
             seed.metrics,
         );
-        let service = seed.server.per_core(Rc::new(lent), mailbox.clone());
+        let host = Rc::new(lent);
+        let native = seed.server.per_core(host.clone(), mailbox.clone());
+        let station = Station {
+            core: seed.core,
+            cores: seed.table.cores() as u16,
+            mailbox: mailbox.clone(),
+            host,
+            native_is_seen: seed.native_is_seen,
+        };
+        let service = Gateway::new(native, &seed.gateway, station);
         let mut core = Core::new(CoreParts {
             id: seed.core,
             settings: seed.settings.clone(),
@@ -221,14 +234,14 @@ fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, port: Port<Header>, driver:
             chimes: seed.chimes.clone(),
             batch_max: seed.batch_max,
             accepts_for_all_from: seed.accepts_for_all_from,
-            index: seed.core.index(),
             turn_of: seed.core.index(),
+            pipes: accepted_by_hand,
         };
         runtime::caught(turns.run()).await
     });
     match ended.flatten() {
         Ok(Ok(())) => Outcome::Drained,
-        Ok(Err(error)) => Outcome::Failed(format!("its ring failed: {error}")),
+        Ok(Err(error)) => Outcome::Failed(error.to_string()),
         Err(RunError::Panicked) => Outcome::Panicked,
         Err(error @ RunError::Executor(_)) => Outcome::Failed(advised(&error)),
     }

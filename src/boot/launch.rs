@@ -5,6 +5,7 @@
 
 use std::io::Write as _;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -16,7 +17,7 @@ use super::lend::OffloadPool;
 use super::plan::{CoreRequest, Plan};
 use super::report::Report;
 use super::topology::Topology;
-use super::{BootError, cut};
+use super::{BootError, cut, gateway};
 use crate::config::{Config, LogFormat, Settings};
 use crate::control::{self, ControlError, ControlHandle, CoreState, Health, SignalHandle, Stop};
 use crate::ids::CoreId;
@@ -27,7 +28,7 @@ use crate::server::drive::{Clock, Orders};
 use crate::server::parcel::Header;
 use crate::shard::range::BoundaryTable;
 use crate::sys::limits::{self, Resource};
-use crate::sys::socket::{ListenGroup, UNIX_MODE_DEFAULT, UnixListenSocket, listen_group};
+use crate::sys::socket::{ListenError, ListenGroup, UNIX_MODE_DEFAULT, UnixListenSocket, listen_group};
 use crate::sys::steer::{Multiplier, SteeringProgram};
 use crate::sys::{cpu::Cpu, entropy};
 use crate::upstream::native::Server;
@@ -78,13 +79,27 @@ pub(super) enum Doors {
 }
 
 /// Serves until a signal, or for standard input its end, has drained everything.
-pub(super) fn serve<S: 'static>(server: Server<S>, config: Config) -> Result<(), BootError> {
-    Launch::prepare(server, config, &Doors::Listeners)?.run()
+pub(super) fn serve<S: 'static>(server: Server<S>, config: Config, is_demonstration: bool) -> Result<(), BootError> {
+    Launch::prepare(server, config, &Doors::Listeners, is_demonstration)?.run()
 }
 
 /// Serves one client on standard input and output.
-pub(super) fn stdio<S: 'static>(server: Server<S>, config: Config) -> Result<(), BootError> {
-    Launch::prepare(server, config, &Doors::Pipes)?.run()
+pub(super) fn stdio<S: 'static>(server: Server<S>, config: Config, is_demonstration: bool) -> Result<(), BootError> {
+    if is_stand_in_of_closed("1") {
+        return Err(BootError::NoOutput);
+    }
+    Launch::prepare(server, config, &Doors::Pipes, is_demonstration)?.run()
+}
+
+/// Whether a standard stream is what the standard library puts in the place of a closed one before `main`: /dev/null,
+/// for reading and writing. What is written there vanishes without an error; whoever means /dev/null opens it to write.
+fn is_stand_in_of_closed(descriptor: &str) -> bool {
+    let device = |path: &str| std::fs::metadata(path).ok().map(|found| found.rdev());
+    let is_null =
+        device(&format!("/proc/self/fd/{descriptor}")).is_some_and(|found| Some(found) == device("/dev/null"));
+    let shown = std::fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).unwrap_or_default();
+    let flags = shown.lines().find_map(|line| i32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
+    is_null && flags.is_some_and(|flags| flags & libc::O_ACCMODE == libc::O_RDWR)
 }
 
 /// A process whose doors are open and whose cores are still to start.
@@ -107,7 +122,13 @@ pub(super) struct Launch<S> {
 
 impl<S: 'static> Launch<S> {
     /// Opens everything that cores need, and reports what was decided.
-    pub(super) fn prepare(server: Server<S>, config: Config, doors: &Doors) -> Result<Launch<S>, BootError> {
+    /// `is_demonstration` if the native server is the one that is built in.
+    pub(super) fn prepare(
+        server: Server<S>,
+        config: Config,
+        doors: &Doors,
+        is_demonstration: bool,
+    ) -> Result<Launch<S>, BootError> {
         let started = Instant::now();
         let non_defaults = config.non_defaults();
         let settings = config.into_settings();
@@ -148,6 +169,9 @@ impl<S: 'static> Launch<S> {
             crate::config::TicketKey::Fixed { bytes, .. } => *bytes,
             crate::config::TicketKey::MadeAtStart => entropy::bytes()?,
         };
+        gateway::refuse_what_is_not_there(&settings)?;
+        let native_is_seen = gateway::native_is_seen(&settings, is_demonstration);
+        let gateway = Arc::new(gateway::gateway(&settings));
         let offload = Arc::new(OffloadPool::new(
             settings.offload.threads.usize(),
             settings.offload.blocking_threads.usize(),
@@ -182,6 +206,8 @@ impl<S: 'static> Launch<S> {
                 epoch,
                 clock,
                 server: server.share(),
+                gateway: Arc::clone(&gateway),
+                native_is_seen,
                 metrics,
                 health: health.clone(),
                 orders: Arc::new(Orders::default()),
@@ -402,6 +428,22 @@ pub(super) struct Opened {
     unix: Vec<UnixListenSocket>,
 }
 
+/// How long an address may still be held by what is left of a process that was killed: the kernel lets go of the
+/// listeners of a ring some time after the process is gone, about 10 ms.
+const LETTING_GO: Duration = Duration::from_millis(250);
+const LETTING_GO_TRIES: u32 = 10;
+
+/// Opens a listener, or says that its address is in use once that has lasted for longer than a killed process explains.
+fn patiently<T>(open: impl Fn() -> Result<T, ListenError>) -> Result<T, ListenError> {
+    for _ in 0..LETTING_GO_TRIES {
+        match open() {
+            Err(ListenError::InUse { .. }) => std::thread::sleep(LETTING_GO / LETTING_GO_TRIES),
+            outcome => return outcome,
+        }
+    }
+    open()
+}
+
 impl Opened {
     fn open(settings: &Settings, doors: &Doors, cores: usize) -> Result<Opened, BootError> {
         let mut opened = Opened::default();
@@ -410,13 +452,13 @@ impl Opened {
         }
         let backlog = settings.serve.backlog.u32();
         for &address in &settings.serve.listen {
-            opened.http.push(listen_group(address, cores, backlog)?);
+            opened.http.push(patiently(|| listen_group(address, cores, backlog))?);
         }
         for &address in &settings.serve.tcp {
-            opened.tcp.push(listen_group(address, cores, backlog)?);
+            opened.tcp.push(patiently(|| listen_group(address, cores, backlog))?);
         }
         for path in &settings.serve.unix {
-            opened.unix.push(UnixListenSocket::bind(path.as_path(), UNIX_MODE_DEFAULT, backlog)?);
+            opened.unix.push(patiently(|| UnixListenSocket::bind(path.as_path(), UNIX_MODE_DEFAULT, backlog))?);
         }
         Ok(opened)
     }

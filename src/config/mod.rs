@@ -154,6 +154,17 @@ impl Sources {
     pub fn of_process(file: Option<PathBuf>, flags: Vec<Flag>) -> Sources {
         Sources { file, variables: std::env::vars_os().collect(), flags }
     }
+
+    /// The form of log lines where a flag or the environment says it, whatever stands in the file.
+    pub fn log_format(&self) -> Option<LogFormat> {
+        let key = Flag::key("log.format");
+        if let Some(flag) = self.flags.iter().rfind(|flag| flag.key == key) {
+            return LogFormat::read(&flag.given).ok();
+        }
+        let variable = KEYS[key].variable();
+        let (_, word) = self.variables.iter().find(|(name, _)| name.as_os_str() == variable.as_str())?;
+        LogFormat::read(&Given::word(word.to_str()?)).ok()
+    }
 }
 
 impl Default for Config {

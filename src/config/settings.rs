@@ -228,7 +228,7 @@ impl Default for GatewaySettings {
         GatewaySettings {
             demonstration: Demonstration::Auto,
             list_ttl_ms: const { Millis::known(5_000) },
-            pinning: Pinning::Warn,
+            pinning: Pinning::Off,
         }
     }
 }

@@ -78,6 +78,24 @@ fn flags_win_over_environment_over_file_over_default() {
 }
 
 #[test]
+fn the_form_of_the_log_is_known_before_the_file_is() {
+    let sources = |flag: Option<&str>, variable: Option<&str>| Sources {
+        file: Some("/nowhere/corelane.toml".into()),
+        variables: variable.map(|word| ("CORELANE_LOG_FORMAT".into(), word.into())).into_iter().collect(),
+        flags: flag.map(|word| Flag::word("--log-format", "log.format", word)).into_iter().collect(),
+    };
+    for (flag, variable, format) in [
+        (None, None, None),
+        (Some("json"), None, Some(LogFormat::Json)),
+        (None, Some("json"), Some(LogFormat::Json)),
+        (Some("text"), Some("json"), Some(LogFormat::Text)),
+        (None, Some("jsom"), None),
+    ] {
+        assert_eq!(sources(flag, variable).log_format(), format, "{flag:?}, {variable:?}");
+    }
+}
+
+#[test]
 fn the_environment_sets_every_shape_of_value() {
     let config = from_env(&[
         ("CORELANE_SERVE_LISTEN", "127.0.0.1:9000,[::1]:9000"),

@@ -57,6 +57,17 @@ pub struct Decoded {
     pub finished: bool,
 }
 
+/// What one call to [`ChunkedDecoder::next`] found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Chunked<'a> {
+    /// The input is used up; nothing of the body was in it, or all of that has been handed out.
+    More,
+    /// Some of the body, never empty.
+    Body(&'a [u8]),
+    /// The body is complete.
+    End,
+}
+
 const SIZE_DIGITS_MAX: u8 = 16;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -136,6 +147,24 @@ impl ChunkedDecoder {
     /// A [`ChunkError`]; every later call returns it again.
     pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>, max: usize) -> Result<Decoded, ChunkError> {
         let mut consumed = 0;
+        loop {
+            let (used, step) = self.next(&input[consumed..], max)?;
+            consumed += used;
+            match step {
+                Chunked::More => return Ok(Decoded { consumed, finished: false }),
+                Chunked::Body(piece) => out.extend_from_slice(piece),
+                Chunked::End => return Ok(Decoded { consumed, finished: true }),
+            }
+        }
+    }
+
+    /// Reads `input` up to the next piece of the body and tells how many bytes that took. Nothing is copied, and a
+    /// piece ends where its chunk or `input` does. `max` bounds the whole body, as in [`ChunkedDecoder::decode`].
+    ///
+    /// # Errors
+    /// A [`ChunkError`]; every later call returns it again.
+    pub fn next<'a>(&mut self, input: &'a [u8], max: usize) -> Result<(usize, Chunked<'a>), ChunkError> {
+        let mut consumed = 0;
         while let Some(&byte) = input.get(consumed) {
             match self.state {
                 State::Data(remaining) => {
@@ -144,11 +173,10 @@ impl ChunkedDecoder {
                     if piece.len() > max.saturating_sub(self.body_bytes) {
                         return Err(self.refuse(ChunkError::BodyTooLarge { max }));
                     }
-                    out.extend_from_slice(piece);
                     self.body_bytes += piece.len();
-                    consumed += piece.len();
                     let remaining = remaining - piece.len() as u64;
                     self.state = if remaining == 0 { State::DataCr } else { State::Data(remaining) };
+                    return Ok((consumed + piece.len(), Chunked::Body(piece)));
                 }
                 State::Finished => break,
                 State::Refused(error) => return Err(error),
@@ -158,10 +186,11 @@ impl ChunkedDecoder {
                 }
             }
         }
-        if let State::Refused(error) = self.state {
-            return Err(error);
+        match self.state {
+            State::Finished => Ok((consumed, Chunked::End)),
+            State::Refused(error) => Err(error),
+            _ => Ok((consumed, Chunked::More)),
         }
-        Ok(Decoded { consumed, finished: self.state == State::Finished })
     }
 
     fn refuse(&mut self, error: ChunkError) -> ChunkError {

@@ -119,6 +119,11 @@ impl HeadFinder {
         Self::default()
     }
 
+    /// Bytes of an unfinished head that were searched so far.
+    pub(super) fn scanned(&self) -> usize {
+        self.scanned
+    }
+
     /// Looks for the end of the head in `buffer`, which must begin with what the last call was given.
     ///
     /// Returns the length of the head including its empty line, or `None` if more bytes are needed. Once a length is
@@ -258,12 +263,12 @@ const MCP_PARAM_PREFIX: &[u8; 10] = b"mcp-param-";
 impl<'a> Head<'a> {
     /// All header fields in order, names as sent.
     pub fn fields(&self) -> Fields<'a> {
-        Fields { rest: self.field_lines }
+        Fields::of(self.field_lines)
     }
 
     /// The `Mcp-Param-*` fields in order, at most `HTTP_HEADERS_MAX`: what follows the prefix, and the value.
     pub fn mcp_params(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
-        let fields = if self.mcp_param_count == 0 { Fields { rest: &[] } } else { self.fields() };
+        let fields = if self.mcp_param_count == 0 { Fields::of(&[]) } else { self.fields() };
         fields.filter(|(name, _)| is_mcp_param(name)).map(|(name, value)| (&name[MCP_PARAM_PREFIX.len()..], value))
     }
 
@@ -278,10 +283,16 @@ impl<'a> Head<'a> {
     }
 }
 
-/// Header fields of a [`Head`], names as sent, values trimmed.
+/// Header fields of a head, names as sent, values trimmed.
 #[derive(Clone, Debug)]
 pub struct Fields<'a> {
     rest: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn of(field_lines: &'a [u8]) -> Self {
+        Self { rest: field_lines }
+    }
 }
 
 impl<'a> Iterator for Fields<'a> {
@@ -322,10 +333,12 @@ pub fn parse(head: &[u8]) -> Result<Head<'_>, HeadError> {
     let (Some(method), Some(target), Some(minor_version)) = (request.method, request.path, request.version) else {
         return Err(HeadError::Incomplete);
     };
-    check_line_ends(head, request.headers)?;
+    if !has_crlf_only(head, request.headers) {
+        return Err(HeadError::BareLineFeed);
+    }
     let method = method_of(method)?;
     let (authority, path, query) = split_target(target)?;
-    let field_lines = request.headers.first().map_or(&[][..], |first| &head[offset_in(head, first.name)..]);
+    let field_lines = field_lines(head, request.headers);
     let mut head = Head {
         method,
         path,
@@ -377,13 +390,14 @@ fn refusal_of(error: httparse::Error) -> HeadError {
 }
 
 /// `httparse` takes LF for a line end. What stands before each field name tells which one it was, without another scan.
-fn check_line_ends(head: &[u8], lines: &[httparse::Header<'_>]) -> Result<(), HeadError> {
+pub(super) fn has_crlf_only(head: &[u8], lines: &[httparse::Header<'_>]) -> bool {
     let crlf = |at: usize| at >= 2 && head[at - 2..at] == *b"\r\n";
-    if lines.iter().all(|line| crlf(offset_in(head, line.name))) && head.ends_with(b"\r\n\r\n") {
-        Ok(())
-    } else {
-        Err(HeadError::BareLineFeed)
-    }
+    lines.iter().all(|line| crlf(offset_in(head, line.name))) && head.ends_with(b"\r\n\r\n")
+}
+
+/// The field lines of a head, from the first name on, of which these are the parsed ones.
+pub(super) fn field_lines<'a>(head: &'a [u8], lines: &[httparse::Header<'_>]) -> &'a [u8] {
+    lines.first().map_or(&[][..], |first| &head[offset_in(head, first.name)..])
 }
 
 /// Where `part`, a slice of `whole`, begins in it.
@@ -444,8 +458,7 @@ fn is_mcp_param(name: &str) -> bool {
 struct Framing {
     content_length: Option<u64>,
     chunked: bool,
-    close: bool,
-    keep: bool,
+    persistence: Persistence,
     traceparent_repeated: bool,
 }
 
@@ -471,7 +484,7 @@ impl Framing {
                 if value.eq_ignore_ascii_case(b"100-continue") { Ok(()) } else { Err(HeadError::Expectation) }
             }
             10 if same(bytes, b"connection") => {
-                self.read_connection(value);
+                self.persistence.read(value);
                 Ok(())
             }
             11 if same(bytes, b"traceparent") => {
@@ -510,13 +523,6 @@ impl Framing {
         }
     }
 
-    fn read_connection(&mut self, value: &[u8]) {
-        for option in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
-            self.close |= option.eq_ignore_ascii_case(b"close");
-            self.keep |= option.eq_ignore_ascii_case(b"keep-alive");
-        }
-    }
-
     fn settle(self, head: &mut Head<'_>) -> Result<(), HeadError> {
         let http11 = head.minor_version == 1;
         if http11 && head.host.is_none() {
@@ -529,13 +535,35 @@ impl Framing {
             (false, Some(length)) => BodyFraming::Length(length),
             (false, None) => BodyFraming::None,
         };
-        head.keep_alive = !self.close && (http11 || self.keep);
+        head.keep_alive = self.persistence.keeps(head.minor_version);
         // RFC 9110 section 10.1.1: an expectation in an HTTP/1.0 request is ignored.
         head.expect_continue &= http11;
         if self.traceparent_repeated {
             head.traceparent = None;
         }
         Ok(())
+    }
+}
+
+/// What the `Connection` lines of a head ask of the connection.
+#[derive(Default)]
+pub(super) struct Persistence {
+    close: bool,
+    keep: bool,
+}
+
+impl Persistence {
+    /// Reads one line.
+    pub(super) fn read(&mut self, value: &[u8]) {
+        for option in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+            self.close |= option.eq_ignore_ascii_case(b"close");
+            self.keep |= option.eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+
+    /// Whether the connection stays open after this exchange.
+    pub(super) fn keeps(&self, minor_version: u8) -> bool {
+        !self.close && (minor_version == 1 || self.keep)
     }
 }
 
@@ -570,7 +598,7 @@ fn once<'a>(slot: &mut Option<&'a [u8]>, value: &'a [u8], field: &'static str) -
 }
 
 /// Digits only. A leading zero is refused too: some readers take it for octal.
-fn content_length(value: &[u8]) -> Option<u64> {
+pub(super) fn content_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || (value.len() > 1 && value[0] == b'0') {
         return None;
     }

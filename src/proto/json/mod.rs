@@ -1,20 +1,25 @@
-//! JSON texts as bytes: one strict pass that finds what routing needs, a navigator, and a writer.
+//! JSON texts as bytes: one strict pass that finds what routing needs, a navigator, a writer, and what
+//! rewrites a text where it stands or gives it its one canonical form.
 //!
 //! Not here: values that own memory, serde, or any meaning beyond where a member of a JSON-RPC message begins and ends.
 //! Invariant: the bytes that were judged are the bytes that are forwarded, so every result is a [`Span`] of the text
 //! that was scanned, and two parsers can never disagree about it: what is ambiguous (duplicate keys, lone surrogates,
 //! numbers no `f64` can hold, a byte order mark) is refused by [`Scanner`].
 
+mod canonical;
 mod envelope;
 mod error;
 mod scan;
+mod splice;
 mod strings;
 mod value;
 mod write;
 
+pub use canonical::canonical;
 pub use envelope::{Envelope, IdKind, Key, Kind, Root, Span};
 pub use error::ScanError;
 pub use scan::Scanner;
+pub use splice::{first_byte, is_empty, splice};
 pub use value::{Elements, Members, RawStr, Value, ValueKind};
 pub use write::{Array, Object, compact, has_newline, integer, raw, string};
 

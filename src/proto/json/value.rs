@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use super::envelope::Span;
 use super::strings;
 
 /// One value of a judged text: its exact bytes.
@@ -52,6 +53,11 @@ impl<'a> Value<'a> {
     #[inline]
     pub fn raw(self) -> &'a [u8] {
         self.text
+    }
+
+    /// Where it stands in `text`, of which it has to be a part; `None` if it is a part of something else.
+    pub fn span_in(self, text: &[u8]) -> Option<Span> {
+        span_of(self.text, text)
     }
 
     /// What it is.
@@ -149,6 +155,15 @@ impl<'a> RawStr<'a> {
         self.content
     }
 
+    /// Where it stands in `text`, its quotes included; `None` if it is a part of something else.
+    pub fn span_in(self, text: &[u8]) -> Option<Span> {
+        // An empty content has a place, too: the quotes around it are what is covered.
+        let start = offset_of(self.content, text)?.checked_sub(1)?;
+        let end = start + self.content.len() + 2;
+        let quoted = text.get(start..end).is_some_and(|string| string.starts_with(b"\"") && string.ends_with(b"\""));
+        if quoted { span(start, end) } else { None }
+    }
+
     /// Whether its content, unescaped, is `expected`.
     pub fn is(self, expected: &str) -> bool {
         if memchr::memchr(b'\\', self.content).is_none() {
@@ -216,6 +231,22 @@ impl<'a> Iterator for Elements<'a> {
         self.rest = after_comma(rest);
         Some(value)
     }
+}
+
+/// Where `part`, a slice of `text`, begins in it. Memory of two values never overlaps, so addresses tell.
+fn offset_of(part: &[u8], text: &[u8]) -> Option<usize> {
+    let offset = part.as_ptr().addr().checked_sub(text.as_ptr().addr())?;
+    (part.len() <= text.len().checked_sub(offset)?).then_some(offset)
+}
+
+fn span_of(part: &[u8], text: &[u8]) -> Option<Span> {
+    let start = offset_of(part, text)?;
+    if part.is_empty() { None } else { span(start, start + part.len()) }
+}
+
+/// `None` only beyond what a scanner takes.
+fn span(start: usize, end: usize) -> Option<Span> {
+    Some(Span { start: u32::try_from(start).ok()?, end: u32::try_from(end).ok()? })
 }
 
 fn inside(text: &[u8], opening: u8, closing: u8) -> &[u8] {

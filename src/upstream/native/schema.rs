@@ -8,7 +8,8 @@ use schemars::JsonSchema;
 use serde_json::{Map, Value};
 
 use super::ask::one_line;
-use crate::server::service::{HeaderParam, HeaderParamKind};
+use crate::proto::json::{Envelope, Scanner};
+use crate::proto::mcp::{HeaderParam, InvalidAnnotation, annotated};
 
 /// Why a schema cannot be an input schema.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -17,13 +18,8 @@ pub enum SchemaError {
     #[error("it is not JSON: {0}")]
     Json(String),
     /// `x-mcp-header` on something that cannot be a header.
-    #[error("`x-mcp-header` of `{property}`: {reason}")]
-    Header {
-        /// The property.
-        property: String,
-        /// What is wrong.
-        reason: &'static str,
-    },
+    #[error(transparent)]
+    Header(#[from] InvalidAnnotation),
     /// The root is not `"type":"object"`.
     #[error("the root of an input schema must say \"type\":\"object\"")]
     Root,
@@ -70,44 +66,10 @@ pub(super) fn check_output(text: &str) -> Result<(String, bool), SchemaError> {
 
 /// The properties of an input schema that are repeated in headers.
 pub(super) fn header_params(text: &str) -> Result<Vec<HeaderParam>, SchemaError> {
-    let value: Value = serde_json::from_str(text).map_err(|error| SchemaError::Json(error.to_string()))?;
-    let mut found = Vec::new();
-    collect(&value, &mut Vec::new(), &mut found)?;
-    Ok(found)
-}
-
-fn collect(schema: &Value, path: &mut Vec<String>, found: &mut Vec<HeaderParam>) -> Result<(), SchemaError> {
-    let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return Ok(()) };
-    for (name, property) in properties {
-        path.push(name.clone());
-        if let Some(header) = property.get("x-mcp-header") {
-            let param = header_param(header, property, path)
-                .map_err(|reason| SchemaError::Header { property: path.join("."), reason })?;
-            if found.iter().any(|other| other.header_suffix.eq_ignore_ascii_case(&param.header_suffix)) {
-                let reason = "another property has the same header; names are compared without case";
-                return Err(SchemaError::Header { property: path.join("."), reason });
-            }
-            found.push(param);
-        }
-        collect(property, path, found)?;
-        path.pop();
-    }
-    Ok(())
-}
-
-fn header_param(header: &Value, property: &Value, path: &[String]) -> Result<HeaderParam, &'static str> {
-    let suffix = header.as_str().ok_or("it must be a string")?;
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if suffix.is_empty() || !suffix.bytes().all(is_token) {
-        return Err("it must be a header token (RFC 9110)");
-    }
-    let kind = match property.get("type").and_then(Value::as_str) {
-        Some("boolean") => HeaderParamKind::Boolean,
-        Some("integer") => HeaderParamKind::Integer,
-        Some("string") => HeaderParamKind::String,
-        _ => return Err("only strings, integers and booleans can be headers"),
-    };
-    Ok(HeaderParam { header_suffix: suffix.to_owned(), path: path.to_vec(), kind })
+    // As strictly as a gateway in front of us will: a schema that readers could take for two is nobody's.
+    let judged = Scanner::new().scan(text.as_bytes(), &mut Envelope::default());
+    judged.map_err(|error| SchemaError::Json(error.to_string()))?;
+    Ok(annotated(text.as_bytes())?)
 }
 
 #[cfg(test)]
@@ -115,20 +77,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn header_params_are_found_in_chains_of_properties() {
-        let schema = r#"{"type":"object","properties":{
-            "region":{"type":"string","x-mcp-header":"Region"},
-            "deep":{"type":"object","properties":{"n":{"type":"integer","x-mcp-header":"N"}}}}}"#;
-        let mut params = header_params(schema).expect("valid");
-        params.sort_by(|a, b| a.header_suffix.cmp(&b.header_suffix));
-        assert_eq!(params[0].path, ["deep", "n"]);
-        assert_eq!((params[0].kind, params[1].kind), (HeaderParamKind::Integer, HeaderParamKind::String));
-        let refused = |schema: &str| header_params(schema).expect_err(schema);
-        refused(r#"{"properties":{"a":{"type":"number","x-mcp-header":"A"}}}"#);
-        refused(r#"{"properties":{"a":{"type":"string","x-mcp-header":"A B"}}}"#);
-        refused(
-            r#"{"properties":{"a":{"type":"string","x-mcp-header":"x"},"b":{"type":"string","x-mcp-header":"X"}}}"#,
-        );
+    fn header_params_are_read_of_judged_schemas() {
+        let params = header_params(r#"{"properties":{"region":{"type":"string","x-mcp-header":"Region"}}}"#);
+        assert_eq!(params.expect("valid")[0].path, ["region"]);
+        let refused = |schema: &str| header_params(schema).expect_err(schema).to_string();
+        let message = refused(r#"{"properties":{"a":{"type":"number","x-mcp-header":"A"}}}"#);
+        assert_eq!(message, "`x-mcp-header` of `a`: only strings, integers and booleans can be headers");
+        // serde_json would take the last, another reader the first.
+        let twice = r#"{"properties":{"a":{"type":"string","type":"number","x-mcp-header":"A"}}}"#;
+        assert!(refused(twice).starts_with("it is not JSON: the key at byte 36"), "{}", refused(twice));
     }
 
     #[test]

@@ -15,8 +15,8 @@ use super::label::{Label, labelled};
 use super::outcome::{Outcome, Rendered};
 use super::output::{IntoToolResult, ToolOutput, error_result};
 use crate::proto::json::Object;
-use crate::proto::mcp::Version;
-use crate::server::service::{HeaderParam, LocalFuture};
+use crate::proto::mcp::{HeaderParam, Version};
+use crate::server::service::LocalFuture;
 
 /// What a tool is called and how it presents itself.
 ///
