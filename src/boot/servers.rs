@@ -1,7 +1,7 @@
 //! Configured servers and views, as `check` shows them: what a child needs of this host, and a line for each.
 //!
-//! Not here: reaching a server, which is not tried. Invariant: nothing is started or connected to, and nothing shown may
-//! be a secret.
+//! Not here: reaching a server, which is not tried. Invariant: nothing is started or connected to, and nothing shown
+//! may be a secret.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;

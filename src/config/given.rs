@@ -50,7 +50,7 @@ pub(crate) struct Refused {
     /// Whether the value, and the line it stands in, must not be shown.
     pub(crate) secret: bool,
     /// The entry it is about, if the value is a table.
-    pub(crate) entry: Option<String>,
+    pub(crate) entry: Option<Box<str>>,
 }
 
 /// Something that can be read from any source and written as TOML.
@@ -126,7 +126,7 @@ impl Refused {
 
     /// Says which entry of a table it is about.
     pub(crate) fn of_entry(mut self, entry: &Entry) -> Refused {
-        self.entry = Some(entry.name.clone());
+        self.entry = Some(entry.name.as_str().into());
         self
     }
 
