@@ -132,7 +132,7 @@ mod tests {
             let target = SocketAddr::from(([127, 0, 0, 1], port));
             for attempt in 0..15_000 {
                 let socket = internet(target).expect("a socket");
-                // Whoever else connects to itself there, or listens, is of no matter: this socket must not be its own peer.
+                // Whoever else listens there is of no matter: this socket must not be its own peer.
                 if socket.connect(&target.into()).is_ok() {
                     let ends = (socket.local_addr(), socket.peer_addr());
                     let (Ok(local), Ok(peer)) = ends else { continue };

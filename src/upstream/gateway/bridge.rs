@@ -1,5 +1,5 @@
-//! Questions of a server to the caller of a call, across eras: a legacy server asks in the midst of a call, a modern one
-//! ends the call with its questions and wants it sent again with the answers (mcp 2026-07-28, "Multi round-trip
+//! Questions of a server to the caller of a call, across eras: a legacy server asks in the midst of a call, a modern
+//! one ends the call with its questions and wants it sent again with the answers (mcp 2026-07-28, "Multi round-trip
 //! requests").
 //!
 //! Not here: questions within the legacy era (`hear` passes them on), within the modern one (they are results).
