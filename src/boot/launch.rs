@@ -153,6 +153,7 @@ impl<S: 'static> Launch<S> {
         let started = Instant::now();
         let non_defaults = config.non_defaults();
         let settings = config.into_settings();
+        gateway::refuse_what_is_not_there(&settings)?;
         let disabled = Disabled::from_environment().map_err(BootError::Environment)?;
         let features = Features::probe(disabled)?;
         let topology = Topology::of_this_host()?;
@@ -190,7 +191,6 @@ impl<S: 'static> Launch<S> {
             crate::config::TicketKey::Fixed { bytes, .. } => *bytes,
             crate::config::TicketKey::MadeAtStart => entropy::bytes()?,
         };
-        gateway::refuse_what_is_not_there(&settings)?;
         let native_is_seen = gateway::native_is_seen(&settings, is_demonstration);
         let gateway = Arc::new(gateway::gateway(&settings));
         let offload = Arc::new(OffloadPool::new(
