@@ -16,7 +16,7 @@ use corelane::proto::json::{Envelope, Key, Scanner};
 use corelane::proto::jsonrpc::RpcError;
 use corelane::proto::mcp::Method;
 use corelane::server::connection::Wire;
-use corelane::server::service::{About, Call, CallKey, Mail, Offers, Served, Service};
+use corelane::server::service::{About, Call, CallKey, Mail, Nanos, Offers, Served, Service};
 use libfuzzer_sys::fuzz_target;
 use machine::Machine;
 use serde_json::value::RawValue;
