@@ -138,14 +138,6 @@ pub struct ViewSettings {
 word_set!(EraChoice { Auto = "auto", Modern = "modern", Legacy = "legacy" });
 word_set!(SessionUse { Shared = "shared", PerSession = "per_session" });
 
-impl ListRules {
-    /// Whether a name is seen.
-    pub fn admits(&self, name: &str) -> bool {
-        let fits = |patterns: &[NamePattern]| patterns.iter().any(|pattern| pattern.matches(name));
-        (self.include.is_empty() || fits(&self.include)) && !fits(&self.exclude)
-    }
-}
-
 impl ServerSettings {
     /// A server of this kind with the defaults for all else.
     pub fn new(name: &ServerName, kind: ServerKind) -> ServerSettings {

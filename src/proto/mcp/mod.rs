@@ -1,12 +1,11 @@
-//! The words of the Model Context Protocol: its revisions, methods, capabilities and log levels; and how a gateway
-//! reads what its upstreams list.
+//! The words of the Model Context Protocol: its revisions, methods, capabilities and log levels, and what tools say of
+//! themselves.
 //!
 //! Not here: how a message is framed (`http1`, `sse`, `ndjson`), which rules a revision puts on a request (`server`).
 //! Invariant: a word that is not in these tables does not exist for the rest of the program.
 
 mod annotation;
 mod capability;
-pub mod list;
 mod method;
 mod pattern;
 pub mod pin;
@@ -14,7 +13,6 @@ mod version;
 
 pub use annotation::{AnnotationFault, HeaderParam, HeaderParamKind, InvalidAnnotation, annotated};
 pub use capability::{Capabilities, LogLevel};
-pub use list::{Item, ListError, Listed, Page};
 pub use method::{Method, Notice};
 pub use pattern::NamePattern;
 pub use pin::{pin, pinned};

@@ -3,7 +3,7 @@
 //! Not here: whose result it is (`server`). Invariant: within an era a result is passed on byte for byte, unless names
 //! in it are the gateway's.
 
-use crate::proto::json::{Object, Value, ValueKind, string};
+use crate::proto::json::{Object, Value, ValueKind, splice, string};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Method, Version};
 use crate::server::service::Offers;
@@ -112,13 +112,10 @@ pub fn with_token(params: Value<'_>, token: &[u8]) -> Vec<u8> {
 
 /// The text of an object with one string member replaced by another string.
 pub fn renamed(item: Value<'_>, member: &str, to: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(item.raw().len() + to.len());
-    let Some(old) = item.get(member).map(Value::raw) else { return item.raw().to_vec() };
-    // The member is part of the item's text: everything before and behind it stays as it is.
-    let at = old.as_ptr() as usize - item.raw().as_ptr() as usize;
-    out.extend_from_slice(&item.raw()[..at]);
-    string(&mut out, to);
-    out.extend_from_slice(&item.raw()[at + old.len()..]);
+    let Some(place) = item.get(member).and_then(|old| old.span_in(item.raw())) else { return item.raw().to_vec() };
+    let (mut name, mut out) = (Vec::new(), Vec::new());
+    string(&mut name, to);
+    splice(&mut out, item.raw(), &[(place, &name)]);
     out
 }
 

@@ -6,6 +6,8 @@
 //! Invariant: a question is answered at most once, by the caller of its call; a call that waits for answers is bounded
 //! in number and time, and ends when its caller does.
 
+use std::rc::Rc;
+
 use super::flight::{Errand, Kept, Relay};
 use super::server::Server;
 use crate::proto::json::{Object, Value, ValueKind};
@@ -162,9 +164,8 @@ impl Server {
             members.push(b',');
         }
         kept.round = members;
-        self.asked_before = round.asked;
+        kept.asked = round.asked;
         self.enqueue(now, *kept);
-        self.asked_before = 0;
     }
 
     /// A legacy server asks in the midst of a modern caller's call: the call is parked, and its caller sent away with
@@ -188,7 +189,7 @@ impl Server {
 
     /// Ends a modern caller's call with the question that is first in line.
     fn send_away(&mut self, now: Nanos, number: u32, serial: u64) {
-        let Some(seal) = self.seal.clone() else { return };
+        let seal = Rc::clone(&self.seal);
         let place = Parked { core: self.core, server: self.index, flight: number, serial };
         let Some(flight) = self.flights.find(number) else { return };
         let Errand::Call(relay) = &mut flight.errand else { return };

@@ -6,8 +6,9 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use super::bridge::Question;
+use super::request::Outgoing;
 
-use crate::proto::json::Envelope;
+use crate::proto::json::{Envelope, Key};
 use crate::proto::mcp::{Capabilities, LogLevel, Method, Version};
 use crate::server::service::{CallKey, Nanos};
 
@@ -36,8 +37,26 @@ pub struct Kept {
     pub uris: Option<Box<str>>,
     /// It was sent before, to a session that was lost.
     pub again: bool,
+    /// Questions that it led to in earlier rounds.
+    pub asked: u32,
     /// Answers and state of earlier rounds (`inputResponses`, `requestState`), as members with a comma behind each.
     pub round: Vec<u8>,
+}
+
+impl Kept {
+    /// As it is written for a server.
+    pub fn outgoing(&self) -> Outgoing<'_> {
+        Outgoing {
+            text: &self.text,
+            envelope: &self.envelope,
+            version: self.version,
+            capabilities: self.capabilities,
+            log_level: self.log_level,
+            method: self.method,
+            name: self.name.as_deref(),
+            round: &self.round,
+        }
+    }
 }
 
 /// A call on its way.
@@ -66,6 +85,26 @@ pub struct Relay {
     pub parked: Option<Nanos>,
     /// The call itself, where it may have to be sent again.
     pub kept: Option<Box<Kept>>,
+}
+
+impl Relay {
+    /// A call that leaves now.
+    pub fn new(call: &Outgoing<'_>, key: CallKey, may_ask: bool, uris: Option<&str>, kept: Option<Box<Kept>>) -> Relay {
+        Relay {
+            key,
+            version: call.version,
+            method: call.method,
+            log_level: call.log_level,
+            may_ask,
+            token: call.envelope.text(Key::MetaProgressToken, call.text).map(Into::into),
+            uris: uris.map(Into::into),
+            asks: Vec::new(),
+            asked: 0,
+            questions: VecDeque::new(),
+            parked: None,
+            kept,
+        }
+    }
 }
 
 /// Which list of a server's.

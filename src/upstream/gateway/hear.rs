@@ -236,16 +236,6 @@ impl Server {
         }
     }
 
-    /// The place of a session that was opened, perhaps before anybody asked for it.
-    fn place_for(&mut self, capabilities: Capabilities) -> usize {
-        if let Some(place) = self.sessions.iter().position(|session| session.capabilities == capabilities) {
-            return place;
-        }
-        let version = Version::LATEST_LEGACY;
-        self.sessions.push(super::server::Session { capabilities, id: None, version, waiting: Default::default() });
-        self.sessions.len() - 1
-    }
-
     /// Notes who the server is and what it offers.
     fn introduced(&mut self, value: Value<'_>, info: Option<Value<'_>>, modern: bool) {
         let offers = value.get("capabilities").map(|offered| answer::offers(offered, modern)).unwrap_or_default();

@@ -20,20 +20,18 @@ pub(super) const NAME_CHARACTERS_MAX: usize = 64;
 /// One list of one server.
 #[derive(Default)]
 pub(super) struct Cached {
-    /// The items as the server sent them; none before the first time.
+    /// The items as the server sent them; none before the first time, and when something changed since.
     pub items: Option<Vec<Box<[u8]>>>,
     /// When it was read.
     pub at: Nanos,
     /// It is being read.
     pub fetching: bool,
-    /// Something changed since.
-    pub stale: bool,
 }
 
 impl Cached {
     /// Whether it can be told without asking again.
     pub fn is_fresh(&self, now: Nanos, ttl: Nanos) -> bool {
-        self.items.is_some() && !self.stale && now < self.at + ttl
+        self.items.is_some() && now < self.at + ttl
     }
 }
 

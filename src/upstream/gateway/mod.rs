@@ -113,7 +113,7 @@ impl<S: Service> Gateway<S> {
     /// A gateway on one of so many cores.
     pub fn new(native: S, settings: &GatewaySettings, station: Station) -> Gateway<S> {
         let Station { core, cores, mailbox, host, native_is_seen } = station;
-        let place = Place { core: core.0, cores, seal: Some(Rc::clone(&host)) };
+        let place = Place { core: core.0, cores, seal: Rc::clone(&host) };
         let servers: Vec<Server> = (0..)
             .zip(&settings.servers)
             .map(|(index, server): (u16, _)| Server::new(Arc::clone(server), index, mailbox.clone(), place.clone()))
@@ -357,7 +357,6 @@ impl<S: Service> Gateway<S> {
                         }
                         cached.items = Some(items);
                         cached.at = now;
-                        cached.stale = false;
                     }
                     for job in &mut self.jobs {
                         if job.kind == kind {
@@ -450,7 +449,6 @@ impl<S: Service> Gateway<S> {
             }
             if let Some(cached) = self.lists.get_mut(&(server, kind)) {
                 // What changed is not told again: whoever heard of it wants the new one.
-                cached.stale = true;
                 cached.items = None;
             }
         }

@@ -3,7 +3,7 @@
 //! Not here: which server (`mod`), the bytes of HTTP.
 //! Invariant: what is not named here is passed on byte for byte.
 
-use crate::proto::json::{Envelope, Key, Object, Span, Value};
+use crate::proto::json::{Envelope, Key, Object, Span, Value, is_empty};
 use crate::proto::mcp::{Capabilities, LogLevel, Method, Version};
 
 /// How a server is spoken to.
@@ -98,8 +98,7 @@ pub fn write(out: &mut Vec<u8>, call: &Outgoing<'_>, era: Era, id: u64) {
         return;
     }
     out.push(b'{');
-    let has_members = call.text[params.start as usize + 1..].iter().find(|byte| !byte.is_ascii_whitespace());
-    let comma = has_members.is_some_and(|&byte| byte != b'}');
+    let comma = !is_empty(call.text, params);
     out.extend_from_slice(if comma { call.round } else { call.round.strip_suffix(b",").unwrap_or(call.round) });
     if !fresh.is_empty() && meta.is_absent() {
         if !comma && !call.round.is_empty() {

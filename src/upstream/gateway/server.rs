@@ -16,7 +16,7 @@ use super::settings::{EraChoice, LinkSettings, ServerSettings};
 use crate::ids::OutboundAddress;
 use crate::proto::http1::respond::Mark;
 use crate::proto::http1::{RequestError, RequestWriter, finish_post};
-use crate::proto::json::{Envelope, Key, Object, Scanner};
+use crate::proto::json::{Envelope, Object, Scanner};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, HeaderParam, Version};
 use crate::server::service::{About, Call, CallKey, Change, Host, Mail, Mailbox, Nanos};
@@ -58,7 +58,7 @@ pub(super) struct Session {
 pub(super) struct Place {
     pub core: u16,
     pub cores: u16,
-    pub seal: Option<Rc<dyn Host>>,
+    pub seal: Rc<dyn Host>,
 }
 
 /// What a server tells the gateway.
@@ -99,12 +99,10 @@ pub(super) struct Server {
     pub resumable: Vec<(Nanos, u32, Box<[u8]>)>,
     /// Questions of modern servers that legacy callers are being asked.
     pub rounds: Vec<Round>,
-    /// Questions that the call had led to before, which is just being sent again.
-    pub asked_before: u32,
     /// Calls whose modern callers were sent away with a question.
     pub parked: usize,
     /// Seals where they are.
-    pub seal: Option<Rc<dyn Host>>,
+    pub seal: Rc<dyn Host>,
     pub index: u16,
     pub core: u16,
     serial: u64,
@@ -144,7 +142,6 @@ impl Server {
             listen_at: Nanos::MAX,
             resumable: Vec::new(),
             rounds: Vec::new(),
-            asked_before: 0,
             parked: 0,
             seal: place.seal,
             index,
@@ -183,24 +180,9 @@ impl Server {
                     name,
                     round: b"",
                 };
-                let relay = Relay {
-                    key: call.key,
-                    version: call.version,
-                    method: call.method,
-                    log_level: call.log_level,
-                    may_ask: call.may_ask,
-                    token: call.envelope.text(Key::MetaProgressToken, call.text).map(Into::into),
-                    uris: uris.map(Into::into),
-                    asks: Vec::new(),
-                    asked: 0,
-                    questions: VecDeque::new(),
-                    parked: None,
-                    kept,
-                };
-                return self
-                    .send_call(now, &outgoing, relay, session)
-                    .map(Sent::As)
-                    .map_err(|error| unwritable(&error));
+                let (serial, text) = self.compose(&outgoing, session).map_err(|error| unwritable(&error))?;
+                let relay = Relay::new(&outgoing, call.key, call.may_ask, uris, kept);
+                return Ok(Sent::As(self.send_call(now, serial, text, relay, session)));
             }
         } else if now < self.retry_at && self.verdict == Verdict::Unknown {
             return Err(self.unreachable());
@@ -272,12 +254,21 @@ impl Server {
 
     /// The session of these capabilities, opened if it is not yet.
     pub(super) fn session_place(&mut self, now: Nanos, capabilities: Capabilities) -> usize {
+        let known = self.sessions.len();
+        let place = self.place_for(capabilities);
+        if place == known {
+            self.initialize(now, capabilities);
+        }
+        place
+    }
+
+    /// The place of a session of these capabilities, whoever opens it.
+    pub(super) fn place_for(&mut self, capabilities: Capabilities) -> usize {
         if let Some(place) = self.sessions.iter().position(|session| session.capabilities == capabilities) {
             return place;
         }
         let version = Version::LATEST_LEGACY;
         self.sessions.push(Session { capabilities, id: None, version, waiting: VecDeque::new() });
-        self.initialize(now, capabilities);
         self.sessions.len() - 1
     }
 
@@ -301,42 +292,21 @@ impl Server {
 
     /// Sends a call that was kept.
     pub(super) fn send_kept(&mut self, now: Nanos, kept: Kept, session: Option<Capabilities>) {
-        let relay = Relay {
-            key: kept.key,
-            version: kept.version,
-            method: kept.method,
-            log_level: kept.log_level,
-            may_ask: kept.may_ask,
-            token: kept.envelope.text(Key::MetaProgressToken, &kept.text).map(Into::into),
-            uris: kept.uris.clone(),
-            asks: Vec::new(),
-            asked: self.asked_before,
-            questions: VecDeque::new(),
-            parked: None,
-            kept: (session.is_some() || !kept.version.is_modern()).then(|| Box::new(kept.clone())),
-        };
-        let outgoing = Outgoing {
-            text: &kept.text,
-            envelope: &kept.envelope,
-            version: kept.version,
-            capabilities: kept.capabilities,
-            log_level: kept.log_level,
-            method: kept.method,
-            name: kept.name.as_deref(),
-            round: &kept.round,
-        };
-        if let Err(error) = self.send_call(now, &outgoing, relay, session) {
-            self.mailbox.push(Mail::Reply { key: kept.key, outcome: Err(unwritable(&error)) });
+        let outgoing = kept.outgoing();
+        match self.compose(&outgoing, session) {
+            Ok((serial, text)) => {
+                let mut relay = Relay::new(&outgoing, kept.key, kept.may_ask, kept.uris.as_deref(), None);
+                relay.asked = kept.asked;
+                // What may have to be sent again is kept on: to a session that was lost, or with answers to questions.
+                relay.kept = (session.is_some() || !kept.version.is_modern()).then(|| Box::new(kept));
+                self.send_call(now, serial, text, relay, session);
+            }
+            Err(error) => self.mailbox.push(Mail::Reply { key: kept.key, outcome: Err(unwritable(&error)) }),
         }
     }
 
-    fn send_call(
-        &mut self,
-        now: Nanos,
-        call: &Outgoing<'_>,
-        relay: Relay,
-        session: Option<Capabilities>,
-    ) -> Result<u32, RequestError> {
+    /// Writes a call as a request, and the id that it has there.
+    fn compose(&mut self, call: &Outgoing<'_>, session: Option<Capabilities>) -> Result<(u64, Vec<u8>), RequestError> {
         let Verdict::Known(era) = self.verdict else { unreachable!("nothing is sent before the era is known") };
         let serial = self.next_serial();
         let mut text = Vec::with_capacity(512 + call.text.len());
@@ -344,11 +314,23 @@ impl Server {
         let mark = self.begin_post(&mut text, Some(era), session, Some(call.method.as_str()), headers)?;
         request::write(&mut text, call, era, serial);
         finish_post(&mut text, mark);
+        Ok((serial, text))
+    }
+
+    /// Sends what was composed; the number of its flight.
+    fn send_call(
+        &mut self,
+        now: Nanos,
+        serial: u64,
+        text: Vec<u8>,
+        relay: Relay,
+        session: Option<Capabilities>,
+    ) -> u32 {
         let deadline = now + self.settings.call_time;
         let flight = Flight { serial, errand: Errand::Call(relay), session, deadline, resumed: 0, session_id: None };
         let errand = self.flights.insert(flight);
         self.pool.submit(now, Request { errand, text });
-        Ok(errand)
+        errand
     }
 
     /// Begins a POST. Without an era the server is told none (`initialize`).
@@ -633,6 +615,7 @@ fn keep(call: &Call<'_>, name: Option<&str>, uris: Option<&str>) -> Kept {
         name: name.map(Into::into),
         uris: uris.map(Into::into),
         again: false,
+        asked: 0,
         round: Vec::new(),
     }
 }
