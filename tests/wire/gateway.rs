@@ -113,6 +113,23 @@ fn several_servers_are_seen_by_their_names() {
 }
 
 #[test]
+fn the_programs_own_tools_stand_beside_those_of_servers_from_the_first_list_on() {
+    let server = Server::start();
+    let own = format!(
+        "[gateway]\ndemonstration = \"on\"\n[servers.a]\nkind = \"http\"\nurl = \"http://{}/mcp\"\nera = \"legacy\"\n",
+        server.http
+    );
+    let gateway = Server::configured(&own);
+    reached(&gateway, "/mcp/a");
+    // A legacy server's list is not read before somebody asks, so the first caller on a core waits for it.
+    for core in [0, 1, 0, 1] {
+        let listed = gateway.connect_on(core).ask(&Request::modern(&modern(1, "tools/list", json!({})))).json();
+        let tools = names(&listed, "tools");
+        assert!(tools.contains(&"echo".to_owned()) && tools.contains(&"a_echo".to_owned()), "{core}: {tools:?}");
+    }
+}
+
+#[test]
 fn what_the_operator_hides_or_renames_is_hidden_and_renamed() {
     let server = Server::start();
     let rules = "[servers.a.tools]\ninclude = [\"e*\", \"add\"]\nexclude = [\"add\"]\nrename = { echo = \"say\" }\ndescribe = { echo = \"Better words\" }";

@@ -42,6 +42,8 @@ pub(super) struct Job {
     pub kind: ListKind,
     pub version: Version,
     pub start: usize,
+    /// The native server's own items, which were at hand when it asked.
+    pub native: Vec<Box<[u8]>>,
     /// Servers whose lists are still being read.
     pub waits: Vec<u16>,
 }

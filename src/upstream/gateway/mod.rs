@@ -293,10 +293,10 @@ impl<S: Service> Gateway<S> {
                 waits.push(server);
             }
         }
-        let job = Job { key: call.key, view: call.view, kind, version: call.version, start, waits };
+        let native = self.native_items(call, kind);
+        let job = Job { key: call.key, view: call.view, kind, version: call.version, start, native, waits };
         if job.waits.is_empty() {
-            let native = self.native_items(call, kind);
-            out.extend_from_slice(&self.render(&job, &native));
+            out.extend_from_slice(&self.render(&job));
             self.settle_all(call.now);
             return Served::Done;
         }
@@ -320,7 +320,7 @@ impl<S: Service> Gateway<S> {
         }
     }
 
-    fn render(&self, job: &Job, native: &[Box<[u8]>]) -> Vec<u8> {
+    fn render(&self, job: &Job) -> Vec<u8> {
         let Some(seen) = self.seen(job.view) else { return b"{}".to_vec() };
         let items = seen.servers.iter().flat_map(|&server| {
             let settings = &self.servers[usize::from(server)].settings;
@@ -335,7 +335,7 @@ impl<S: Service> Gateway<S> {
                 }
             })
         });
-        let native = native.iter().map(|item| item.to_vec());
+        let native = job.native.iter().map(|item| item.to_vec());
         let ttl_ms = self.list_ttl / 1_000_000;
         merge::page(job.kind, native.chain(items), job.start, job.version, ttl_ms, &seen.about.server_info)
     }
@@ -372,7 +372,7 @@ impl<S: Service> Gateway<S> {
             std::mem::take(&mut self.jobs).into_iter().partition(|job| job.waits.is_empty());
         self.jobs = waiting;
         for job in done {
-            let outcome = Ok(self.render(&job, &[]));
+            let outcome = Ok(self.render(&job));
             self.mailbox.push(Mail::Reply { key: job.key, outcome });
         }
         self.note_deadline(index);
