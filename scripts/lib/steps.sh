@@ -8,6 +8,8 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 TOOLS="$ROOT/.tools"
 LOGS="$TOOLS/logs"
 LOG_TAIL_LINES=60
+# How a failed test, its panic and a failed command look in a log.
+LOG_FAILURES='^test .* FAILED$|panicked at |^failures:$|^error(\[E[0-9]+\])?:|^FAILED '
 
 # Logs are read in files and by machines.
 export CARGO_TERM_COLOR=never
@@ -81,6 +83,11 @@ run_step() {
     else
         failed_steps+=("$name")
         printf 'FAILED  %9s s   (exit status %d, log %s)\n' "$seconds" "$status" "${log#"$ROOT"/}"
+        # cargo names a failed test far above the end: what failed is said first, wherever it stands in the log.
+        if grep --quiet --extended-regexp "$LOG_FAILURES" "$log"; then
+            say "----- what failed -----"
+            grep --extended-regexp --after-context=4 "$LOG_FAILURES" "$log" | head --lines="$LOG_TAIL_LINES"
+        fi
         say "----- the last $LOG_TAIL_LINES lines -----"
         tail --lines="$LOG_TAIL_LINES" "$log"
         say "----- end of ${log#"$ROOT"/} -----"
