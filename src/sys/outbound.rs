@@ -127,7 +127,11 @@ mod tests {
         }
         // The kernel goes through the even ports one after the other, so that every one of them comes up.
         for base in [33_000_u16, 60_000] {
-            let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+            // Without listening: another run of this test may be trying the same port.
+            let free = |port: &u16| {
+                let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+                socket.bind(&SocketAddr::from(([127, 0, 0, 1], *port)).into()).is_ok()
+            };
             let port = (base..).step_by(2).find(free).expect("a free port");
             let target = SocketAddr::from(([127, 0, 0, 1], port));
             for attempt in 0..15_000 {

@@ -30,6 +30,23 @@ fn pair(rig: &mut Rig) -> (ConnectionId, PipeWriter, PipeReader) {
     (rig.driver.adopt_owned(read.into(), write.into()), theirs_to_write, theirs_to_read)
 }
 
+/// Reads to the end, which has to come.
+fn read_out(pipe: &mut PipeReader) -> Vec<u8> {
+    nonblocking(pipe);
+    let (mut all, mut part, start) = (Vec::new(), vec![0; 1 << 16], Instant::now());
+    loop {
+        assert!(start.elapsed() < PATIENCE, "somebody still has the other end");
+        match pipe.read(&mut part) {
+            Ok(0) => return all,
+            Ok(bytes) => all.extend_from_slice(&part[..bytes]),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(error) => panic!("no end: {error}"),
+        }
+    }
+}
+
 #[test]
 fn a_child_answers_until_its_input_ends() {
     let mut rig = Rig::new(small(), Disabled::default());
@@ -86,8 +103,34 @@ fn a_close_ends_both_pipes_after_what_was_in_flight() {
     rig.until("the end", |rig| rig.closed == [id]);
     assert!(rig.order.ends_with("sc") && rig.sent[0].2.is_err(), "{}", rig.order);
     assert_eq!(to.write_all(b"x").expect_err("nobody reads").kind(), std::io::ErrorKind::BrokenPipe);
-    assert!(pattern(1 << 20).starts_with(&read_to_end(&mut from)));
+    assert!(pattern(1 << 20).starts_with(&read_out(&mut from)));
     assert!(rig.bytes_of(id).is_empty(), "nothing is handed out after close");
+}
+
+/// What is in flight may not have been submitted: until then its descriptor is no more than a number.
+#[test]
+fn a_number_is_not_given_away_while_an_operation_names_it() {
+    alone("uring::tests::owned_pipes::a_number_is_not_given_away_while_an_operation_names_it", || {
+        let mut rig = Rig::new(small(), Disabled::default());
+        for round in 0..10 {
+            let (id, _to, mut from) = pair(&mut rig);
+            rig.driver.send(id, b"for the child only".to_vec()).expect("open");
+            if round % 2 == 0 {
+                rig.driver.close(id);
+            } else {
+                rig.driver.shutdown(id);
+            }
+            // Numbers that are free go to these. The first one's ends would get those of the stream, in the same order.
+            let others: Vec<_> = (0..4).map(|_| std::io::pipe().expect("a pipe")).collect();
+            rig.until("the buffer", |rig| rig.sent.len() == round + 1);
+            rig.close(id);
+            for (mut reader, writer) in others {
+                drop(writer);
+                assert!(read_out(&mut reader).is_empty(), "round {round}: it went to somebody else");
+            }
+            assert!(b"for the child only".starts_with(&read_out(&mut from)));
+        }
+    });
 }
 
 #[test]
@@ -170,7 +213,7 @@ fn a_driver_that_is_dropped_closes_them() {
                 if round % 2 == 0 { busy() } else { std::thread::spawn(busy).join().expect("no panic") };
             drop(rig);
             for (_, to, from) in &mut pairs {
-                read_to_end(from);
+                read_out(from);
                 // Whoever joins the thread closes the ring, and the kernel lets go of its files behind that.
                 let start = Instant::now();
                 while let Ok(()) = to.write_all(b"x") {
