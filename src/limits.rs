@@ -144,6 +144,23 @@ const _: () = assert!(share_table(64, 32).is_some() && share_table(1, 0).is_none
 /// Bytes that may wait in one core's outbox to another before further requests that way are refused.
 pub const OUTBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Longest name of a registered server or transport, in bytes.
+pub const REGISTRY_NAME_BYTES_MAX: usize = 256;
+/// Largest configuration kept with a registered server or transport, in bytes.
+pub const REGISTRY_CONFIG_BYTES_MAX: usize = 64 * 1024;
+/// Most servers and transports in one shard of the registry: a list of their names fits in one parcel.
+pub const REGISTRY_ENTRIES_PER_SHARD_MAX: usize = 65_536;
+/// Most bytes of registry items that may gather for one core in one turn; what changes beyond that is told by snapshot.
+pub const REGISTRY_BATCH_BYTES_MAX: usize = 256 * 1024;
+/// Most messages that wait at one owner of registered entries.
+pub const INBOX_MESSAGES_MAX: usize = 16 * 1024;
+/// Most bytes of messages that wait at one owner of registered entries.
+pub const INBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most owners of registered entries on one core.
+pub const OWNERS_PER_CORE_MAX: usize = 1_048_576;
+
+const _: () = assert!(REGISTRY_ENTRIES_PER_SHARD_MAX * (REGISTRY_NAME_BYTES_MAX + 2) + 64 <= RING_LEASED_BYTES_MAX);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,8 +9,6 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::observe::Environment;
-
 /// Longest latency told apart, in ns; longer ones count as this.
 const LATENCY_MAX_NS: u64 = 120_000_000_000;
 

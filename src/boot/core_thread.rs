@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 
 use super::advice::advised;
 use super::lend::{Lent, Life, OffloadPool};
+use super::on_core::{Hooks, OnCore};
 use crate::control::{CoreState, Health};
 use crate::ids::CoreId;
 use crate::metrics::CoreMetrics;
@@ -24,10 +25,12 @@ use crate::server::alarms::Alarms;
 use crate::server::core::{Core, CoreParts};
 use crate::server::drive::{Clock, Loop, Orders};
 use crate::server::parcel::Header;
+use crate::server::registry::{CoreRegistry, Founding};
 use crate::server::service::Mailbox;
 use crate::server::settings::Settings;
 use crate::shard::Shards;
 use crate::shard::range::{BoundaryTable, ShardRange};
+use crate::shard::registry::Names;
 use crate::shard::seal::Sealer;
 use crate::sys::cpu::{Cpu, CpuSet};
 use crate::sys::{affinity, entropy};
@@ -60,13 +63,17 @@ pub(super) struct Seed<S> {
     pub metrics: &'static CoreMetrics,
     pub health: Health,
     pub orders: Arc<Orders>,
-    /// The bells of all cores, by number.
+    /// The bells of all cores, by number, and the control thread's.
     pub chimes: Vec<Arc<Chime>>,
     /// Which core owns which shard.
     pub table: BoundaryTable,
     /// Most parcels taken from one core in one turn.
     pub batch_max: usize,
     pub offload: Arc<OffloadPool>,
+    /// Makes keys of names, the same on every core.
+    pub names: Names,
+    /// What an embedding program adds.
+    pub hooks: Hooks,
 }
 
 /// How a core's thread ended.
@@ -131,6 +138,8 @@ impl<S: 'static> Seed<S> {
             table: self.table.clone(),
             batch_max: self.batch_max,
             offload: Arc::clone(&self.offload),
+            names: self.names,
+            hooks: self.hooks.clone(),
         }
     }
 
@@ -216,6 +225,19 @@ fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, port: Port<Header>, driver:
             }),
             epoch: seed.epoch,
         });
+        let clock = seed.clock;
+        let founding = Founding {
+            id: seed.core,
+            life: incarnation,
+            table: seed.table.clone(),
+            names: seed.names,
+            limit: seed.hooks.write_limit,
+        };
+        let registry = CoreRegistry::new(founding, Rc::new(move || clock.nanos()));
+        core.join(registry.clone());
+        if let Some(hook) = &seed.hooks.each_core {
+            hook(OnCore { id: seed.core, registry, spawner: tasks.spawner(), alarms: alarms.clone(), clock });
+        }
         if let Some(id) = accepted_by_hand {
             let input = crate::server::core::Input::Accepted { id, listener: 0, peer: None::<SocketAddr> };
             core.step(seed.clock.nanos(), input);

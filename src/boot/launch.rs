@@ -14,10 +14,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::core_thread::{Outcome, Remains, Seed, start};
 use super::lend::OffloadPool;
+use super::on_core::Hooks;
 use super::plan::{CoreRequest, Plan};
 use super::report::Report;
 use super::topology::Topology;
-use super::{BootError, cut, gateway};
+use super::{BootError, cut, desk, gateway};
 use crate::config::{Config, LogFormat, Settings};
 use crate::control::{self, ControlError, ControlHandle, CoreState, Health, SignalHandle, Stop};
 use crate::ids::CoreId;
@@ -26,7 +27,9 @@ use crate::ring::{Bell, Mesh, Port, PortId};
 use crate::server::connection::Wire;
 use crate::server::drive::{Clock, Orders};
 use crate::server::parcel::Header;
+use crate::server::registry::Founding;
 use crate::shard::range::BoundaryTable;
+use crate::shard::registry::Names;
 use crate::sys::limits::{self, Resource};
 use crate::sys::socket::{ListenError, ListenGroup, UNIX_MODE_DEFAULT, UnixListenSocket, listen_group};
 use crate::sys::steer::{Multiplier, SteeringProgram};
@@ -79,8 +82,13 @@ pub(super) enum Doors {
 }
 
 /// Serves until a signal, or for standard input its end, has drained everything.
-pub(super) fn serve<S: 'static>(server: Server<S>, config: Config, is_demonstration: bool) -> Result<(), BootError> {
-    Launch::prepare(server, config, &Doors::Listeners, is_demonstration)?.run()
+pub(super) fn serve<S: 'static>(
+    server: Server<S>,
+    config: Config,
+    hooks: Hooks,
+    is_demonstration: bool,
+) -> Result<(), BootError> {
+    Launch::hooked(server, config, &Doors::Listeners, hooks, is_demonstration)?.run()
 }
 
 /// Serves one client on standard input and output.
@@ -109,8 +117,10 @@ pub(super) struct Launch<S> {
     pub health: Health,
     pub intensity: Intensity,
     mesh: Mesh<Header>,
-    /// The cores' in order, then the control thread's.
+    /// The cores', in order.
     ports: Vec<Port<Header>>,
+    /// The registry, by the control thread's port, which is kept open for as long as the cores live.
+    pub registry: desk::Registry,
     control: Option<ControlHandle>,
     /// Hears signals where there is no control address.
     signals: Option<SignalHandle>,
@@ -129,9 +139,21 @@ impl<S: 'static> Launch<S> {
         doors: &Doors,
         is_demonstration: bool,
     ) -> Result<Launch<S>, BootError> {
+        Launch::hooked(server, config, doors, Hooks::default(), is_demonstration)
+    }
+
+    /// The same, with what an embedding program adds.
+    pub(super) fn hooked(
+        server: Server<S>,
+        config: Config,
+        doors: &Doors,
+        hooks: Hooks,
+        is_demonstration: bool,
+    ) -> Result<Launch<S>, BootError> {
         let started = Instant::now();
         let non_defaults = config.non_defaults();
         let settings = config.into_settings();
+        gateway::refuse_what_is_not_there(&settings)?;
         let disabled = Disabled::from_environment().map_err(BootError::Environment)?;
         let features = Features::probe(disabled)?;
         let topology = Topology::of_this_host()?;
@@ -169,7 +191,6 @@ impl<S: 'static> Launch<S> {
             crate::config::TicketKey::Fixed { bytes, .. } => *bytes,
             crate::config::TicketKey::MadeAtStart => entropy::bytes()?,
         };
-        gateway::refuse_what_is_not_there(&settings)?;
         let native_is_seen = gateway::native_is_seen(&settings, is_demonstration);
         let gateway = Arc::new(gateway::gateway(&settings));
         let offload = Arc::new(OffloadPool::new(
@@ -180,9 +201,10 @@ impl<S: 'static> Launch<S> {
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let clock = Clock::start();
         let boot = entropy::word64()?;
-        let (mesh, ports) = Mesh::<Header>::new(cores);
+        let (mesh, mut ports) = Mesh::<Header>::new(cores);
+        let names = Names::new(entropy::bytes()?);
         let chimes: Vec<Arc<Chime>> =
-            (0..cores).map(|_| Ok(Arc::new(Chime::new()?))).collect::<std::io::Result<_>>().map_err(with_advice)?;
+            (0..=cores).map(|_| Ok(Arc::new(Chime::new()?))).collect::<std::io::Result<_>>().map_err(with_advice)?;
         let mut slots = Vec::with_capacity(cores);
         for placement in &plan.cores {
             let core = placement.core;
@@ -215,6 +237,8 @@ impl<S: 'static> Launch<S> {
                 table: table.clone(),
                 batch_max: settings.cores.batch_max.usize(),
                 offload: Arc::clone(&offload),
+                names,
+                hooks: hooks.clone(),
             };
             slots.push(CoreSlot { seed, thread: None, incarnation: 1 });
         }
@@ -239,12 +263,32 @@ impl<S: 'static> Launch<S> {
         }
         let ends_with_cores = matches!(doors, Doors::Pipes);
         let intensity = Intensity::default();
-        Ok(Launch { slots, opened, health, intensity, mesh, ports, control, signals, news, heard, ends_with_cores })
+        let founding =
+            Founding { id: CoreId(cores as u16), life: 1, table: table.clone(), names, limit: hooks.write_limit };
+        let port = ports.pop().expect("a mesh has a port for the control thread");
+        let registry = desk::Registry::new(port, founding, clock, chimes);
+        if let Some(take) = &hooks.registry {
+            take(registry.clone());
+        }
+        Ok(Launch {
+            slots,
+            opened,
+            health,
+            intensity,
+            mesh,
+            ports,
+            registry,
+            control,
+            signals,
+            news,
+            heard,
+            ends_with_cores,
+        })
     }
 
     /// Starts the cores and serves until everything has drained.
     pub(super) fn run(mut self) -> Result<(), BootError> {
-        let mut ports = std::mem::take(&mut self.ports).into_iter();
+        let ports = std::mem::take(&mut self.ports);
         let mut supervisor = Supervisor {
             slots: self.slots,
             mesh: self.mesh,
@@ -257,13 +301,11 @@ impl<S: 'static> Launch<S> {
             deaths: Vec::new(),
             failure: None,
         };
-        for (index, port) in ports.by_ref().take(supervisor.slots.len()).enumerate() {
+        for (index, port) in ports.into_iter().enumerate() {
             supervisor.start(index, port);
         }
-        // The control thread's end of the mesh, kept open for as long as the cores live.
-        let _control_port: Option<Port<Header>> = ports.next();
         let outcome = supervisor.supervise(&self.heard);
-        drop(self.signals);
+        drop((self.signals, self.registry));
         if let Some(control) = self.control {
             // The thread's panic, if any, was printed by the panic hook; the outcome of serving matters more.
             let _ = control.stop();

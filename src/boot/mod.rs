@@ -8,10 +8,12 @@ mod check;
 pub mod cli;
 mod core_thread;
 mod cut;
+mod desk;
 mod gateway;
 pub mod host;
 mod launch;
 mod lend;
+mod on_core;
 pub mod plan;
 mod report;
 mod servers;
@@ -21,8 +23,13 @@ pub mod topology;
 mod tests {
     mod core_death;
     mod filtered;
+    mod registry;
+    mod registry_rig;
     mod rig;
 }
+
+pub use desk::{OutsideOwner, Registry};
+pub use on_core::{Hooks, OnCore};
 
 use crate::config::Config;
 use crate::control::ControlError;
@@ -112,15 +119,15 @@ pub enum BootError {
 /// # Errors
 /// What kept it from serving, or cores that died too often.
 pub fn serve(config: Config) -> Result<(), BootError> {
-    launch::serve(demonstration::server()?, config, true)
+    launch::serve(demonstration::server()?, config, Hooks::default(), true)
 }
 
 /// Serves a native server until a signal ends it.
 ///
 /// # Errors
 /// As `serve`.
-pub fn serve_native<S: 'static>(server: Server<S>, config: Config) -> Result<(), BootError> {
-    launch::serve(server, config, false)
+pub fn serve_native<S: 'static>(server: Server<S>, config: Config, hooks: Hooks) -> Result<(), BootError> {
+    launch::serve(server, config, hooks, false)
 }
 
 /// Serves the demonstration server to one client on standard input and output until its end of file.

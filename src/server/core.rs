@@ -14,6 +14,7 @@ use super::exchange::{ExchangeKey, Exchanges};
 use super::laps::{Laps, ReadClock};
 use super::outbox::Outbox;
 use super::parcel::{Header, Numbers};
+use super::registry::CoreRegistry;
 use super::service::{LinkEvent, Mail, Nanos, Service, Wish};
 use super::settings::Settings;
 use super::subscriptions::Subscriptions;
@@ -174,6 +175,8 @@ pub struct Core<S> {
     /// Connections shared by several calls, of which one was cancelled.
     pub(super) concluded: Vec<(ConnectionId, ExchangeKey)>,
     pub(super) wheel: Wheel<Timer>,
+    /// This core's member of the registry, if it has joined one.
+    pub(super) registry: Option<CoreRegistry>,
     /// Buffers for sending, empty.
     pool: Vec<Vec<u8>>,
 }
@@ -239,8 +242,14 @@ impl<S: Service> Core<S> {
             resumable: VecDeque::new(),
             concluded: Vec::new(),
             wheel,
+            registry: None,
             pool: Vec::new(),
         }
+    }
+
+    /// Has the core carry what this member of the registry and its peers say to each other, and keep its time.
+    pub fn join(&mut self, registry: CoreRegistry) {
+        self.registry = Some(registry);
     }
 
     /// Takes note of what happened at `now`. What is to be done about it is collected by `effects`.
@@ -316,16 +325,19 @@ impl<S: Service> Core<S> {
 
     /// When `Input::Tick` is due next.
     pub fn deadline(&self) -> Option<Nanos> {
-        let own = self.wheel.next().map(|tick| tick * TICK);
-        match (own, self.service.deadline()) {
-            (Some(own), Some(service)) => Some(own.min(service)),
-            (own, service) => own.or(service),
-        }
+        let registry = self.registry.as_ref().and_then(|registry| registry.machine().deadline());
+        let next = self.wheel.next().map(|tick| tick * TICK);
+        next.into_iter().chain(registry).chain(self.service.deadline()).min()
     }
 
     /// Whether a turn without new input would still do something.
     pub fn has_work(&self) -> bool {
-        !self.resumable.is_empty() || !self.concluded.is_empty() || !self.dirty.is_empty() || !self.effects.is_empty()
+        let registry = || self.registry.as_ref().is_some_and(|registry| registry.machine().has_mail(&self.outbox));
+        !self.resumable.is_empty()
+            || !self.concluded.is_empty()
+            || !self.dirty.is_empty()
+            || !self.effects.is_empty()
+            || registry()
     }
 
     /// Whoever answers the calls.

@@ -137,7 +137,7 @@ pub struct Loop<'a, S> {
     pub alarms: super::alarms::Alarms,
     /// This core's ends of the mesh.
     pub port: Port<Header>,
-    /// The bells of all cores, by number.
+    /// The bells of all cores, by number, and the control thread's.
     pub chimes: Vec<Arc<Chime>>,
     /// Most parcels taken from one core in one turn.
     pub batch_max: usize,
@@ -267,7 +267,8 @@ impl<S: Service> Loop<'_, S> {
         if listener < self.accepts_for_all_from {
             return None;
         }
-        self.turn_of = (self.turn_of + 1) % self.chimes.len();
+        // The last chime is the control thread's.
+        self.turn_of = (self.turn_of + 1) % (self.chimes.len() - 1);
         let ring = self.chimes[self.turn_of].ring.load(Ordering::Acquire);
         (ring >= 0 && self.turn_of != self.core.id.index()).then_some(ring)
     }

@@ -33,6 +33,7 @@ pub(super) enum Whereabouts {
 impl<S: Service> Core<S> {
     /// Moves parcels towards their rings.
     pub fn flush_outbox(&mut self, send: impl FnMut(CoreId, &Header, &[u8]) -> Delivery) {
+        self.post_registry();
         let parked = self.outbox.flush(send);
         self.metrics.parcels_parked.add(parked as u64);
     }
@@ -114,6 +115,11 @@ impl<S: Service> Core<S> {
                 connection.batch_left = pending;
                 core.begin_batch_stream(connection, payload);
             }),
+            Header::Registry => {
+                if let Some(registry) = &self.registry {
+                    registry.machine().parcel(registry.now(), from, payload);
+                }
+            }
             Header::Reply { ticket, status, event } => self.home(ticket, |core, connection, key| {
                 core.home_reply(connection, key, status, event.map(EventId::from), payload);
             }),
@@ -124,6 +130,9 @@ impl<S: Service> Core<S> {
     pub(super) fn peer_lost(&mut self, peer: CoreId) {
         self.outbox.forget(peer);
         self.service.peer_lost(self.now, peer);
+        if let Some(registry) = &self.registry {
+            registry.machine().peer_lost(self.now, peer);
+        }
         let error = RpcError::new(Code::OVERLOADED, "the core that owned this was lost; try again");
         for key in self.exchanges.keys(|exchange| exchange.kind == Kind::Forwarded { to: peer }) {
             self.refused(Refusal::ShardLost);
@@ -149,6 +158,25 @@ impl<S: Service> Core<S> {
             self.remotes.iter().filter(|(core, ..)| *core == peer).map(|&(_, _, key)| key).collect();
         for key in orphans {
             self.lost_its_sink(key.into());
+        }
+    }
+
+    /// Posts what this core's member of the registry has to say.
+    fn post_registry(&mut self) {
+        let Some(registry) = &self.registry else { return };
+        let (outbox, metrics) = (&mut self.outbox, self.metrics);
+        let mut member = registry.machine();
+        member.flush(self.now, outbox, |outbox, to, batch| {
+            metrics.parcels_sent.add(1);
+            outbox.post(to, Header::Registry, batch);
+            outbox.has_room(to)
+        });
+        if let Some(census) = member.census(self.now) {
+            metrics.registry_known.set(census.known);
+            metrics.registry_version.set(census.version);
+            metrics.registry_alarmed.set(census.alarmed);
+            metrics.registry_undelivered.add(census.undelivered);
+            metrics.replica_age_ns.set(census.age);
         }
     }
 

@@ -1,5 +1,5 @@
-//! The words of the Model Context Protocol: its revisions, methods, capabilities and log levels; and how a gateway reads
-//! what its upstreams list and names it for its clients.
+//! The words of the Model Context Protocol: its revisions, methods, capabilities and log levels; and how a gateway
+//! reads what its upstreams list.
 //!
 //! Not here: how a message is framed (`http1`, `sse`, `ndjson`), which rules a revision puts on a request (`server`).
 //! Invariant: a word that is not in these tables does not exist for the rest of the program.

@@ -1,5 +1,5 @@
-//! Questions of a server to the caller of a call, across eras: a legacy server asks in the midst of a call, a modern one
-//! ends the call with its questions and wants it sent again with the answers (mcp 2026-07-28, "Multi round-trip
+//! Questions of a server to the caller of a call, across eras: a legacy server asks in the midst of a call, a modern
+//! one ends the call with its questions and wants it sent again with the answers (mcp 2026-07-28, "Multi round-trip
 //! requests").
 //!
 //! Not here: questions within the legacy era (`hear` passes them on), within the modern one (they are results).
@@ -25,11 +25,14 @@ pub(super) struct Round {
     kept: Box<Kept>,
     /// Questions so far, in all rounds.
     asked: u32,
-    /// By number of the question: the server's name for it, and the answer once it is there.
-    answers: Vec<(u32, Box<[u8]>, Option<Vec<u8>>)>,
+    /// The questions of this round, in order.
+    answers: Vec<Asked>,
     /// What the server wants back, as it stands in its result.
     state: Option<Box<[u8]>>,
 }
+
+/// A question that a legacy caller was asked: its number, the server's name for it, and the answer once it is there.
+type Asked = (u32, Box<[u8]>, Option<Vec<u8>>);
 
 /// A legacy server's question that a modern caller was sent away with.
 pub(super) struct Question {

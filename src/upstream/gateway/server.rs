@@ -4,21 +4,21 @@
 //! Invariant: a call that was taken ends in one `Mail::Reply`, unless it is cancelled; nothing is sent before it is
 //! known which era the server speaks.
 
-use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::bridge::Round;
 use super::flight::{Errand, Flight, Flights, Kept, ListKind, Pages, Relay};
+use super::mirrors::Mirrors;
 use super::request::{self, Era, Outgoing};
 use super::settings::{EraChoice, LinkSettings, ServerSettings};
 use crate::ids::OutboundAddress;
 use crate::proto::http1::respond::Mark;
 use crate::proto::http1::{RequestError, RequestWriter, finish_post};
-use crate::proto::json::{Envelope, Key, Object, Scanner, Value, ValueKind};
+use crate::proto::json::{Envelope, Key, Object, Scanner};
 use crate::proto::jsonrpc::{Code, RpcError};
-use crate::proto::mcp::{Capabilities, HeaderParam, Method, Version, annotated};
+use crate::proto::mcp::{Capabilities, HeaderParam, Version};
 use crate::server::service::{About, Call, CallKey, Change, Host, Mail, Mailbox, Nanos};
 use crate::upstream::http::{Pool, PoolSettings, Request};
 
@@ -90,7 +90,7 @@ pub(super) struct Server {
     pub listens: bool,
     pub events: Option<u32>,
     /// Arguments of its tools that are repeated in headers, by the tool's name; tools without any are left out.
-    annotations: HashMap<Box<str>, Vec<HeaderParam>>,
+    pub annotations: HashMap<Box<str>, Vec<HeaderParam>>,
     /// They were asked for since the last change of its tools.
     pub annotations_known: bool,
     /// When the stream of changes is opened again.
@@ -384,42 +384,6 @@ impl Server {
         writer.begin_body()
     }
 
-    /// What headers repeat of a call (2026-07-28, "Standard Request Headers", "Custom Headers").
-    fn mirrors<'a>(&'a self, call: &Outgoing<'a>) -> Mirrors<'a> {
-        let name = mirrored(call);
-        let tool = name.as_deref().filter(|_| call.method == Method::ToolsCall);
-        let params = tool.map_or(&[][..], |tool| self.header_params(tool));
-        let arguments = call.envelope.value(Key::Arguments, call.text);
-        let value = |param: &'a HeaderParam| {
-            let value = param.path.iter().fold(arguments, |value, name| value?.get(name))?;
-            match value.kind() {
-                ValueKind::String => value.as_str(),
-                ValueKind::Bool | ValueKind::Number => std::str::from_utf8(value.raw()).ok().map(Cow::Borrowed),
-                _ => None,
-            }
-        };
-        let params = params.iter().filter_map(|param| Some((param.header_suffix.as_str(), value(param)?))).collect();
-        Mirrors { name, params }
-    }
-
-    /// The arguments of one of its tools that are repeated in headers.
-    pub fn header_params(&self, tool: &str) -> &[HeaderParam] {
-        self.annotations.get(tool).map_or(&[], Vec::as_slice)
-    }
-
-    /// Reads which arguments of its tools are repeated in headers. A tool that says so wrongly has none.
-    pub fn note_annotations(&mut self, tools: &[Box<[u8]>]) {
-        self.annotations.clear();
-        for tool in tools.iter().map(|tool| Value::new(tool)) {
-            let schema = tool.get("inputSchema").map(Value::raw).unwrap_or_default();
-            if let (Some(name), Ok(params)) = (tool.get("name").and_then(Value::as_str), annotated(schema))
-                && !params.is_empty()
-            {
-                self.annotations.insert(name.into(), params);
-            }
-        }
-    }
-
     fn session_fields(&self, writer: &mut RequestWriter<'_>, session: Option<Capabilities>) {
         let Some(session) = self.sessions.iter().find(|one| Some(one.capabilities) == session) else { return };
         if session.version >= Version::V2025_06_18 {
@@ -640,13 +604,6 @@ impl Server {
     }
 }
 
-/// What headers repeat of a call: its name, and arguments by the end of their header's name.
-#[derive(Default)]
-struct Mirrors<'a> {
-    name: Option<Cow<'a, str>>,
-    params: Vec<(&'a str, Cow<'a, str>)>,
-}
-
 /// How a call left.
 pub(super) enum Sent {
     /// As the flight of this number.
@@ -677,22 +634,6 @@ fn keep(call: &Call<'_>, name: Option<&str>, uris: Option<&str>) -> Kept {
         uris: uris.map(Into::into),
         again: false,
         round: Vec::new(),
-    }
-}
-
-/// What `Mcp-Name` says of a call (2026-07-28, "Standard Request Headers").
-fn mirrored<'a>(call: &Outgoing<'a>) -> Option<Cow<'a, str>> {
-    let key = match call.method {
-        Method::ToolsCall | Method::PromptsGet => Key::Name,
-        Method::ResourcesRead => Key::Uri,
-        Method::TasksGet | Method::TasksUpdate | Method::TasksCancel => {
-            return call.envelope.str(Key::TaskId, call.text);
-        }
-        _ => return None,
-    };
-    match call.name {
-        Some(name) => Some(name.into()),
-        None => call.envelope.str(key, call.text),
     }
 }
 
