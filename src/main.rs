@@ -11,7 +11,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 mod host {
     use clap::Parser;
     use corelane::boot::{self, BootError, cli};
-    use corelane::config::{Config, ConfigError};
+    use corelane::config::{self, Config, ConfigError};
     use corelane::control::log::{self, LogError};
     use std::io::{self, Write};
     use std::process::ExitCode;
@@ -56,6 +56,7 @@ mod host {
                 let config = if args.default { Config::default() } else { Config::load(&cli.sources())? };
                 Ok(io::stdout().write_all(config.to_commented_toml().as_bytes())?)
             }
+            Some(cli::Command::Import { file }) => Ok(io::stdout().write_all(config::import(file)?.as_bytes())?),
             Some(cli::Command::Check(_)) => Ok(boot::check(configured(cli)?)?),
             Some(cli::Command::Stdio(_)) => Ok(boot::stdio(configured(cli)?)?),
             Some(cli::Command::Serve(_)) | None => Ok(boot::serve(configured(cli)?)?),

@@ -16,6 +16,7 @@ Examples:
   corelane serve --config /etc/corelane.toml      settings from a file
   corelane config --default > corelane.toml       a commented file to start from
   corelane check --config corelane.toml           would it serve here? what is missing?
+  corelane import claude_desktop_config.json      its servers as TOML, to be read before use
   corelane stdio                                  one client on standard input and output
 
 A flag wins over the environment, the environment over the file, the file over
@@ -55,6 +56,11 @@ pub enum Command {
     Stdio(ConfigArgs),
     /// Print the configuration as commented TOML
     Config(PrintArgs),
+    /// Print the servers of another program's configuration (`mcpServers`) as TOML
+    Import {
+        /// The file: claude_desktop_config.json, .mcp.json or the like
+        file: PathBuf,
+    },
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -120,7 +126,7 @@ impl Cli {
             Some(Command::Config(args)) => (args.config.config.clone(), &serve),
             // Without a command clap reads no variable for `--config`.
             None => (std::env::var_os("CORELANE_CONFIG").map(PathBuf::from), &serve),
-            Some(Command::Completions { .. }) => (None, &serve),
+            Some(Command::Completions { .. } | Command::Import { .. }) => (None, &serve),
         };
         Sources::of_process(file, self.flags(serve))
     }

@@ -144,9 +144,22 @@ pub(crate) fn with_article(kind: &str) -> String {
     format!("{article} {kind}")
 }
 
-/// A TOML basic string.
+/// A TOML basic string, on one line whatever the text.
 pub(crate) fn quoted(text: &str) -> String {
-    toml_edit::Value::from(text).to_string().trim().to_owned()
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if c.is_control() => out.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
 }
 
 impl Setting for bool {
@@ -230,5 +243,21 @@ impl Setting for std::net::SocketAddr {
 
     fn write(&self) -> String {
         quoted(&self.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_quoted_reads_as_it_was(text in "(?s)([\"\\\\'a\u{0}-\u{1f}\u{7f}-\u{9f}]|.){0,20}") {
+            let quoted = quoted(&text);
+            prop_assert!(!quoted.contains(char::is_control), "{}", quoted);
+            let read: toml_edit::Value = quoted.parse().expect("a TOML value");
+            prop_assert_eq!(read.as_str(), Some(text.as_str()));
+        }
     }
 }

@@ -10,6 +10,7 @@ mod env;
 mod file;
 mod given;
 mod hosts;
+mod import;
 mod names;
 mod problem;
 mod rows;
@@ -25,6 +26,7 @@ mod words;
 
 pub use bounded::{AutoOr, Bounded, Millis, PowerOfTwo};
 pub use hosts::{AllowedHosts, AllowedOrigins};
+pub use import::import;
 pub use names::{HeaderName, Prefix, ServerName, ToolName, ViewName};
 pub use problem::{ConfigError, Problem};
 pub use secret::{Secret, Source, Supplied};

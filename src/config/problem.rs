@@ -67,6 +67,14 @@ impl Problem {
         Problem { place, what: what.into(), advice: Vec::new() }
     }
 
+    /// What is wrong and what to change, on one line and without the place.
+    pub(super) fn sentence(&self) -> String {
+        let sentence =
+            std::iter::once(&self.what).chain(&self.advice).map(String::as_str).collect::<Vec<_>>().join("; ");
+        // Names from elsewhere are in it.
+        sentence.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    }
+
     /// A setting that did not accept its value.
     pub(super) fn refused(path: &str, refused: Refused, place: Place) -> Problem {
         let place = if refused.secret { place.without_text() } else { place };

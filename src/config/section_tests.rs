@@ -235,7 +235,7 @@ fn kinds() -> impl Strategy<Value = ServerKind> {
 
 fn servers() -> impl Strategy<Value = Vec<(ServerName, ServerSettings)>> {
     let words = (any::<bool>(), any::<bool>(), any::<bool>(), 1..=600_000u64, 1..=65_536u64);
-    let tools = (rules(), renames(), proptest::collection::btree_map("[a-z]{1,4}", "[^\\r]{1,20}", 0..3));
+    let tools = (rules(), renames(), proptest::collection::btree_map("[a-z]{1,4}", "(?s).{1,20}", 0..3));
     let server = (kinds(), words, tools, rules(), rules());
     proptest::collection::btree_map("[a-z0-9][a-z0-9-]{0,20}", server, 0..4).prop_map(|servers| {
         let read = |(name, server): (String, _)| {
