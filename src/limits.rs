@@ -161,6 +161,13 @@ pub const OWNERS_PER_CORE_MAX: usize = 1_048_576;
 
 const _: () = assert!(REGISTRY_ENTRIES_PER_SHARD_MAX * (REGISTRY_NAME_BYTES_MAX + 2) + 64 <= RING_LEASED_BYTES_MAX);
 
+/// Most child processes at a time.
+pub const CHILDREN_MAX: usize = 1024;
+/// Most bytes of what a child process is started with: command, arguments, environment.
+pub const CHILD_COMMAND_BYTES_MAX: usize = 64 * 1024;
+/// Most bytes of one line of a child's standard error that the log shows.
+pub const CHILD_LINE_BYTES_MAX: usize = 4 * 1024;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -30,25 +30,13 @@ use crate::server::parcel::Header;
 use crate::server::registry::Founding;
 use crate::shard::range::BoundaryTable;
 use crate::shard::registry::Names;
+use crate::shard::restarts::{Backoff, Intensity, Restarts, Verdict};
 use crate::sys::limits::{self, Resource};
 use crate::sys::socket::{ListenError, ListenGroup, UNIX_MODE_DEFAULT, UnixListenSocket, listen_group};
 use crate::sys::steer::{Multiplier, SteeringProgram};
 use crate::sys::{cpu::Cpu, entropy};
 use crate::upstream::native::Server;
 use crate::uring::{Chime, Disabled, Features};
-
-/// How many deaths of cores are put up with, in which time, before the process gives up for its own supervisor to see.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Intensity {
-    pub deaths: usize,
-    pub window: Duration,
-}
-
-impl Default for Intensity {
-    fn default() -> Intensity {
-        Intensity { deaths: 5, window: Duration::from_secs(60) }
-    }
-}
 
 /// What the launching thread waits for.
 pub(super) enum News {
@@ -262,7 +250,7 @@ impl<S: 'static> Launch<S> {
             }
         }
         let ends_with_cores = matches!(doors, Doors::Pipes);
-        let intensity = Intensity::default();
+        let intensity = Intensity::CORE;
         let founding =
             Founding { id: CoreId(cores as u16), life: 1, table: table.clone(), names, limit: hooks.write_limit };
         let port = ports.pop().expect("a mesh has a port for the control thread");
@@ -295,10 +283,10 @@ impl<S: 'static> Launch<S> {
             news: self.news,
             opened: Some(self.opened),
             health: self.health,
-            intensity: self.intensity,
             ends_with_cores: self.ends_with_cores,
             draining: false,
-            deaths: Vec::new(),
+            restarts: Restarts::new(self.intensity, Backoff::NONE),
+            started: Instant::now(),
             failure: None,
         };
         for (index, port) in ports.into_iter().enumerate() {
@@ -354,10 +342,11 @@ struct Supervisor<S> {
     /// The listeners, until a drain.
     opened: Option<Opened>,
     health: Health,
-    intensity: Intensity,
     ends_with_cores: bool,
     draining: bool,
-    deaths: Vec<Instant>,
+    restarts: Restarts,
+    /// What the times of deaths are counted from.
+    started: Instant,
     failure: Option<BootError>,
 }
 
@@ -429,10 +418,10 @@ impl<S: 'static> Supervisor<S> {
 
     /// Counts a death; an error if it is one too many.
     fn too_many_deaths(&mut self) -> Option<BootError> {
-        self.deaths.retain(|death| death.elapsed() < self.intensity.window);
-        self.deaths.push(Instant::now());
-        let deaths = self.deaths.len();
-        (deaths > self.intensity.deaths).then_some(BootError::TooManyDeaths { deaths })
+        match self.restarts.died(self.started.elapsed()) {
+            Verdict::Restart { .. } => None,
+            Verdict::TooMany { deaths, .. } => Some(BootError::TooManyDeaths { deaths }),
+        }
     }
 
     /// Ends the process in order, with the first reason there was.

@@ -6,6 +6,7 @@
 pub mod range;
 pub mod registry;
 pub mod replay;
+pub mod restarts;
 pub mod seal;
 pub mod session;
 

@@ -1,7 +1,7 @@
 //! Resource limits of the process: reading them, raising the soft one, and giving children back what we were given.
 //!
 //! Not here: corelane's own bounds (`crate::limits`) and whether these limits suffice (`boot::host`).
-//! Invariant: a hard limit is never changed.
+//! Invariant: a hard limit of the process is never changed; only what is about to become another program gives up some.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -11,6 +11,10 @@ use std::process::Command;
 /// A limit of the kernel's that matters to corelane.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Resource {
+    /// Bytes of address space.
+    AddressSpace,
+    /// Bytes of a core dump.
+    Core,
     /// Bytes of locked memory; io_uring's registered buffers count.
     Memlock,
     /// Open files. A ring's table of direct descriptors may be as large as the soft limit when it is registered.
@@ -38,6 +42,8 @@ pub struct Raised {
 impl Resource {
     fn code(self) -> libc::__rlimit_resource_t {
         match self {
+            Self::AddressSpace => libc::RLIMIT_AS,
+            Self::Core => libc::RLIMIT_CORE,
             Self::Memlock => libc::RLIMIT_MEMLOCK,
             Self::Nofile => libc::RLIMIT_NOFILE,
         }
@@ -74,6 +80,16 @@ pub fn raise(resource: Resource) -> io::Result<Raised> {
     let before = read(resource)?;
     let now = set_soft(resource, before.hard)?;
     Ok(Raised { before, now })
+}
+
+/// Takes both limits down to this value, or leaves them where they are lower; they cannot be raised again. For a
+/// process that is about to execute another program.
+///
+/// # Errors
+/// None that a Linux kernel is known to give.
+pub fn confine(resource: Resource, most: u64) -> io::Result<()> {
+    let most = most.min(read(resource)?.hard);
+    write(resource, Limit { soft: most, hard: most })
 }
 
 /// Makes the command's child start with the soft limit that was in force before [`raise`]: programs that use `select`,

@@ -6,3 +6,4 @@
 pub mod gateway;
 mod http;
 pub mod native;
+pub mod stdio;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::rig::*;
 use crate::boot::BootError;
-use crate::boot::launch::Intensity;
 use crate::control::CoreState;
+use crate::shard::restarts::Intensity;
 
 const CORES: usize = 2;
 /// Opens a batch of connections at once and waits until each is served; true if one was, by that core after that life.
@@ -28,7 +28,7 @@ fn served_by_successor(running: &Running, dead: Place, batch: usize) -> bool {
 #[test]
 fn a_core_dies_with_a_thousand_connections() {
     alone("core_death::a_core_dies_with_a_thousand_connections", || {
-        let running = Running::start(Intensity::default());
+        let running = Running::start(Intensity::CORE);
         let mut idle: Vec<(Client, Place)> = (0..1000)
             .map(|_| {
                 let mut client = running.connect();
@@ -189,7 +189,7 @@ fn fifty_restarts_leave_nothing_behind() {
 #[test]
 fn too_many_deaths_drain_the_rest_and_fail() {
     alone("core_death::too_many_deaths_drain_the_rest_and_fail", || {
-        let running = Running::start(Intensity::default());
+        let running = Running::start(Intensity::CORE);
         let session = running.connect_to(1).initialize();
         let mut kept = running.connect_to(0);
         for death in 1..=5 {
@@ -221,7 +221,7 @@ fn too_many_deaths_drain_the_rest_and_fail() {
 #[test]
 fn a_handlers_panic_fails_its_own_call_only() {
     alone("core_death::a_handlers_panic_fails_its_own_call_only", || {
-        let running = Running::start(Intensity::default());
+        let running = Running::start(Intensity::CORE);
         let mut client = running.connect_to(0);
         let before = client.place().expect("an answer");
         let mut beside = running.connect_to(0);

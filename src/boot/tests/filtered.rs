@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::rig::{Client, Life, Running, alone, server};
-use crate::boot::launch::{Doors, Intensity, Launch};
+use crate::boot::launch::{Doors, Launch};
 use crate::config::Config;
 use crate::server::filter::reframing::Reframing;
 use crate::server::filter::{ByteFilter, FilterKind};
+use crate::shard::restarts::Intensity;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -84,7 +85,7 @@ fn start() -> Running {
     for slot in &mut launch.slots {
         slot.seed.settings.filters = vec![FilterKind::Reframing];
     }
-    Running::launch(launch, Intensity::default())
+    Running::launch(launch, Intensity::CORE)
 }
 
 #[test]

@@ -13,11 +13,12 @@ use std::time::Duration;
 
 use super::rig::{Life, Running, server};
 use crate::boot::Registry;
-use crate::boot::launch::{Doors, Intensity, Launch};
+use crate::boot::launch::{Doors, Launch};
 use crate::boot::on_core::{Hooks, OnCore};
 use crate::config::Config;
 use crate::server::registry::Ownership;
 use crate::shard::registry::{Nanos, WRITE_LATENCY_LIMIT_DEFAULT};
+use crate::shard::restarts::Intensity;
 
 type Job = Box<dyn FnOnce(OnCore) -> Pin<Box<dyn Future<Output = ()>>> + Send>;
 
@@ -86,7 +87,7 @@ impl Cores {
         let launch: Launch<Life> =
             Launch::hooked(server(), config, &Doors::Listeners, hooks, false).expect("this host serves");
         let registry = launch.registry.clone();
-        Cores { running: Running::launch(launch, Intensity::default()), registry, jobs }
+        Cores { running: Running::launch(launch, Intensity::CORE), registry, jobs }
     }
 
     pub fn count(&self) -> usize {

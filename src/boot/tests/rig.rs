@@ -14,11 +14,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::boot::BootError;
-use crate::boot::launch::{Doors, Intensity, Launch, News};
+use crate::boot::launch::{Doors, Launch, News};
 use crate::config::Config;
 use crate::control::Health;
 use crate::metrics::CoreMetrics;
 use crate::server::drive::Orders;
+use crate::shard::restarts::Intensity;
 use crate::upstream::native::{Context, NoArguments, Server, Tool};
 use crate::uring::Chime;
 
