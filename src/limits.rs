@@ -31,6 +31,10 @@ pub const BODY_BYTES_DEFAULT: usize = 1024 * 1024;
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Most messages in one JSON-RPC batch (2025-03-26 and 2024-11-05).
 pub const BATCH_MESSAGES_MAX: usize = 100;
+/// Longest name a gateway gives a tool, in bytes: what providers of models take.
+pub const TOOL_NAME_BYTES_MAX: usize = 64;
+/// Longest pattern by which tools are chosen, in characters without repeated `*`: the bits of a word but one.
+pub const GLOB_CHARACTERS_MAX: usize = 127;
 
 /// Most tasks one core keeps, running and finished together.
 pub const TASKS_PER_CORE_MAX: usize = 1024;

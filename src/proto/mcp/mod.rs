@@ -6,13 +6,16 @@
 
 mod annotation;
 mod capability;
+pub mod glob;
 pub mod list;
 mod method;
+pub mod naming;
 pub mod pin;
 mod version;
 
 pub use annotation::{AnnotationFault, HeaderParam, HeaderParamKind, InvalidAnnotation, annotated};
 pub use capability::{Capabilities, LogLevel};
+pub use glob::{Glob, GlobError, Selection};
 pub use list::{Item, ListError, Listed, Page};
 pub use method::{Method, Notice};
 pub use pin::{pin, pinned};
