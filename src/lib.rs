@@ -124,6 +124,8 @@ pub mod upstream;
 pub mod uring;
 
 #[cfg(feature = "host")]
+pub use boot::{OnCore, OutsideOwner, Registry};
+#[cfg(feature = "host")]
 pub use proto::jsonrpc::{Code, RpcError};
 #[cfg(feature = "host")]
 pub use proto::mcp::{Capabilities, LogLevel, Version};

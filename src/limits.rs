@@ -31,8 +31,6 @@ pub const BODY_BYTES_DEFAULT: usize = 1024 * 1024;
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Most messages in one JSON-RPC batch (2025-03-26 and 2024-11-05).
 pub const BATCH_MESSAGES_MAX: usize = 100;
-/// Longest name a gateway gives a tool, in bytes: what providers of models take.
-pub const TOOL_NAME_BYTES_MAX: usize = 64;
 /// Longest pattern by which tools are chosen, in characters without repeated `*`: the bits of a word but one.
 pub const GLOB_CHARACTERS_MAX: usize = 127;
 
@@ -46,6 +44,15 @@ pub const REQUEST_STATE_BYTES_MAX: usize = 64 * 1024;
 pub const COMPLETION_VALUES_MAX: usize = 100;
 /// Entries in one page of a list by default.
 pub const LIST_PAGE_DEFAULT: usize = 250;
+
+/// Longest name a tool is shown by: what providers of models accept.
+pub const TOOL_NAME_BYTES_MAX: usize = 64;
+/// Longest pattern or name of a tool, prompt or resource in the configuration.
+pub const PATTERN_BYTES_MAX: usize = 256;
+/// Most configured servers.
+pub const SERVERS_MAX: usize = 1024;
+/// Most configured views.
+pub const VIEWS_MAX: usize = 256;
 
 /// Most legacy sessions one core can be configured to hold.
 pub const SESSIONS_PER_CORE_MAX: usize = 1_048_576;
@@ -138,6 +145,23 @@ const _: () = assert!(share_table(64, 32).is_some() && share_table(1, 0).is_none
 
 /// Bytes that may wait in one core's outbox to another before further requests that way are refused.
 pub const OUTBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Longest name of a registered server or transport, in bytes.
+pub const REGISTRY_NAME_BYTES_MAX: usize = 256;
+/// Largest configuration kept with a registered server or transport, in bytes.
+pub const REGISTRY_CONFIG_BYTES_MAX: usize = 64 * 1024;
+/// Most servers and transports in one shard of the registry: a list of their names fits in one parcel.
+pub const REGISTRY_ENTRIES_PER_SHARD_MAX: usize = 65_536;
+/// Most bytes of registry items that may gather for one core in one turn; what changes beyond that is told by snapshot.
+pub const REGISTRY_BATCH_BYTES_MAX: usize = 256 * 1024;
+/// Most messages that wait at one owner of registered entries.
+pub const INBOX_MESSAGES_MAX: usize = 16 * 1024;
+/// Most bytes of messages that wait at one owner of registered entries.
+pub const INBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most owners of registered entries on one core.
+pub const OWNERS_PER_CORE_MAX: usize = 1_048_576;
+
+const _: () = assert!(REGISTRY_ENTRIES_PER_SHARD_MAX * (REGISTRY_NAME_BYTES_MAX + 2) + 64 <= RING_LEASED_BYTES_MAX);
 
 #[cfg(test)]
 mod tests {

@@ -43,6 +43,9 @@ mod host {
     }
 
     fn run(cli: &cli::Cli) -> Result<(), Failure> {
+        if let Some(format) = cli.sources().log_format() {
+            log::foresee(format);
+        }
         match &cli.command {
             Some(cli::Command::Completions { shell }) => {
                 let mut script = Vec::new();

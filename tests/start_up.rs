@@ -43,6 +43,40 @@ fn also_why_it_cannot_start() {
     let mut child = serve(&taken.local_addr().expect("bound").to_string());
     let last = lines(&mut child).last().expect("it says why");
     assert_eq!(last["level"], "ERROR");
+    assert!(last["timestamp"].is_string(), "like every other line: {last}");
     assert!(last["message"].as_str().is_some_and(|text| text.contains("in use")), "{last}");
     assert_eq!(child.wait().expect("our child").code(), Some(1));
+}
+
+/// Ends with this code, and says so once.
+fn says_once(arguments: &[&str], variables: &[(&str, &str)], code: i32) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+    command.args(arguments).env_remove("CORELANE_CONFIG").env_remove("CORELANE_LOG_FORMAT");
+    command.envs(variables.iter().copied()).stdin(Stdio::null());
+    let ended = command.output().expect("the program runs");
+    let said = String::from_utf8(ended.stderr).expect("UTF-8");
+    assert_eq!(ended.status.code(), Some(code), "{arguments:?}: {said}");
+    said
+}
+
+#[test]
+fn also_what_is_wrong_with_the_configuration() {
+    let (json, nowhere) = (("CORELANE_LOG_FORMAT", "json"), "/nowhere/corelane.toml");
+    let flag = |more: &[&'static str]| [&["--log-format", "json"], more].concat();
+    for (arguments, variables, code, about) in [
+        (flag(&["serve", "--cores", "0-99999"]), &[][..], 2, "cores.list"),
+        (flag(&["check", "--config", nowhere]), &[], 1, nowhere),
+        (flag(&["stdio"]), &[("CORELANE_CONFIG", nowhere)], 1, nowhere),
+        (vec!["serve", "--listen", "x"], &[json], 2, "serve.listen"),
+        (vec!["config"], &[json, ("CORELANE_LIMITS_BODY_BYTES", "many")], 1, "CORELANE_LIMITS_BODY_BYTES"),
+    ] {
+        let said = says_once(&arguments, variables, code);
+        let line: Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {said}"));
+        assert_eq!(line["level"], "ERROR", "{line}");
+        assert!(line["message"].as_str().is_some_and(|text| text.contains(about)), "{line}");
+        assert!(line["timestamp"].as_str().is_some_and(|time| time.starts_with("20") && time.ends_with('Z')), "{line}");
+    }
+    let said = says_once(&["--log-format", "text", "config", "--config", nowhere], &[json], 1);
+    assert!(said.starts_with("corelane: "), "the flag wins: {said}");
+    assert!(says_once(&["config", "--config", nowhere], &[], 1).starts_with("corelane: "));
 }

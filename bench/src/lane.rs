@@ -155,8 +155,10 @@ impl Good {
     /// `id` is the text of its id, as a part of `answer`.
     fn learn(&mut self, answer: &[u8], id: &str) {
         let start = id.as_ptr() as usize - answer.as_ptr() as usize;
-        self.before = answer[..start].to_vec();
-        self.after = answer[start + id.len()..].to_vec();
+        self.before.clear();
+        self.before.extend_from_slice(&answer[..start]);
+        self.after.clear();
+        self.after.extend_from_slice(&answer[start + id.len()..]);
     }
 
     /// The id of an answer that is like it.

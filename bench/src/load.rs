@@ -129,8 +129,8 @@ impl Load {
             );
             return Ok(());
         }
-        println!("{}", serde_json::to_string_pretty(&self.measure()?)?);
-        Ok(())
+        let environment = Environment::now();
+        environment.print_with(&self.measure()?)
     }
 
     /// Runs and gives the report.
@@ -147,7 +147,6 @@ impl Load {
         if self.connections == 0 || self.rate.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
             return Err("--connections and --rate must be above zero".into());
         }
-        let environment = Environment::now();
         let table = self.aim.table()?;
         sys::pin(self.aim.cpu)?;
         let cuts = tables(self.connections, table);
@@ -234,7 +233,6 @@ impl Load {
             errors: tally.errors,
             server,
             generator_cpu_share: window.generator as f64 / 1e9 / window.seconds,
-            environment: Some(environment),
         })
     }
 

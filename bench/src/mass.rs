@@ -139,9 +139,6 @@ pub struct IdleReport {
     pub server_rss_bytes_before: Option<u64>,
     pub server_rss_bytes_at_the_end: Option<u64>,
     pub errors: BTreeMap<String, u64>,
-    /// Left out where it stands once for many reports.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub environment: Option<Environment>,
 }
 
 /// The threads of a mass run.
@@ -304,9 +301,8 @@ impl Idle {
             server_rss_bytes_before: start.rss,
             server_rss_bytes_at_the_end: end.rss,
             errors: survey.errors,
-            environment: Some(environment),
         };
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        environment.print_with(&report)?;
         troop.dismiss()?;
         if survey.done == self.connections && called.done == self.connections {
             Ok(())

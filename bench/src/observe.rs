@@ -14,6 +14,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::Failure;
+
 /// CPU time of all threads of a process, in ns: the first field of each task's schedstat. A thread that ended is not in
 /// it.
 pub fn cpu_ns(pid: u32) -> Option<u64> {
@@ -75,6 +77,18 @@ impl Environment {
             self.load_average.map_or("unknown".into(), |load| load.to_string()),
             self.unix_time
         )
+    }
+
+    /// Prints a report as JSON, with this beside it. A comparison says it once for all the reports that it reads.
+    pub fn print_with(&self, report: &impl Serialize) -> Result<(), Failure> {
+        #[derive(Serialize)]
+        struct Printed<'a, T> {
+            #[serde(flatten)]
+            report: &'a T,
+            environment: &'a Environment,
+        }
+        println!("{}", serde_json::to_string_pretty(&Printed { report, environment: self })?);
+        Ok(())
     }
 
     /// As it is now.

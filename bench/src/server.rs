@@ -168,10 +168,7 @@ impl Running {
             let why = String::from_utf8_lossy(&done.stderr).trim().to_string();
             return Err(format!("{why} {}", self.last_words()).into());
         }
-        let mut report: serde_json::Value = serde_json::from_slice(&done.stdout)?;
-        // The same for all that are measured in one run: the record says it once.
-        report.as_object_mut().and_then(|report| report.remove("environment"));
-        Ok(serde_json::from_value(report)?)
+        Ok(serde_json::from_slice(&done.stdout)?)
     }
 
     /// The process whose CPU time is counted.

@@ -9,8 +9,6 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::observe::Environment;
-
 /// Longest latency told apart, in ns; longer ones count as this.
 const LATENCY_MAX_NS: u64 = 120_000_000_000;
 
@@ -144,9 +142,6 @@ pub struct Report {
     pub server: Option<ServerCost>,
     /// CPU time of the generator in the window, as a share of one CPU: near 1 it was the slower side.
     pub generator_cpu_share: f64,
-    /// Left out where it stands once for many reports.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub environment: Option<Environment>,
 }
 
 impl Report {

@@ -11,11 +11,12 @@ mod machine;
 
 use std::collections::BTreeMap;
 
+use corelane::ids::View;
 use corelane::proto::json::{Envelope, Key, Scanner};
 use corelane::proto::jsonrpc::RpcError;
 use corelane::proto::mcp::Method;
 use corelane::server::connection::Wire;
-use corelane::server::service::{About, Call, CallKey, Mail, Offers, Served, Service};
+use corelane::server::service::{About, Call, CallKey, Mail, Nanos, Offers, Served, Service};
 use libfuzzer_sys::fuzz_target;
 use machine::Machine;
 use serde_json::value::RawValue;
@@ -35,8 +36,8 @@ struct Late {
 }
 
 impl Service for Late {
-    fn about(&self) -> &About {
-        &self.about
+    fn about(&self, _view: View) -> Result<&About, RpcError> {
+        Ok(&self.about)
     }
 
     fn call(&mut self, call: &Call<'_>, out: &mut Vec<u8>) -> Served {
@@ -48,11 +49,11 @@ impl Service for Late {
         Served::Done
     }
 
-    fn cancel(&mut self, key: CallKey) {
+    fn cancel(&mut self, _now: Nanos, key: CallKey) {
         self.waiting.retain(|waiting| *waiting != key);
     }
 
-    fn answered(&mut self, _: CallKey, _: u32, _: Result<&[u8], RpcError>) {}
+    fn answered(&mut self, _now: Nanos, _: CallKey, _: u32, _: Result<&[u8], RpcError>) {}
 }
 
 fn machine(wire: Wire) -> Machine<Late> {

@@ -14,7 +14,7 @@ use super::advice::{MEMLOCK_BYTES_PER_CORE, advised};
 use super::host::{Finding, HostNeeds, HostReadings, HostReport, Severity};
 use super::plan::{CoreRequest, Plan};
 use super::topology::Topology;
-use super::{BootError, cut, launch};
+use super::{BootError, cut, launch, servers};
 use crate::config::{Config, NonDefault, Settings};
 use crate::limits::table_for;
 use crate::runtime;
@@ -88,6 +88,7 @@ pub(super) fn check(config: Config) -> Result<(), BootError> {
     };
     report.findings.push(files(&settings, before.unwrap_or(3), per_core, nofile, cores));
     doors(&settings, &mut report.findings);
+    servers::findings(&settings, std::env::var_os("PATH"), &mut report.findings);
 
     let mut text = report.to_string();
     let prospect = Prospect {
@@ -297,11 +298,11 @@ fn ours(name: &'static str, seen: String, pid: u32) -> Finding {
     Finding { name, severity: Severity::Note, seen, wanted: "free".into(), advice }
 }
 
-fn ok(name: &'static str, seen: String, wanted: &str) -> Finding {
+pub(super) fn ok(name: &'static str, seen: String, wanted: &str) -> Finding {
     Finding { name, severity: Severity::Ok, seen, wanted: wanted.into(), advice: String::new() }
 }
 
-fn fail(name: &'static str, seen: &str, wanted: &str, why: &dyn fmt::Display) -> Finding {
+pub(super) fn fail(name: &'static str, seen: &str, wanted: &str, why: &dyn fmt::Display) -> Finding {
     Finding { name, severity: Severity::Fail, seen: seen.into(), wanted: wanted.into(), advice: why.to_string() }
 }
 
@@ -344,6 +345,7 @@ impl fmt::Display for Prospect<'_> {
             };
             writeln!(f, "ring: receives {receive}, bells by {bell}")?;
         }
+        write!(f, "{}", servers::Shown(self.settings))?;
         if self.non_defaults.is_empty() {
             return writeln!(f, "configuration: all defaults");
         }

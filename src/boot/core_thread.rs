@@ -5,7 +5,7 @@
 //! after the join.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 
 use super::advice::advised;
 use super::lend::{Lent, Life, OffloadPool};
+use super::on_core::{Hooks, OnCore};
 use crate::control::{CoreState, Health};
 use crate::ids::CoreId;
 use crate::metrics::CoreMetrics;
@@ -24,13 +25,16 @@ use crate::server::alarms::Alarms;
 use crate::server::core::{Core, CoreParts};
 use crate::server::drive::{Clock, Loop, Orders};
 use crate::server::parcel::Header;
+use crate::server::registry::{CoreRegistry, Founding};
 use crate::server::service::Mailbox;
 use crate::server::settings::Settings;
 use crate::shard::Shards;
 use crate::shard::range::{BoundaryTable, ShardRange};
+use crate::shard::registry::Names;
 use crate::shard::seal::Sealer;
 use crate::sys::cpu::{Cpu, CpuSet};
 use crate::sys::{affinity, entropy};
+use crate::upstream::gateway::{Gateway, GatewaySettings, Station};
 use crate::upstream::native::Server;
 use crate::uring::{Chime, Driver, DriverSettings, Features};
 
@@ -52,16 +56,24 @@ pub(super) struct Seed<S> {
     pub epoch: u64,
     pub clock: Clock,
     pub server: Server<S>,
+    /// The servers beside it.
+    pub gateway: Arc<GatewaySettings>,
+    /// Whether the native server is seen among them.
+    pub native_is_seen: bool,
     pub metrics: &'static CoreMetrics,
     pub health: Health,
     pub orders: Arc<Orders>,
-    /// The bells of all cores, by number.
+    /// The bells of all cores, by number, and the control thread's.
     pub chimes: Vec<Arc<Chime>>,
     /// Which core owns which shard.
     pub table: BoundaryTable,
     /// Most parcels taken from one core in one turn.
     pub batch_max: usize,
     pub offload: Arc<OffloadPool>,
+    /// Makes keys of names, the same on every core.
+    pub names: Names,
+    /// What an embedding program adds.
+    pub hooks: Hooks,
 }
 
 /// How a core's thread ended.
@@ -117,6 +129,8 @@ impl<S: 'static> Seed<S> {
             epoch: self.epoch,
             clock: self.clock,
             server: self.server.share(),
+            gateway: Arc::clone(&self.gateway),
+            native_is_seen: self.native_is_seen,
             metrics: self.metrics,
             health: self.health.clone(),
             orders: Arc::clone(&self.orders),
@@ -124,6 +138,8 @@ impl<S: 'static> Seed<S> {
             table: self.table.clone(),
             batch_max: self.batch_max,
             offload: Arc::clone(&self.offload),
+            names: self.names,
+            hooks: self.hooks.clone(),
         }
     }
 
@@ -144,10 +160,7 @@ fn live<S: 'static>(seed: Seed<S>, incarnation: u32, port: Port<Header>) -> Rema
         Ok(driver) => driver,
         Err(error) => return failed(advised(&error)),
     };
-    driver.watch(seed.chime().eventfd.as_fd().as_raw_fd());
-    if let Some(ring) = driver.bell_address() {
-        seed.chime().ring.store(ring, Ordering::Release);
-    }
+    seed.chime().hang_at(&mut driver);
     let ended = std::panic::catch_unwind(AssertUnwindSafe(|| run(&seed, incarnation, port, &mut driver)));
     // From here on nobody rings a ring that is about to be closed.
     seed.chime().ring.store(-1, Ordering::Release);
@@ -188,7 +201,16 @@ fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, port: Port<Header>, driver:
             Arc::clone(&seed.offload),
             seed.metrics,
         );
-        let service = seed.server.per_core(Rc::new(lent), mailbox.clone());
+        let host = Rc::new(lent);
+        let native = seed.server.per_core(host.clone(), mailbox.clone());
+        let station = Station {
+            core: seed.core,
+            cores: seed.table.cores() as u16,
+            mailbox: mailbox.clone(),
+            host,
+            native_is_seen: seed.native_is_seen,
+        };
+        let service = Gateway::new(native, &seed.gateway, station);
         let mut core = Core::new(CoreParts {
             id: seed.core,
             settings: seed.settings.clone(),
@@ -203,6 +225,19 @@ fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, port: Port<Header>, driver:
             }),
             epoch: seed.epoch,
         });
+        let clock = seed.clock;
+        let founding = Founding {
+            id: seed.core,
+            life: incarnation,
+            table: seed.table.clone(),
+            names: seed.names,
+            limit: seed.hooks.write_limit,
+        };
+        let registry = CoreRegistry::new(founding, Rc::new(move || clock.nanos()));
+        core.join(registry.clone());
+        if let Some(hook) = &seed.hooks.each_core {
+            hook(OnCore { id: seed.core, registry, spawner: tasks.spawner(), alarms: alarms.clone(), clock });
+        }
         if let Some(id) = accepted_by_hand {
             let input = crate::server::core::Input::Accepted { id, listener: 0, peer: None::<SocketAddr> };
             core.step(seed.clock.nanos(), input);
@@ -221,14 +256,14 @@ fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, port: Port<Header>, driver:
             chimes: seed.chimes.clone(),
             batch_max: seed.batch_max,
             accepts_for_all_from: seed.accepts_for_all_from,
-            index: seed.core.index(),
             turn_of: seed.core.index(),
+            pipes: accepted_by_hand,
         };
         runtime::caught(turns.run()).await
     });
     match ended.flatten() {
         Ok(Ok(())) => Outcome::Drained,
-        Ok(Err(error)) => Outcome::Failed(format!("its ring failed: {error}")),
+        Ok(Err(error)) => Outcome::Failed(error.to_string()),
         Err(RunError::Panicked) => Outcome::Panicked,
         Err(error @ RunError::Executor(_)) => Outcome::Failed(advised(&error)),
     }

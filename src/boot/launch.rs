@@ -5,6 +5,7 @@
 
 use std::io::Write as _;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -13,10 +14,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::core_thread::{Outcome, Remains, Seed, start};
 use super::lend::OffloadPool;
+use super::on_core::Hooks;
 use super::plan::{CoreRequest, Plan};
 use super::report::Report;
 use super::topology::Topology;
-use super::{BootError, cut};
+use super::{BootError, cut, desk, gateway};
 use crate::config::{Config, LogFormat, Settings};
 use crate::control::{self, ControlError, ControlHandle, CoreState, Health, SignalHandle, Stop};
 use crate::ids::CoreId;
@@ -25,9 +27,11 @@ use crate::ring::{Bell, Mesh, Port, PortId};
 use crate::server::connection::Wire;
 use crate::server::drive::{Clock, Orders};
 use crate::server::parcel::Header;
+use crate::server::registry::Founding;
 use crate::shard::range::BoundaryTable;
+use crate::shard::registry::Names;
 use crate::sys::limits::{self, Resource};
-use crate::sys::socket::{ListenGroup, UNIX_MODE_DEFAULT, UnixListenSocket, listen_group};
+use crate::sys::socket::{ListenError, ListenGroup, UNIX_MODE_DEFAULT, UnixListenSocket, listen_group};
 use crate::sys::steer::{Multiplier, SteeringProgram};
 use crate::sys::{cpu::Cpu, entropy};
 use crate::upstream::native::Server;
@@ -78,13 +82,32 @@ pub(super) enum Doors {
 }
 
 /// Serves until a signal, or for standard input its end, has drained everything.
-pub(super) fn serve<S: 'static>(server: Server<S>, config: Config) -> Result<(), BootError> {
-    Launch::prepare(server, config, &Doors::Listeners)?.run()
+pub(super) fn serve<S: 'static>(
+    server: Server<S>,
+    config: Config,
+    hooks: Hooks,
+    is_demonstration: bool,
+) -> Result<(), BootError> {
+    Launch::hooked(server, config, &Doors::Listeners, hooks, is_demonstration)?.run()
 }
 
 /// Serves one client on standard input and output.
-pub(super) fn stdio<S: 'static>(server: Server<S>, config: Config) -> Result<(), BootError> {
-    Launch::prepare(server, config, &Doors::Pipes)?.run()
+pub(super) fn stdio<S: 'static>(server: Server<S>, config: Config, is_demonstration: bool) -> Result<(), BootError> {
+    if is_stand_in_of_closed("1") {
+        return Err(BootError::NoOutput);
+    }
+    Launch::prepare(server, config, &Doors::Pipes, is_demonstration)?.run()
+}
+
+/// Whether a standard stream is what the standard library puts in the place of a closed one before `main`: /dev/null,
+/// for reading and writing. What is written there vanishes without an error; whoever means /dev/null opens it to write.
+fn is_stand_in_of_closed(descriptor: &str) -> bool {
+    let device = |path: &str| std::fs::metadata(path).ok().map(|found| found.rdev());
+    let is_null =
+        device(&format!("/proc/self/fd/{descriptor}")).is_some_and(|found| Some(found) == device("/dev/null"));
+    let shown = std::fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).unwrap_or_default();
+    let flags = shown.lines().find_map(|line| i32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
+    is_null && flags.is_some_and(|flags| flags & libc::O_ACCMODE == libc::O_RDWR)
 }
 
 /// A process whose doors are open and whose cores are still to start.
@@ -94,8 +117,10 @@ pub(super) struct Launch<S> {
     pub health: Health,
     pub intensity: Intensity,
     mesh: Mesh<Header>,
-    /// The cores' in order, then the control thread's.
+    /// The cores', in order.
     ports: Vec<Port<Header>>,
+    /// The registry, by the control thread's port, which is kept open for as long as the cores live.
+    pub registry: desk::Registry,
     control: Option<ControlHandle>,
     /// Hears signals where there is no control address.
     signals: Option<SignalHandle>,
@@ -107,10 +132,28 @@ pub(super) struct Launch<S> {
 
 impl<S: 'static> Launch<S> {
     /// Opens everything that cores need, and reports what was decided.
-    pub(super) fn prepare(server: Server<S>, config: Config, doors: &Doors) -> Result<Launch<S>, BootError> {
+    /// `is_demonstration` if the native server is the one that is built in.
+    pub(super) fn prepare(
+        server: Server<S>,
+        config: Config,
+        doors: &Doors,
+        is_demonstration: bool,
+    ) -> Result<Launch<S>, BootError> {
+        Launch::hooked(server, config, doors, Hooks::default(), is_demonstration)
+    }
+
+    /// The same, with what an embedding program adds.
+    pub(super) fn hooked(
+        server: Server<S>,
+        config: Config,
+        doors: &Doors,
+        hooks: Hooks,
+        is_demonstration: bool,
+    ) -> Result<Launch<S>, BootError> {
         let started = Instant::now();
         let non_defaults = config.non_defaults();
         let settings = config.into_settings();
+        gateway::refuse_what_is_not_there(&settings)?;
         let disabled = Disabled::from_environment().map_err(BootError::Environment)?;
         let features = Features::probe(disabled)?;
         let topology = Topology::of_this_host()?;
@@ -148,6 +191,8 @@ impl<S: 'static> Launch<S> {
             crate::config::TicketKey::Fixed { bytes, .. } => *bytes,
             crate::config::TicketKey::MadeAtStart => entropy::bytes()?,
         };
+        let native_is_seen = gateway::native_is_seen(&settings, is_demonstration);
+        let gateway = Arc::new(gateway::gateway(&settings));
         let offload = Arc::new(OffloadPool::new(
             settings.offload.threads.usize(),
             settings.offload.blocking_threads.usize(),
@@ -156,9 +201,10 @@ impl<S: 'static> Launch<S> {
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let clock = Clock::start();
         let boot = entropy::word64()?;
-        let (mesh, ports) = Mesh::<Header>::new(cores);
+        let (mesh, mut ports) = Mesh::<Header>::new(cores);
+        let names = Names::new(entropy::bytes()?);
         let chimes: Vec<Arc<Chime>> =
-            (0..cores).map(|_| Ok(Arc::new(Chime::new()?))).collect::<std::io::Result<_>>().map_err(with_advice)?;
+            (0..=cores).map(|_| Ok(Arc::new(Chime::new()?))).collect::<std::io::Result<_>>().map_err(with_advice)?;
         let mut slots = Vec::with_capacity(cores);
         for placement in &plan.cores {
             let core = placement.core;
@@ -182,6 +228,8 @@ impl<S: 'static> Launch<S> {
                 epoch,
                 clock,
                 server: server.share(),
+                gateway: Arc::clone(&gateway),
+                native_is_seen,
                 metrics,
                 health: health.clone(),
                 orders: Arc::new(Orders::default()),
@@ -189,6 +237,8 @@ impl<S: 'static> Launch<S> {
                 table: table.clone(),
                 batch_max: settings.cores.batch_max.usize(),
                 offload: Arc::clone(&offload),
+                names,
+                hooks: hooks.clone(),
             };
             slots.push(CoreSlot { seed, thread: None, incarnation: 1 });
         }
@@ -213,12 +263,32 @@ impl<S: 'static> Launch<S> {
         }
         let ends_with_cores = matches!(doors, Doors::Pipes);
         let intensity = Intensity::default();
-        Ok(Launch { slots, opened, health, intensity, mesh, ports, control, signals, news, heard, ends_with_cores })
+        let founding =
+            Founding { id: CoreId(cores as u16), life: 1, table: table.clone(), names, limit: hooks.write_limit };
+        let port = ports.pop().expect("a mesh has a port for the control thread");
+        let registry = desk::Registry::new(port, founding, clock, chimes);
+        if let Some(take) = &hooks.registry {
+            take(registry.clone());
+        }
+        Ok(Launch {
+            slots,
+            opened,
+            health,
+            intensity,
+            mesh,
+            ports,
+            registry,
+            control,
+            signals,
+            news,
+            heard,
+            ends_with_cores,
+        })
     }
 
     /// Starts the cores and serves until everything has drained.
     pub(super) fn run(mut self) -> Result<(), BootError> {
-        let mut ports = std::mem::take(&mut self.ports).into_iter();
+        let ports = std::mem::take(&mut self.ports);
         let mut supervisor = Supervisor {
             slots: self.slots,
             mesh: self.mesh,
@@ -231,13 +301,11 @@ impl<S: 'static> Launch<S> {
             deaths: Vec::new(),
             failure: None,
         };
-        for (index, port) in ports.by_ref().take(supervisor.slots.len()).enumerate() {
+        for (index, port) in ports.into_iter().enumerate() {
             supervisor.start(index, port);
         }
-        // The control thread's end of the mesh, kept open for as long as the cores live.
-        let _control_port: Option<Port<Header>> = ports.next();
         let outcome = supervisor.supervise(&self.heard);
-        drop(self.signals);
+        drop((self.signals, self.registry));
         if let Some(control) = self.control {
             // The thread's panic, if any, was printed by the panic hook; the outcome of serving matters more.
             let _ = control.stop();
@@ -402,6 +470,22 @@ pub(super) struct Opened {
     unix: Vec<UnixListenSocket>,
 }
 
+/// How long an address may still be held by what is left of a process that was killed: the kernel lets go of the
+/// listeners of a ring some time after the process is gone, about 10 ms.
+const LETTING_GO: Duration = Duration::from_millis(250);
+const LETTING_GO_TRIES: u32 = 10;
+
+/// Opens a listener, or says that its address is in use once that has lasted for longer than a killed process explains.
+fn patiently<T>(open: impl Fn() -> Result<T, ListenError>) -> Result<T, ListenError> {
+    for _ in 0..LETTING_GO_TRIES {
+        match open() {
+            Err(ListenError::InUse { .. }) => std::thread::sleep(LETTING_GO / LETTING_GO_TRIES),
+            outcome => return outcome,
+        }
+    }
+    open()
+}
+
 impl Opened {
     fn open(settings: &Settings, doors: &Doors, cores: usize) -> Result<Opened, BootError> {
         let mut opened = Opened::default();
@@ -410,13 +494,13 @@ impl Opened {
         }
         let backlog = settings.serve.backlog.u32();
         for &address in &settings.serve.listen {
-            opened.http.push(listen_group(address, cores, backlog)?);
+            opened.http.push(patiently(|| listen_group(address, cores, backlog))?);
         }
         for &address in &settings.serve.tcp {
-            opened.tcp.push(listen_group(address, cores, backlog)?);
+            opened.tcp.push(patiently(|| listen_group(address, cores, backlog))?);
         }
         for path in &settings.serve.unix {
-            opened.unix.push(UnixListenSocket::bind(path.as_path(), UNIX_MODE_DEFAULT, backlog)?);
+            opened.unix.push(patiently(|| UnixListenSocket::bind(path.as_path(), UNIX_MODE_DEFAULT, backlog))?);
         }
         Ok(opened)
     }

@@ -8,19 +8,28 @@ mod check;
 pub mod cli;
 mod core_thread;
 mod cut;
+mod desk;
+mod gateway;
 pub mod host;
 mod launch;
 mod lend;
+mod on_core;
 pub mod plan;
 mod report;
+mod servers;
 pub mod topology;
 
 #[cfg(test)]
 mod tests {
     mod core_death;
     mod filtered;
+    mod registry;
+    mod registry_rig;
     mod rig;
 }
+
+pub use desk::{OutsideOwner, Registry};
+pub use on_core::{Hooks, OnCore};
 
 use crate::config::Config;
 use crate::control::ControlError;
@@ -59,6 +68,15 @@ pub enum BootError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// Nobody could hear an answer.
+    #[error(
+        "standard output is closed, or /dev/null opened for reading as well: nobody would hear an answer; \
+         start it with a pipe there, as MCP clients do, or use `corelane serve`"
+    )]
+    NoOutput,
+    /// Something is configured that this version does not have.
+    #[error("not there yet: {0}")]
+    NotThere(String),
     /// The host does not do.
     #[error("this host would not serve; what to change stands in the table above")]
     NotFit,
@@ -101,15 +119,15 @@ pub enum BootError {
 /// # Errors
 /// What kept it from serving, or cores that died too often.
 pub fn serve(config: Config) -> Result<(), BootError> {
-    launch::serve(demonstration::server()?, config)
+    launch::serve(demonstration::server()?, config, Hooks::default(), true)
 }
 
 /// Serves a native server until a signal ends it.
 ///
 /// # Errors
 /// As `serve`.
-pub fn serve_native<S: 'static>(server: Server<S>, config: Config) -> Result<(), BootError> {
-    launch::serve(server, config)
+pub fn serve_native<S: 'static>(server: Server<S>, config: Config, hooks: Hooks) -> Result<(), BootError> {
+    launch::serve(server, config, hooks, false)
 }
 
 /// Serves the demonstration server to one client on standard input and output until its end of file.
@@ -117,7 +135,7 @@ pub fn serve_native<S: 'static>(server: Server<S>, config: Config) -> Result<(),
 /// # Errors
 /// As `serve`.
 pub fn stdio(config: Config) -> Result<(), BootError> {
-    launch::stdio(demonstration::server()?, config)
+    launch::stdio(demonstration::server()?, config, true)
 }
 
 /// Serves a native server to one client on standard input and output until its end of file.
@@ -125,7 +143,7 @@ pub fn stdio(config: Config) -> Result<(), BootError> {
 /// # Errors
 /// As `serve`.
 pub fn stdio_native<S: 'static>(server: Server<S>, config: Config) -> Result<(), BootError> {
-    launch::stdio(server, config)
+    launch::stdio(server, config, false)
 }
 
 /// Prints what this host offers and whether `serve` would start with this configuration; an error if it would not.

@@ -3,6 +3,7 @@
 //! Not a reader of the process environment: variables are an argument. Invariant: a variable that begins with
 //! `CORELANE_` is a key, reserved, or a problem; a misspelt one is never ignored.
 
+use super::file::NAMED_SECTIONS;
 use super::given::Given;
 use super::problem::{Place, Problem, nearest};
 use super::table::KEYS;
@@ -57,6 +58,11 @@ pub(super) fn overrides(variables: &[(OsString, OsString)], problems: &mut Vec<P
 }
 
 fn unknown(variable: String) -> Problem {
+    if NAMED_SECTIONS.iter().any(|section| variable[PREFIX.len()..].starts_with(&section.to_ascii_uppercase())) {
+        let advice = "servers and views stand in the configuration file only; a secret of theirs may be in a variable \
+                      of another name, which the file names: { env = \"NAME\" }";
+        return Problem::new(Place::Env(variable), "no such setting").advise(Some(advice.to_owned()));
+    }
     let names: Vec<String> = KEYS.iter().map(|key| key.variable()).collect();
     let all = names.iter().map(String::as_str).chain(RESERVED).chain(SHORT.map(|(short, _)| short));
     let advice = match nearest(&variable, all) {

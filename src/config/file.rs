@@ -3,47 +3,78 @@
 //! Not validation of values (each setting reads its own). Invariant: a key that no row of `table` knows is a problem,
 //! never skipped.
 
-use super::given::{Given, Value};
+use super::given::{Entry, Given, Value, with_article};
 use super::problem::{FilePlace, Place, Problem, nearest};
+use super::secret::sounds_secret;
 use super::table::{KEYS, SECTIONS, find};
 use std::ops::Range;
 use std::path::Path;
 use toml_edit::{Document, Item, TableLike};
 
-/// The text of a file, and its name for messages.
+/// A file: its text, its name for messages, and what TOML makes of it.
 pub(super) struct SourceFile<'a> {
-    pub(super) path: &'a Path,
-    pub(super) text: &'a str,
+    path: &'a Path,
+    text: &'a str,
+    /// Absent if the text is not TOML.
+    document: Option<Document<String>>,
+    /// Stretches that are in no message.
+    secrets: Vec<Range<usize>>,
 }
 
-impl SourceFile<'_> {
-    pub(super) fn place(&self, span: Option<Range<usize>>) -> FilePlace {
-        FilePlace::new(self.path, self.text, &span.unwrap_or(0..0))
+/// Sections that hold a section for each name; they stand in the file only.
+pub(super) const NAMED_SECTIONS: [&str; 2] = ["servers", "views"];
+
+/// Keys of the fixed sections and of servers whose values may be secrets.
+const SECRET_KEYS: [&str; 5] = ["ticket_key", "headers", "env", "args", "url"];
+
+impl<'a> SourceFile<'a> {
+    /// Reads a text as TOML; if it is none, that is a problem.
+    pub(super) fn new(path: &'a Path, text: &'a str, problems: &mut Vec<Problem>) -> SourceFile<'a> {
+        let mut file = SourceFile { path, text, document: None, secrets: Vec::new() };
+        match Document::parse(text.to_owned()) {
+            Ok(document) => {
+                secret_spans(document.as_table(), &mut file.secrets);
+                file.document = Some(document);
+            }
+            Err(error) => {
+                let what = format!("this is not valid TOML: {}", error.message().trim().replace('\n', "; "));
+                let place = file.place(error.span());
+                // What it means cannot be known, only how it looks.
+                let place = Place::File(place).with_text_if(|line| !sounds_secret(line));
+                problems.push(Problem::new(place, what));
+            }
+        }
+        file
     }
 
-    fn problem(&self, span: Option<Range<usize>>, what: impl Into<String>) -> Problem {
+    /// Where a stretch of the file is, without its line if that holds a secret.
+    pub(super) fn place(&self, span: Option<Range<usize>>) -> FilePlace {
+        FilePlace::new(self.path, self.text, &span.unwrap_or(0..0), &self.secrets)
+    }
+
+    pub(super) fn problem(&self, span: Option<Range<usize>>, what: impl Into<String>) -> Problem {
         Problem::new(Place::File(self.place(span)), what)
     }
 
-    /// The values of the file by index into `KEYS`; what cannot be one becomes a problem.
+    /// The section that holds a section for each name, if it is there.
+    pub(super) fn named(&self, section: &str) -> Option<&Item> {
+        self.document.as_ref().and_then(|document| document.get(section))
+    }
+
+    /// The values of the fixed sections by index into `KEYS`; what cannot be one becomes a problem.
     pub(super) fn values(&self, problems: &mut Vec<Problem>) -> Vec<(usize, Given)> {
-        let document = match Document::parse(self.text) {
-            Ok(document) => document,
-            Err(error) => {
-                let what = format!("this is not valid TOML: {}", error.message().trim().replace('\n', "; "));
-                problems.push(self.problem(error.span(), what));
-                return Vec::new();
-            }
-        };
         let mut values = Vec::new();
-        for (name, item) in document.iter() {
+        let Some(document) = &self.document else { return values };
+        for (name, item) in document.iter().filter(|(name, _)| !NAMED_SECTIONS.contains(name)) {
             let span = document.as_table().key(name).and_then(|key| key.span());
             if !SECTIONS.iter().any(|(section, _)| *section == name) {
-                problems.push(self.unknown_section(name, span));
+                let holds_sections = item.as_table().is_some_and(|table| table.iter().any(|(_, item)| item.is_table()));
+                problems.push(self.unknown_section(name, holds_sections, span));
             } else if let Some(table) = item.as_table_like() {
                 self.section_values(name, table, &mut values, problems);
             } else {
-                let what = format!("`{name}` is a section: seen is a {}, allowed is a table", item.type_name());
+                let what =
+                    format!("`{name}` is a section: seen is {}, allowed is a table", with_article(item.type_name()));
                 problems.push(
                     self.problem(item.span().or(span), what).advise(Some(format!("write [{name}] on its own line"))),
                 );
@@ -66,21 +97,20 @@ impl SourceFile<'_> {
                 problems.push(self.problem(span, what).advise(Some(advice_for_key(section, name))));
                 continue;
             };
-            let given = match item {
-                Item::Value(value) => given(value),
-                other => Given { value: Value::Other(other.type_name()), span: other.span().or(span) },
-            };
-            values.push((index, given));
+            values.push((index, given_item(item, span)));
         }
     }
 
-    fn unknown_section(&self, name: &str, span: Option<Range<usize>>) -> Problem {
-        let sections = SECTIONS.iter().map(|(section, _)| *section);
+    fn unknown_section(&self, name: &str, holds_sections: bool, span: Option<Range<usize>>) -> Problem {
+        let mut sections: Vec<&str> = SECTIONS.iter().map(|(section, _)| *section).chain(NAMED_SECTIONS).collect();
+        if holds_sections {
+            sections.rotate_right(NAMED_SECTIONS.len());
+        }
         let advice = match KEYS.iter().find(|key| key.name == name) {
             Some(key) => format!("`{name}` belongs into [{}]: move it below that line", key.section),
-            None => match nearest(name, sections.clone()) {
+            None => match nearest(name, sections.iter().copied()) {
                 Some(section) => format!("did you mean `{section}`?"),
-                None => format!("sections are {}", sections.collect::<Vec<_>>().join(", ")),
+                None => format!("sections are {}", sections.join(", ")),
             },
         };
         self.problem(span, format!("unknown section `{name}`")).advise(Some(advice))
@@ -109,7 +139,46 @@ pub(super) fn given(value: &toml_edit::Value) -> Given {
         toml_edit::Value::Integer(n) => Value::Integer(*n.value()),
         toml_edit::Value::Boolean(b) => Value::Bool(*b.value()),
         toml_edit::Value::Array(items) => Value::List(items.iter().map(given).collect()),
+        toml_edit::Value::InlineTable(table) => Value::Table(entries(table)),
         other => Value::Other(other.type_name()),
     };
     Given { value, span }
+}
+
+/// A TOML item, whether it is a value or a table on lines of its own; `key` is where its key stands.
+pub(super) fn given_item(item: &Item, key: Option<Range<usize>>) -> Given {
+    match item {
+        Item::Value(value) => given(value),
+        Item::Table(table) => Given { value: Value::Table(entries(table)), span: table.span().or(key) },
+        other => Given { value: Value::Other(other.type_name()), span: other.span().or(key) },
+    }
+}
+
+fn entries(table: &dyn TableLike) -> Vec<Entry> {
+    let entry = |(name, item): (&str, &Item)| {
+        let span = table.key(name).and_then(|key| key.span());
+        Entry { name: name.to_owned(), given: given_item(item, span.clone()), span }
+    };
+    table.iter().map(entry).collect()
+}
+
+/// The stretches of everything that may be a secret, at any depth.
+fn secret_spans(table: &dyn TableLike, spans: &mut Vec<Range<usize>>) {
+    for (name, item) in table.iter() {
+        let secret = SECRET_KEYS.contains(&name) && item.as_str().is_none_or(|text| name != "url" || has_secret(text));
+        match item {
+            Item::Value(value) if secret => spans.extend(value.span()),
+            Item::Table(table) if secret => spans.extend(table.iter().filter_map(|(_, item)| item.span())),
+            _ => {
+                if let Some(table) = item.as_table_like() {
+                    secret_spans(table, spans);
+                }
+            }
+        }
+    }
+}
+
+/// Whether a URL has a place where a password or a key may stand.
+fn has_secret(url: &str) -> bool {
+    url.contains(['@', '?'])
 }

@@ -19,11 +19,21 @@ pub(crate) enum Value {
     Bool(bool),
     Integer(i64),
     List(Vec<Given>),
-    /// A TOML type that no setting takes: its name and its text.
+    /// A TOML type that no setting takes: its name.
     Other(&'static str),
+    Table(Vec<Entry>),
     Text(String),
     /// A word from the environment or a flag: read as whatever the setting needs.
     Word(String),
+}
+
+/// A value in a table, under its name.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    /// Where the name stands.
+    pub(crate) span: Option<Range<usize>>,
+    pub(crate) given: Given,
 }
 
 /// Why a setting did not accept a value.
@@ -39,6 +49,8 @@ pub(crate) struct Refused {
     pub(crate) span: Option<Range<usize>>,
     /// Whether the value, and the line it stands in, must not be shown.
     pub(crate) secret: bool,
+    /// The entry it is about, if the value is a table.
+    pub(crate) entry: Option<Box<str>>,
 }
 
 /// Something that can be read from any source and written as TOML.
@@ -82,7 +94,14 @@ impl Given {
 
     /// A refusal of this value.
     pub(crate) fn refused(&self, allowed: impl Into<String>) -> Refused {
-        Refused { seen: self.shown(), allowed: allowed.into(), advice: None, span: self.span.clone(), secret: false }
+        Refused {
+            seen: self.shown(),
+            allowed: allowed.into(),
+            advice: None,
+            span: self.span.clone(),
+            secret: false,
+            entry: None,
+        }
     }
 
     /// The value as it is named in an error.
@@ -91,7 +110,8 @@ impl Given {
             Value::Bool(b) => format!("`{b}`"),
             Value::Integer(n) => format!("{n}"),
             Value::List(items) => format!("a list of {}", items.len()),
-            Value::Other(kind) => format!("a {kind}"),
+            Value::Other(kind) => with_article(kind),
+            Value::Table(_) => "a table".to_owned(),
             Value::Text(text) => format!("the text {}", quoted(text)),
             Value::Word(word) => format!("`{word}`"),
         }
@@ -104,12 +124,24 @@ impl Refused {
         self
     }
 
+    /// Says which entry of a table it is about.
+    pub(crate) fn of_entry(mut self, entry: &Entry) -> Refused {
+        self.entry = Some(entry.name.as_str().into());
+        self
+    }
+
     /// Keeps a secret out of the message.
     pub(crate) fn without_value(mut self) -> Refused {
         self.seen = "a value that is not shown, because it may be a secret".to_owned();
         self.secret = true;
         self
     }
+}
+
+/// A type of TOML as it is named in a sentence.
+pub(crate) fn with_article(kind: &str) -> String {
+    let article = if kind.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    format!("{article} {kind}")
 }
 
 /// A TOML basic string.
@@ -172,8 +204,8 @@ impl<T: Setting + PartialEq> Setting for Vec<T> {
     }
 }
 
-/// Most elements in a list: listeners and names are written by hand.
-const LIST_MAX: usize = 64;
+/// Most elements in a list: listeners, names and patterns are written by hand.
+pub(super) const LIST_MAX: usize = 256;
 
 impl Setting for std::net::SocketAddr {
     fn allowed() -> String {

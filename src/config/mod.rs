@@ -5,27 +5,43 @@
 //! and variables never pass in silence.
 
 mod bounded;
+mod draft;
 mod env;
 mod file;
 mod given;
 mod hosts;
+mod names;
 mod problem;
+mod rows;
+mod secret;
+mod sections;
+mod servers;
 mod settings;
+mod shapes;
 mod table;
 mod text;
+mod url;
 mod words;
 
 pub use bounded::{AutoOr, Bounded, Millis, PowerOfTwo};
 pub use hosts::{AllowedHosts, AllowedOrigins};
+pub use names::{HeaderName, Prefix, ServerName, ToolName, ViewName};
 pub use problem::{ConfigError, Problem};
-pub use settings::{
-    CallSettings, ControlSettings, CoreSettings, LimitSettings, LogSettings, OffloadSettings, ServeSettings,
-    SessionSettings, StreamSettings, UringSettings,
+pub use secret::{Secret, Source, Supplied};
+pub use servers::{
+    EraChoice, HttpServer, ListRules, ServerKind, ServerSettings, SessionUse, StdioServer, ToolRules, ViewSettings,
 };
-pub use words::{CoreList, HttpPath, LogFormat, LogLevel, OptionalHttpPath, TicketKey, UnixPath};
+pub use settings::{
+    CallSettings, ControlSettings, CoreSettings, GatewaySettings, LimitSettings, LogSettings, OffloadSettings,
+    ServeSettings, SessionSettings, StreamSettings, UringSettings,
+};
+pub use url::{ServerUrl, UrlHost};
+pub use words::{
+    CoreList, Demonstration, HttpPath, LogFormat, LogLevel, OptionalHttpPath, Pinning, TicketKey, UnixPath,
+};
 
 use file::SourceFile;
-use given::{Given, Refused};
+use given::{Given, Setting};
 use problem::{FilePlace, Place};
 use std::ffi::OsString;
 use std::fmt;
@@ -38,6 +54,8 @@ pub struct Config {
     settings: Settings,
     /// One for each of `KEYS`.
     origins: Vec<Origin>,
+    /// What servers and views are configured, for the start-up report.
+    sections: Vec<NonDefault>,
 }
 
 /// The configuration, cut into one struct per consuming module.
@@ -55,6 +73,12 @@ pub struct Settings {
     pub streams: StreamSettings,
     /// Deadlines.
     pub calls: CallSettings,
+    /// What all configured servers have in common.
+    pub gateway: GatewaySettings,
+    /// The configured servers, by name.
+    pub servers: Vec<(ServerName, ServerSettings)>,
+    /// The configured views, by name.
+    pub views: Vec<(ViewName, ViewSettings)>,
     /// Sizes of each core's ring.
     pub uring: UringSettings,
     /// Health and metrics.
@@ -130,11 +154,23 @@ impl Sources {
     pub fn of_process(file: Option<PathBuf>, flags: Vec<Flag>) -> Sources {
         Sources { file, variables: std::env::vars_os().collect(), flags }
     }
+
+    /// The form of log lines where a flag or the environment says it, whatever stands in the file.
+    pub fn log_format(&self) -> Option<LogFormat> {
+        let key = Flag::key("log.format");
+        if let Some(flag) = self.flags.iter().rfind(|flag| flag.key == key) {
+            return LogFormat::read(&flag.given).ok();
+        }
+        let variable = KEYS[key].variable();
+        let (_, word) = self.variables.iter().find(|(name, _)| name.as_os_str() == variable.as_str())?;
+        LogFormat::read(&Given::word(word.to_str()?)).ok()
+    }
 }
 
 impl Default for Config {
     fn default() -> Config {
-        let mut config = Config { settings: Settings::default(), origins: vec![Origin::Default; KEYS.len()] };
+        let mut config =
+            Config { settings: Settings::default(), origins: vec![Origin::Default; KEYS.len()], sections: Vec::new() };
         config.derive();
         config
     }
@@ -152,7 +188,7 @@ impl Config {
     pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
         let Some(path) = &sources.file else { return Config::from_layers(None, sources) };
         match std::fs::read_to_string(path) {
-            Ok(text) => Config::from_layers(Some(&SourceFile { path, text: &text }), sources),
+            Ok(text) => Config::from_layers(Some((path, &text)), sources),
             Err(error) => {
                 let what = format!("the configuration file {} cannot be read: {error}", path.display());
                 let advice = "give its path with --config FILE; `corelane config --default` prints one to start from";
@@ -164,16 +200,20 @@ impl Config {
 
     /// Reads TOML text alone; `name` stands for the file in messages.
     pub fn from_toml(name: &str, text: &str) -> Result<Config, ConfigError> {
-        Config::from_layers(Some(&SourceFile { path: Path::new(name), text }), &Sources::default())
+        Config::from_layers(Some((Path::new(name), text)), &Sources::default())
     }
 
-    fn from_layers(file: Option<&SourceFile>, sources: &Sources) -> Result<Config, ConfigError> {
+    fn from_layers(file: Option<(&Path, &str)>, sources: &Sources) -> Result<Config, ConfigError> {
         let (mut config, mut problems) = (Config::default(), Vec::new());
-        let in_file = file.map(|file| (file, file.values(&mut problems)));
-        for (file, values) in in_file.iter() {
-            for (key, given) in values {
-                config.set(*key, given, Origin::File(file.place(given.span.clone())), Some(file), &mut problems);
+        if let Some((path, text)) = file {
+            let file = SourceFile::new(path, text, &mut problems);
+            for (key, given) in file.values(&mut problems) {
+                let origin = Origin::File(file.place(given.span.clone()));
+                config.set(key, &given, origin, Some(&file), &mut problems);
             }
+            let sections = file.sections(&sources.variables, &mut problems);
+            (config.settings.servers, config.settings.views) = (sections.servers, sections.views);
+            config.sections = sections.origins;
         }
         for found in env::overrides(&sources.variables, &mut problems) {
             config.set(found.key, &found.given, Origin::Env(found.variable), None, &mut problems);
@@ -198,14 +238,12 @@ impl Config {
     ) {
         match (KEYS[key].set)(&mut self.settings, given) {
             Ok(()) => self.origins[key] = origin,
-            Err(Refused { seen, allowed, advice, span, secret }) => {
-                let place = match (file, span) {
-                    (Some(file), Some(span)) => Place::File(file.place(Some(span))),
+            Err(refused) => {
+                let place = match (file, &refused.span) {
+                    (Some(file), Some(span)) => Place::File(file.place(Some(span.clone()))),
                     _ => origin.into_place(),
                 };
-                let place = if secret { place.without_text() } else { place };
-                let what = format!("`{}` cannot be {seen}: allowed is {allowed}", KEYS[key].path());
-                problems.push(Problem::new(place, what).advise(advice));
+                problems.push(Problem::refused(&KEYS[key].path(), refused, place));
             }
         }
     }
@@ -282,7 +320,7 @@ impl Config {
             let changed = value != (key.get)(&default.settings);
             changed.then(|| NonDefault { key: key.path(), value, origin: origin.to_string() })
         };
-        KEYS.iter().zip(&self.origins).filter_map(of).collect()
+        KEYS.iter().zip(&self.origins).filter_map(of).chain(self.sections.iter().cloned()).collect()
     }
 
     /// Valid, but worth a second look: sentences for the start-up report.
@@ -309,7 +347,26 @@ impl Config {
         if !control.listen.ip().is_loopback() {
             warnings.push(format!("control.listen names {}, which is not loopback, and has no login", control.listen));
         }
+        self.warnings_of_servers(&mut warnings);
         warnings
+    }
+
+    fn warnings_of_servers(&self, warnings: &mut Vec<String>) {
+        let Settings { servers, views, .. } = &self.settings;
+        let enabled: Vec<_> = servers.iter().filter(|(_, server)| server.enabled).collect();
+        let bare: Vec<_> =
+            enabled.iter().filter(|(_, s)| s.prefix.as_str().is_empty()).map(|(n, _)| n.as_str()).collect();
+        if bare.len() > 1 {
+            warnings.push(format!(
+                "servers {} have no prefix: of two tools with the same name only one will be seen",
+                bare.join(", ")
+            ));
+        }
+        for (name, view) in views {
+            for server in view.servers.iter().filter(|server| !enabled.iter().any(|(name, _)| name == *server)) {
+                warnings.push(format!("views.{name} names the server {server}, which is not enabled"));
+            }
+        }
     }
 
     /// The configuration as commented TOML.
@@ -346,5 +403,7 @@ impl fmt::Display for NonDefault {
     }
 }
 
+#[cfg(test)]
+mod section_tests;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 //! Not a `Result` per key: all problems are collected, so that one start shows them all.
 //! Invariant: a `ConfigError` holds at least one problem, and each names the place it comes from.
 
+use super::given::Refused;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -66,6 +67,14 @@ impl Problem {
         Problem { place, what: what.into(), advice: Vec::new() }
     }
 
+    /// A setting that did not accept its value.
+    pub(super) fn refused(path: &str, refused: Refused, place: Place) -> Problem {
+        let place = if refused.secret { place.without_text() } else { place };
+        let entry = refused.entry.map_or_else(String::new, |name| format!(".{name}"));
+        let what = format!("`{path}{entry}` cannot be {}: allowed is {}", refused.seen, refused.allowed);
+        Problem::new(place, what).advise(refused.advice)
+    }
+
     pub(super) fn advise(mut self, advice: Option<String>) -> Problem {
         self.advice.extend(advice);
         self
@@ -75,25 +84,34 @@ impl Problem {
 impl Place {
     /// Keeps the line out of the message, because it holds a secret.
     pub(super) fn without_text(self) -> Place {
+        self.with_text_if(|_| false)
+    }
+
+    /// Keeps the line out of the message unless it may be shown.
+    pub(super) fn with_text_if(self, may_be_shown: impl FnOnce(&str) -> bool) -> Place {
         match self {
-            Place::File(place) => Place::File(FilePlace { text: None, ..place }),
+            Place::File(place) => {
+                Place::File(FilePlace { text: place.text.filter(|line| may_be_shown(line)), ..place })
+            }
             other => other,
         }
     }
 }
 
 impl FilePlace {
-    /// Finds the line of `span` in `source`. Columns count characters from 1.
-    pub(super) fn new(path: &Path, source: &str, span: &Range<usize>) -> FilePlace {
+    /// Finds the line of `span` in `source`; a line that a secret touches is not shown. Columns count characters, from
+    /// 1.
+    pub(super) fn new(path: &Path, source: &str, span: &Range<usize>, secrets: &[Range<usize>]) -> FilePlace {
         let start = floor_boundary(source, span.start);
         let line_start = source[..start].rfind('\n').map_or(0, |at| at + 1);
         let line_end = source[start..].find('\n').map_or(source.len(), |at| start + at);
         let end = floor_boundary(source, span.end).clamp(start, line_end);
+        let secret = secrets.iter().any(|secret| secret.start <= line_end && secret.end >= line_start);
         FilePlace {
             path: path.to_owned(),
             line: source[..start].matches('\n').count() + 1,
             column: source[line_start..start].chars().count() + 1,
-            text: Some(source[line_start..line_end].trim_end_matches('\r').replace('\t', " ")),
+            text: (!secret).then(|| source[line_start..line_end].trim_end_matches('\r').replace('\t', " ")),
             width: source[start..end].chars().count().max(1),
         }
     }
@@ -168,15 +186,17 @@ mod tests {
         let source = "a = 1\r\nb\u{e9} = \"\u{20ac}\"\n";
         for start in 0..source.len() + 3 {
             for end in start..source.len() + 3 {
-                let place = FilePlace::new(Path::new("x"), source, &(start..end));
+                let place = FilePlace::new(Path::new("x"), source, &(start..end), &[]);
                 assert!(place.line <= 3 && place.width >= 1);
             }
         }
-        let place = FilePlace::new(Path::new("x"), source, &(13..18));
+        let place = FilePlace::new(Path::new("x"), source, &(13..18), &[]);
         assert_eq!(
             (place.line, place.column, place.width, place.text.as_deref()),
             (2, 6, 3, Some("b\u{e9} = \"\u{20ac}\""))
         );
+        let hidden = |secret: Range<usize>| FilePlace::new(Path::new("x"), source, &(13..18), &[secret]).text.is_none();
+        assert!(hidden(14..15) && hidden(0..source.len()) && !hidden(0..5));
     }
 
     #[test]

@@ -5,7 +5,9 @@
 
 use super::bounded::{AutoOr, Bounded, Millis, PowerOfTwo};
 use super::hosts::{AllowedHosts, AllowedOrigins};
-use super::words::{CoreList, HttpPath, LogFormat, LogLevel, OptionalHttpPath, TicketKey, UnixPath};
+use super::words::{
+    CoreList, Demonstration, HttpPath, LogFormat, LogLevel, OptionalHttpPath, Pinning, TicketKey, UnixPath,
+};
 use crate::limits::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX, CORES_MAX, SESSIONS_PER_CORE_MAX, SHARDS_MAX};
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -84,6 +86,15 @@ pub struct CallSettings {
     pub timeout_ms: Millis<1, { 24 * HOUR_MS }>,
     pub timeout_max_ms: Millis<1, { 24 * HOUR_MS }>,
     pub ask_timeout_ms: Millis<1_000, { 24 * HOUR_MS }>,
+}
+
+/// `[gateway]`: what all configured servers have in common. For `upstream` and `boot`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[expect(missing_docs, reason = "each field is documented in `table`, where operators read it too")]
+pub struct GatewaySettings {
+    pub demonstration: Demonstration,
+    pub list_ttl_ms: Millis<0, HOUR_MS>,
+    pub pinning: Pinning,
 }
 
 /// `[uring]`: sizes of each core's ring. For `uring`.
@@ -208,6 +219,16 @@ impl Default for CallSettings {
             timeout_ms: const { Millis::known(30_000) },
             timeout_max_ms: const { Millis::known(300_000) },
             ask_timeout_ms: const { Millis::known(600_000) },
+        }
+    }
+}
+
+impl Default for GatewaySettings {
+    fn default() -> Self {
+        GatewaySettings {
+            demonstration: Demonstration::Auto,
+            list_ttl_ms: const { Millis::known(5_000) },
+            pinning: Pinning::Off,
         }
     }
 }

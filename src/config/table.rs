@@ -28,6 +28,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("sessions", "Sessions of MCP versions before 2026-07-28. Later versions have none."),
     ("streams", "Event streams: SSE over HTTP, notifications over lines."),
     ("calls", "Deadlines. A caller may ask for its own with X-Request-Timeout-Ms."),
+    ("gateway", "What all configured servers have in common."),
     ("uring", "Sizes of each core's io_uring. Change them only with a measurement."),
     ("control", "Health and metrics, on a thread of their own."),
     ("offload", "The thread pool for handlers that block or need tokio. Routing alone does not use it."),
@@ -233,6 +234,19 @@ keys! {
         "How long a tool may wait for a person: elicitation and sampling asked of the client.",
         memory "about 500 B per open question",
         wrong "people find that their answer came too late";
+
+    gateway.demonstration, "word",
+        "Whether the built-in demonstration server is one of the servers: \"auto\" means if no other is configured.",
+        memory "none",
+        wrong "callers see tools such as echo and add besides those of your servers, or nothing at all";
+    gateway.list_ttl_ms, "milliseconds",
+        "How long the lists of servers (tools, prompts, resources) are kept before they are asked for again; a server that announces a change is asked at once.",
+        memory "the lists themselves, per core",
+        wrong "a new tool is seen late: too long; servers are asked for lists too often: too short";
+    gateway.pinning, "word",
+        "What happens when a server changes the definition of a tool seen before: \"off\" nothing, \"warn\" it is logged, \"quarantine\" the tool is kept from callers until it is approved.",
+        memory "32 B per tool",
+        wrong "a server that is updated has its tools missing until they are approved: quarantine";
 
     uring.entries, "submission entries, a power of two",
         "Submissions gathered in one turn before the kernel is entered early.",

@@ -1,11 +1,16 @@
 //! The configuration as commented TOML.
 //!
 //! Not a template: it is printed from the table of keys, so it cannot miss one.
-//! Invariant: the printed text of a configuration parses to that configuration (a ticket key given in hex excepted,
-//! which is never printed).
+//! Invariant: the printed text of a configuration parses to that configuration. Secrets that stand in the file itself
+//! are never printed; what is printed for them is not accepted.
 
 use super::Settings;
+use super::draft::{Kind, ServerDraft, ViewDraft};
+use super::names::ServerName;
+use super::rows::{Row, SERVER_ROWS, VIEW_ROWS};
+use super::servers::{HttpServer, ServerKind, ServerSettings, StdioServer};
 use super::table::{KEYS, Key, SECTIONS};
+use super::url::ServerUrl;
 
 /// Columns of a printed line.
 const WIDTH: usize = 110;
@@ -20,6 +25,28 @@ const OPENING: &str = "\
 # CORELANE_CORES_LIST. An unknown key or variable is an error.
 ";
 
+const SERVERS: &str = "\
+# Servers that calls are forwarded to: for each a section [servers.NAME], with a name of 1 to 32 characters of a-z, 0-9
+# and `-`. Servers and views stand in this file only; no flag and no variable sets them. The examples below have a `#`
+# before everything that would be read without it.
+";
+
+const HTTP_EXAMPLE: &str = "\
+# A server behind a URL.
+#[servers.weather]
+";
+
+const STDIO_EXAMPLE: &str = "\
+# A child process. It has all the keys above but those for URLs, and these.
+#[servers.files]
+#kind = \"stdio\"
+";
+
+const VIEWS: &str = "\
+# Views: a choice of servers and tools, seen at the endpoint's path and /@NAME. Names are as those of servers.
+#[views.ops]
+";
+
 /// Prints `settings` as commented TOML.
 pub(super) fn print(settings: &Settings) -> String {
     let default = Settings::default();
@@ -29,6 +56,20 @@ pub(super) fn print(settings: &Settings) -> String {
         for key in KEYS.iter().filter(|key| key.section == *section) {
             out.push_str(&print_key(key, settings, &default));
         }
+    }
+    let [http, stdio] = server_defaults();
+    out.push_str(&format!("\n{SERVERS}\n{HTTP_EXAMPLE}"));
+    explain(&mut out, "servers.weather", SERVER_ROWS, |row| row.kinds.contains(&Kind::Http), &http);
+    out.push_str(&format!("\n{STDIO_EXAMPLE}"));
+    explain(&mut out, "servers.files", SERVER_ROWS, |row| !row.kinds.contains(&Kind::Http), &stdio);
+    out.push_str(&format!("\n{VIEWS}"));
+    let no_view = ViewDraft { tools: Some(Vec::new()), rename: Some(Default::default()), ..ViewDraft::default() };
+    explain(&mut out, "views.ops", VIEW_ROWS, |_| true, &no_view);
+    for (name, server) in &settings.servers {
+        state(&mut out, &format!("servers.{name}"), SERVER_ROWS, &ServerDraft::of(server));
+    }
+    for (name, view) in &settings.views {
+        state(&mut out, &format!("views.{name}"), VIEW_ROWS, &ViewDraft::of(view));
     }
     out
 }
@@ -43,6 +84,51 @@ fn print_key(key: &Key, settings: &Settings, default: &Settings) -> String {
     wrap(&mut out, "  wrong:   ", key.wrong);
     out.push_str(&format!("{} = {}\n", key.name, (key.get)(settings)));
     out
+}
+
+/// The keys of a server that is only named, once behind a URL and once as a child.
+fn server_defaults() -> [ServerDraft; 2] {
+    let url = ServerUrl::parse("http://localhost").expect("a URL");
+    let stdio = StdioServer { command: "true".to_owned(), args: Vec::new(), env: Default::default(), cwd: None };
+    let name = ServerName::new("server").expect("a name");
+    [ServerKind::Http(HttpServer::new(url)), ServerKind::Stdio(stdio)]
+        .map(|kind| ServerDraft::of(&ServerSettings::new(&name, kind)))
+}
+
+/// Prints the keys of a section that is not there: each explained, with an example behind a `#`.
+fn explain<D>(out: &mut String, path: &str, rows: &[Row<D>], chosen: impl Fn(&Row<D>) -> bool, default: &D) {
+    let mut table = "";
+    for row in rows.iter().filter(|row| chosen(row)) {
+        let (subsection, name) = row.parts();
+        if subsection != table {
+            out.push_str(&format!("\n#[{path}.{subsection}]\n"));
+            table = subsection;
+        }
+        out.push('\n');
+        let standard = if row.default.is_empty() { (row.get)(default) } else { None };
+        wrap(out, "", row.what);
+        wrap(out, "  unit:    ", row.unit);
+        wrap(out, "  allowed: ", &(row.allowed)());
+        wrap(out, "  default: ", standard.as_deref().unwrap_or(row.default));
+        wrap(out, "  memory:  ", row.memory);
+        wrap(out, "  wrong:   ", row.wrong);
+        out.push_str(&format!("#{name} = {}\n", row.example));
+    }
+}
+
+/// Prints the keys of a section that is there.
+fn state<D>(out: &mut String, path: &str, rows: &[Row<D>], draft: &D) {
+    out.push_str(&format!("\n[{path}]\n"));
+    let mut table = "";
+    for row in rows {
+        let Some(value) = (row.get)(draft) else { continue };
+        let (subsection, name) = row.parts();
+        if subsection != table {
+            out.push_str(&format!("\n[{path}.{subsection}]\n"));
+            table = subsection;
+        }
+        out.push_str(&format!("{name} = {value}\n"));
+    }
 }
 
 /// Appends `text` as comment lines; the first begins with `label`, the others are indented as far.

@@ -51,6 +51,28 @@ pub enum LogFormat {
     Json,
 }
 
+/// Whether the built-in demonstration server is one of the servers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Demonstration {
+    /// If no other server is configured.
+    Auto,
+    /// Never.
+    Off,
+    /// Always.
+    On,
+}
+
+/// What happens when a server changes the definition of a tool that was seen before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pinning {
+    /// Nothing.
+    Off,
+    /// The tool is kept from callers until the change is approved.
+    Quarantine,
+    /// The change is logged and counted.
+    Warn,
+}
+
 /// The key that seals session ids.
 #[derive(Clone, PartialEq, Eq)]
 pub enum TicketKey {
@@ -249,7 +271,7 @@ macro_rules! word_set {
                     $($word => Ok($name::$variant),)+
                     _ => {
                         let refused = given.refused(Self::allowed());
-                        Err(match super::problem::nearest(text, [$($word),+]) {
+                        Err(match $crate::config::problem::nearest(text, [$($word),+]) {
                             Some(word) => refused.advise(format!("did you mean \"{word}\"?")),
                             None => refused,
                         })
@@ -264,8 +286,12 @@ macro_rules! word_set {
     };
 }
 
+pub(super) use word_set;
+
 word_set!(LogLevel { Error = "error", Warn = "warn", Info = "info", Debug = "debug", Trace = "trace" });
 word_set!(LogFormat { Text = "text", Json = "json" });
+word_set!(Demonstration { Auto = "auto", On = "on", Off = "off" });
+word_set!(Pinning { Off = "off", Warn = "warn", Quarantine = "quarantine" });
 
 impl TicketKey {
     fn from_hex(text: &str) -> Option<[u8; 32]> {

@@ -8,11 +8,13 @@ use crate::config::{LogFormat, LogLevel, LogSettings};
 use std::io::IsTerminal;
 use std::sync::OnceLock;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 
 /// The variable with a finer filter than a level.
 pub const LOG_VARIABLE: &str = "CORELANE_LOG";
 
-/// The format that was set up.
+/// The format that was set up, or that will be.
 static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 
 /// Why logging could not be set up.
@@ -54,11 +56,24 @@ pub fn init(settings: &LogSettings) -> Result<(), LogError> {
     Ok(())
 }
 
+/// Takes note of the format that `init` will set up, where that is known before the configuration is: what is wrong
+/// with the configuration is then said in it.
+pub fn foresee(format: LogFormat) {
+    // The first word stands: the strongest source has it.
+    let _ = FORMAT.set(format);
+}
+
 /// Says why the process ends, in the format of the log if that is JSON, whatever its level.
 pub fn last_words(why: &dyn std::fmt::Display) {
     match FORMAT.get() {
         Some(LogFormat::Json) => {
-            let line = serde_json::json!({ "level": "ERROR", "message": why.to_string(), "target": "corelane" });
+            let mut timestamp = String::new();
+            // Cannot fail: it is written to memory.
+            let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
+            let why = why.to_string();
+            let line = serde_json::json!({
+                "timestamp": timestamp, "level": "ERROR", "message": why, "target": "corelane"
+            });
             eprintln!("{line}");
         }
         Some(LogFormat::Text) | None => eprintln!("corelane: {why}"),

@@ -71,7 +71,7 @@ closed_set! {
         BodyTooLarge = "body_too_large", "HTTP 413 and close: the body is longer than limits.body_bytes";
         DeadlinePassed = "deadline_passed", "HTTP 504, JSON-RPC -31504: the deadline passed before the answer came";
         Draining = "draining", "HTTP 503, JSON-RPC -31503: this process takes no new work";
-        DuplicateId = "duplicate_id", "JSON-RPC -32600: the id is already in flight on this connection";
+        DuplicateId = "duplicate_id", "JSON-RPC -32600: the id is already in flight on this connection or in this session";
         EgressFull = "egress_full", "the connection is cut: limits.egress_bytes of what was told unasked wait behind a send";
         HeadTimeout = "head_timeout", "HTTP 408 and close: no whole head within limits.head_timeout_ms";
         HeadTooLarge = "head_too_large", "HTTP 431 and close: the request head is over its limit";

@@ -124,6 +124,16 @@ metrics! {
         "corelane_parcels_received_total", "Parcels read from other cores.";
     ParcelsParked parcels_parked: Counter Counter
         "corelane_parcels_parked_total", "Parcels that waited in an outbox because their ring was full.";
+    RegistryKnown registry_known: Gauge Gauge
+        "corelane_registry_known", "Servers and transports that the core's replica of the registry knows.";
+    RegistryVersion registry_version: Gauge Gauge
+        "corelane_registry_version", "Changes that the core's shards of the registry have seen in this life.";
+    RegistryAlarmed registry_alarmed: Gauge Gauge
+        "corelane_registry_alarmed", "Shards of the core whose writes are slow.";
+    RegistryUndelivered registry_undelivered: Counter Counter
+        "corelane_registry_undelivered_total", "Messages whose owner was gone or had no room when they came.";
+    ReplicaAge replica_age_ns: Gauge Seconds
+        "corelane_replica_age_seconds", "How long the oldest change waits that some live core has not applied.";
     Turns turns: Counter Counter
         "corelane_turns_total", "Turns of the core's loop; one that stands still is a stalled core.";
     Sleeps sleeps: Counter Counter
@@ -151,6 +161,10 @@ impl CoreMetrics {
             &self.sessions_open,
             &self.streams_open,
             &self.buffers_in_use,
+            &self.registry_known,
+            &self.registry_version,
+            &self.registry_alarmed,
+            &self.replica_age_ns,
         ] {
             level.set(0);
         }

@@ -36,6 +36,8 @@ impl Code {
     pub const UNSUPPORTED_VERSION: Code = Code(-32022);
     /// The caller's own limit. Application range: -32000..-32099 belongs to the specification.
     pub const RATE_LIMITED: Code = Code(-31429);
+    /// The server behind a gateway could not be reached, or its answer not be read.
+    pub const BAD_GATEWAY: Code = Code(-31502);
     /// We are at a limit of ours.
     pub const OVERLOADED: Code = Code(-31503);
     /// The deadline passed.
@@ -49,6 +51,7 @@ impl Code {
             Code::HEADER_MISMATCH | Code::MISSING_CAPABILITY | Code::UNSUPPORTED_VERSION => 400,
             Code::METHOD_NOT_FOUND => 404,
             Code::RATE_LIMITED => 429,
+            Code::BAD_GATEWAY => 502,
             Code::OVERLOADED => 503,
             Code::DEADLINE => 504,
             _ => 200,

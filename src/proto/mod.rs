@@ -3,6 +3,7 @@
 //! Not here: sockets, clocks, threads, randomness, or what a message means to us.
 //! Invariant: nothing in this module performs I/O, and no input makes it panic, loop or grow past `limits`.
 
+pub mod address;
 pub mod http1;
 pub mod json;
 pub mod jsonrpc;

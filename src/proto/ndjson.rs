@@ -28,7 +28,7 @@ impl LineFinder {
         Self::default()
     }
 
-    /// The complete lines of `buffer`, in order, without copying: line ends (LF or CRLF) taken off, empty lines
+    /// The complete lines of `buffer`, in order, without copying: line ends (LF or CRLF) taken off, blank lines
     /// skipped.
     ///
     /// Afterwards remove [`Lines::consumed`] bytes from the front of the buffer. One may stop early: the lines that
@@ -81,11 +81,16 @@ impl<'b> Iterator for Lines<'_, 'b> {
             };
             self.finder.scanned = 0;
             self.consumed += at + 1;
-            if !line.is_empty() {
+            if !is_blank(line) {
                 return Some(Ok(line));
             }
         }
     }
+}
+
+/// Whether there is nothing on a line but JSON's white space.
+fn is_blank(line: &[u8]) -> bool {
+    line.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
 }
 
 #[cfg(test)]
@@ -134,7 +139,8 @@ mod tests {
             ("a\rb\n", &["a\rb"], ""),
             ("a\r\r\n", &["a\r"], ""),
             ("a\r", &[], "a\r"),
-            (" \n", &[" "], ""),
+            (" \n\t \r\n\r\r\n {}\n ", &[" {}"], " "),
+            ("\x0c\n\0\n", &["\x0c", "\0"], ""),
         ];
         for &(bytes, lines, remainder) in cases {
             let lines: Vec<_> = lines.iter().map(|line| line.as_bytes().to_vec()).collect();
@@ -186,7 +192,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_split_reads_the_same(
-            bytes in "[ab\r\n]{0,40}",
+            bytes in "[ab \r\n]{0,40}",
             pieces in proptest::collection::vec(1usize..8, 1..40),
             max in 0usize..8,
         ) {

@@ -4,15 +4,16 @@
 //! Invariant: an idle connection holds no buffer; no byte is looked at again because more arrived, except that a head
 //! whose body is still coming is read once more when the body is there.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 
 use super::exchange::ExchangeKey;
 use super::filter::ByteFilter;
 use super::service::Nanos;
-use crate::ids::ConnectionId;
+use crate::ids::{ConnectionId, View};
 use crate::proto::http1::{BodyFraming, ChunkError, ChunkedDecoder, Head, HeadError, HeadFinder, StreamFraming, parse};
 use crate::proto::ndjson::{LineFinder, LineTooLong};
-use crate::shard::session::SessionKey;
+use crate::shard::session::{SessionKey, Terms};
 
 /// What is spoken on a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,6 +67,8 @@ pub struct Connection {
     pub id: ConnectionId,
     /// Index of the listener it came by.
     pub listener: u16,
+    /// What its requests see: for HTTP, by the path of the one being served.
+    pub view: View,
     /// How far its life has come.
     pub phase: Phase,
     /// Where it came from, for internet sockets.
@@ -98,6 +101,9 @@ pub struct Connection {
     pub calls: Vec<ExchangeKey>,
     /// HTTP: the session used last, so that its id need not be opened again. Lines: the connection's own session.
     pub session: Option<SessionKey>,
+    /// The terms of the session that is the connection's own, so that a call need not wait for the memory of a session
+    /// that was last touched thousands of calls ago. In a cell because a message may change them while it is handled.
+    pub terms: Option<Cell<Terms>>,
     /// Lines: stands for the connection as a place to send to, once a legacy session is open on it.
     pub duplex: Option<ExchangeKey>,
     /// Clear bytes out of the wire's, unless they are the same.
@@ -120,6 +126,7 @@ impl Connection {
         Connection {
             id,
             listener,
+            view: View::ALL,
             phase: Phase::Open,
             peer,
             carry: Vec::new(),
@@ -136,6 +143,7 @@ impl Connection {
             is_modern: false,
             calls: Vec::new(),
             session: None,
+            terms: None,
             duplex: None,
             filter: None,
             framing: Framing::new(wire),

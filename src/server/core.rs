@@ -14,12 +14,14 @@ use super::exchange::{ExchangeKey, Exchanges};
 use super::laps::{Laps, ReadClock};
 use super::outbox::Outbox;
 use super::parcel::{Header, Numbers};
-use super::service::{Mail, Nanos, Service};
+use super::registry::CoreRegistry;
+use super::service::{LinkEvent, Mail, Nanos, Service, Wish};
 use super::settings::Settings;
 use super::subscriptions::Subscriptions;
 use super::wheel::Wheel;
-use crate::ids::{ConnectionId, CoreId};
+use crate::ids::{ConnectionId, CoreId, OutboundAddress};
 use crate::metrics::{CloseCause, CoreMetrics, Refusal, Step};
+use crate::proto::http1::Stamp;
 use crate::proto::json::Scanner;
 use crate::shard::Shards;
 use crate::shard::range::BoundaryTable;
@@ -38,6 +40,13 @@ pub enum Input<'a> {
     },
     /// A connection is closed and its slot free.
     Closed(ConnectionId),
+    /// An attempt to open a link of the service's ended.
+    Connected {
+        /// Names the attempt.
+        token: u64,
+        /// The link, or the kernel's error number.
+        outcome: Result<ConnectionId, i32>,
+    },
     /// Take no more connections and bring to an end what is in flight.
     Drain,
     /// The peer sends no more.
@@ -80,26 +89,31 @@ pub enum Input<'a> {
     SentSome(ConnectionId),
     /// Time passed.
     Tick,
+    /// The host's clock, which may have been set since it was read last.
+    WallClock {
+        /// Nanoseconds since the Unix epoch, now.
+        unix: Nanos,
+    },
 }
 
-/// What a connection's end was like.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum End {
-    /// The peer said that it will send no more.
-    Finished,
-    /// The peer broke it off, or cannot be reached any more.
-    Reset,
-    /// Something else failed, on this host.
-    Failed,
-}
+pub use super::service::End;
 
 /// What is to be done about it.
 #[derive(Debug)]
 pub enum Effect {
     /// Close the connection at once.
     Close(ConnectionId),
+    /// Open a link for the service.
+    Connect {
+        /// Where to.
+        address: OutboundAddress,
+        /// Names the attempt.
+        token: u64,
+    },
     /// All connections are gone after a drain.
     Drained,
+    /// Give up the attempt of this name.
+    GiveUp(u64),
     /// Read the connection, or do not.
     Read(ConnectionId, bool),
     /// Send a buffer, whole.
@@ -109,6 +123,8 @@ pub enum Effect {
     /// Accept no more.
     StopAccepting,
 }
+
+const SECOND: Nanos = 1_000_000_000;
 
 /// The tick of the core's wheel.
 pub(super) const TICK: Nanos = 16_000_000;
@@ -145,6 +161,11 @@ pub struct Core<S> {
     pub(super) now: Nanos,
     /// Seconds since the Unix epoch at nanosecond 0 of `now`.
     pub(super) epoch: u64,
+    /// Nanoseconds since the Unix epoch at nanosecond 0 of `now`, by the host's clock as it is set now.
+    unix_at_zero: Nanos,
+    /// The `Date` of the second in which something was answered last, and when that second ends.
+    stamp: Stamp,
+    stamp_until: Nanos,
     pub(super) admission: Admission,
     pub(super) drain: Drain,
     effects: Vec<Effect>,
@@ -154,13 +175,16 @@ pub struct Core<S> {
     /// Connections shared by several calls, of which one was cancelled.
     pub(super) concluded: Vec<(ConnectionId, ExchangeKey)>,
     pub(super) wheel: Wheel<Timer>,
+    /// This core's member of the registry, if it has joined one.
+    pub(super) registry: Option<CoreRegistry>,
     /// Buffers for sending, empty.
     pool: Vec<Vec<u8>>,
 }
 
-/// Buffers kept for the next answers, and the largest that is kept.
+/// Buffers kept for the next answers, and the largest that is kept: growing by doubling, a buffer has up to twice what
+/// an answer with 8 KiB of payload fills.
 const POOL_BUFFERS: usize = 128;
-const POOL_BUFFER_BYTES_MAX: usize = 16 * 1024;
+const POOL_BUFFER_BYTES_MAX: usize = 2 * 9 * 1024;
 
 /// What a core is made of.
 pub struct CoreParts<S> {
@@ -209,14 +233,23 @@ impl<S: Service> Core<S> {
             laps: Laps::new(parts.clock, parts.metrics),
             now: 0,
             epoch: parts.epoch,
+            unix_at_zero: parts.epoch.saturating_mul(SECOND),
+            stamp: Stamp::new(parts.epoch),
+            stamp_until: SECOND,
             drain: Drain::default(),
             effects: Vec::new(),
             dirty: Vec::new(),
             resumable: VecDeque::new(),
             concluded: Vec::new(),
             wheel,
+            registry: None,
             pool: Vec::new(),
         }
+    }
+
+    /// Has the core carry what this member of the registry and its peers say to each other, and keep its time.
+    pub fn join(&mut self, registry: CoreRegistry) {
+        self.registry = Some(registry);
     }
 
     /// Takes note of what happened at `now`. What is to be done about it is collected by `effects`.
@@ -225,6 +258,7 @@ impl<S: Service> Core<S> {
         match input {
             Input::Accepted { id, listener, peer } => self.accepted(id, listener, peer),
             Input::Closed(id) => self.closed(id),
+            Input::Connected { token, outcome } => self.service.link(now, LinkEvent::Connected { token, outcome }),
             Input::Drain => self.begin_drain(),
             Input::Ended { id, how } => self.ended(id, how),
             Input::Mail(mail) => self.mail(mail),
@@ -234,6 +268,7 @@ impl<S: Service> Core<S> {
             Input::Sent { id, buffer, whole } => self.sent(id, buffer, whole),
             Input::SentSome(id) => self.with(id, |core, connection| connection.active_at = core.now),
             Input::Tick => self.tick(),
+            Input::WallClock { unix } => self.unix_at_zero = unix.saturating_sub(now),
         }
     }
 
@@ -270,6 +305,19 @@ impl<S: Service> Core<S> {
         for effect in self.effects.drain(..) {
             perform(effect);
         }
+        let (outbox, metrics) = (&mut self.outbox, self.metrics);
+        self.service.wishes(self.now, &mut |wish| match wish {
+            Wish::Close(id) => perform(Effect::Close(id)),
+            Wish::Connect { address, token } => perform(Effect::Connect { address, token }),
+            Wish::GiveUp(token) => perform(Effect::GiveUp(token)),
+            Wish::Read(id, wanted) => perform(Effect::Read(id, wanted)),
+            Wish::Send(id, buffer) => perform(Effect::Send(id, buffer)),
+            Wish::Tell { to, what, text } => {
+                let (kind, about, number) = (what.kind, what.about, what.number);
+                outbox.post(to, Header::Service { kind, about, number }, text);
+                metrics.parcels_sent.add(1);
+            }
+        });
         if self.is_drained() {
             perform(Effect::Drained);
         }
@@ -277,12 +325,19 @@ impl<S: Service> Core<S> {
 
     /// When `Input::Tick` is due next.
     pub fn deadline(&self) -> Option<Nanos> {
-        self.wheel.next().map(|tick| tick * TICK)
+        let registry = self.registry.as_ref().and_then(|registry| registry.machine().deadline());
+        let next = self.wheel.next().map(|tick| tick * TICK);
+        next.into_iter().chain(registry).chain(self.service.deadline()).min()
     }
 
     /// Whether a turn without new input would still do something.
     pub fn has_work(&self) -> bool {
-        !self.resumable.is_empty() || !self.concluded.is_empty() || !self.dirty.is_empty() || !self.effects.is_empty()
+        let registry = || self.registry.as_ref().is_some_and(|registry| registry.machine().has_mail(&self.outbox));
+        !self.resumable.is_empty()
+            || !self.concluded.is_empty()
+            || !self.dirty.is_empty()
+            || !self.effects.is_empty()
+            || registry()
     }
 
     /// Whoever answers the calls.
@@ -362,7 +417,9 @@ impl<S: Service> Core<S> {
     }
 
     fn ended(&mut self, id: ConnectionId, how: End) {
-        let Some(mut connection) = self.take(id) else { return };
+        let Some(mut connection) = self.take(id) else {
+            return self.service.link(self.now, LinkEvent::Ended { id, how });
+        };
         // The end of the wire is the peer's word only if no filter knows better.
         let truncated = connection.filter.as_ref().is_some_and(|filter| !filter.peer_has_ended());
         let heard = std::mem::replace(&mut connection.ended, true);
@@ -405,8 +462,10 @@ impl<S: Service> Core<S> {
     }
 
     fn sent(&mut self, id: ConnectionId, buffer: Vec<u8>, whole: bool) {
+        let Some(mut connection) = self.take(id) else {
+            return self.service.link(self.now, LinkEvent::Sent { id, buffer, whole });
+        };
         self.give_buffer(buffer);
-        let Some(mut connection) = self.take(id) else { return };
         connection.sending = 0;
         connection.active_at = self.now;
         if connection.sending_since > 0 {
@@ -430,6 +489,8 @@ impl<S: Service> Core<S> {
             if self.open == 0 && self.settings.ends_when_empty {
                 self.effect(Effect::Drained);
             }
+        } else {
+            self.service.link(self.now, LinkEvent::Closed(id));
         }
     }
 
@@ -510,6 +571,21 @@ impl<S: Service> Core<S> {
     /// Whether a connection holds as many unread bytes as it may while its turn has not come.
     fn holds_enough(&self, connection: &Connection) -> bool {
         self.is_occupied(connection) && connection.carry.len() >= self.settings.pipeline_bytes
+    }
+
+    /// Seconds since the Unix epoch, by the host's clock as it was at the start.
+    pub(super) fn second(&self) -> u64 {
+        self.epoch.saturating_add(self.now / SECOND)
+    }
+
+    /// The `Date` of answers given now: made anew when its second is over.
+    pub(super) fn stamp(&mut self) -> &Stamp {
+        if self.now >= self.stamp_until {
+            let second = self.unix_at_zero.saturating_add(self.now) / SECOND;
+            self.stamp = Stamp::new(second);
+            self.stamp_until = (second + 1).saturating_mul(SECOND).saturating_sub(self.unix_at_zero);
+        }
+        &self.stamp
     }
 
     /// An empty buffer, from the pool if there is one.

@@ -275,7 +275,7 @@ impl<S: Service> Core<S> {
             Some(result) => Ok(result),
             None => Err(client_error(envelope.text(Key::Error, text).unwrap_or_default())),
         };
-        self.service.answered(CallKey::from(key), ask, answer);
+        self.service.answered(self.now, CallKey::from(key), ask, answer);
     }
 
     /// The client cancels one of its requests.
@@ -300,7 +300,7 @@ impl<S: Service> Core<S> {
     fn cancel(&mut self, key: ExchangeKey) {
         let Some(exchange) = self.forget(key) else { return };
         if exchange.kind == Kind::Call {
-            self.service.cancel(key.into());
+            self.service.cancel(self.now, key.into());
             self.metrics.calls_failed.add(1);
         }
         match exchange.sink {
@@ -362,7 +362,7 @@ impl<S: Service> Core<S> {
         } else if let Some(exchange) = self.forget(key) {
             match exchange.kind {
                 Kind::Call => {
-                    self.service.cancel(key.into());
+                    self.service.cancel(self.now, key.into());
                     self.metrics.calls_failed.add(1);
                 }
                 Kind::Forwarded { to } => self.tell_gone(to, key),
@@ -398,6 +398,7 @@ impl<S: Service> Core<S> {
     /// Ends what stands for the connection as a duplex, and the session that was the connection's own.
     pub(super) fn release_duplex(&mut self, connection: &mut Connection) {
         if let Some(key) = connection.duplex.take() {
+            connection.terms = None;
             let own = self.forget(key).and_then(|exchange| exchange.session);
             if let Some(session) = own {
                 self.end_session(session);
@@ -415,7 +416,7 @@ impl<S: Service> Core<S> {
             return;
         }
         self.refused(Refusal::DeadlinePassed);
-        self.service.cancel(key.into());
+        self.service.cancel(self.now, key.into());
         let error = RpcError::new(Code::DEADLINE, "the call took longer than its time limit and was cancelled");
         self.reply(key, Err(error));
     }

@@ -28,6 +28,7 @@ impl<S: Service> Core<S> {
             return;
         }
         self.drain.on = true;
+        self.service.drain();
         self.effect(Effect::StopAccepting);
         // Subscription streams end with their result; legacy streams are told when to come back, to another process.
         for key in self.exchanges.keys(|exchange| exchange.kind == Kind::Listen) {

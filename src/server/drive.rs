@@ -9,13 +9,13 @@ use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::core::{Core, Effect, End, Input};
 use super::outbox::Delivery;
 use super::parcel::Header;
 use super::service::{Mailbox, Nanos, Service};
-use crate::ids::CoreId;
+use crate::ids::{ConnectionId, CoreId};
 use crate::metrics::CoreMetrics;
 use crate::ring::{Port, PortCounts, PortId, Refused};
 use crate::runtime::Tasks;
@@ -23,6 +23,9 @@ use crate::uring::{Chime, Driver, Ended, Event, Stats, prefetch};
 
 /// How many events before its turn a connection's state is asked for: about as many as take as long as memory does.
 const LOOK_AHEAD: usize = 1;
+
+/// How often the host's clock is read, for the `Date` of answers, while there is something to do.
+const WALL_CLOCK_EVERY: Duration = Duration::from_secs(1);
 
 /// What a core thread is told from outside, besides its eventfd.
 #[derive(Debug, Default)]
@@ -86,12 +89,32 @@ fn end(why: Ended) -> End {
     }
 }
 
+/// Why the loop ended although nobody told it to.
+#[derive(Debug, thiserror::Error)]
+pub enum LoopError {
+    /// What the one connection of a process was answered could not be written.
+    #[error("cannot write to standard output: {0}")]
+    Output(io::Error),
+    /// The ring is unusable.
+    #[error("its ring failed: {0}")]
+    Ring(#[from] io::Error),
+}
+
 /// What of the driver's and the port's counts is in the core's counters already. They begin at 0 with every life of a
 /// core; its counters go on.
 #[derive(Default)]
 struct Published {
     driver: Stats,
     port: PortCounts,
+}
+
+/// A send to standard output that failed, unless its reader has left: then nobody misses anything.
+fn output_error(code: i32) -> Option<io::Error> {
+    let why = Ended::Error(code);
+    if why.is_given_up() {
+        return Some(io::Error::new(io::ErrorKind::TimedOut, "its reader takes nothing"));
+    }
+    (!why.is_of_the_peer()).then(|| io::Error::from_raw_os_error(code))
 }
 
 /// What the loop runs on.
@@ -114,26 +137,28 @@ pub struct Loop<'a, S> {
     pub alarms: super::alarms::Alarms,
     /// This core's ends of the mesh.
     pub port: Port<Header>,
-    /// The bells of all cores, by number.
+    /// The bells of all cores, by number, and the control thread's.
     pub chimes: Vec<Arc<Chime>>,
     /// Most parcels taken from one core in one turn.
     pub batch_max: usize,
     /// Connections of listeners from this index on are dealt out to all cores; `usize::MAX` for none.
     pub accepts_for_all_from: usize,
-    /// Which of the cores this is.
-    pub index: usize,
     /// The core that got the last of them.
     pub turn_of: usize,
+    /// The connection that is standard input and output, where there is one.
+    pub pipes: Option<ConnectionId>,
 }
 
 impl<S: Service> Loop<'_, S> {
     /// Runs until everything has drained.
     ///
     /// # Errors
-    /// What made the ring unusable.
-    pub async fn run(&mut self) -> io::Result<()> {
+    /// What made the ring unusable, or standard output if its reader has not left it.
+    pub async fn run(&mut self) -> Result<(), LoopError> {
         let mut draining = false;
         let mut drained = false;
+        let mut unwritten = None;
+        let mut read_wall_clock = Duration::ZERO;
         let mut published = Published::default();
         let mut awake_since = self.clock.now();
         while !drained {
@@ -152,8 +177,15 @@ impl<S: Service> Loop<'_, S> {
             let nanos = now.as_nanos() as Nanos;
             #[cfg(test)]
             assert!(!self.orders.panic.swap(false, Ordering::Relaxed), "a panic was ordered");
+            if now >= read_wall_clock {
+                read_wall_clock = now + WALL_CLOCK_EVERY;
+                let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                self.core.step(nanos, Input::WallClock { unix: unix.as_nanos() as Nanos });
+            }
             self.observe_deaths(nanos);
-            self.take_events(nanos);
+            let failed = self.take_events(nanos);
+            // Nobody waits any more for what a drain cuts off.
+            unwritten = unwritten.or(failed.filter(|_| !draining));
             self.take_parcels(nanos);
             if self.alarms.ring(nanos) + self.tasks.runnable() > 0 {
                 self.tasks.run().await;
@@ -172,7 +204,7 @@ impl<S: Service> Loop<'_, S> {
             self.send_parcels(nanos);
             self.publish(&mut published);
         }
-        Ok(())
+        unwritten.map_or(Ok(()), |error| Err(LoopError::Output(error)))
     }
 
     /// How long the turn may wait: not at all if anything is left to do, else until the next deadline.
@@ -188,7 +220,9 @@ impl<S: Service> Loop<'_, S> {
         Some(Duration::from_nanos(next).saturating_sub(now).max(Duration::from_nanos(1)))
     }
 
-    fn take_events(&mut self, now: Nanos) {
+    /// Hands every event to the core; what kept standard output from being written, if that happened.
+    fn take_events(&mut self, now: Nanos) -> Option<io::Error> {
+        let mut unwritten = None;
         while let Some(event) = self.driver.next_event() {
             if let Some(connection) = self.driver.coming(LOOK_AHEAD).and_then(|id| self.core.in_place_of(id)) {
                 prefetch(connection);
@@ -202,6 +236,7 @@ impl<S: Service> Loop<'_, S> {
                     self.core.step(now, Input::Accepted { id: stream, listener, peer: None });
                 }
                 Event::Bell => {}
+                Event::Connected { token, outcome } => self.core.step(now, Input::Connected { token, outcome }),
                 Event::Closed { stream } => self.core.step(now, Input::Closed(stream)),
                 Event::Ended { stream, why } => {
                     self.core.step(now, Input::Ended { id: stream, how: end(why) });
@@ -215,11 +250,15 @@ impl<S: Service> Loop<'_, S> {
                 }
                 Event::Sent { stream, buffer, result } => {
                     self.metrics.bytes_out.add(buffer.len() as u64);
+                    if self.pipes == Some(stream) {
+                        unwritten = unwritten.or(result.err().and_then(output_error));
+                    }
                     self.core.step(now, Input::Sent { id: stream, buffer, whole: result.is_ok() });
                 }
                 Event::SentSome { stream } => self.core.step(now, Input::SentSome(stream)),
             }
         }
+        unwritten
     }
 
     /// The ring of the core whose turn it is to take a connection of a listener that this core accepts from for all;
@@ -228,9 +267,10 @@ impl<S: Service> Loop<'_, S> {
         if listener < self.accepts_for_all_from {
             return None;
         }
-        self.turn_of = (self.turn_of + 1) % self.chimes.len();
+        // The last chime is the control thread's.
+        self.turn_of = (self.turn_of + 1) % (self.chimes.len() - 1);
         let ring = self.chimes[self.turn_of].ring.load(Ordering::Acquire);
-        (ring >= 0 && self.turn_of != self.index).then_some(ring)
+        (ring >= 0 && self.turn_of != self.core.id.index()).then_some(ring)
     }
 
     /// Hears of cores that died, before anything else of the turn is sent to their successors.
@@ -279,7 +319,9 @@ impl<S: Service> Loop<'_, S> {
         let mut undone = Vec::new();
         self.core.effects(|effect| match effect {
             Effect::Close(id) => driver.close(id),
+            Effect::Connect { address, token } => driver.connect(&address, token),
             Effect::Drained => drained = true,
+            Effect::GiveUp(token) => driver.cancel_connect(token),
             Effect::Read(id, wanted) => driver.read(id, wanted),
             Effect::Send(id, buffer) => {
                 if let Err(buffer) = driver.send(id, buffer) {

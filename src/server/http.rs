@@ -13,7 +13,7 @@ use super::pump::Whereabouts;
 use super::router::{Lane, Told};
 use super::service::Service;
 use super::sessions::Reopened;
-use crate::ids::CoreId;
+use crate::ids::{CoreId, View};
 use crate::metrics::{CloseCause, Refusal, Step};
 use crate::proto::http1::{self, Accepts, Field, Head, Method, is_json};
 use crate::proto::jsonrpc::{self, Code, RpcError};
@@ -70,7 +70,8 @@ impl<S: Service> Core<S> {
             self.refused(Refusal::BadOrigin);
             return self.refuse(connection, error.status(), &[], Code::INVALID_REQUEST, &error.to_string());
         }
-        if head.path == self.settings.endpoint {
+        if let Some(view) = self.view_at(head.path) {
+            connection.view = view;
             match head.method {
                 Method::Post => self.post(connection, head, body),
                 Method::Get => self.get(connection, head),
@@ -97,6 +98,17 @@ impl<S: Service> Core<S> {
         }
     }
 
+    /// What is seen at a path: the endpoint itself, or a name behind it.
+    fn view_at(&self, path: &str) -> Option<View> {
+        let behind = path.strip_prefix(self.settings.endpoint.as_str())?;
+        if behind.is_empty() {
+            return Some(View::ALL);
+        }
+        // An endpoint that is the root has its slash already.
+        let name = if self.settings.endpoint.ends_with('/') { behind } else { behind.strip_prefix('/')? };
+        self.service.view(name).filter(|_| !name.is_empty())
+    }
+
     fn post(&mut self, connection: &mut Connection, head: &Head<'_>, body: &[u8]) {
         if !self.takes_body(connection, head) {
             return;
@@ -115,7 +127,7 @@ impl<S: Service> Core<S> {
         let plain = connection.origin.is_none() && head.minor_version == 1;
         // Nearly every answer is a 200 without further headers: its head is written first and the result straight
         // behind it. Any other answer is dressed again below.
-        let mark = http1::begin_json(&mut out, 200, keep_alive, &[]);
+        let mark = http1::begin_json(&mut out, self.stamp(), 200, keep_alive, &[]);
         let body_at = out.len();
         let lane = Lane::http(connection, head, accepts);
         let told = self.post_body(lane, connection, body, &mut out);
@@ -454,7 +466,7 @@ impl<S: Service> Core<S> {
         match connection.wire() {
             Wire::Http => {
                 let retry: &[Field<'_>] = if status == 503 { &[RETRY_AFTER] } else { &[] };
-                let mark = http1::begin_json(&mut connection.out, status, false, retry);
+                let mark = http1::begin_json(&mut connection.out, self.stamp(), status, false, retry);
                 connection.out.extend_from_slice(&body);
                 http1::finish_json(&mut connection.out, mark);
             }
@@ -498,7 +510,7 @@ impl<S: Service> Core<S> {
         if matches!(status, 429 | 503 | 504) {
             fields.push(RETRY_AFTER);
         }
-        let mark = http1::begin_json(&mut connection.out, status, keep_alive, &fields);
+        let mark = http1::begin_json(&mut connection.out, self.stamp(), status, keep_alive, &fields);
         let head_end = connection.out.len();
         connection.out.extend_from_slice(body);
         http1::finish_json(&mut connection.out, mark);
@@ -514,7 +526,7 @@ impl<S: Service> Core<S> {
         let origin = connection.origin.take();
         let mut fields = dressed(origin.as_deref(), extra);
         fields.extend(connection.kept());
-        http1::empty(&mut connection.out, status, keep_alive, &fields);
+        http1::empty(&mut connection.out, self.stamp(), status, keep_alive, &fields);
         self.answered(connection, keep_alive);
     }
 
@@ -532,7 +544,7 @@ impl<S: Service> Core<S> {
         let Some(HttpAnswer::Undecided { stream: true, minor, keep_alive, .. }) = connection.answer else { return };
         let origin = connection.origin.take();
         let fields = dressed(origin.as_deref(), &[]);
-        let framing = http1::begin_event_stream(&mut connection.out, minor, keep_alive, &fields);
+        let framing = http1::begin_event_stream(&mut connection.out, self.stamp(), minor, keep_alive, &fields);
         connection.answer = Some(HttpAnswer::Stream { framing, keep_alive });
     }
 

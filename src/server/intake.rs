@@ -6,14 +6,16 @@
 
 use super::connection::{Connection, Fault, Frame, Phase};
 use super::core::Core;
-use super::service::Service;
+use super::service::{LinkEvent, Service};
 use crate::ids::ConnectionId;
 use crate::metrics::{CloseCause, Step};
 use crate::proto::http1::parse;
 
 impl<S: Service> Core<S> {
     pub(super) fn received(&mut self, id: ConnectionId, bytes: &mut [u8]) {
-        let Some(mut connection) = self.take(id) else { return };
+        let Some(mut connection) = self.take(id) else {
+            return self.service.link(self.now, LinkEvent::Received { id, bytes });
+        };
         // What comes after the last answer is thrown away, and buys no time.
         if connection.phase == Phase::Open {
             connection.active_at = self.now;

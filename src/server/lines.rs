@@ -4,6 +4,8 @@
 //! Not here: what a message means (`router`). Invariant: a legacy session on such a connection is the connection's own:
 //! it opens with `initialize` and ends with the connection.
 
+use std::cell::Cell;
+
 use super::connection::Connection;
 use super::core::Core;
 use super::exchange::Sink;
@@ -11,6 +13,7 @@ use super::router::{Lane, Told};
 use super::service::Service;
 use crate::metrics::Step;
 use crate::proto::json::{Envelope, Key, Root};
+use crate::shard::session::SessionKey;
 
 impl<S: Service> Core<S> {
     /// A line came in.
@@ -26,8 +29,7 @@ impl<S: Service> Core<S> {
                 out.push(b'\n');
                 self.laps.lap(Step::Encode);
                 if let Some(key) = session {
-                    connection.session = Some(key);
-                    connection.duplex = self.shards.find(key).and_then(|session| session.stream);
+                    self.own_session(connection, key);
                 }
             }
             Told::Pending(key) => {
@@ -51,7 +53,7 @@ impl<S: Service> Core<S> {
         match self.duplex_body(lane, text, &mut out) {
             Told::Answered { session, .. } => {
                 if let Some(key) = session {
-                    stream.session = Some(key);
+                    self.own_session(stream, key);
                 }
                 self.stream_event(stream, None, "message", &out);
             }
@@ -67,6 +69,14 @@ impl<S: Service> Core<S> {
             }
             Told::Accepted | Told::Listening(_) => {}
         }
+    }
+
+    /// A session was opened that is the connection's own.
+    fn own_session(&mut self, connection: &mut Connection, key: SessionKey) {
+        let Some(session) = self.shards.find(key) else { return };
+        connection.session = Some(key);
+        connection.duplex = session.stream;
+        connection.terms = Some(Cell::new(session.terms()));
     }
 
     fn duplex_body(&mut self, lane: Lane<'_>, text: &[u8], out: &mut Vec<u8>) -> Told {

@@ -21,6 +21,7 @@ mod modern;
 pub mod outbox;
 pub mod parcel;
 mod pump;
+pub mod registry;
 mod router;
 pub mod service;
 mod sessions;

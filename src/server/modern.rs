@@ -8,7 +8,7 @@ use super::core::Core;
 use super::parcel::Header;
 use super::router::{Facts, Lane, Shape, Told, valid_id, write_result};
 use super::service::{Offers, Service};
-use crate::ids::CoreId;
+use crate::ids::{CoreId, View};
 use crate::metrics::Refusal;
 use crate::proto::http1::Head;
 use crate::proto::http1::mirror::{BodyValue, agrees};
@@ -71,31 +71,32 @@ impl<S: Service> Core<S> {
                 return self.fail(Some(id), false, status, error, out);
             }
         };
-        let offers = self.service.about().offers;
+        if self.is_duplicate(lane, id) {
+            return self.duplicate(id, out);
+        }
+        let offers = match self.service.about(lane.view) {
+            Ok(about) => about.offers,
+            Err(error) => return self.fail(Some(id), false, error.code.http_status(), error, out),
+        };
         let known =
             Method::parse(name).filter(|method| method.known_to(Version::V2026_07_28) && method.is_offered(&offers));
         match known {
             None => self.unknown_method(id, name, 404, out),
-            Some(Method::ServerDiscover) => {
-                let result = self.discover();
-                write_result(out, id, &result);
-                self.metrics.messages_out.add(1);
-                Told::OK
-            }
-            // Calls are looked at in `call`.
-            Some(Method::SubscriptionsListen | Method::TasksGet | Method::TasksUpdate | Method::TasksCancel)
-                if self.is_duplicate(lane, id) =>
-            {
-                self.duplicate(id, out)
-            }
+            Some(Method::ServerDiscover) => match self.discover(lane.view) {
+                Ok(result) => {
+                    write_result(out, id, &result);
+                    self.metrics.messages_out.add(1);
+                    Told::OK
+                }
+                Err(error) => self.fail(Some(id), false, error.code.http_status(), error, out),
+            },
             Some(Method::SubscriptionsListen) => self.listen(lane, id, envelope, text, out),
-            Some(Method::TasksGet | Method::TasksUpdate | Method::TasksCancel)
-                if let Some(owner) = self.task_elsewhere(envelope, text) =>
-            {
+            Some(_) if let Some(owner) = self.owner_elsewhere(envelope, text) => {
                 if self.is_over_limit(lane) {
                     return self.over_limit(id, out);
                 }
-                match self.forward(owner, lane.sink, id, |ticket| Header::Modern { ticket }, text.to_vec()) {
+                let view = lane.view.0;
+                match self.forward(owner, lane.sink, id, |ticket| Header::Modern { ticket, view }, text.to_vec()) {
                     Ok(key) => Told::Pending(key),
                     Err(error) => self.fail(Some(id), false, 503, error, out),
                 }
@@ -169,7 +170,8 @@ impl<S: Service> Core<S> {
             return Err(error.with_data(data));
         }
         if let Some(head) = lane.head {
-            self.headers_agree(head, envelope, text, name).inspect_err(|_| self.refused(Refusal::BadHeaderMirror))?;
+            self.headers_agree(lane.view, head, envelope, text, name)
+                .inspect_err(|_| self.refused(Refusal::BadHeaderMirror))?;
         }
         Ok(Facts { version: Version::V2026_07_28, capabilities, log_level, may_ask: false })
     }
@@ -190,7 +192,14 @@ impl<S: Service> Core<S> {
     }
 
     /// `Mcp-Method`, `Mcp-Name` and `Mcp-Param-*` have to say what the body says (SEP-2243).
-    fn headers_agree(&self, head: &Head<'_>, envelope: &Envelope, text: &[u8], name: &[u8]) -> Result<(), RpcError> {
+    fn headers_agree(
+        &self,
+        view: View,
+        head: &Head<'_>,
+        envelope: &Envelope,
+        text: &[u8],
+        name: &[u8],
+    ) -> Result<(), RpcError> {
         let mismatch = |text: String| Err(RpcError::new(Code::HEADER_MISMATCH, text));
         match head.mcp_method {
             None => return mismatch("the Mcp-Method header is missing".to_owned()),
@@ -218,14 +227,14 @@ impl<S: Service> Core<S> {
         if name == b"tools/call"
             && let Some(tool) = &body
         {
-            self.params_agree(head, tool, envelope.text(Key::Arguments, text))?;
+            self.params_agree(view, head, tool, envelope.text(Key::Arguments, text))?;
         }
         Ok(())
     }
 
     /// Arguments annotated with `x-mcp-header` have to stand in their header, and only they.
-    fn params_agree(&self, head: &Head<'_>, tool: &str, arguments: Option<&[u8]>) -> Result<(), RpcError> {
-        for param in self.service.header_params(tool) {
+    fn params_agree(&self, view: View, head: &Head<'_>, tool: &str, arguments: Option<&[u8]>) -> Result<(), RpcError> {
+        for param in self.service.header_params(view, tool) {
             let mut value = arguments.map(Value::new);
             for property in &param.path {
                 value = value.and_then(|value| value.get(property));
@@ -248,8 +257,12 @@ impl<S: Service> Core<S> {
         Ok(())
     }
 
-    /// The other core where the task of a request lives.
-    fn task_elsewhere(&self, envelope: &Envelope, text: &[u8]) -> Option<CoreId> {
+    /// The other core where the task of a request lives, or the call goes on that it comes back to.
+    fn owner_elsewhere(&self, envelope: &Envelope, text: &[u8]) -> Option<CoreId> {
+        if envelope.has(Key::RequestState) {
+            let state = envelope.str(Key::RequestState, text)?;
+            return self.service.elsewhere(&state);
+        }
         let id = envelope.str(Key::TaskId, text)?;
         let plain = self.sealer.open(Purpose::Task, id.as_bytes())?;
         let core = CoreId(u16::from_le_bytes(*plain.first_chunk()?));
@@ -257,8 +270,8 @@ impl<S: Service> Core<S> {
     }
 
     /// The result of `server/discover`.
-    fn discover(&self) -> Vec<u8> {
-        let about = self.service.about();
+    fn discover(&self, view: View) -> Result<Vec<u8>, RpcError> {
+        let about = self.service.about(view)?;
         let mut out = Vec::new();
         let mut result = Object::begin(&mut out);
         result.string("resultType", "complete");
@@ -273,7 +286,7 @@ impl<S: Service> Core<S> {
         meta.raw("io.modelcontextprotocol/serverInfo", &about.server_info);
         meta.end();
         result.end();
-        out
+        Ok(out)
     }
 }
 

@@ -36,7 +36,7 @@ impl Outbox {
         self.queues.get(to.index()).is_none_or(|queue| queue.bytes < OUTBOX_BYTES_MAX)
     }
 
-    /// Posts a parcel.
+    /// Posts a parcel, whether or not there is room.
     pub fn post(&mut self, to: CoreId, header: Header, payload: Vec<u8>) {
         if self.queues.len() <= to.index() {
             self.queues.resize_with(to.index() + 1, Default::default);

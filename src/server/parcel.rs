@@ -30,14 +30,18 @@ pub enum Header {
     Gone { ticket: Numbers },
     /// Owner to home: a message on the stream, which begins with it if it has not yet.
     Message { ticket: Numbers, event: Option<Numbers>, prime: Option<u32> },
-    /// To where a task lives: a modern request about it.
-    Modern { ticket: Numbers },
+    /// To where a task lives: a modern request about it, by somebody who sees that view.
+    Modern { ticket: Numbers, view: u16 },
     /// Owner to home: the stream is open.
     Open { ticket: Numbers, prime: Option<u32> },
     /// Home to owner: a POST, sent at that time. The payload is the session's id (`id` bytes) and the body.
     Post { ticket: Numbers, id: u16, patience: u64, sent: u64 },
+    /// What two members of the registry have to say to each other; the payload is a batch of it.
+    Registry,
     /// Owner to home: the answer, the last that is heard of the ticket (but for batches).
     Reply { ticket: Numbers, status: u16, event: Option<Numbers> },
+    /// From service to service: what it says only they know.
+    Service { kind: u8, about: u32, number: u64 },
     /// To where a 2024-11-05 stream is: a message posted for it, if the receiver is still in that life.
     StreamPost { ticket: Numbers, life: u32, stream: Numbers },
 }

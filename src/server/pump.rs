@@ -14,8 +14,8 @@ use super::http::{Posted, STREAM_BEHIND};
 use super::outbox::Delivery;
 use super::parcel::{Header, Numbers};
 use super::router::{Lane, Told};
-use super::service::{Change, Service};
-use crate::ids::{CoreId, Ticket};
+use super::service::{Change, Service, Subject};
+use crate::ids::{CoreId, Ticket, View};
 use crate::metrics::{Refusal, Step};
 use crate::proto::json::Envelope;
 use crate::proto::jsonrpc::{self, Code, RpcError};
@@ -33,6 +33,7 @@ pub(super) enum Whereabouts {
 impl<S: Service> Core<S> {
     /// Moves parcels towards their rings.
     pub fn flush_outbox(&mut self, send: impl FnMut(CoreId, &Header, &[u8]) -> Delivery) {
+        self.post_registry();
         let parked = self.outbox.flush(send);
         self.metrics.parcels_parked.add(parked as u64);
     }
@@ -70,7 +71,10 @@ impl<S: Service> Core<S> {
             }
             Header::Get { ticket, last } => self.remote_get(from, ticket.into(), last.map(EventId::from), payload),
             Header::Delete { ticket } => self.remote_delete(from, ticket.into(), payload),
-            Header::Modern { ticket } => self.remote_modern(from, ticket.into(), payload),
+            Header::Modern { ticket, view } => self.remote_modern(from, ticket.into(), View(view), payload),
+            Header::Service { kind, about, number } => {
+                self.service.told(self.now, from, Subject { kind, about, number }, payload);
+            }
             Header::Gone { ticket } => {
                 let waiting: Vec<ExchangeKey> = self.waiting_for(from, ticket).collect();
                 for key in waiting {
@@ -111,6 +115,11 @@ impl<S: Service> Core<S> {
                 connection.batch_left = pending;
                 core.begin_batch_stream(connection, payload);
             }),
+            Header::Registry => {
+                if let Some(registry) = &self.registry {
+                    registry.machine().parcel(registry.now(), from, payload);
+                }
+            }
             Header::Reply { ticket, status, event } => self.home(ticket, |core, connection, key| {
                 core.home_reply(connection, key, status, event.map(EventId::from), payload);
             }),
@@ -120,6 +129,10 @@ impl<S: Service> Core<S> {
     /// Another core died: what was asked of it is answered, what it had asked is dropped.
     pub(super) fn peer_lost(&mut self, peer: CoreId) {
         self.outbox.forget(peer);
+        self.service.peer_lost(self.now, peer);
+        if let Some(registry) = &self.registry {
+            registry.machine().peer_lost(self.now, peer);
+        }
         let error = RpcError::new(Code::OVERLOADED, "the core that owned this was lost; try again");
         for key in self.exchanges.keys(|exchange| exchange.kind == Kind::Forwarded { to: peer }) {
             self.refused(Refusal::ShardLost);
@@ -145,6 +158,25 @@ impl<S: Service> Core<S> {
             self.remotes.iter().filter(|(core, ..)| *core == peer).map(|&(_, _, key)| key).collect();
         for key in orphans {
             self.lost_its_sink(key.into());
+        }
+    }
+
+    /// Posts what this core's member of the registry has to say.
+    fn post_registry(&mut self) {
+        let Some(registry) = &self.registry else { return };
+        let (outbox, metrics) = (&mut self.outbox, self.metrics);
+        let mut member = registry.machine();
+        member.flush(self.now, outbox, |outbox, to, batch| {
+            metrics.parcels_sent.add(1);
+            outbox.post(to, Header::Registry, batch);
+            outbox.has_room(to)
+        });
+        if let Some(census) = member.census(self.now) {
+            metrics.registry_known.set(census.known);
+            metrics.registry_version.set(census.version);
+            metrics.registry_alarmed.set(census.alarmed);
+            metrics.registry_undelivered.add(census.undelivered);
+            metrics.replica_age_ns.set(census.age);
         }
     }
 
@@ -254,7 +286,8 @@ impl<S: Service> Core<S> {
     fn remote_post(&mut self, from: CoreId, ticket: Ticket, id: u16, patience: u64, payload: &[u8]) {
         let Some((id, text)) = payload.split_at_checked(usize::from(id)) else { return };
         let Some(session) = self.find_session(id) else { return self.send_unknown_session(from, ticket) };
-        let lane = Lane::remote(from, ticket, session, (patience > 0).then_some(patience));
+        let view = self.shards.find(session).map_or(View::ALL, |session| session.view);
+        let lane = Lane::remote(from, ticket, view, session, (patience > 0).then_some(patience));
         let mut envelope = Envelope::default();
         let mut out = Vec::new();
         let told = match self.scanner.scan(text, &mut envelope) {
@@ -264,12 +297,12 @@ impl<S: Service> Core<S> {
         self.remote_told(from, ticket, told, out);
     }
 
-    fn remote_modern(&mut self, from: CoreId, ticket: Ticket, text: &[u8]) {
+    fn remote_modern(&mut self, from: CoreId, ticket: Ticket, view: View, text: &[u8]) {
         let mut envelope = Envelope::default();
         let mut out = Vec::new();
         // The home has checked the headers; here the message stands for itself.
         let told = match self.scanner.scan(text, &mut envelope) {
-            Ok(()) => self.modern(Lane::remote_modern(from, ticket), &envelope, text, &mut out),
+            Ok(()) => self.modern(Lane::remote_modern(from, ticket, view), &envelope, text, &mut out),
             Err(error) => self.unreadable(&error, false, &mut out),
         };
         self.remote_told(from, ticket, told, out);

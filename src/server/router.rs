@@ -5,20 +5,24 @@
 //! Not here: HTTP (`http`), lines (`lines`), how an answer that comes later is delivered (`deliver`).
 //! Invariant: nothing acts on a header before it was found to agree with the body.
 
+use std::cell::Cell;
+
 use super::connection::Connection;
 use super::core::{Core, Timer};
 use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
 use super::http::NOT_ACCEPTABLE;
 use super::parcel::Header;
 use super::pump::Whereabouts;
-use super::service::{Call, Served, Service};
-use crate::ids::{CoreId, Ticket};
+use super::service::{Call, Nanos, Served, Service};
+use crate::ids::{CoreId, Ticket, View};
 use crate::metrics::{Refusal, Step};
 use crate::proto::http1::{Accepts, Head};
 use crate::proto::json::{Envelope, IdKind, Key, Root, ScanError};
 use crate::proto::jsonrpc::{self, Code, RpcError};
 use crate::proto::mcp::{Capabilities, LogLevel, Method, Notice, Version};
-use crate::shard::session::SessionKey;
+use crate::shard::session::{SessionKey, Terms};
+
+const MILLISECOND: Nanos = 1_000_000;
 
 /// How a message came, and so where its answer goes.
 #[derive(Clone, Copy)]
@@ -29,8 +33,13 @@ pub(super) struct Lane<'a> {
     pub(super) accepts: Accepts,
     /// Where messages for it go.
     pub(super) sink: Sink,
+    /// What its sender sees.
+    pub(super) view: View,
     /// The legacy session it belongs to.
     pub(super) session: Option<SessionKey>,
+    /// That session's terms, if it is the connection's own. It does not idle while the connection lives, and all of its
+    /// calls are among the `siblings`: a call need not look at it.
+    pub(super) terms: Option<&'a Cell<Terms>>,
     /// What stands for its connection as a duplex, if there is one already.
     pub(super) duplex: Option<ExchangeKey>,
     /// What is in flight on the same duplex.
@@ -44,34 +53,41 @@ pub(super) struct Lane<'a> {
 impl<'a> Lane<'a> {
     /// A message in an HTTP request.
     pub(super) fn http(connection: &Connection, head: &'a Head<'a>, accepts: Accepts) -> Lane<'a> {
-        let patience = head
-            .request_timeout_ms
-            .and_then(|text| std::str::from_utf8(text).ok()?.parse::<u64>().ok())
-            .map(|milliseconds| milliseconds.saturating_mul(1_000_000));
-        let id = connection.id;
-        let sink = Sink::Http(id);
-        Lane { head: Some(head), accepts, sink, session: None, duplex: None, siblings: &[], ahead: 0, patience }
+        let (sink, view) = (Sink::Http(connection.id), connection.view);
+        Lane { head: Some(head), ..Lane::bare(accepts, sink, view) }
     }
 
     /// A message on a duplex of its own: a connection of lines, a 2024-11-05 stream.
     pub(super) fn duplex(connection: &'a Connection, sink: Sink) -> Lane<'a> {
         let accepts = Accepts { json: true, event_stream: true };
-        let (session, duplex) = (connection.session, connection.duplex);
-        Lane { head: None, accepts, sink, session, duplex, siblings: &connection.calls, ahead: 0, patience: None }
+        let (session, terms, duplex) = (connection.session, connection.terms.as_ref(), connection.duplex);
+        Lane { session, terms, duplex, siblings: &connection.calls, ..Lane::bare(accepts, sink, connection.view) }
     }
 
     /// A message that another core forwarded to the owner of its session.
-    pub(super) fn remote(core: CoreId, ticket: Ticket, session: SessionKey, patience: Option<u64>) -> Lane<'static> {
+    pub(super) fn remote(
+        core: CoreId,
+        ticket: Ticket,
+        view: View,
+        session: SessionKey,
+        patience: Option<u64>,
+    ) -> Lane<'static> {
         let accepts = Accepts { json: true, event_stream: true };
         let sink = Sink::Remote { core, ticket };
-        Lane { head: None, accepts, sink, session: Some(session), duplex: None, siblings: &[], ahead: 0, patience }
+        Lane { session: Some(session), patience, ..Lane::bare(accepts, sink, view) }
     }
 
     /// A modern message that another core forwarded to where its task lives.
-    pub(super) fn remote_modern(core: CoreId, ticket: Ticket) -> Lane<'static> {
+    pub(super) fn remote_modern(core: CoreId, ticket: Ticket, view: View) -> Lane<'static> {
         let accepts = Accepts { json: true, event_stream: true };
         let sink = Sink::Remote { core, ticket };
-        Lane { head: None, accepts, sink, session: None, duplex: None, siblings: &[], ahead: 0, patience: None }
+        Lane::bare(accepts, sink, view)
+    }
+
+    /// A message of which only this is known.
+    fn bare(accepts: Accepts, sink: Sink, view: View) -> Lane<'a> {
+        let (head, session, terms, duplex, patience) = (None, None, None, None, None);
+        Lane { head, accepts, sink, view, session, terms, duplex, siblings: &[], ahead: 0, patience }
     }
 }
 
@@ -133,6 +149,14 @@ impl<S: Service> Core<S> {
         self.laps.lap(Step::Scan);
         self.metrics.messages_in.add(1);
         let Some(head) = lane.head else { unreachable!("a POST has a head") };
+        if let Some(asked) = head.request_timeout_ms {
+            lane.patience = patience(asked);
+            if lane.patience.is_none() {
+                self.refused(Refusal::BadRequest);
+                let null_id = !connection.is_modern && !envelope.has(Key::MetaProtocolVersion);
+                return self.fail(valid_id(&envelope, text), null_id, 400, self.bad_patience(asked), out);
+            }
+        }
         let header = head.protocol_version.and_then(Version::parse);
         if envelope.root() == Root::Object {
             if envelope.has(Key::MetaProtocolVersion) {
@@ -159,9 +183,10 @@ impl<S: Service> Core<S> {
         if !(lane.accepts.json && lane.accepts.event_stream) {
             return self.takes_no_answer(valid_id(&envelope, text), true, out);
         }
-        if let Err((cause, text)) = Self::legacy_headers_do(head) {
+        if let Err((cause, problem)) = Self::legacy_headers_do(head) {
             self.refused(cause);
-            return self.fail(None, true, 400, RpcError::new(Code::INVALID_REQUEST, text), out);
+            let error = RpcError::new(Code::INVALID_REQUEST, problem);
+            return self.fail(valid_id(&envelope, text), true, 400, error, out);
         }
         let opens = envelope.root() == Root::Object
             && envelope.plain_str(Key::Method, text) == Some(Method::Initialize.as_str());
@@ -183,6 +208,18 @@ impl<S: Service> Core<S> {
             connection.session = Some(key);
         }
         told
+    }
+
+    /// What is wrong with a time that `patience` could not read.
+    fn bad_patience(&self, asked: &[u8]) -> RpcError {
+        let seen = String::from_utf8_lossy(&asked[..asked.len().min(40)]);
+        let most = self.settings.call_time_max / MILLISECOND;
+        let text = format!(
+            "the X-Request-Timeout-Ms header is `{seen}`, but has to be a whole number of milliseconds, at least 1; \
+             more than {most} count as {most}; without the header it is {}",
+            self.settings.call_time / MILLISECOND
+        );
+        RpcError::new(Code::INVALID_REQUEST, text)
     }
 
     /// A legacy POST for a session of another core.
@@ -277,10 +314,9 @@ impl<S: Service> Core<S> {
     }
 
     fn batch(&mut self, lane: Lane<'_>, text: &[u8], out: &mut Vec<u8>) -> Told {
-        let allowed = match lane.session.and_then(|key| self.shards.find(key)) {
-            Some(session) => session.version == Version::V2025_03_26 || session.version == Version::V2024_11_05,
-            None => false,
-        };
+        let allowed = self
+            .terms_of(lane)
+            .is_some_and(|terms| terms.version == Version::V2025_03_26 || terms.version == Version::V2024_11_05);
         if !allowed {
             self.refused(Refusal::BadRequest);
             let error = RpcError::new(
@@ -300,11 +336,14 @@ impl<S: Service> Core<S> {
         let start = out.len();
         let mut answers: Vec<Vec<u8>> = Vec::new();
         let mut pending = Vec::new();
+        let mut ids = Vec::new();
         for span in messages {
             let message = span.of(text);
             let mut envelope = Envelope::default();
             let mut answer = Vec::new();
-            let told = match self.scanner.scan(message, &mut envelope) {
+            let scanned = self.scanner.scan(message, &mut envelope);
+            let id = valid_id(&envelope, message).filter(|_| scanned.is_ok() && envelope.has(Key::Method));
+            let told = match scanned {
                 Err(error) => self.unreadable(&error, true, &mut answer),
                 Ok(()) if envelope.root() != Root::Object => {
                     let error = RpcError::new(Code::INVALID_REQUEST, "a JSON-RPC message is an object");
@@ -314,7 +353,12 @@ impl<S: Service> Core<S> {
                     let error = RpcError::new(Code::INVALID_REQUEST, "initialize cannot be part of a batch");
                     self.fail(valid_id(&envelope, message), true, 400, error, &mut answer)
                 }
-                Ok(()) => self.legacy(Lane { ahead: pending.len(), ..lane }, &envelope, message, &mut answer),
+                // Whether the first is answered already or not: both answers would stand in one.
+                Ok(()) if let Some(id) = id.filter(|id| ids.contains(id)) => self.duplicate(id, &mut answer),
+                Ok(()) => {
+                    ids.extend(id);
+                    self.legacy(Lane { ahead: pending.len(), ..lane }, &envelope, message, &mut answer)
+                }
             };
             match told {
                 Told::Answered { .. } => answers.push(answer),
@@ -354,7 +398,9 @@ impl<S: Service> Core<S> {
             }
         };
         let now = self.now;
-        if let Some(session) = lane.session.and_then(|key| self.shards.find(key)) {
+        if lane.terms.is_none()
+            && let Some(session) = lane.session.and_then(|key| self.shards.find(key))
+        {
             session.used = now;
         }
         match shape {
@@ -372,6 +418,14 @@ impl<S: Service> Core<S> {
         }
     }
 
+    /// What was settled with the sender of a legacy message; nothing before `initialize`.
+    fn terms_of(&mut self, lane: Lane<'_>) -> Option<Terms> {
+        match lane.terms {
+            Some(terms) => Some(terms.get()),
+            None => lane.session.and_then(|key| self.shards.find(key)).map(|session| session.terms()),
+        }
+    }
+
     fn legacy_request(
         &mut self,
         lane: Lane<'_>,
@@ -382,14 +436,13 @@ impl<S: Service> Core<S> {
         out: &mut Vec<u8>,
     ) -> Told {
         let method = Method::parse(name);
+        if self.is_duplicate(lane, id) {
+            return self.duplicate(id, out);
+        }
         if method == Some(Method::Initialize) {
             return self.initialize(lane, envelope, text, id, out);
         }
-        let Some((version, capabilities, log_level)) = lane
-            .session
-            .and_then(|key| self.shards.find(key))
-            .map(|session| (session.version, session.capabilities, session.log_level))
-        else {
+        let Some(Terms { version, capabilities, log_level }) = self.terms_of(lane) else {
             if method == Some(Method::Ping) {
                 // Allowed before initialize (2025-11-25, "Lifecycle").
                 write_result(out, id, b"{}");
@@ -398,7 +451,10 @@ impl<S: Service> Core<S> {
             let error = RpcError::new(Code::INVALID_REQUEST, "the first request has to be initialize");
             return self.fail(Some(id), true, 400, error, out);
         };
-        let offers = self.service.about().offers;
+        let offers = match self.service.about(lane.view) {
+            Ok(about) => about.offers,
+            Err(error) => return self.fail(Some(id), true, 200, error, out),
+        };
         let Some(method) = method.filter(|method| method.known_to(version) && method.is_offered(&offers)) else {
             return self.unknown_method(id, name, 200, out);
         };
@@ -420,18 +476,15 @@ impl<S: Service> Core<S> {
                 if let Some(session) = lane.session.and_then(|key| self.shards.find(key)) {
                     session.log_level = level;
                 }
+                if let Some(terms) = lane.terms {
+                    terms.set(Terms { log_level: level, ..terms.get() });
+                }
                 write_result(out, id, b"{}");
                 Told::OK
             }
-            Method::ResourcesSubscribe => {
+            Method::ResourcesSubscribe | Method::ResourcesUnsubscribe => {
                 let uri = envelope.str(Key::Uri, text);
-                match uri.as_deref().map(|uri| self.service.may_subscribe(uri, version)) {
-                    Some(Err(error)) => self.fail(Some(id), true, 200, error, out),
-                    _ => self.subscribe(lane, true, id, uri.as_deref(), out),
-                }
-            }
-            Method::ResourcesUnsubscribe => {
-                self.subscribe(lane, false, id, envelope.str(Key::Uri, text).as_deref(), out)
+                self.subscribe(lane, version, method == Method::ResourcesSubscribe, id, uri.as_deref(), out)
             }
             _ => {
                 let facts = Facts { version, capabilities, log_level: Some(log_level), may_ask: true };
@@ -458,9 +511,6 @@ impl<S: Service> Core<S> {
         text: &[u8],
         out: &mut Vec<u8>,
     ) -> Told {
-        if self.is_duplicate(lane, id) {
-            return self.duplicate(id, out);
-        }
         if self.is_over_limit(lane) {
             return self.over_limit(id, out);
         }
@@ -469,6 +519,7 @@ impl<S: Service> Core<S> {
         let deadline = self.now + patience;
         let call = Call {
             key: key.into(),
+            view: lane.view,
             version: facts.version,
             method,
             text,
@@ -519,22 +570,23 @@ impl<S: Service> Core<S> {
         }
     }
 
-    /// Whether a request with this id is in flight already where its answer would go (JSON-RPC ids are the client's:
-    /// two answers to one id could not be told apart). HTTP answers are told apart by their request, but for those
-    /// that go to a 2024-11-05 stream.
-    pub(super) fn is_duplicate(&self, lane: Lane<'_>, id: &[u8]) -> bool {
-        if !matches!(lane.sink, Sink::Lines(_)) && lane.duplex.is_none() {
-            return false;
-        }
+    /// Whether a request with this id is in flight already where its answer would go, or in its session: ids are the
+    /// client's, and it could not tell two answers to one of them apart. Modern answers over HTTP are told apart by
+    /// their request.
+    pub(super) fn is_duplicate(&mut self, lane: Lane<'_>, id: &[u8]) -> bool {
+        // What is in flight for a session that is the connection's own is in flight on the connection.
+        let session = lane.session.filter(|_| lane.terms.is_none()).and_then(|key| self.shards.find(key));
+        let of_session = session.map_or(&[][..], |session| &session.calls[..]);
         let same = |key: &ExchangeKey| self.exchanges.get(*key).is_some_and(|exchange| *exchange.id == *id);
-        lane.siblings.iter().any(same)
+        of_session.iter().chain(lane.siblings).any(same)
     }
 
     /// Whether as many calls are in flight where the answer would go, or for the session, as may be: a session's calls
     /// go on when their connection is lost, so connections do not bound them. Streams have a bound of their own.
     pub(super) fn is_over_limit(&mut self, lane: Lane<'_>) -> bool {
         let most = self.settings.in_flight_per_connection;
-        if let Some(session) = lane.session.and_then(|key| self.shards.find(key))
+        if lane.terms.is_none()
+            && let Some(session) = lane.session.and_then(|key| self.shards.find(key))
             && session.calls.len() >= most
         {
             let is_call =
@@ -562,7 +614,8 @@ impl<S: Service> Core<S> {
 
     pub(super) fn duplicate(&mut self, id: &[u8], out: &mut Vec<u8>) -> Told {
         self.refused(Refusal::DuplicateId);
-        let error = RpcError::new(Code::INVALID_REQUEST, "a request with this id is still in flight here");
+        let error =
+            RpcError::new(Code::INVALID_REQUEST, "a request with this id is still in flight here; give each a new one");
         self.fail(Some(id), true, 400, error, out)
     }
 }
@@ -574,6 +627,16 @@ pub(super) struct Facts {
     pub(super) capabilities: Capabilities,
     pub(super) log_level: Option<LogLevel>,
     pub(super) may_ask: bool,
+}
+
+/// The nanoseconds that a sender waits for its answer, by its `X-Request-Timeout-Ms`; none unless that is a whole
+/// number of milliseconds above 0. However large, it is read: what is too long is cut like any other time.
+fn patience(milliseconds: &[u8]) -> Option<u64> {
+    if milliseconds.is_empty() || !milliseconds.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let next = |sum: u64, digit: &u8| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
+    Some(milliseconds.iter().fold(0, next).saturating_mul(MILLISECOND)).filter(|&time| time > 0)
 }
 
 /// The id of a message whose other parts are in doubt.

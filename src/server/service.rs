@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Waker;
 
+use crate::ids::{ConnectionId, CoreId, OutboundAddress, View};
 use crate::proto::json::Envelope;
 use crate::proto::jsonrpc::RpcError;
 use crate::proto::mcp::{Capabilities, HeaderParam, LogLevel, Method, Version};
@@ -35,6 +36,8 @@ pub struct CallKey {
 pub struct Call<'a> {
     /// Names the call until its outcome.
     pub key: CallKey,
+    /// What its caller sees.
+    pub view: View,
     /// The revision it is spoken in.
     pub version: Version,
     /// What is asked.
@@ -107,12 +110,21 @@ pub struct About {
 
 /// Whatever answers calls on one core.
 pub trait Service {
-    /// Who it is and what it offers; the same for the life of the core.
-    fn about(&self) -> &About;
+    /// The view of this name, which is what stands behind the endpoint's path (`/mcp/{name}`); empty for the endpoint
+    /// itself.
+    fn view(&self, name: &str) -> Option<View> {
+        name.is_empty().then_some(View::ALL)
+    }
+
+    /// Who is seen in a view and what is offered there.
+    ///
+    /// # Errors
+    /// What the client is told if that is not known yet: the server behind the view was not reached so far.
+    fn about(&self, view: View) -> Result<&About, RpcError>;
 
     /// The arguments of a tool that must also stand in headers; none for a tool it does not know.
-    fn header_params(&self, tool: &str) -> &[HeaderParam] {
-        let _ = tool;
+    fn header_params(&self, view: View, tool: &str) -> &[HeaderParam] {
+        let _ = (view, tool);
         &[]
     }
 
@@ -122,20 +134,149 @@ pub trait Service {
     /// Must not block; a handler that panics is a failed call.
     fn call(&mut self, call: &Call<'_>, out: &mut Vec<u8>) -> Served;
 
+    /// The other core on which a call goes on that left this `requestState` with its client; none if it is served
+    /// wherever it arrives.
+    fn elsewhere(&self, state: &str) -> Option<CoreId> {
+        let _ = state;
+        None
+    }
+
     /// Whether there is such a resource to hear about (`resources/subscribe`; the core keeps who does).
     ///
     /// # Errors
     /// What the client is told if there is none.
-    fn may_subscribe(&self, uri: &str, version: Version) -> Result<(), RpcError> {
-        let _ = (uri, version);
+    fn may_subscribe(&mut self, view: View, uri: &str, version: Version) -> Result<(), RpcError> {
+        let _ = (view, uri, version);
         Ok(())
     }
 
     /// The caller is gone or the time is up: drop the call, send nothing more for it.
-    fn cancel(&mut self, key: CallKey);
+    fn cancel(&mut self, now: Nanos, key: CallKey);
 
     /// The client's answer to `Mail::Ask`: a result object, or the error it answered with.
-    fn answered(&mut self, key: CallKey, ask: u32, answer: Result<&[u8], RpcError>);
+    fn answered(&mut self, now: Nanos, key: CallKey, ask: u32, answer: Result<&[u8], RpcError>);
+
+    /// Something happened to a link, a connection that the service asked for by a `Wish`. Told of every connection that
+    /// is not a client's, so also of links that are history.
+    fn link(&mut self, now: Nanos, event: LinkEvent<'_>) {
+        let _ = (now, event);
+    }
+
+    /// Hands out what the service wants done; asked at the end of every turn.
+    fn wishes(&mut self, now: Nanos, wish: &mut dyn FnMut(Wish)) {
+        let _ = (now, wish);
+    }
+
+    /// When `tick` is due; none if nothing waits for time to pass.
+    fn deadline(&self) -> Option<Nanos> {
+        None
+    }
+
+    /// Time passed.
+    fn tick(&mut self, now: Nanos) {
+        let _ = now;
+    }
+
+    /// The service of another core sent something (`Wish::Tell`).
+    fn told(&mut self, now: Nanos, from: CoreId, what: Subject, text: &[u8]) {
+        let _ = (now, from, what, text);
+    }
+
+    /// Another core died, and with it what its service knew.
+    fn peer_lost(&mut self, now: Nanos, peer: CoreId) {
+        let _ = (now, peer);
+    }
+
+    /// The core drains: nothing new is to be begun.
+    fn drain(&mut self) {}
+}
+
+/// What a connection's end was like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// The peer said that it will send no more.
+    Finished,
+    /// The peer broke it off, or cannot be reached any more.
+    Reset,
+    /// Something else failed, on this host.
+    Failed,
+}
+
+/// What happened to a connection of the service's own.
+#[derive(Debug)]
+pub enum LinkEvent<'a> {
+    /// It is closed, and its id history.
+    Closed(ConnectionId),
+    /// The attempt of this token ended: a link that is being read, or the kernel's error number.
+    Connected {
+        /// The token of the wish.
+        token: u64,
+        /// The link.
+        outcome: Result<ConnectionId, i32>,
+    },
+    /// The peer sends no more.
+    Ended {
+        /// The link.
+        id: ConnectionId,
+        /// What its end was like.
+        how: End,
+    },
+    /// Bytes came in.
+    Received {
+        /// The link.
+        id: ConnectionId,
+        /// The bytes.
+        bytes: &'a [u8],
+    },
+    /// A send ended; the buffer comes back.
+    Sent {
+        /// The link.
+        id: ConnectionId,
+        /// What was sent.
+        buffer: Vec<u8>,
+        /// All of it arrived in the kernel.
+        whole: bool,
+    },
+}
+
+/// What a service wants done with links, and told to its like on other cores.
+#[derive(Debug)]
+pub enum Wish {
+    /// Close a link; `LinkEvent::Closed` follows.
+    Close(ConnectionId),
+    /// Open a link; `LinkEvent::Connected` follows.
+    Connect {
+        /// Where to.
+        address: OutboundAddress,
+        /// Told back.
+        token: u64,
+    },
+    /// Give up the attempt of this token; its `LinkEvent::Connected` follows all the same.
+    GiveUp(u64),
+    /// Read a link, or do not.
+    Read(ConnectionId, bool),
+    /// Send a buffer, whole. One send at a time.
+    Send(ConnectionId, Vec<u8>),
+    /// Tell the service of another core something.
+    Tell {
+        /// That core.
+        to: CoreId,
+        /// What about.
+        what: Subject,
+        /// The text that goes with it.
+        text: Vec<u8>,
+    },
+}
+
+/// What the services of two cores speak about: numbers to which only they give a meaning.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Subject {
+    /// What kind of thing it is.
+    pub kind: u8,
+    /// Whom it concerns.
+    pub about: u32,
+    /// A number that goes with it.
+    pub number: u64,
 }
 
 /// Something that changed and that subscribers on every core may want to hear about.

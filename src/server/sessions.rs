@@ -11,7 +11,7 @@ use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
 use super::pump::Whereabouts;
 use super::router::{Lane, Told, write_result};
 use super::service::Service;
-use crate::ids::CoreId;
+use crate::ids::{CoreId, View};
 use crate::metrics::Refusal;
 use crate::proto::json::{Envelope, Key, Object};
 use crate::proto::jsonrpc::{Code, RpcError};
@@ -63,7 +63,11 @@ impl<S: Service> Core<S> {
             let error = RpcError::new(Code::OVERLOADED, "no room for another session; try again shortly");
             return self.fail(Some(id), true, 503, error, out);
         }
-        let key = self.open_session(version, capabilities);
+        // Whoever is behind the view has to be known first: a session made for nothing would stay.
+        if let Err(error) = self.service.about(lane.view) {
+            return self.fail(Some(id), true, 503, error, out);
+        }
+        let key = self.open_session(lane.view, version, capabilities);
         if let Sink::Http(_) = lane.sink
             && lane.head.is_some()
         {
@@ -71,7 +75,7 @@ impl<S: Service> Core<S> {
         } else {
             self.bind_to_connection(key, lane);
         }
-        let about = self.service.about();
+        let Ok(about) = self.service.about(lane.view) else { unreachable!("it was known a moment ago") };
         let mut result = Vec::new();
         let mut object = Object::begin(&mut result);
         object.string("protocolVersion", version.as_str());
@@ -86,9 +90,9 @@ impl<S: Service> Core<S> {
         Told::Answered { status: 200, session: Some(key) }
     }
 
-    fn open_session(&mut self, version: Version, capabilities: Capabilities) -> SessionKey {
+    fn open_session(&mut self, view: View, version: Version, capabilities: Capabilities) -> SessionKey {
         self.metrics.sessions_created.add(1);
-        let key = self.shards.insert(Session::new(version, capabilities, 0, self.now));
+        let key = self.shards.insert(Session::new(view, version, capabilities, 0, self.now));
         self.metrics.sessions_open.set(self.shards.sessions() as u64);
         key
     }
@@ -96,7 +100,7 @@ impl<S: Service> Core<S> {
     /// Gives a session the id by which any core finds it again.
     fn seal_session(&mut self, key: SessionKey) {
         let incarnation = self.shards.incarnation(key.shard);
-        let expires = self.epoch + self.now / 1_000_000_000 + TICKET_SECONDS;
+        let expires = self.second() + TICKET_SECONDS;
         let (node, boot) = (self.settings.node, self.settings.boot);
         let Some(session) = self.shards.find(key) else { return };
         let ticket = SessionTicket {
@@ -105,6 +109,7 @@ impl<S: Service> Core<S> {
             incarnation,
             key,
             principal: session.principal,
+            view: session.view,
             version: session.version,
             capabilities: session.capabilities,
             log_level: session.log_level,
@@ -138,11 +143,16 @@ impl<S: Service> Core<S> {
         // The session that this connection used last needs no opening.
         if let Some(key) = connection.session
             && let Some(session) = self.shards.find(key)
+            && session.view == connection.view
             && session.id.as_bytes() == id
         {
             return Whereabouts::Here(key);
         }
         let Some(ticket) = self.open_ticket(id) else { return Whereabouts::Nowhere };
+        // An id is good where it was given: another view's server would be told what it is not to know.
+        if ticket.view != connection.view {
+            return Whereabouts::Nowhere;
+        }
         let shard = ticket.key.shard;
         if !self.shards.owns(shard) {
             let known = shard.index() < self.table.shards();
@@ -159,7 +169,7 @@ impl<S: Service> Core<S> {
 
     /// What an id says, if it was sealed by this start of this node and has not expired.
     fn open_ticket(&self, id: &[u8]) -> Option<SessionTicket> {
-        let now = self.epoch + self.now / 1_000_000_000;
+        let now = self.second();
         SessionTicket::open(&self.sealer, id).filter(|ticket| {
             ticket.node == self.settings.node && ticket.boot == self.settings.boot && ticket.expires > now
         })
@@ -180,7 +190,7 @@ impl<S: Service> Core<S> {
         if self.shards.sessions() >= self.settings.sessions_max {
             return None;
         }
-        let mut session = Session::new(ticket.version, ticket.capabilities, ticket.principal, self.now);
+        let mut session = Session::new(ticket.view, ticket.version, ticket.capabilities, ticket.principal, self.now);
         session.log_level = ticket.log_level;
         session.id = std::str::from_utf8(id).ok()?.into();
         self.metrics.sessions_created.add(1);
@@ -197,7 +207,7 @@ impl<S: Service> Core<S> {
         for key in session.calls.iter().copied() {
             let Some(exchange) = self.forget(key) else { continue };
             if exchange.kind == Kind::Call {
-                self.service.cancel(key.into());
+                self.service.cancel(self.now, key.into());
                 self.metrics.calls_failed.add(1);
             }
             self.end_sink(exchange.sink);

@@ -22,8 +22,8 @@ struct Filter {
     tools: bool,
     prompts: bool,
     resources: bool,
-    uris: Vec<Box<str>>,
-    tasks: Vec<Box<str>>,
+    uris: BTreeSet<Box<str>>,
+    tasks: BTreeSet<Box<str>>,
 }
 
 /// A core's subscriptions.
@@ -52,8 +52,8 @@ impl Subscriptions {
         let wants = |filter: &Filter| match change {
             Change::Prompts => filter.prompts,
             Change::Resources => filter.resources,
-            Change::Resource(uri) => filter.uris.iter().any(|wanted| **wanted == **uri),
-            Change::Task { id, .. } => filter.tasks.iter().any(|wanted| **wanted == **id),
+            Change::Resource(uri) => filter.uris.contains(uri.as_str()),
+            Change::Task { id, .. } => filter.tasks.contains(id.as_str()),
             Change::Tools => filter.tools,
         };
         let found = self.listens.iter().filter(|(_, filter)| wants(filter));
@@ -79,6 +79,9 @@ impl<S: Service> Core<S> {
             );
             return self.fail(Some(id), false, 200, error, out);
         };
+        if let Err(problem) = check_wish(wanted) {
+            return self.fail(Some(id), false, 200, RpcError::new(Code::INVALID_PARAMS, problem), out);
+        }
         if !lane.accepts.event_stream {
             return self.takes_no_answer(Some(id), false, out);
         }
@@ -95,7 +98,10 @@ impl<S: Service> Core<S> {
             let error = RpcError::new(Code::OVERLOADED, "no room for another subscription stream; try again shortly");
             return self.fail(Some(id), false, 503, error, out);
         }
-        let offers = self.service.about().offers;
+        let offers = match self.service.about(lane.view) {
+            Ok(about) => about.offers,
+            Err(error) => return self.fail(Some(id), false, 503, error, out),
+        };
         let asked = |name: &str| wanted.get(name).and_then(|value| value.as_bool()).unwrap_or(false);
         let most = self.settings.subscriptions_max;
         let listed = |name: &str, offered: bool| -> BTreeSet<Box<str>> {
@@ -104,13 +110,13 @@ impl<S: Service> Core<S> {
         };
         // Only what is acknowledged is honoured, and what is not there cannot be.
         let mut uris = listed("resourceSubscriptions", offers.resources_subscribe);
-        uris.retain(|uri| self.service.may_subscribe(uri, Version::V2026_07_28).is_ok());
+        uris.retain(|uri| self.service.may_subscribe(lane.view, uri, Version::V2026_07_28).is_ok());
         let filter = Filter {
             tools: asked("toolsListChanged") && offers.tools_list_changed,
             prompts: asked("promptsListChanged") && offers.prompts_list_changed,
             resources: asked("resourcesListChanged") && offers.resources_list_changed,
-            uris: uris.into_iter().collect(),
-            tasks: listed("taskIds", offers.tasks).into_iter().collect(),
+            uris,
+            tasks: listed("taskIds", offers.tasks),
         };
         let mut params = Vec::new();
         let mut object = Object::begin(&mut params);
@@ -130,6 +136,7 @@ impl<S: Service> Core<S> {
     pub(super) fn subscribe(
         &mut self,
         lane: Lane<'_>,
+        version: Version,
         on: bool,
         id: &[u8],
         uri: Option<&str>,
@@ -139,6 +146,9 @@ impl<S: Service> Core<S> {
             let error = RpcError::new(Code::INVALID_PARAMS, "params.uri has to be a string");
             return self.fail(Some(id), true, 200, error, out);
         };
+        if on && let Err(error) = self.service.may_subscribe(lane.view, uri, version) {
+            return self.fail(Some(id), true, 200, error, out);
+        }
         let most = self.settings.subscriptions_max;
         if let Some(key) = lane.session
             && let Some(session) = self.shards.find(key)
@@ -239,6 +249,30 @@ impl<S: Service> Core<S> {
         write_result(&mut message, &exchange.id, &result);
         self.conclude(key, &message, 200);
     }
+}
+
+/// Whether what is known of a wish has its type; null is as good as nothing, and other members may be anything.
+///
+/// # Errors
+/// Which member has not, and what it has to be.
+fn check_wish(wanted: Value<'_>) -> Result<(), String> {
+    let is_list = |value: Value<'_>| {
+        value.kind() == ValueKind::Array && value.elements().all(|element| element.kind() == ValueKind::String)
+    };
+    let is_wrong = |name: &str, fits: &dyn Fn(Value<'_>) -> bool| {
+        wanted.get(name).is_some_and(|value| !value.is_null() && !fits(value))
+    };
+    for name in ["toolsListChanged", "promptsListChanged", "resourcesListChanged"] {
+        if is_wrong(name, &|value| value.as_bool().is_some()) {
+            return Err(format!("params.notifications.{name} has to be true or false"));
+        }
+    }
+    for name in ["resourceSubscriptions", "taskIds"] {
+        if is_wrong(name, &is_list) {
+            return Err(format!("params.notifications.{name} has to be an array of strings"));
+        }
+    }
+    Ok(())
 }
 
 fn subscription_meta(object: &mut Object<'_>, id: &[u8]) {

@@ -34,6 +34,12 @@ impl<S: Service> Core<S> {
     }
 
     pub(super) fn tick(&mut self) {
+        if self.service.deadline().is_some_and(|deadline| deadline <= self.now) {
+            self.service.tick(self.now);
+        }
+        if let Some(registry) = &self.registry {
+            registry.machine().tick(self.now);
+        }
         let tick = self.now / TICK;
         let mut due = Vec::new();
         self.wheel.advance(tick, |timer| due.push(timer));

@@ -4,6 +4,7 @@
 //! Invariant: everything here is synchronous and owned by one core; time and entropy are arguments.
 
 pub mod range;
+pub mod registry;
 pub mod replay;
 pub mod seal;
 pub mod session;

@@ -7,7 +7,7 @@
 
 use super::replay::{EventId, Replay, ReplayLimits};
 use super::seal::{Purpose, Sealer};
-use crate::ids::ShardId;
+use crate::ids::{ShardId, View};
 use crate::limits::{SESSIONS_PER_CORE_MAX, SHARDS_MAX};
 use crate::proto::mcp::{Capabilities, LogLevel, Version};
 
@@ -58,6 +58,8 @@ pub struct SessionTicket {
     pub key: SessionKey,
     /// Whose it is; 0 where nobody is asked to identify himself.
     pub principal: u64,
+    /// What its client sees.
+    pub view: View,
     /// What was negotiated.
     pub version: Version,
     /// What the client can do.
@@ -68,7 +70,7 @@ pub struct SessionTicket {
     pub expires: u64,
 }
 
-const TICKET_BYTES: usize = 2 + 8 + 4 + 2 + 4 + 4 + 8 + 1 + 2 + 1 + 8;
+const TICKET_BYTES: usize = 2 + 8 + 4 + 2 + 4 + 4 + 8 + 2 + 1 + 2 + 1 + 8;
 
 impl SessionTicket {
     /// The id that goes to the client.
@@ -81,6 +83,7 @@ impl SessionTicket {
         plain.extend_from_slice(&self.key.slot.to_le_bytes());
         plain.extend_from_slice(&self.key.generation.to_le_bytes());
         plain.extend_from_slice(&self.principal.to_le_bytes());
+        plain.extend_from_slice(&self.view.0.to_le_bytes());
         plain.push(self.version as u8);
         plain.extend_from_slice(&self.capabilities.to_bits().to_le_bytes());
         plain.push(self.log_level as u8);
@@ -109,6 +112,7 @@ impl SessionTicket {
                 generation: u32::from_le_bytes(take(rest)?),
             },
             principal: u64::from_le_bytes(take(rest)?),
+            view: View(u16::from_le_bytes(take(rest)?)),
             version: Version::from_u8(take::<1>(rest)?[0])?,
             capabilities: Capabilities::from_bits(u16::from_le_bytes(take(rest)?)),
             log_level: *LogLevel::ALL.get(usize::from(take::<1>(rest)?[0]))?,
@@ -123,9 +127,22 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     Some(*bytes)
 }
 
+/// What was settled with a session's client, as far as every call of it asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Terms {
+    /// What was negotiated.
+    pub version: Version,
+    /// What the client can do.
+    pub capabilities: Capabilities,
+    /// Least severe level it wants logged.
+    pub log_level: LogLevel,
+}
+
 /// One legacy session. `K` names a sink for messages: an exchange on the core that owns the shard.
 #[derive(Debug)]
 pub struct Session<K> {
+    /// What its client sees.
+    pub view: View,
     /// What was negotiated.
     pub version: Version,
     /// What the client can do.
@@ -155,8 +172,9 @@ pub struct Session<K> {
 
 impl<K> Session<K> {
     /// A session as `initialize` settled it.
-    pub fn new(version: Version, capabilities: Capabilities, principal: u64, now: u64) -> Session<K> {
+    pub fn new(view: View, version: Version, capabilities: Capabilities, principal: u64, now: u64) -> Session<K> {
         Session {
+            view,
             version,
             capabilities,
             log_level: LogLevel::Info,
@@ -171,6 +189,11 @@ impl<K> Session<K> {
             get_streams: 0,
             replay: None,
         }
+    }
+
+    /// What its calls are made under.
+    pub fn terms(&self) -> Terms {
+        Terms { version: self.version, capabilities: self.capabilities, log_level: self.log_level }
     }
 
     /// The number for a call's new resumable stream: odd, so that it is still known for a call's when it is over.
@@ -288,6 +311,7 @@ mod tests {
             incarnation: 3,
             key: SessionKey { shard: ShardId(4), slot: 5, generation: 6 },
             principal: 7,
+            view: View(9),
             version: Version::V2025_11_25,
             capabilities: Capabilities::ROOTS,
             log_level: LogLevel::Warning,
@@ -309,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_streams_number_says_for_good_whose_it_is() {
-        let mut session: Session<()> = Session::new(Version::V2025_11_25, Capabilities::default(), 0, 0);
+        let mut session: Session<()> = Session::new(View::ALL, Version::V2025_11_25, Capabilities::default(), 0, 0);
         assert_eq!([0, 1, 2].map(|stream| session.is_get_stream(stream)), [None; 3]);
         let made = [session.next_get_stream(), session.next_call_stream(), session.next_call_stream()];
         assert_eq!(made.map(|stream| session.is_get_stream(stream)), [Some(true), Some(false), Some(false)]);
@@ -329,9 +353,9 @@ mod tests {
     #[test]
     fn an_old_key_never_finds_the_next_tenant_of_its_slot() {
         let mut sessions: Sessions<()> = Sessions::new(ShardId(0));
-        let first = sessions.insert(Session::new(Version::V2025_11_25, Capabilities::default(), 0, 0));
+        let first = sessions.insert(Session::new(View::ALL, Version::V2025_11_25, Capabilities::default(), 0, 0));
         assert!(sessions.remove(first).is_some());
-        let second = sessions.insert(Session::new(Version::V2025_06_18, Capabilities::default(), 0, 0));
+        let second = sessions.insert(Session::new(View::ALL, Version::V2025_06_18, Capabilities::default(), 0, 0));
         assert_eq!(first.slot, second.slot, "the slot is used again");
         assert!(sessions.find(first).is_none());
         assert!(sessions.remove(first).is_none());

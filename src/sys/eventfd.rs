@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// The counter. Shared by reference: writing and draining need no exclusive access.
 #[derive(Debug)]
@@ -54,6 +54,25 @@ impl EventFd {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             result => result.map(drop),
         }
+    }
+
+    /// Waits until there was a write, for so long at most, and takes it.
+    ///
+    /// # Errors
+    /// None that a Linux kernel is known to give.
+    pub fn wait(&self, patience: std::time::Duration) -> io::Result<()> {
+        let mut descriptor = libc::pollfd { fd: self.file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let time = libc::timespec {
+            tv_sec: patience.as_secs() as libc::time_t,
+            tv_nsec: libc::c_long::from(patience.subsec_nanos()),
+        };
+        // SAFETY: needed because the standard library does not poll. One pollfd and one timespec are handed over, both
+        // live until the call returns, and there is no signal mask.
+        let ready = unsafe { libc::ppoll(&raw mut descriptor, 1, &raw const time, std::ptr::null()) };
+        if ready > 0 {
+            self.drain()?;
+        }
+        Ok(())
     }
 
     /// Takes the sum of the writes since the last drain; 0 if there was none.

@@ -1,5 +1,5 @@
-//! The system calls outside io_uring, each behind a safe function: listeners and their steering, CPU affinity, rlimits,
-//! threads, eventfds, entropy.
+//! The system calls outside io_uring, each behind a safe function: listeners and their steering, sockets that are to
+//! connect, CPU affinity, rlimits, threads, eventfds, entropy.
 //!
 //! Not here: io_uring (`uring`), and any decision (`boot` decides, this module does).
 //! Invariant: no caller of this module needs `unsafe`.
@@ -9,6 +9,7 @@ pub mod cpu;
 pub mod entropy;
 pub mod eventfd;
 pub mod limits;
+pub mod outbound;
 pub mod socket;
 pub mod steer;
 pub mod thread;

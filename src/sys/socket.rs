@@ -1,6 +1,7 @@
 //! Listeners: a group of TCP listeners on one address, one per core, and the single listener of a unix socket.
 //!
-//! Not here: accepting (`uring`), steering (`sys::steer`), and which addresses to listen on (`config`).
+//! Not here: accepting (`uring`), sockets that connect (`sys::outbound`), steering (`sys::steer`), and which addresses
+//! to listen on (`config`).
 //! Invariant: listener `i` of a group has index `i` in the kernel's SO_REUSEPORT group for as long as all of them stay
 //! open. The kernel numbers a listener when it starts to *listen*, not when it is bound, so all are bound first
 //! (whatever is wrong shows before the first client can connect) and then listen in core order. Closing one moves
@@ -139,7 +140,7 @@ impl ListenGroup {
 
 /// Bytes the kernel takes beyond what is on its way. With the megabytes that it takes otherwise it has room again only
 /// after a third of them is gone, and a slow reader looks dead for as long.
-const UNSENT_BYTES_MAX: u32 = 256 * 1024;
+pub(super) const UNSENT_BYTES_MAX: u32 = 256 * 1024;
 
 /// Listens on `address` once per core. With port 0 the kernel chooses a port nobody uses.
 ///

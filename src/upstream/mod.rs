@@ -3,4 +3,6 @@
 //! Not here: how calls get to a core.
 //! Invariant: everything here answers through `server::service::Service`.
 
+pub mod gateway;
+mod http;
 pub mod native;

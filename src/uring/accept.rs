@@ -2,7 +2,8 @@
 //!
 //! Not here: whether a connection is wanted (`server/accept` decides that).
 //! Invariant: an accept is in flight only while the table has a free slot for what it brings, so clients beyond the
-//! table wait in the backlog; what ran out, or an error nobody foresaw, is tried again after a pause, never at once.
+//! table wait in the backlog, and it leaves those that are kept for connections opened from here; what ran out, or an
+//! error nobody foresaw, is tried again after a pause, never at once.
 
 use std::os::fd::RawFd;
 use std::time::Duration;
@@ -146,11 +147,18 @@ impl Driver {
         if !accepting.on || accepting.pausing != Pausing::No || accepting.in_flight == accepting.armed.len() {
             return;
         }
-        let taken = self.streams.sockets() + accepting.in_flight;
-        for _ in taken..self.settings.descriptors as usize {
+        let outbound = self.streams.outbound() + self.connecting.entering();
+        let kept = (self.settings.outbound as usize).saturating_sub(outbound);
+        for _ in kept..self.slots_free() {
             let Some(number) = self.accepting.next() else { return };
             self.arm_accept(number);
         }
+    }
+
+    /// Slots of the table that nobody has, nor will have by what is in flight.
+    pub(super) fn slots_free(&self) -> usize {
+        let taken = self.streams.sockets() + self.accepting.in_flight + self.connecting.entering();
+        (self.settings.descriptors as usize).saturating_sub(taken)
     }
 
     fn arm_accept(&mut self, number: usize) {

@@ -1,4 +1,4 @@
-//! The memory that the kernel may read or write: receive buffers, buffers being sent, addresses of peers.
+//! The memory that the kernel may read or write: receive buffers, buffers being sent, addresses of peers and servers.
 //!
 //! Not here: when any of it is used (`driver`).
 //! Invariant: nothing of the arena is freed or moved while the ring that knows it is open. The driver declares its
@@ -8,10 +8,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types;
+use socket2::SockAddr;
 
 /// Pages from the kernel, zeroed, given back on drop.
 struct Pages {
@@ -64,6 +66,13 @@ pub(super) struct PeerAddress {
     pub(super) length: libc::socklen_t,
 }
 
+/// What the kernel reads and writes while a connection is opened.
+struct Outbound {
+    /// The process's descriptor; the slot of the direct one once that is installed.
+    descriptor: i32,
+    server: SockAddr,
+}
+
 /// As much of the bytes as one operation can send; the kernel counts in 31 bits.
 fn at_once(bytes: &[u8]) -> (*const u8, u32) {
     (bytes.as_ptr(), bytes.len().min(1 << 30) as u32)
@@ -83,6 +92,8 @@ pub(super) struct Arena {
     sends: Vec<Option<Sending>>,
     sends_free: Vec<u32>,
     peers: Box<[PeerAddress]>,
+    /// By the number of the attempt. Each in memory of its own, which stays where it is when more are added.
+    outbound: Vec<Option<Box<Outbound>>>,
     /// Where the read of the eventfd puts its count.
     pub(super) foreign: Box<u64>,
     #[cfg(test)]
@@ -117,6 +128,7 @@ impl Arena {
             sends: Vec::new(),
             sends_free: Vec::new(),
             peers: Box::new([]),
+            outbound: Vec::new(),
             foreign: Box::new(0),
             #[cfg(test)]
             on_drop: None,
@@ -238,7 +250,33 @@ impl Arena {
         std::mem::forget(std::mem::take(&mut self.chunks));
         std::mem::forget(std::mem::take(&mut self.sends));
         std::mem::forget(std::mem::take(&mut self.peers));
+        std::mem::forget(std::mem::take(&mut self.outbound));
         std::mem::forget(std::mem::take(&mut self.foreign));
+    }
+
+    /// Takes what attempt number `index` to connect needs; returns where its descriptor stands, for the kernel to put
+    /// the slot of the direct one there.
+    pub(super) fn begin_connect(&mut self, index: u32, descriptor: RawFd, server: SockAddr) -> *const i32 {
+        let index = index as usize;
+        if index >= self.outbound.len() {
+            self.outbound.resize_with(index + 1, || None);
+        }
+        let outbound = self.outbound[index].insert(Box::new(Outbound { descriptor, server }));
+        &raw mut outbound.descriptor
+    }
+
+    /// The slot that the kernel gave to attempt number `index`, and where its server's address stands.
+    pub(super) fn installed(&self, index: u32) -> (u32, *const libc::sockaddr, libc::socklen_t) {
+        let outbound =
+            self.outbound[index as usize].as_ref().expect("an attempt in flight has its address in the arena");
+        (outbound.descriptor as u32, outbound.server.as_ptr().cast(), outbound.server.len())
+    }
+
+    /// Forgets attempt number `index`, of which nothing is in flight any more.
+    pub(super) fn end_connect(&mut self, index: u32) {
+        if let Some(outbound) = self.outbound.get_mut(index as usize) {
+            *outbound = None;
+        }
     }
 
     /// Makes room for so many accepts at once. Only before the first of them.

@@ -4,6 +4,7 @@
 //! Invariant: `ring` names a descriptor only while that ring is open; otherwise the eventfd, which outlives every ring
 //! of the core, wakes its next one.
 
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::Driver;
@@ -25,6 +26,14 @@ impl Chime {
     /// When the process or the host is out of descriptors.
     pub fn new() -> std::io::Result<Chime> {
         Ok(Chime { ring: AtomicI32::new(-1), eventfd: EventFd::for_ring()? })
+    }
+
+    /// Makes this the chime of the core whose driver that is: the driver hears it from now on. It must outlive it.
+    pub fn hang_at(&self, driver: &mut Driver) {
+        driver.watch(self.eventfd.as_fd().as_raw_fd());
+        if let Some(ring) = driver.bell_address() {
+            self.ring.store(ring, Ordering::Release);
+        }
     }
 
     /// Wakes the core from a thread without a ring.

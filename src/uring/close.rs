@@ -28,6 +28,9 @@ impl Driver {
         if stream.is(State::SENDING) {
             self.cancel(user_data(Operation::Send, id));
         }
+        if stream.is(State::CONNECTING) {
+            self.give_up(id);
+        }
         self.close_descriptor_if_quiet(id);
     }
 
@@ -42,7 +45,8 @@ impl Driver {
             .and(State::SENDING)
             .and(State::SHUTTING)
             .and(State::DESCRIPTOR_CLOSING)
-            .and(State::HANDING);
+            .and(State::HANDING)
+            .and(State::CONNECTING);
         if stream.any(busy) {
             return;
         }
@@ -56,12 +60,16 @@ impl Driver {
 
     /// The completion of a close.
     pub(super) fn closed(&mut self, id: ConnectionId) -> Option<Event> {
-        if self.streams.find(id).is_none() {
+        let Some(stream) = self.streams.find(id) else {
             self.stats.stale += 1;
             return None;
-        }
+        };
+        let attempt = stream.is(State::UNTOLD).then_some(stream.send);
         self.streams.leave(id);
-        Some(Event::Closed { stream: id })
+        match attempt {
+            None => Some(Event::Closed { stream: id }),
+            Some(attempt) => Some(self.not_connected(attempt)),
+        }
     }
 
     /// Cancels the operation with this user data. Its own end is reported only if it found nothing.

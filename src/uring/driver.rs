@@ -1,6 +1,6 @@
 //! The ring itself: operations in, events out, one `io_uring_enter` per turn, and the only place a core sleeps.
 //!
-//! Not here: what each kind of operation means: `accept`, `receive`, `send`, `close`, `wake`.
+//! Not here: what each kind of operation means: `accept`, `connect`, `receive`, `send`, `close`, `wake`.
 //! Invariant: memory the kernel may touch outlives the ring; a turn sleeps only if no completion is at hand and no
 //! stream waits for something that only another turn would give it.
 #![allow(unsafe_code)]
@@ -15,6 +15,7 @@ use io_uring::{IoUring, squeue};
 
 use super::accept::Accepting;
 use super::arena::Arena;
+use super::connect::Connecting;
 use super::enter::Gate;
 use super::event::{Event, Lease, Stats};
 use super::features::Features;
@@ -46,6 +47,9 @@ pub struct DriverSettings {
     pub receive_credit_bytes: u32,
     /// Accepts in flight per listener.
     pub accepts: usize,
+    /// Direct descriptors that accepts leave to connections opened from here. More may be opened, while there are slots
+    /// that no accept in flight counts on.
+    pub outbound: u32,
 }
 
 impl Default for DriverSettings {
@@ -59,6 +63,7 @@ impl Default for DriverSettings {
             buffer_bytes: 4096,
             receive_credit_bytes: 64 * 1024,
             accepts: 32,
+            outbound: 0,
         }
     }
 }
@@ -85,6 +90,7 @@ pub struct Driver {
     /// Whether receive buffers were added since the turn began.
     pub(super) grown: bool,
     pub(super) accepting: Accepting,
+    pub(super) connecting: Connecting,
     pub(super) eventfd: Option<RawFd>,
     pub(super) eventfd_armed: bool,
     /// What made the ring unusable, for the next turn to say.
@@ -160,6 +166,7 @@ impl Driver {
             handing: Vec::new(),
             grown: false,
             accepting: Accepting::new(settings.accepts),
+            connecting: Connecting::default(),
             eventfd: None,
             eventfd_armed: false,
             broken: None,
@@ -263,8 +270,14 @@ impl Driver {
                 Some(Operation::Arrive) => Some(self.arrived(id.slot as usize, result)),
                 Some(Operation::Bell) => Some(Event::Bell),
                 Some(Operation::Close) => self.closed(id),
+                Some(Operation::Connect) => self.connected(id, result),
                 Some(Operation::Foreign) => self.foreign(result),
+                Some(Operation::GiveUp) => {
+                    self.gave_up(id, result);
+                    None
+                }
                 Some(Operation::HandOver) => self.handed_over(id, result),
+                Some(Operation::Install) => self.installed(id.slot, result),
                 Some(Operation::Receive) => self.received(id, result, flags),
                 Some(Operation::Send) => self.sent(id, result),
                 Some(Operation::Shutdown) => {
@@ -289,7 +302,8 @@ impl Driver {
     pub(super) fn push(&mut self, entry: squeue::Entry) {
         loop {
             // SAFETY: needed because an operation may point to memory. All those made in this module point into the
-            // arena (send buffers, receive buffers, addresses, the eventfd's count), which outlives the ring.
+            // arena (send buffers, receive buffers, addresses, descriptors to be installed, the eventfd's count), which
+            // outlives the ring.
             if unsafe { self.ring.submission().push(&entry) }.is_ok() {
                 return;
             }
@@ -308,16 +322,23 @@ impl Driver {
 
 impl Driver {
     /// Ends everything that is in flight; false if that could not be seen to the end.
-    fn say_goodbye(&mut self) -> bool {
+    pub(super) fn say_goodbye(&mut self) -> bool {
         let start = Instant::now();
         self.stop_accepting();
         if self.eventfd.take().is_some() && self.eventfd_armed {
             self.cancel(Operation::Foreign.alone());
         }
+        for token in self.connecting.tokens() {
+            self.cancel_connect(token);
+        }
         for id in self.streams.all() {
             self.close(id);
         }
-        while self.streams.open() > 0 || self.accepting.in_flight() > 0 || self.eventfd_armed {
+        while self.streams.open() > 0
+            || self.accepting.in_flight() > 0
+            || self.connecting.in_flight() > 0
+            || self.eventfd_armed
+        {
             if start.elapsed() > FAREWELL || self.turn(start.elapsed(), Some(FAREWELL / 100)).is_err() {
                 return false;
             }

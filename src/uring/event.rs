@@ -2,7 +2,7 @@
 //!
 //! Not here: when any of it happens (`driver` and its parts).
 //! Invariant: after `Closed` no event names the stream again; a buffer given to `send` comes back in exactly one
-//! `Sent`.
+//! `Sent`; a `connect` is answered by exactly one `Connected`.
 
 use std::net::SocketAddr;
 
@@ -44,6 +44,14 @@ pub enum Event {
         /// The stream that was.
         stream: ConnectionId,
     },
+    /// A connection was opened, and is being read already; or it was not, and nothing is left of the attempt.
+    Connected {
+        /// As given to `connect`.
+        token: u64,
+        /// The new stream. `Err` holds the kernel's error number; ECANCELED if the attempt was given up, ENFILE if
+        /// there was no slot for it.
+        outcome: Result<ConnectionId, i32>,
+    },
     /// Nothing more will come in by this stream.
     Ended {
         /// The stream.
@@ -84,6 +92,11 @@ pub enum Event {
 }
 
 impl Ended {
+    /// Whether the stream's owner closed it before it was through.
+    pub fn is_given_up(self) -> bool {
+        self == Ended::Error(libc::ECANCELED)
+    }
+
     /// Whether it was the peer, or the way to it, and nothing on this host.
     pub fn is_of_the_peer(self) -> bool {
         match self {

@@ -9,6 +9,7 @@ mod accept;
 mod arena;
 mod chime;
 mod close;
+mod connect;
 mod driver;
 mod enter;
 mod event;

@@ -1,6 +1,6 @@
 //! What an operation's user data says: which kind it is, whose, and of which tenancy of the slot.
 //!
-//! Not here: making operations (`driver`, `receive`, `send`, `accept`, `close`, `wake`).
+//! Not here: making operations (`driver`, `receive`, `send`, `accept`, `connect`, `close`, `wake`).
 //! Invariant: no two operations in flight have the same user data, so a cancel meets exactly what it names.
 
 use io_uring::cqueue;
@@ -20,8 +20,13 @@ pub(super) enum Operation {
     BellSent = 3,
     Cancel = 4,
     Close = 5,
+    Connect = 12,
     Foreign = 6,
+    /// A cancel of a connect, which is told when it found nothing.
+    GiveUp = 14,
     HandOver = 11,
+    /// A descriptor of the process that is to become a direct one; its slot is the number of the attempt to connect.
+    Install = 13,
     Receive = 7,
     Send = 8,
     Shutdown = 9,
@@ -30,9 +35,12 @@ pub(super) enum Operation {
 impl Operation {
     fn from_bits(bits: u8) -> Option<Operation> {
         use Operation::*;
-        [Accept, Arrive, Bell, BellSent, Cancel, Close, Foreign, HandOver, Receive, Send, Shutdown]
-            .into_iter()
-            .find(|operation| *operation as u8 == bits)
+        [
+            Accept, Arrive, Bell, BellSent, Cancel, Close, Connect, Foreign, GiveUp, HandOver, Install, Receive, Send,
+            Shutdown,
+        ]
+        .into_iter()
+        .find(|operation| *operation as u8 == bits)
     }
 
     /// User data of an operation that belongs to no stream.

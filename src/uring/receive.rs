@@ -5,7 +5,7 @@
 //! completed before it was stopped (counted as overshoot), before others had their turn. While buffers are short,
 //! streams wait first come first served, and each is given one buffer when its turn comes.
 
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 
 use io_uring::{opcode, squeue, types};
 
@@ -47,6 +47,15 @@ impl Driver {
     /// already. Closing the stream leaves the descriptors open.
     pub fn adopt(&mut self, read: RawFd, write: RawFd) -> ConnectionId {
         let id = self.streams.adopt(read, write);
+        self.want(id);
+        id
+    }
+
+    /// Makes a stream of two pipes, for example a child's standard output and input. It is being read already. Both are
+    /// closed when nothing of the stream is in flight any more, before `Event::Closed`; `shutdown` closes the one that
+    /// is written.
+    pub fn adopt_owned(&mut self, read: OwnedFd, write: OwnedFd) -> ConnectionId {
+        let id = self.streams.adopt_owned(read, write);
         self.want(id);
         id
     }

@@ -38,7 +38,14 @@ impl Driver {
             // Without WAITALL, which would have the kernel send the rest by itself: who waits for a slow reader's
             // megabytes is to see that they move.
             Medium::Socket => opcode::Send::new(types::Fixed(id.slot), start, length).flags(libc::MSG_NOSIGNAL).build(),
-            Medium::Pipes { write, .. } => opcode::Write::new(types::Fd(write), start, length).offset(u64::MAX).build(),
+            Medium::Pipes { write: Some(write), .. } => {
+                opcode::Write::new(types::Fd(write), start, length).offset(u64::MAX).build()
+            }
+            // Shut down: as a socket would say.
+            Medium::Pipes { write: None, .. } => {
+                self.reaped.push_back((user_data(Operation::Send, id), -libc::EPIPE, 0));
+                return;
+            }
         };
         self.push(entry.user_data(user_data(Operation::Send, id)));
     }
@@ -56,7 +63,7 @@ impl Driver {
         let polled = stream.take(State::WRITE_POLLED);
         let written = if polled { result.min(0) } else { result };
         if written == -libc::EAGAIN
-            && let Medium::Pipes { write, .. } = medium
+            && let Medium::Pipes { write: Some(write), .. } = medium
             && !closing
         {
             stream.set(State::WRITE_POLLED);
@@ -95,18 +102,20 @@ impl Driver {
     }
 
     /// Tells the peer that nothing more will be sent, after the send in flight if there is one. For a close that must
-    /// not cut off what was sent before. Pipes have no such thing; theirs are closed by whoever owns them.
+    /// not cut off what was sent before. Of pipes that the stream owns the one that is written is closed; others are
+    /// closed by whoever owns them.
     pub fn shutdown(&mut self, id: ConnectionId) {
         let medium = self.streams.medium(id);
         let Some(stream) = self.streams.find(id).filter(|stream| !stream.any(State::CLOSING.and(State::SHUTTING)))
         else {
             return;
         };
-        if medium != Medium::Socket {
-            return;
-        }
         if stream.is(State::SENDING) {
             stream.set(State::SHUT_AFTER_SEND);
+            return;
+        }
+        if medium != Medium::Socket {
+            self.streams.close_write_end(id);
             return;
         }
         stream.set(State::SHUTTING);

@@ -1,14 +1,17 @@
-//! The tables of streams: one entry for each direct descriptor in use, and a few for pipes of the process itself.
+//! The tables of streams: one entry for each direct descriptor in use, and one for each pair of pipes.
 //!
 //! Not here: submissions and completions (`driver`, `receive`).
 //! Invariant: an entry's generation grows when its last operation has ended and its descriptor is closed, never before,
-//! so a completion that carries an older generation belongs to nobody.
+//! so a completion that carries an older generation belongs to nobody. A descriptor that a stream owns is closed only
+//! when no operation names it, so its number means nothing else while one does.
+
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use crate::ids::ConnectionId;
 
 /// What is true of a stream, as bits.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct State(u16);
+pub(super) struct State(u32);
 
 impl State {
     pub(super) const OPEN: State = State(1);
@@ -37,6 +40,12 @@ impl State {
     pub(super) const HANDING: State = State(1 << 14);
     /// A send heard that the peer broke it off. The kernel says so once: a receive would see an end like any other.
     pub(super) const RESET: State = State(1 << 15);
+    /// Its connect is in flight.
+    pub(super) const CONNECTING: State = State(1 << 16);
+    /// Its owner has not heard of it: it ends as the outcome of an attempt to connect.
+    pub(super) const UNTOLD: State = State(1 << 17);
+    /// Opened from here.
+    pub(super) const OUTBOUND: State = State(1 << 18);
 
     pub(super) const fn and(self, other: State) -> State {
         State(self.0 | other.0)
@@ -48,8 +57,16 @@ impl State {
 pub(super) enum Medium {
     /// The direct descriptor with the entry's own index.
     Socket,
-    /// Two descriptors of the process: one to read, one to write. They are not closed with the stream.
-    Pipes { read: i32, write: i32 },
+    /// Two descriptors of the process: one to read, one to write until it is shut down.
+    Pipes { read: RawFd, write: Option<RawFd> },
+}
+
+/// A stream of two descriptors.
+struct Pipes {
+    stream: Stream,
+    medium: Medium,
+    /// What is closed with the stream: the end that is read, and the one that is written, unless that went before.
+    owned: Option<(OwnedFd, Option<OwnedFd>)>,
 }
 
 /// One entry of a table. 16 bytes: 1.6 MB for 100,000 connections.
@@ -58,7 +75,7 @@ pub(super) struct Stream {
     pub(super) generation: u32,
     /// Bytes that came since the receive was armed.
     pub(super) received: u32,
-    /// Place of the buffer being sent, while `SENDING`.
+    /// Place of the buffer being sent, while `SENDING`; number of the attempt to connect, while `UNTOLD`.
     pub(super) send: u32,
     state: State,
 }
@@ -98,26 +115,41 @@ impl Stream {
 pub(super) struct Streams {
     sockets: Vec<Stream>,
     sockets_open: usize,
+    /// How many of those were opened from here.
+    outbound_open: usize,
     /// Slot of the first pipe: the number of direct descriptors.
     first_pipe: u32,
-    pipes: Vec<(Stream, Medium)>,
-    pipes_open: usize,
+    pipes: Vec<Pipes>,
+    /// Indices of entries that are free; the last one left is the next one taken.
+    pipes_free: Vec<u32>,
 }
 
 impl Streams {
     /// Tables for so many direct descriptors; they take memory only for slots that were used.
     pub(super) fn new(descriptors: u32) -> Streams {
-        Streams { sockets: Vec::new(), sockets_open: 0, first_pipe: descriptors, pipes: Vec::new(), pipes_open: 0 }
+        Streams {
+            sockets: Vec::new(),
+            sockets_open: 0,
+            outbound_open: 0,
+            first_pipe: descriptors,
+            pipes: Vec::new(),
+            pipes_free: Vec::new(),
+        }
     }
 
     /// How many are open or still closing.
     pub(super) fn open(&self) -> usize {
-        self.sockets_open + self.pipes_open
+        self.sockets_open + self.pipes.len() - self.pipes_free.len()
     }
 
     /// How many direct descriptors are taken.
     pub(super) fn sockets(&self) -> usize {
         self.sockets_open
+    }
+
+    /// How many of those were opened from here.
+    pub(super) fn outbound(&self) -> usize {
+        self.outbound_open
     }
 
     /// Gives the direct descriptor a new tenant.
@@ -133,18 +165,49 @@ impl Streams {
         ConnectionId { slot, generation: stream.generation }
     }
 
-    /// Makes a stream of two descriptors of the process, in the first slot that is free.
-    pub(super) fn adopt(&mut self, read: i32, write: i32) -> ConnectionId {
-        let medium = Medium::Pipes { read, write };
-        let index = self.pipes.iter().position(|(stream, _)| !stream.is(State::OPEN)).unwrap_or(self.pipes.len());
-        if index == self.pipes.len() {
-            self.pipes.push((Stream::default(), medium));
+    /// Gives the direct descriptor to attempt number `attempt` to connect.
+    pub(super) fn enter_outbound(&mut self, slot: u32, attempt: u32) -> ConnectionId {
+        let id = self.enter(slot);
+        let stream = &mut self.sockets[slot as usize];
+        stream.clear(State::WANTED);
+        stream.set(State::OUTBOUND.and(State::UNTOLD));
+        stream.send = attempt;
+        self.outbound_open += 1;
+        id
+    }
+
+    /// Makes a stream of two descriptors of the process, which somebody else closes when it is gone.
+    pub(super) fn adopt(&mut self, read: RawFd, write: RawFd) -> ConnectionId {
+        self.enter_pipes(Medium::Pipes { read, write: Some(write) }, None)
+    }
+
+    /// Makes a stream of two descriptors that are closed with it.
+    pub(super) fn adopt_owned(&mut self, read: OwnedFd, write: OwnedFd) -> ConnectionId {
+        let medium = Medium::Pipes { read: read.as_raw_fd(), write: Some(write.as_raw_fd()) };
+        self.enter_pipes(medium, Some((read, Some(write))))
+    }
+
+    fn enter_pipes(&mut self, medium: Medium, owned: Option<(OwnedFd, Option<OwnedFd>)>) -> ConnectionId {
+        let index = self.pipes_free.pop().unwrap_or(self.pipes.len() as u32);
+        match self.pipes.get_mut(index as usize) {
+            Some(entry) => *entry = Pipes { stream: entry.stream, medium, owned },
+            None => self.pipes.push(Pipes { stream: Stream::default(), medium, owned }),
         }
-        let entry = &mut self.pipes[index];
-        entry.0.open();
-        entry.1 = medium;
-        self.pipes_open += 1;
-        ConnectionId { slot: self.first_pipe + index as u32, generation: entry.0.generation }
+        let stream = &mut self.pipes[index as usize].stream;
+        stream.open();
+        ConnectionId { slot: self.first_pipe + index, generation: stream.generation }
+    }
+
+    /// Closes the end of a pair of pipes that is written, if the stream owns it. Nothing may be in flight on it.
+    pub(super) fn close_write_end(&mut self, id: ConnectionId) {
+        let Some(stream) = self.find(id) else { return };
+        assert!(!stream.is(State::SENDING), "{id}: a descriptor is closed when nothing is in flight on it");
+        let Some(index) = id.slot.checked_sub(self.first_pipe) else { return };
+        let entry = &mut self.pipes[index as usize];
+        if let (Some((_, owned)), Medium::Pipes { write, .. }) = (&mut entry.owned, &mut entry.medium) {
+            *write = None;
+            *owned = None;
+        }
     }
 
     /// Where the stream's bytes come from and go to.
@@ -152,14 +215,14 @@ impl Streams {
         id.slot
             .checked_sub(self.first_pipe)
             .and_then(|index| self.pipes.get(index as usize))
-            .map_or(Medium::Socket, |(_, medium)| *medium)
+            .map_or(Medium::Socket, |entry| entry.medium)
     }
 
     /// The stream, if it is this tenant's.
     pub(super) fn find(&mut self, id: ConnectionId) -> Option<&mut Stream> {
         let stream = match id.slot.checked_sub(self.first_pipe) {
             None => self.sockets.get_mut(id.slot as usize)?,
-            Some(index) => &mut self.pipes.get_mut(index as usize)?.0,
+            Some(index) => &mut self.pipes.get_mut(index as usize)?.stream,
         };
         Some(stream).filter(|stream| stream.generation == id.generation && stream.is(State::OPEN))
     }
@@ -167,16 +230,26 @@ impl Streams {
     /// All that are open or closing.
     pub(super) fn all(&self) -> Vec<ConnectionId> {
         let sockets = (0..).zip(&self.sockets);
-        let pipes = (self.first_pipe..).zip(self.pipes.iter().map(|(stream, _)| stream));
+        let pipes = (self.first_pipe..).zip(self.pipes.iter().map(|entry| &entry.stream));
         let open = sockets.chain(pipes).filter(|(_, stream)| stream.is(State::OPEN));
         open.map(|(slot, stream)| ConnectionId { slot, generation: stream.generation }).collect()
     }
 
-    /// Ends the tenancy.
+    /// Ends the tenancy, and closes the descriptors that are the stream's own.
     pub(super) fn leave(&mut self, id: ConnectionId) {
         let stream = self.find(id).expect("only an open stream is left");
+        let outbound = stream.is(State::OUTBOUND);
         stream.generation = stream.generation.wrapping_add(1);
         stream.state = State::default();
-        if id.slot < self.first_pipe { self.sockets_open -= 1 } else { self.pipes_open -= 1 }
+        match id.slot.checked_sub(self.first_pipe) {
+            None => {
+                self.sockets_open -= 1;
+                self.outbound_open -= usize::from(outbound);
+            }
+            Some(index) => {
+                self.pipes[index as usize].owned = None;
+                self.pipes_free.push(index);
+            }
+        }
     }
 }

@@ -43,7 +43,7 @@ fn what_is_in_flight_is_answered() {
         peer.send(Request::modern(&modern(1, "tools/call", sleep(700))).bytes());
         peers.push(peer);
         let mut peer = server.connect_on(core);
-        peer.send(Request::legacy(&session, &legacy(1, "tools/call", sleep(700))).bytes());
+        peer.send(Request::legacy(&session, &legacy(core, "tools/call", sleep(700))).bytes());
         peers.push(peer);
     }
     let mut lines = server.lines();
@@ -229,4 +229,26 @@ fn a_balancer_is_told() {
     assert_eq!(peer.answer().status, 200);
     drop(peer);
     assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn a_killed_server_is_replaced_at_once_and_a_living_one_is_not() {
+    let mut server = Server::start();
+    for _ in 0..5 {
+        let address = server.http;
+        // Something for the kernel to end before it lets go of the listeners.
+        let mut peers: Vec<_> = (0..50).map(|_| server.connect()).collect();
+        assert!(peers.iter_mut().all(|peer| peer.ask(&Request::new("OPTIONS", "/mcp")).status == 204));
+        server.signal("KILL");
+        server.wait();
+        server = Server::at(address);
+        assert_eq!(server.connect().ask(&Request::new("OPTIONS", "/mcp")).status, 204);
+    }
+    let mut second = Command::new(env!("CARGO_BIN_EXE_corelane"));
+    second.args(["serve", "--cores", "1", "--listen", &server.http.to_string()]);
+    let second = second.env("CORELANE_CONTROL_LISTEN", "127.0.0.1:0").output().expect("the program runs");
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert_eq!(second.status.code(), Some(1), "{said}");
+    assert!(said.contains("in use, perhaps by another corelane") && said.contains("ss -ltnp"), "{said}");
+    assert_eq!(server.connect().ask(&Request::new("OPTIONS", "/mcp")).status, 204);
 }

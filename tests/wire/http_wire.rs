@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::process::{PATIENCE, Server};
-use crate::request::{Request, echo, modern, sleep, text};
+use crate::request::{Request, echo, legacy, modern, sleep, text};
 
 fn call(id: u64, data: &str) -> Request {
     Request::modern(&modern(id, "tools/call", echo(data)))
@@ -239,4 +239,31 @@ fn the_deadline_a_caller_names_is_kept() {
     assert_eq!(server.refused("deadline_passed"), 1);
     server.until_total("corelane_calls_in_flight", 0);
     assert_eq!(peer.ask(&call(1, "x")).json()["id"], Value::from(1), "the connection goes on");
+}
+
+#[test]
+fn a_deadline_that_is_no_time_is_not_passed_over() {
+    let server = Server::start();
+    let session = crate::legacy::open(&mut server.connect_on(0), "2025-11-25");
+    for core in 0..2 {
+        let mut peer = server.connect_on(core);
+        let message = legacy(7, "tools/call", echo("x"));
+        for request in [call(7, "x"), Request::legacy(&session, &message)] {
+            for wrong in ["abc", "0", "00", "", "-1", "+5", "1.5", "1e3", "5 ms", "0x10"] {
+                let answer = peer.ask(&request.clone().with("X-Request-Timeout-Ms", wrong));
+                assert_eq!((answer.status, answer.code(), &answer.json()["id"]), (400, -32600, &json!(7)), "{wrong}");
+                let said = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+                assert!(said.contains(&format!("`{wrong}`")) && said.contains("300000"), "{said}");
+            }
+            for long in ["1000", "0300001", "18446744073709551616", &"9".repeat(400)] {
+                assert_eq!(peer.ask(&request.clone().with("X-Request-Timeout-Ms", long)).status, 200, "{long}");
+            }
+        }
+    }
+    assert_eq!(server.refused("bad_request"), 40);
+    // Longer than allowed is as long as allowed.
+    let server = Server::with(&[("CALLS_TIMEOUT_MS", "40"), ("CALLS_TIMEOUT_MAX_MS", "50")]);
+    let message = modern(3, "tools/call", sleep(60_000));
+    let answer = server.connect().ask(&Request::modern(&message).with("X-Request-Timeout-Ms", "99999999999999999999"));
+    assert_eq!((answer.status, answer.code()), (504, -31504));
 }

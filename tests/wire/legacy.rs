@@ -8,10 +8,16 @@ use crate::request::{Request, echo, initialize, legacy, notice, sleep, text};
 
 /// Opens a session on a connection; its id.
 pub fn open(peer: &mut Peer, version: &str) -> String {
-    let answer = peer.ask(&Request::post(&initialize(1, version)));
+    open_at(peer, version, "/mcp")
+}
+
+/// The same at another path than the endpoint's own.
+pub fn open_at(peer: &mut Peer, version: &str, path: &str) -> String {
+    let answer = peer.ask(&Request::post(&initialize(1, version)).target(path));
     assert_eq!((answer.status, &answer.json()["result"]["protocolVersion"]), (200, &json!(version)));
     let session = answer.field("Mcp-Session-Id").expect("a session was opened").to_owned();
-    let ready = peer.ask(&Request::legacy(&session, &notice("notifications/initialized", json!({}))));
+    let ready = notice("notifications/initialized", json!({}));
+    let ready = peer.ask(&Request::legacy(&session, &ready).target(path));
     assert_eq!((ready.status, ready.body.len()), (202, 0));
     session
 }
@@ -133,11 +139,14 @@ fn the_version_is_negotiated_and_its_header_checked() {
         for (version, status) in [("2025-06-18", 200), ("2025-11-25", 200), ("2031-01-01", 400), ("", 400), ("x", 400)]
         {
             let answer = peer.ask(&Request::legacy(&session, &ping(1)).with("MCP-Protocol-Version", version));
-            assert_eq!(answer.status, status, "{version:?}");
+            assert_eq!((answer.status, &answer.json()["id"]), (status, &json!(1)), "{version:?}");
             let answer = peer.ask(&delete("nonsense").with("MCP-Protocol-Version", version));
             assert_eq!(answer.status, if status == 200 { 404 } else { 400 }, "{version:?}");
         }
         assert_eq!(peer.ask(&Request::legacy(&session, &ping(1))).status, 200, "without the header");
+        let broken = json!({"jsonrpc": "2.0", "id": {}, "method": "ping"});
+        let answer = peer.ask(&Request::legacy(&session, &broken).with("MCP-Protocol-Version", "x"));
+        assert_eq!((answer.status, answer.json().get("id")), (400, Some(&Value::Null)), "no id that could be told");
     }
 }
 
@@ -227,6 +236,60 @@ fn batches_belong_to_one_revision() {
             assert_eq!((answer.status, answer.code()), (400, -32600), "{version}");
         }
     }
+}
+
+#[test]
+fn an_id_is_in_flight_once_in_a_session() {
+    let server = Server::start();
+    for (called_on, again_on) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let session = open(&mut server.connect_on(0), "2025-11-25");
+        let stranger = open(&mut server.connect_on(0), "2025-11-25");
+        let mut peer = server.connect_on(called_on);
+        peer.send(Request::legacy(&session, &legacy(7, "tools/call", sleep(60_000))).bytes());
+        server.until_total("corelane_calls_in_flight", 1);
+        let mut other = server.connect_on(again_on);
+        for message in [legacy(7, "tools/call", echo("x")), legacy(7, "tools/call", sleep(1)), ping(7)] {
+            let answer = other.ask(&Request::legacy(&session, &message));
+            assert_eq!((answer.status, answer.code(), &answer.json()["id"]), (400, -32600, &json!(7)), "{message}");
+        }
+        // Another id, and the same one of another client.
+        assert_eq!(other.ask(&Request::legacy(&session, &legacy("7", "tools/call", echo("x")))).status, 200);
+        assert_eq!(other.ask(&Request::legacy(&stranger, &legacy(7, "tools/call", sleep(1)))).status, 200);
+        let cancel = notice("notifications/cancelled", json!({"requestId": 7}));
+        assert_eq!(other.ask(&Request::legacy(&session, &cancel)).status, 202);
+        peer.stream_head();
+        assert_eq!(peer.rest(), Vec::<Value>::new());
+        let answer = other.ask(&Request::legacy(&session, &legacy(7, "tools/call", sleep(1))));
+        assert_eq!(text(&answer.json()), "slept 1 ms", "and free again");
+    }
+    assert_eq!(server.refused("duplicate_id"), 12);
+}
+
+#[test]
+fn an_id_stands_once_in_a_batch() {
+    let server = Server::start();
+    let quick = json!([legacy(1, "tools/call", echo("x")), ping(1), legacy("1", "tools/call", echo("y")), ping(1)]);
+    let slow = json!([legacy(1, "tools/call", sleep(30)), legacy(1, "tools/call", sleep(1)), ping(1)]);
+    let session = open(&mut server.connect_on(0), "2025-03-26");
+    let codes = |messages: &[Value]| -> Vec<Option<i64>> {
+        messages.iter().map(|message| message["error"]["code"].as_i64()).collect()
+    };
+    for core in 0..2 {
+        let mut peer = server.connect_on(core);
+        let answers = peer.ask(&Request::legacy(&session, &quick)).json();
+        assert_eq!(codes(answers.as_array().expect("an array")), [None, Some(-32600), None, Some(-32600)]);
+        peer.open(&Request::legacy(&session, &slow));
+        let messages = peer.rest();
+        assert_eq!(codes(&messages), [Some(-32600), Some(-32600), None]);
+        assert!(messages.iter().all(|message| message["id"] == 1), "{messages:?}");
+    }
+    let mut peer = server.lines();
+    peer.write_line(&initialize(0, "2025-03-26"));
+    peer.read_line();
+    peer.write_line(&slow);
+    let messages: Vec<_> = (0..3).map(|_| peer.read_line()).collect();
+    assert_eq!(codes(&messages), [Some(-32600), Some(-32600), None]);
+    assert_eq!(server.refused("duplicate_id"), 10);
 }
 
 #[test]

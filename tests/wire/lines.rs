@@ -105,8 +105,10 @@ fn a_line_may_be_cut_anywhere() {
     peer.send_torn(line.as_bytes(), 1..line.len());
     assert_eq!(text(&peer.read_line()), "é 漢 😀");
     // Blank lines say nothing.
-    peer.send(format!("\n\r\n\n{line}\n\n{line}"));
+    peer.send(format!("\n\r\n \n\n{line}\n \t \r\n\r\r\n  {line}\t"));
     assert_eq!([text(&peer.read_line()), text(&peer.read_line())], ["é 漢 😀"; 2]);
+    peer.finish();
+    assert_eq!(peer.line(), None, "the last one neither, though it has no end");
 }
 
 #[test]

@@ -193,6 +193,24 @@ fn a_filter_is_needed() {
     let mut peer = server.connect();
     let answer = peer.ask(&Request::modern(&modern(1, "subscriptions/listen", json!({}))));
     assert_eq!(answer.code(), -32602);
+    for (wish, said) in [
+        (json!({"toolsListChanged": "yes"}), "toolsListChanged has to be true or false"),
+        (json!({"toolsListChanged": true, "promptsListChanged": 1}), "promptsListChanged has to be true or false"),
+        (json!({"resourcesListChanged": []}), "resourcesListChanged has to be true or false"),
+        (json!({"resourceSubscriptions": "a:b"}), "resourceSubscriptions has to be an array of strings"),
+        (json!({"resourceSubscriptions": ["a:b", 1]}), "resourceSubscriptions has to be an array of strings"),
+        (json!({"taskIds": {}}), "taskIds has to be an array of strings"),
+    ] {
+        let answer = peer.ask(&Request::modern(&listen(json!("l"), wish)));
+        assert_eq!((answer.status, answer.code(), &answer.json()["id"]), (200, -32602, &json!("l")));
+        assert!(answer.text().contains(&format!("params.notifications.{said}")), "{}", answer.text());
+    }
+    let liberal = json!({"toolsListChanged": true, "promptsListChanged": null, "taskIds": null, "else": 1});
+    let mut reader = server.connect();
+    reader.open(&Request::modern(&listen(json!(1), liberal)));
+    assert_eq!(reader.event().unwrap().json()["params"]["notifications"], json!({"toolsListChanged": true}));
+    drop(reader);
+    server.until_total("corelane_streams_open", 0);
     let wanted = Request::modern(&listen(json!(1), json!({"toolsListChanged": true})));
     assert_eq!(peer.ask(&wanted.with("Accept", "application/json")).status, 406);
     assert_eq!(server.total("corelane_streams_open"), 0);

@@ -40,6 +40,17 @@ impl Answer {
         value
     }
 
+    /// Every final answer says when it was made (RFC 9110, 6.6.1); the clocks are those of one host.
+    fn is_dated(&self) {
+        if self.status >= 200 {
+            let date = self.field("Date").unwrap_or_else(|| panic!("without a Date: {self:?}"));
+            let made = httpdate::parse_http_date(date).unwrap_or_else(|_| panic!("{date:?} is no date"));
+            assert_eq!(httpdate::fmt_http_date(made), date, "the one form that is sent");
+            let off = made.elapsed().unwrap_or_else(|error| error.duration());
+            assert!(off < PATIENCE, "{date} is {off:?} away");
+        }
+    }
+
     pub fn text(&self) -> String {
         String::from_utf8(self.body.clone()).expect("UTF-8")
     }
@@ -171,7 +182,9 @@ impl Peer {
         loop {
             let line = self.take_line();
             if line.is_empty() {
-                return Answer { status, fields, body: Vec::new() };
+                let answer = Answer { status, fields, body: Vec::new() };
+                answer.is_dated();
+                return answer;
             }
             let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("no field: {line:?}"));
             fields.push((name.to_owned(), value.trim().to_owned()));

@@ -3,7 +3,7 @@
 //! Invariant: no child outlives the value that stands for it.
 
 use std::fmt::Debug;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -64,6 +64,24 @@ impl Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
         command.args(["serve", "--listen", "127.0.0.1:0", "--tcp", "127.0.0.1:0", "--cores", &cores.to_string()]);
         Server::run(command, variables)
+    }
+
+    /// On two cores, where another was before.
+    pub fn at(http: SocketAddr) -> Server {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+        command.args(["serve", "--listen", &http.to_string(), "--tcp", "127.0.0.1:0", "--cores", "2"]);
+        Server::run(command, &[])
+    }
+
+    /// The same on two cores and free ports, by a configuration file.
+    pub fn configured(text: &str) -> Server {
+        let mut file = tempfile::NamedTempFile::new().expect("a place for files");
+        file.write_all(text.as_bytes()).expect("room for a file");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+        command.args(["serve", "--listen", "127.0.0.1:0", "--tcp", "127.0.0.1:0", "--cores", "2"]);
+        command.arg("--config").arg(file.path());
+        // Read before the report is written, so it may go when `run` comes back.
+        Server::run(command, &[])
     }
 
     /// The conformance server, whose tools ask their caller things and say that lists changed.

@@ -79,7 +79,8 @@ fn start() -> Running {
     let text = "[serve]\nlisten = [\"127.0.0.1:0\"]\ndrain_deadline_ms = 2000\n[cores]\nlist = 2\n\
                 [control]\nlisten = \"127.0.0.1:0\"\n";
     let config = Config::from_toml("test", text).unwrap_or_else(|error| panic!("{error}"));
-    let mut launch: Launch<Life> = Launch::prepare(server(), config, &Doors::Listeners).expect("this host serves");
+    let mut launch: Launch<Life> =
+        Launch::prepare(server(), config, &Doors::Listeners, false).expect("this host serves");
     for slot in &mut launch.slots {
         slot.seed.settings.filters = vec![FilterKind::Reframing];
     }

@@ -117,7 +117,10 @@ impl Running {
         let text = "[serve]\nlisten = [\"127.0.0.1:0\"]\ndrain_deadline_ms = 2000\n[cores]\nlist = 2\n\
                     [control]\nlisten = \"127.0.0.1:0\"\n";
         let config = Config::from_toml("test", text).unwrap_or_else(|error| panic!("{error}"));
-        Running::launch(Launch::prepare(server(), config, &Doors::Listeners).expect("this host serves"), intensity)
+        Running::launch(
+            Launch::prepare(server(), config, &Doors::Listeners, false).expect("this host serves"),
+            intensity,
+        )
     }
 
     /// Starts what is prepared.
@@ -176,6 +179,8 @@ pub struct Place {
 pub struct Client {
     pub stream: TcpStream,
     pub address: SocketAddr,
+    /// Of its calls in sessions, which others may share: no two connections have the same port.
+    pub id: u16,
 }
 
 pub struct Answer {
@@ -198,7 +203,8 @@ impl Client {
         let stream = TcpStream::connect(address).expect("it listens");
         stream.set_nodelay(true).expect("a socket");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-        Client { stream, address }
+        let id = stream.local_addr().expect("a socket").port();
+        Client { stream, address, id }
     }
 
     pub fn post(&mut self, headers: &str, body: &str) -> bool {
@@ -223,7 +229,8 @@ impl Client {
     /// Calls a tool in a session: it runs where the session is.
     pub fn call_in(&mut self, session: &str, tool: &str, arguments: &str) -> bool {
         let body = format!(
-            r#"{{"id":7,"jsonrpc":"2.0","method":"tools/call","params":{{"arguments":{arguments},"name":"{tool}"}}}}"#
+            r#"{{"id":{},"jsonrpc":"2.0","method":"tools/call","params":{{"arguments":{arguments},"name":"{tool}"}}}}"#,
+            self.id
         );
         self.post(&format!("MCP-Protocol-Version: 2025-11-25\r\nMcp-Session-Id: {session}\r\n"), &body)
     }

@@ -27,7 +27,7 @@ pub use media::{Accepts, MediaType, is_json};
 pub use origin::{HostRule, HostRules, OriginRule};
 pub use request::{RequestError, RequestWriter, Target, finish_post};
 pub use respond::{
-    Field, StreamFraming, begin_chunk, begin_event_stream, begin_json, chunk, continue_100, empty, finish_chunk,
+    Field, Stamp, StreamFraming, begin_chunk, begin_event_stream, begin_json, chunk, continue_100, empty, finish_chunk,
     finish_json, last_chunk,
 };
-pub(in crate::proto) use token::is_token;
+pub use token::is_token;

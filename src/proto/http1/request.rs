@@ -1,7 +1,7 @@
 //! Requests to an upstream, appended to one output buffer so that head and body leave in one send.
 //!
 //! A POST is written body after head, as answers are (`respond`): its Content-Length is patched into a field of fixed
-//! width in front of it. Not here: which fields a revision wants, credentials, connecting, reading the answer (`answer`).
+//! width in front of it. Not here: which fields a revision wants, credentials, connecting, reading (`answer`).
 //! Invariant: the head of a written request has one reading: a value that could end its field, a name that is no token,
 //! and a field that says where the message or the connection ends are refused, and of a refused request nothing stays.
 

@@ -2,14 +2,27 @@
 //!
 //! A JSON answer is written body after head, and its Content-Length is patched into a field of fixed width in front of
 //! it; a chunk of an event stream likewise has its size patched in. Nothing is copied to learn its length.
-//! Not here: which status an error gets, the `Date` field (a clock: pass it as an extra field), sending.
-//! Invariant: a value can not end its field: CR, LF and other control bytes in it become spaces, and a field whose name
-//! is not a token is left out.
+//! Not here: which status an error gets, what second it is (a [`Stamp`] is made from it), sending.
+//! Invariant: every final response has a `Date`; a value can not end its field: CR, LF and other control bytes in it
+//! become spaces, and a field whose name is not a token is left out.
+
+use std::io::Write as _;
+use std::ops::Range;
+use std::time::{Duration, UNIX_EPOCH};
+
+use httpdate::HttpDate;
 
 use super::token::is_token;
 
 /// An additional field of a response: a name that is a token, and its value.
 pub type Field<'a> = (&'a str, &'a [u8]);
+
+/// The `Date` of one second (RFC 9110, 6.6.1), written once and copied into every response of that second: it lies in
+/// the head that most answers have, so that those cost one copy for all of it.
+#[derive(Clone, Debug)]
+pub struct Stamp {
+    ok_json: [u8; OK_JSON_BYTES],
+}
 
 /// Where the answer begun by [`begin_json`] keeps its length. To be given back to [`finish_json`].
 #[must_use = "an answer without finish_json has no length"]
@@ -43,7 +56,15 @@ pub enum StreamFraming {
     UntilClose,
 }
 
-const OK_JSON: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length:          0\r\n\r\n";
+/// The head that most answers have, with the `Date` of the Unix epoch's first second.
+const OK_JSON: &[u8; OK_JSON_BYTES] = b"HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
+    Content-Type: application/json\r\nContent-Length:          0\r\n\r\n";
+const OK_JSON_BYTES: usize = 116;
+/// Where the `Date` stands in it, with its name and its end, and without.
+const DATE_FIELD: Range<usize> = DATE.start - b"Date: ".len()..DATE.end + b"\r\n".len();
+const DATE: Range<usize> = 23..23 + b"Thu, 01 Jan 1970 00:00:00 GMT".len();
+/// The last second that the form can say: its year has four digits.
+const SECOND_MAX: u64 = 253_402_300_799;
 /// The last field of a head whose body follows, its value not yet known.
 pub(super) const LENGTH_FIELD: &[u8] = b"Content-Length:          0\r\n\r\n";
 const HEAD_END: &[u8] = b"\r\n\r\n";
@@ -53,14 +74,30 @@ const LENGTH_DIGITS: usize = 10;
 const CHUNK_DIGITS: usize = 8;
 const CHUNK_HEADER: &[u8] = b"00000000\r\n";
 
+impl Stamp {
+    /// The stamp of a second, counted from the Unix epoch. After the year 9999 it stays as it is.
+    pub fn new(second: u64) -> Stamp {
+        let mut ok_json = *OK_JSON;
+        // A value, not a clock: the second is the caller's.
+        let date = HttpDate::from(UNIX_EPOCH + Duration::from_secs(second.min(SECOND_MAX)));
+        write!(&mut ok_json[DATE], "{date}").expect("a date of IMF-fixdate has 29 bytes");
+        Stamp { ok_json }
+    }
+
+    /// The field, with its end.
+    fn field(&self) -> &[u8] {
+        &self.ok_json[DATE_FIELD]
+    }
+}
+
 /// Begins a response with a JSON body; the caller appends the body to `out` and calls [`finish_json`].
 ///
 /// To an HTTP/1.0 peer that keeps its connection add `("Connection", b"keep-alive")`.
-pub fn begin_json(out: &mut Vec<u8>, status: u16, keep_alive: bool, extra: &[Field<'_>]) -> Mark {
+pub fn begin_json(out: &mut Vec<u8>, stamp: &Stamp, status: u16, keep_alive: bool, extra: &[Field<'_>]) -> Mark {
     if status == 200 && keep_alive && extra.is_empty() {
-        out.extend_from_slice(OK_JSON);
+        out.extend_from_slice(&stamp.ok_json);
     } else {
-        begin(out, status, keep_alive, extra);
+        begin(out, stamp, status, keep_alive, extra);
         out.extend_from_slice(b"Content-Type: application/json\r\n");
         out.extend_from_slice(LENGTH_FIELD);
     }
@@ -81,16 +118,22 @@ pub fn finish_json(out: &mut [u8], mark: Mark) {
 }
 
 /// A whole response without a body: `Content-Length: 0`, and none at all where the status forbids it.
-pub fn empty(out: &mut Vec<u8>, status: u16, keep_alive: bool, extra: &[Field<'_>]) {
-    begin(out, status, keep_alive, extra);
+pub fn empty(out: &mut Vec<u8>, stamp: &Stamp, status: u16, keep_alive: bool, extra: &[Field<'_>]) {
+    begin(out, stamp, status, keep_alive, extra);
     let bodiless = status < 200 || status == 204 || status == 304;
     out.extend_from_slice(if bodiless { b"\r\n" } else { b"Content-Length: 0\r\n\r\n" });
 }
 
 /// Begins a response that is a stream of server-sent events; every event goes through [`chunk`] or [`begin_chunk`].
-pub fn begin_event_stream(out: &mut Vec<u8>, http_minor: u8, keep_alive: bool, extra: &[Field<'_>]) -> StreamFraming {
+pub fn begin_event_stream(
+    out: &mut Vec<u8>,
+    stamp: &Stamp,
+    http_minor: u8,
+    keep_alive: bool,
+    extra: &[Field<'_>],
+) -> StreamFraming {
     let framing = if http_minor == 0 { StreamFraming::UntilClose } else { StreamFraming::Chunked };
-    begin(out, 200, keep_alive && framing == StreamFraming::Chunked, extra);
+    begin(out, stamp, 200, keep_alive && framing == StreamFraming::Chunked, extra);
     out.extend_from_slice(b"Content-Type: text/event-stream\r\nCache-Control: no-cache\r\nX-Accel-Buffering: no\r\n");
     if framing == StreamFraming::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
@@ -187,14 +230,15 @@ pub const fn reason(status: u16) -> &'static str {
     }
 }
 
-/// Status line, `Connection` and the extra fields.
-fn begin(out: &mut Vec<u8>, status: u16, keep_alive: bool, extra: &[Field<'_>]) {
+/// Status line, `Date`, `Connection` and the extra fields.
+fn begin(out: &mut Vec<u8>, stamp: &Stamp, status: u16, keep_alive: bool, extra: &[Field<'_>]) {
     debug_assert!((100..1000).contains(&status), "a status has three digits, not {status}");
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(itoa::Buffer::new().format(status).as_bytes());
     out.push(b' ');
     out.extend_from_slice(reason(status).as_bytes());
     out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(stamp.field());
     if !keep_alive {
         out.extend_from_slice(b"Connection: close\r\n");
     }
@@ -238,9 +282,14 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
+    /// The second of RFC 9110's example.
+    fn stamp() -> Stamp {
+        Stamp::new(784_111_777)
+    }
+
     fn json(status: u16, keep_alive: bool, extra: &[Field<'_>], body: &[u8]) -> String {
         written(|out| {
-            let mark = begin_json(out, status, keep_alive, extra);
+            let mark = begin_json(out, &stamp(), status, keep_alive, extra);
             out.extend_from_slice(body);
             finish_json(out, mark);
         })
@@ -250,16 +299,19 @@ mod tests {
     fn json_answers() {
         assert_eq!(
             json(200, true, &[], b"{}"),
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length:          2\r\n\r\n{}"
+            "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: application/json\r\n\
+             Content-Length:          2\r\n\r\n{}"
         );
         assert_eq!(
             json(200, true, &[("Mcp-Session-Id", b"s")], b"{\"a\":\"0123456\"}"),
-            "HTTP/1.1 200 OK\r\nMcp-Session-Id: s\r\nContent-Type: application/json\r\n\
+            "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nMcp-Session-Id: s\r\n\
+             Content-Type: application/json\r\n\
              Content-Length:         15\r\n\r\n{\"a\":\"0123456\"}"
         );
         assert_eq!(
             json(503, false, &[("Retry-After", b"1"), ("X", b"")], b""),
-            "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nX: \r\n\
+            "HTTP/1.1 503 Service Unavailable\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+             Connection: close\r\nRetry-After: 1\r\nX: \r\n\
              Content-Type: application/json\r\nContent-Length:          0\r\n\r\n"
         );
     }
@@ -267,12 +319,28 @@ mod tests {
     #[test]
     fn the_prebuilt_head_equals_the_built_one() {
         let built = written(|out| {
-            begin(out, 200, true, &[]);
+            begin(out, &stamp(), 200, true, &[]);
             out.extend_from_slice(b"Content-Type: application/json\r\n");
             out.extend_from_slice(LENGTH_FIELD);
         });
-        assert_eq!(built.as_bytes(), OK_JSON);
+        assert_eq!(built.as_bytes(), stamp().ok_json);
         assert_eq!(LENGTH_FIELD.len(), b"Content-Length: ".len() + LENGTH_DIGITS + HEAD_END.len());
+    }
+
+    #[test]
+    fn a_stamp_says_its_second() {
+        for (second, date) in [
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (951_782_399, "Mon, 28 Feb 2000 23:59:59 GMT"),
+            (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"),
+            (1_709_251_199, "Thu, 29 Feb 2024 23:59:59 GMT"),
+            (4_107_542_400, "Mon, 01 Mar 2100 00:00:00 GMT"),
+            (SECOND_MAX, "Fri, 31 Dec 9999 23:59:59 GMT"),
+            (SECOND_MAX + 1, "Fri, 31 Dec 9999 23:59:59 GMT"),
+            (u64::MAX, "Fri, 31 Dec 9999 23:59:59 GMT"),
+        ] {
+            assert_eq!(Stamp::new(second).field(), format!("Date: {date}\r\n").as_bytes());
+        }
     }
 
     #[test]
@@ -280,7 +348,7 @@ mod tests {
         let text = json(200, true, &[], b"first") + &json(200, true, &[], b"second one");
         let together = written(|out| {
             for body in [&b"first"[..], b"second one"] {
-                let mark = begin_json(out, 200, true, &[]);
+                let mark = begin_json(out, &stamp(), 200, true, &[]);
                 out.extend_from_slice(body);
                 finish_json(out, mark);
             }
@@ -290,26 +358,31 @@ mod tests {
 
     #[test]
     fn empty_answers() {
-        assert_eq!(written(|out| empty(out, 202, true, &[])), "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n");
-        assert_eq!(written(|out| empty(out, 204, false, &[])), "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
-        assert_eq!(
-            written(|out| empty(out, 405, true, &[("Allow", b"GET, POST, DELETE")])),
-            "HTTP/1.1 405 Method Not Allowed\r\nAllow: GET, POST, DELETE\r\nContent-Length: 0\r\n\r\n"
-        );
-        assert_eq!(written(|out| empty(out, 299, true, &[])), "HTTP/1.1 299 \r\nContent-Length: 0\r\n\r\n");
-        assert_eq!(written(continue_100), "HTTP/1.1 100 Continue\r\n\r\n");
+        const DATE: &str = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+        for (status, keep_alive, line, rest) in [
+            (202, true, "202 Accepted", "Content-Length: 0\r\n\r\n"),
+            (204, false, "204 No Content", "Connection: close\r\n\r\n"),
+            (299, true, "299 ", "Content-Length: 0\r\n\r\n"),
+        ] {
+            let answer = written(|out| empty(out, &stamp(), status, keep_alive, &[]));
+            assert_eq!(answer, format!("HTTP/1.1 {line}\r\n{DATE}{rest}"));
+        }
+        let answer = written(|out| empty(out, &stamp(), 405, true, &[("Allow", b"GET, POST, DELETE")]));
+        let rest = "Allow: GET, POST, DELETE\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(answer, format!("HTTP/1.1 405 Method Not Allowed\r\n{DATE}{rest}"));
+        assert_eq!(written(continue_100), "HTTP/1.1 100 Continue\r\n\r\n", "not a final response");
     }
 
     #[test]
     fn event_streams() {
         let text = written(|out| {
-            let framing = begin_event_stream(out, 1, true, &[("Mcp-Session-Id", b"s")]);
+            let framing = begin_event_stream(out, &stamp(), 1, true, &[("Mcp-Session-Id", b"s")]);
             chunk(out, framing, |out| out.extend_from_slice(&[b'x'; 26]));
             chunk(out, framing, |_| {});
             last_chunk(out, framing);
         });
-        let expected = "HTTP/1.1 200 OK\r\nMcp-Session-Id: s\r\nContent-Type: text/event-stream\r\n\
-             Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\nTransfer-Encoding: chunked\r\n\r\n\
+        let expected = "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nMcp-Session-Id: s\r\n\
+             Content-Type: text/event-stream\r\nCache-Control: no-cache\r\nX-Accel-Buffering: no\r\nTransfer-Encoding: chunked\r\n\r\n\
              0000001a\r\nxxxxxxxxxxxxxxxxxxxxxxxxxx\r\n0\r\n\r\n";
         assert_eq!(text, expected);
         let body = text.split_once("\r\n\r\n").unwrap().1.as_bytes();
@@ -318,12 +391,12 @@ mod tests {
         assert_eq!(out, [b'x'; 26]);
 
         let text = written(|out| {
-            let framing = begin_event_stream(out, 0, true, &[]);
+            let framing = begin_event_stream(out, &stamp(), 0, true, &[]);
             chunk(out, framing, |out| out.extend_from_slice(b"data: a\n\n"));
             last_chunk(out, framing);
         });
-        let expected = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: text/event-stream\r\n\
-             Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n\r\ndata: a\n\n";
+        let expected = "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nConnection: close\r\n\
+             Content-Type: text/event-stream\r\nCache-Control: no-cache\r\nX-Accel-Buffering: no\r\n\r\ndata: a\n\n";
         assert_eq!(text, expected);
     }
 
@@ -341,7 +414,7 @@ mod tests {
     #[cfg(debug_assertions)]
     #[should_panic(expected = "the value of X would break its field")]
     fn a_breaking_value_is_our_bug() {
-        empty(&mut Vec::new(), 200, true, &[("X", b"\r\n")]);
+        empty(&mut Vec::new(), &stamp(), 200, true, &[("X", b"\r\n")]);
     }
 
     #[test]

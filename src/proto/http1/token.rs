@@ -9,7 +9,7 @@ pub(super) const fn is_token_byte(byte: u8) -> bool {
 }
 
 /// Whether these bytes are a token: at least one, and nothing else.
-pub(in crate::proto) fn is_token(bytes: &[u8]) -> bool {
+pub fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().copied().all(is_token_byte)
 }
 

@@ -3,7 +3,7 @@
 //! Not here: what our side can do (that follows from what the service serves).
 //! Invariant: a bit is set only if the client declared the capability as an object.
 
-use crate::proto::json::{Value, ValueKind};
+use crate::proto::json::{Object, Value, ValueKind};
 
 /// The client's capabilities that change what a server may ask or answer.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -66,6 +66,32 @@ impl Capabilities {
     /// Whether all of `other` are declared.
     pub const fn has(self, other: Capabilities) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// The `ClientCapabilities` object that says so.
+    pub fn to_json(self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut object = Object::begin(&mut out);
+        let (form, url) = (self.has(Capabilities::ELICITATION_FORM), self.has(Capabilities::ELICITATION_URL));
+        if form || url {
+            let mut elicitation = object.object("elicitation");
+            for (name, _) in [("form", form), ("url", url)].into_iter().filter(|(_, declared)| *declared) {
+                elicitation.raw(name, b"{}");
+            }
+            elicitation.end();
+        }
+        if self.has(Capabilities::SAMPLING) {
+            let tools = self.has(Capabilities::SAMPLING_TOOLS);
+            object.raw("sampling", if tools { br#"{"tools":{}}"# } else { b"{}" });
+        }
+        if self.has(Capabilities::ROOTS) {
+            object.raw("roots", b"{}");
+        }
+        if self.has(Capabilities::TASKS_EXTENSION) {
+            object.raw("extensions", br#"{"io.modelcontextprotocol/tasks":{}}"#);
+        }
+        object.end();
+        out
     }
 
     /// The bits, for a sealed session id.

@@ -60,27 +60,27 @@ fn a_sessions_calls_are_bounded_although_their_connections_are_gone() {
         let mut rig = Rig::new(2);
         let first = rig.connect(0, Wire::Http);
         let session = rig.open(first);
-        let ask = |rig: &mut Rig| {
+        let ask = |rig: &mut Rig, id: u32| {
             let peer = rig.connect(home, Wire::Http);
-            let answer = rig.ask(peer, legacy(Some(&session), WAIT));
+            let answer = rig.ask(peer, legacy(Some(&session), &WAIT.replace("\"id\":3", &format!("\"id\":{id}"))));
             let id = ConnectionId { slot: peer.1, generation: 0 };
             rig.step(home, Input::Ended { id, how: End::Reset });
             answer
         };
-        for _ in 0..4 {
-            assert_eq!(ask(&mut rig), "");
+        for id in 0..4 {
+            assert_eq!(ask(&mut rig, id), "");
         }
         assert_eq!(rig.metrics[0].calls_in_flight.get(), 4, "they go on");
-        for _ in 0..3 {
-            let answer = ask(&mut rig);
+        for id in 4..7 {
+            let answer = ask(&mut rig, id);
             assert!(answer.starts_with("HTTP/1.1 429") && answer.contains("-31429"), "{answer}");
-            assert!(answer.contains("\"id\":3"), "{answer}");
+            assert!(answer.contains(&format!("\"id\":{id}")), "{answer}");
         }
         assert_eq!(rig.metrics[0].refused(Refusal::InFlightFull), 3);
         let stranger = rig.open(first);
         assert_eq!(rig.ask(first, legacy(Some(&stranger), WAIT)), "", "another session has its own");
         rig.reply(0);
-        assert_eq!(ask(&mut rig), "", "there is room again");
+        assert_eq!(ask(&mut rig, 4), "", "there is room again");
     }
 }
 

@@ -6,4 +6,5 @@ mod filtered;
 mod resuming;
 mod rig;
 mod subscribing;
+mod terms;
 mod times;

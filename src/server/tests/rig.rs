@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::ids::{ConnectionId, CoreId};
+use crate::ids::{ConnectionId, CoreId, View};
 use crate::metrics::{CoreMetrics, Registry};
 use crate::proto::http1::HostRules;
 use crate::proto::json::Key;
 use crate::proto::jsonrpc::RpcError;
-use crate::proto::mcp::Method;
+use crate::proto::mcp::{LogLevel, Method, Version};
 use crate::server::connection::Wire;
 use crate::server::core::{Core, CoreParts, Effect, Input};
 use crate::server::filter::reframing::Reframing;
@@ -32,14 +32,17 @@ pub struct Fake {
     about: About,
     pub waiting: Vec<CallKey>,
     pub cancelled: Vec<CallKey>,
+    /// Under what revision and level each call came.
+    pub heard: Vec<(Version, Option<LogLevel>)>,
 }
 
 impl Service for Fake {
-    fn about(&self) -> &About {
-        &self.about
+    fn about(&self, _view: View) -> Result<&About, RpcError> {
+        Ok(&self.about)
     }
 
     fn call(&mut self, call: &Call<'_>, out: &mut Vec<u8>) -> Served {
+        self.heard.push((call.version, call.log_level));
         if call.method == Method::ToolsCall && call.envelope.str(Key::Name, call.text).as_deref() == Some("wait") {
             self.waiting.push(call.key);
             return Served::Pending;
@@ -48,11 +51,11 @@ impl Service for Fake {
         Served::Done
     }
 
-    fn cancel(&mut self, key: CallKey) {
+    fn cancel(&mut self, _now: Nanos, key: CallKey) {
         self.cancelled.push(key);
     }
 
-    fn answered(&mut self, _: CallKey, _: u32, _: Result<&[u8], RpcError>) {}
+    fn answered(&mut self, _now: Nanos, _: CallKey, _: u32, _: Result<&[u8], RpcError>) {}
 }
 
 /// What a client saw of its connection.
@@ -127,7 +130,14 @@ pub fn settings() -> Settings {
 pub fn core(index: usize, cores: usize, incarnation: u32, metrics: &'static CoreMetrics) -> Core<Fake> {
     let table = BoundaryTable::new(cores, cores).expect("a shard for each");
     let id = CoreId(index as u16);
-    let offers = Offers { tools: true, tasks: true, resources: true, resources_subscribe: true, ..Offers::default() };
+    let offers = Offers {
+        tools: true,
+        tasks: true,
+        resources: true,
+        resources_subscribe: true,
+        logging: true,
+        ..Offers::default()
+    };
     let about = About { server_info: b"{}".to_vec(), instructions: None, offers };
     Core::new(CoreParts {
         id,
@@ -135,7 +145,7 @@ pub fn core(index: usize, cores: usize, incarnation: u32, metrics: &'static Core
         shards: Shards::new(table.range_of(id), incarnation),
         table,
         sealer: Sealer::new(&KEY, [index as u8 * 16 + incarnation as u8; 12]),
-        service: Fake { about, waiting: Vec::new(), cancelled: Vec::new() },
+        service: Fake { about, waiting: Vec::new(), cancelled: Vec::new(), heard: Vec::new() },
         metrics,
         clock: Box::new(|| 0),
         epoch: 1_800_000_000,
@@ -281,6 +291,7 @@ impl Rig {
                 self.seen.entry((core, id.slot)).or_default().closed = true;
                 self.cores[core].step(self.now, Input::Closed(id));
             }
+            Effect::Connect { .. } | Effect::GiveUp(_) => panic!("no service here opens links"),
             Effect::Drained => self.drained[core] = true,
             Effect::Read(id, wanted) => self.seen.entry((core, id.slot)).or_default().unread = !wanted,
             Effect::Send(id, buffer) => {

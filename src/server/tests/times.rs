@@ -193,6 +193,53 @@ fn what_is_beyond_the_table_is_told_so() {
     assert_eq!(status(&rig.ask(peers[7], call("1", "echo", ""))), "200");
 }
 
+#[test]
+fn every_answer_carries_the_date_of_its_second() {
+    let mut rig = Rig::new(1);
+    let peer = rig.connect(0, Wire::Http);
+    for (time, second) in [(0, "01"), (SECOND - 1, "01"), (1, "02"), (SECOND - 1, "02"), (30 * SECOND, "32")] {
+        rig.pass(time);
+        let bare = |method: &str| format!("{method} /mcp HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        for (request, code) in [
+            (call("1", "echo", ""), "200"),
+            (call("1", "echo", "Origin: http://localhost\r\n"), "200"),
+            (bare("OPTIONS"), "204"),
+            (bare("PUT"), "405"),
+            (legacy(Some("x"), PING), "404"),
+        ] {
+            let answer = rig.ask(peer, request);
+            let dates: Vec<_> = answer.lines().filter(|line| line.starts_with("Date: ")).collect();
+            assert_eq!((status(&answer), dates), (code, vec![&*format!("Date: Fri, 15 Jan 2027 08:00:{second} GMT")]));
+        }
+    }
+}
+
+#[test]
+fn the_date_follows_the_hosts_clock_when_that_is_set() {
+    let mut rig = Rig::new(1);
+    let peer = rig.connect(0, Wire::Http);
+    let date = |rig: &mut Rig| {
+        let answer = rig.ask(peer, call("1", "echo", ""));
+        answer.split_once("Date: ").expect("dated").1[..29].to_owned()
+    };
+    assert_eq!(date(&mut rig), "Fri, 15 Jan 2027 08:00:01 GMT");
+    // Set back by an hour and a bit, set to what it cannot be, and to half a second before the next one.
+    for (unix, shown) in [
+        (1_799_996_399 * SECOND + 700 * MS, "Fri, 15 Jan 2027 06:59:59 GMT"),
+        (0, "Thu, 01 Jan 1970 00:00:03 GMT"),
+        (u64::MAX, "Sun, 21 Jul 2554 23:34:33 GMT"),
+        (1_800_000_009 * SECOND + 500 * MS, "Fri, 15 Jan 2027 08:00:09 GMT"),
+    ] {
+        rig.pass(SECOND);
+        rig.step(0, Input::WallClock { unix });
+        assert_eq!(date(&mut rig), shown);
+    }
+    rig.pass(500 * MS - 1);
+    assert_eq!(date(&mut rig), "Fri, 15 Jan 2027 08:00:09 GMT");
+    rig.pass(1);
+    assert_eq!(date(&mut rig), "Fri, 15 Jan 2027 08:00:10 GMT");
+}
+
 pub fn conversation() -> Vec<u8> {
     let chunked = call("3", "echo", "")
         .replace("Content-Length", "X-Length")

@@ -4,9 +4,10 @@
 //! Invariant: none of these returns before the server has stopped.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::builder::Server;
-use crate::boot::{self, BootError};
+use crate::boot::{self, BootError, Hooks, OnCore, Registry};
 use crate::config::{Config, ConfigError, Flag, Sources};
 use crate::control::log::{self, LogError};
 
@@ -18,6 +19,7 @@ pub struct ServeOptions {
     cores: Option<String>,
     control: Option<String>,
     file: Option<std::path::PathBuf>,
+    hooks: Hooks,
 }
 
 /// What `from_args` understands.
@@ -102,6 +104,26 @@ impl ServeOptions {
         self
     }
 
+    /// Calls this on each core when it begins, and again when one is restarted: what it spawns runs beside the core's
+    /// connections, and sees the registry of servers and transports.
+    pub fn each_core(mut self, hook: impl Fn(OnCore) + Send + Sync + 'static) -> ServeOptions {
+        self.hooks.each_core = Some(Arc::new(hook));
+        self
+    }
+
+    /// Hands out the registry of servers and transports for threads that are no core, before the cores start.
+    pub fn with_registry(mut self, take: impl Fn(Registry) + Send + Sync + 'static) -> ServeOptions {
+        self.hooks.registry = Some(Arc::new(take));
+        self
+    }
+
+    /// The mean of the last ten writes to a shard of the registry above which it is alarmed, instead of 10 ms. When
+    /// more than half of the shards are alarmed, new registrations are refused.
+    pub fn registry_write_limit(mut self, limit: Duration) -> ServeOptions {
+        self.hooks.write_limit = limit.as_nanos() as u64;
+        self
+    }
+
     fn configured(self) -> Result<Config, ServeError> {
         let mut flags = Vec::new();
         if !self.listen.is_empty() {
@@ -142,7 +164,8 @@ impl<S: 'static> Server<S> {
     /// # Errors
     /// What kept it from serving.
     pub fn serve(self, options: ServeOptions) -> Result<(), ServeError> {
-        Ok(boot::serve_native(self, options.configured()?)?)
+        let hooks = options.hooks.clone();
+        Ok(boot::serve_native(self, options.configured()?, hooks)?)
     }
 
     /// Serves one client over standard input and output.

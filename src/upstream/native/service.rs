@@ -27,10 +27,11 @@ use super::run::{Run, Sink};
 use super::task_methods;
 use super::tasks;
 use super::tool::{PlainTool, TaskSupport, ToolHandler, settle};
+use crate::ids::View;
 use crate::proto::json::{Key, RawStr, Value, ValueKind};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, HeaderParam, Method, Version};
-use crate::server::service::{About, Call, CallKey, Host, LocalFuture, Mail, Mailbox, Served, Service};
+use crate::server::service::{About, Call, CallKey, Host, LocalFuture, Mail, Mailbox, Nanos, Served, Service};
 
 /// A server on one core.
 pub struct NativeService<S> {
@@ -311,7 +312,6 @@ impl<S: 'static> NativeService<S> {
         }
     }
 
-    /// Whether there is such a resource; who is told of its changes is the core's business.
     fn complete(&self, call: &Call<'_>, out: &mut Vec<u8>) -> Result<Served, RpcError> {
         let string = |value: Option<Value<'_>>, name: &str| Some(value?.get(name)?.as_str()?.into_owned());
         let (reference, argument) =
@@ -383,11 +383,11 @@ fn invalid(text: impl Into<std::borrow::Cow<'static, str>>) -> RpcError {
 }
 
 impl<S: 'static> Service for NativeService<S> {
-    fn about(&self) -> &About {
-        &self.catalog.about
+    fn about(&self, _view: View) -> Result<&About, RpcError> {
+        Ok(&self.catalog.about)
     }
 
-    fn header_params(&self, tool: &str) -> &[HeaderParam] {
+    fn header_params(&self, _view: View, tool: &str) -> &[HeaderParam] {
         self.catalog.tool_names.get(tool.as_bytes()).map_or(&[], |&index| &self.catalog.tools[index].header_params)
     }
 
@@ -416,11 +416,11 @@ impl<S: 'static> Service for NativeService<S> {
         served.unwrap_or_else(Served::Failed)
     }
 
-    fn may_subscribe(&self, uri: &str, version: Version) -> Result<(), RpcError> {
+    fn may_subscribe(&mut self, _view: View, uri: &str, version: Version) -> Result<(), RpcError> {
         if self.catalog.reader(uri).is_some() { Ok(()) } else { Err(resource_not_found(uri, version)) }
     }
 
-    fn cancel(&mut self, key: CallKey) {
+    fn cancel(&mut self, _now: Nanos, key: CallKey) {
         let open = self.desk().open.borrow_mut().remove(&key);
         match open {
             Some(Open::Run(run)) => run.cancel(),
@@ -429,7 +429,7 @@ impl<S: 'static> Service for NativeService<S> {
         }
     }
 
-    fn answered(&mut self, key: CallKey, ask: u32, answer: Result<&[u8], RpcError>) {
+    fn answered(&mut self, _now: Nanos, key: CallKey, ask: u32, answer: Result<&[u8], RpcError>) {
         let (exchange, task) = match self.desk().open.borrow().get(&key) {
             Some(Open::Run(run)) => (Rc::clone(&run.exchange), None),
             Some(Open::TaskResult(task)) => match self.desk().tasks.borrow().get(*task) {

@@ -81,7 +81,7 @@ fn the_last_free_slot_is_shared_by_all_listeners() {
 }
 
 /// Takes a direct descriptor without the driver's knowledge, so that the kernel runs out before the driver thinks so.
-fn occupy(rig: &Rig, slot: u32, fd: i32) {
+pub(super) fn occupy(rig: &Rig, slot: u32, fd: i32) {
     let ring = rig.driver.descriptor();
     #[repr(C)]
     struct Update {

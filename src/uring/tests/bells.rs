@@ -4,7 +4,6 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 
 use super::*;
@@ -81,10 +80,7 @@ fn an_eventfd_that_cannot_be_read_is_an_error_and_not_a_spin() {
 fn chiming(disabled: Disabled) -> (Rig, Arc<Chime>) {
     let mut rig = Rig::new(small(), disabled);
     let chime = Arc::new(Chime::new().expect("a descriptor"));
-    rig.driver.watch(chime.eventfd.as_fd().as_raw_fd());
-    if let Some(ring) = rig.driver.bell_address() {
-        chime.ring.store(ring, Ordering::Release);
-    }
+    chime.hang_at(&mut rig.driver);
     (rig, chime)
 }
 

@@ -101,25 +101,17 @@ fn rings() -> usize {
 
 #[test]
 fn nothing_is_left_open_by_fifty_drivers() {
-    // In a process of its own, because other tests open descriptors at the same time.
-    const ALONE: &str = "CORELANE_TEST_ALONE";
-    if std::env::var_os(ALONE).is_none() {
-        let this = std::env::current_exe().expect("this test");
-        let name = "uring::tests::leaving::nothing_is_left_open_by_fifty_drivers";
-        let run = std::process::Command::new(this).args(["--exact", name]).env(ALONE, "1").output().expect("it runs");
-        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stdout));
-        return;
-    }
-    let open = || std::fs::read_dir("/proc/self/fd").expect("it is Linux").count();
-    let before = open();
-    for round in 0..50 {
-        let mut busy = busy(Disabled::default());
-        drop(busy.driver);
-        assert_eq!(rings(), 0, "round {round}");
-        for client in &mut busy.clients {
-            read_to_end(client);
+    alone("uring::tests::leaving::nothing_is_left_open_by_fifty_drivers", || {
+        let before = open_descriptors();
+        for round in 0..50 {
+            let mut busy = busy(Disabled::default());
+            drop(busy.driver);
+            assert_eq!(rings(), 0, "round {round}");
+            for client in &mut busy.clients {
+                read_to_end(client);
+            }
+            drop((busy.clients, busy._keep));
+            assert_eq!(open_descriptors(), before, "round {round}");
         }
-        drop((busy.clients, busy._keep));
-        assert_eq!(open(), before, "round {round}");
-    }
+    });
 }

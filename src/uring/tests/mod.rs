@@ -5,6 +5,7 @@
 
 mod accepting;
 mod bells;
+mod connecting;
 mod credit;
 mod fallbacks;
 mod hand_over;
@@ -12,6 +13,7 @@ mod idle;
 mod kernel_memory;
 mod leaving;
 mod overflow;
+mod owned_pipes;
 mod pipes;
 mod shortage;
 mod slots;
@@ -48,6 +50,7 @@ struct Rig {
     ended: HashMap<ConnectionId, Ended>,
     kept: Vec<(ConnectionId, usize)>,
     closed: Vec<ConnectionId>,
+    connected: HashMap<u64, Result<ConnectionId, i32>>,
     sent: Vec<(ConnectionId, Vec<u8>, Result<(), i32>)>,
     bells: usize,
     foreign: usize,
@@ -69,6 +72,7 @@ impl Rig {
             ended: HashMap::new(),
             kept: Vec::new(),
             closed: Vec::new(),
+            connected: HashMap::new(),
             sent: Vec::new(),
             bells: 0,
             foreign: 0,
@@ -105,6 +109,10 @@ impl Rig {
             Event::Closed { stream } => {
                 self.order.push('c');
                 self.closed.push(stream);
+            }
+            Event::Connected { token, outcome } => {
+                self.order.push('o');
+                assert!(self.connected.insert(token, outcome).is_none(), "a connect ends once");
             }
             Event::Ended { stream, why } => {
                 self.order.push('e');
@@ -223,4 +231,21 @@ fn nonblocking(fd: &impl AsRawFd) {
         let flags = libc::fcntl(fd.as_raw_fd(), libc::F_GETFL);
         assert!(flags >= 0 && libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) == 0);
     }
+}
+
+/// Runs a test in a process of its own, because other tests open descriptors at the same time.
+fn alone(name: &str, test: impl FnOnce()) {
+    const ALONE: &str = "CORELANE_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return test();
+    }
+    let this = std::env::current_exe().expect("this test");
+    let run = std::process::Command::new(this).args(["--exact", name]).env(ALONE, "1").output().expect("it runs");
+    let said = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success() && said.contains("1 passed"), "{said}");
+}
+
+/// Open descriptors of the process, and the one by which they are counted.
+fn open_descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").expect("it is Linux").count()
 }

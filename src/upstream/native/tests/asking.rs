@@ -113,7 +113,7 @@ fn legacy_answers_may_be_errors_or_nonsense() {
     let key = rig.begin(LEGACY, "tools/call", json!({"name": "greet"})).expect_err("pending");
     rig.settle();
     let (call, ask, ..) = rig.asked.remove(0);
-    rig.service.answered(call, ask, Err(RpcError::new(Code(-1), "no user here")));
+    rig.service.answered(0, call, ask, Err(RpcError::new(Code(-1), "no user here")));
     let result = rig.reply(key).expect("a reply").expect("a result");
     assert_eq!((&result["isError"], text_of(&result).contains("no user here")), (&json!(true), true));
 
@@ -121,7 +121,7 @@ fn legacy_answers_may_be_errors_or_nonsense() {
     rig.settle();
     rig.answer(json!({"what": "ever"}));
     assert_eq!(rig.reply(key).expect("a reply").expect("a result")["isError"], true);
-    rig.service.answered(key, 0, Ok(b"{}"));
+    rig.service.answered(0, key, 0, Ok(b"{}"));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::rig::{LEGACY, MODERN, Rig, text_of};
+use crate::ids::View;
 use crate::proto::mcp::{HeaderParamKind, LogLevel, Version};
 use crate::server::service::Service;
 use crate::upstream::native::*;
@@ -156,8 +157,9 @@ fn a_result_fits_its_revision() {
         "_meta": {"io.modelcontextprotocol/serverInfo": info}});
     assert_eq!(modern, expected);
     assert_eq!(rig.text(MODERN, "echo", json!({"data": "a\n\"é\u{1}"})), "a\n\"é\u{1}");
-    assert_eq!(rig.service.about().instructions.as_deref(), Some(&br#""say \"hi\"""#[..]));
-    assert!(rig.service.about().offers.completions && !rig.service.about().offers.tasks);
+    let about = rig.service.about(View::ALL).expect("known");
+    assert_eq!(about.instructions.as_deref(), Some(&br#""say \"hi\"""#[..]));
+    assert!(about.offers.completions && !about.offers.tasks);
 }
 
 #[test]
@@ -247,14 +249,14 @@ fn a_cancelled_call_is_dropped_and_not_answered() {
     let params = json!({"name": "patient"});
     let key = rig.begin(LEGACY, "tools/call", params).expect_err("pending");
     rig.pass(Duration::from_secs(1));
-    rig.service.cancel(key);
+    rig.service.cancel(0, key);
     assert_eq!(drops.get(), 1, "dropped at once");
     rig.pass(Duration::from_secs(60));
     assert_eq!((rig.reply(key), rig.host.running()), (None, 0));
 
     let key = rig.begin(LEGACY, "tools/call", json!({"name": "tidy"})).expect_err("pending");
     rig.settle();
-    rig.service.cancel(key);
+    rig.service.cancel(0, key);
     rig.pass(Duration::from_secs(60));
     assert_eq!((drops.get(), rig.host.running()), (11, 0), "one poll to tidy up, no more");
 
@@ -334,8 +336,8 @@ fn resources_are_read_by_uri_and_by_template() {
         assert_eq!((code, data), (-32602, json!({"uri": uri})));
         assert_eq!(read(LEGACY, uri).expect_err("not found").0, -32002);
     }
-    assert_eq!(rig.service.may_subscribe("test://a%20b/data", LEGACY), Ok(()));
-    assert_eq!(rig.service.may_subscribe("test://nothing", LEGACY).expect_err("not found").code.0, -32002);
+    assert_eq!(rig.service.may_subscribe(View::ALL, "test://a%20b/data", LEGACY), Ok(()));
+    assert_eq!(rig.service.may_subscribe(View::ALL, "test://nothing", LEGACY).expect_err("not found").code.0, -32002);
 }
 
 #[test]
@@ -367,10 +369,13 @@ fn prompts_and_completion() {
 #[test]
 fn header_params_are_told() {
     let rig = Rig::new(&server());
-    let params = rig.service.header_params("echo");
+    let params = rig.service.header_params(View::ALL, "echo");
     assert_eq!((params.len(), params[0].header_suffix.as_str()), (1, "Data"));
     assert_eq!((&params[0].path[..], params[0].kind), (&["data".to_owned()][..], HeaderParamKind::String));
-    assert!(rig.service.header_params("add").is_empty() && rig.service.header_params("nobody").is_empty());
+    assert!(
+        rig.service.header_params(View::ALL, "add").is_empty()
+            && rig.service.header_params(View::ALL, "nobody").is_empty()
+    );
 }
 
 #[test]

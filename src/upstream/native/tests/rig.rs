@@ -201,6 +201,7 @@ impl<S: 'static> Rig<S> {
         self.next += 1;
         let now = self.host.now();
         let call = Call {
+            view: crate::ids::View::ALL,
             key,
             version,
             method: Method::parse(method.as_bytes()).expect("a method"),
@@ -308,7 +309,7 @@ impl<S: 'static> Rig<S> {
     /// Answers the oldest `Mail::Ask`.
     pub fn answer(&mut self, result: Value) {
         let (key, ask, ..) = self.asked.remove(0);
-        self.service.answered(key, ask, Ok(result.to_string().as_bytes()));
+        self.service.answered(0, key, ask, Ok(result.to_string().as_bytes()));
         self.settle();
     }
 }

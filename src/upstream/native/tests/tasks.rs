@@ -211,7 +211,7 @@ fn legacy_tasks_ask_whoever_waits_for_the_result() {
     rig.settle();
     assert_eq!(rig.asked.len(), 2);
     assert_eq!(rig.asked[0].3["_meta"]["io.modelcontextprotocol/related-task"]["taskId"], task["taskId"]);
-    rig.service.cancel(gone);
+    rig.service.cancel(0, gone);
     rig.asked.clear();
     let waiter = rig.begin(LEGACY, "tasks/result", id(&task)).expect_err("it waits");
     rig.settle();

@@ -1,0 +1,159 @@
+//! Cutting the configured servers and views into what the gateway is told, with their names resolved.
+//!
+//! Not here: reading them (`config`), reaching them (`upstream::gateway`).
+//! Invariant: the address that is judged is the address that is dialled; a server whose name leads nowhere keeps nobody
+//! else from starting.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+
+use super::BootError;
+use crate::config::{
+    Demonstration, EraChoice, HttpServer, ListRules, Pinning, ServerKind, ServerName, ServerSettings, Settings,
+    ToolName, UrlHost,
+};
+use crate::ids::OutboundAddress;
+use crate::proto::http1::Target;
+use crate::proto::json::Object;
+use crate::upstream::gateway as to;
+
+/// Calls of one core that wait for a link or for a handshake, for each link that there may be.
+const WAITING_PER_LINK: usize = 64;
+/// Answers may be larger than requests: results hold pictures and files.
+const ANSWER_BYTES_MIN: usize = 16 * 1024 * 1024;
+
+/// What is configured and understood, but not there yet: better refused than ignored.
+///
+/// # Errors
+/// The first such setting.
+pub(super) fn refuse_what_is_not_there(settings: &Settings) -> Result<(), BootError> {
+    let refuse = |what: String| Err(BootError::NotThere(what));
+    if settings.gateway.pinning != Pinning::Off {
+        return refuse("gateway.pinning; write pinning = \"off\"".to_owned());
+    }
+    for (name, server) in settings.servers.iter().filter(|(_, server)| server.enabled) {
+        let defaults = ServerSettings::new(name, server.kind.clone());
+        match &server.kind {
+            ServerKind::Http(_) => {}
+            ServerKind::Sse(_) => return refuse(format!("servers.{name}.kind = \"sse\"")),
+            ServerKind::Stdio(_) => return refuse(format!("servers.{name}.kind = \"stdio\"")),
+        }
+        if server.sessions != defaults.sessions {
+            return refuse(format!("servers.{name}.sessions = \"per_session\""));
+        }
+        if server.concurrency != defaults.concurrency {
+            return refuse(format!("servers.{name}.concurrency"));
+        }
+    }
+    Ok(())
+}
+
+/// The gateway's part.
+pub(super) fn gateway(settings: &Settings) -> to::GatewaySettings {
+    let mut server_info = Vec::new();
+    let mut object = Object::begin(&mut server_info);
+    object.string("name", "corelane");
+    object.string("version", env!("CARGO_PKG_VERSION"));
+    object.end();
+    let enabled = settings.servers.iter().filter(|(_, server)| server.enabled);
+    to::GatewaySettings {
+        servers: enabled.filter_map(|(name, server)| self::server(settings, name, server)).map(Arc::new).collect(),
+        views: settings
+            .views
+            .iter()
+            .map(|(name, view)| to::ViewSettings {
+                name: name.as_str().into(),
+                tools: to::ToolRules {
+                    names: to::ListRules { include: view.tools.clone(), exclude: Vec::new() },
+                    rename: renames(&view.rename),
+                    describe: Default::default(),
+                },
+                servers: view.servers.iter().map(|server| server.as_str().into()).collect(),
+            })
+            .collect(),
+        list_ttl: settings.gateway.list_ttl_ms.ns(),
+        server_info,
+    }
+}
+
+/// Whether the native server is seen among the others; `is_demonstration` if it is the one that is built in.
+pub(super) fn native_is_seen(settings: &Settings, is_demonstration: bool) -> bool {
+    let alone = !settings.servers.iter().any(|(_, server)| server.enabled);
+    match settings.gateway.demonstration {
+        _ if !is_demonstration => true,
+        Demonstration::On => true,
+        // Without servers somebody has to answer all the same.
+        Demonstration::Auto | Demonstration::Off => alone,
+    }
+}
+
+fn server(settings: &Settings, name: &ServerName, server: &ServerSettings) -> Option<to::ServerSettings> {
+    let (link, links_max) = match &server.kind {
+        ServerKind::Http(http) => (link(http), http.connections_per_core.usize()),
+        ServerKind::Sse(_) | ServerKind::Stdio(_) => return None,
+    };
+    Some(to::ServerSettings {
+        name: name.as_str().into(),
+        prefix: server.prefix.as_str().into(),
+        link,
+        era: match server.era {
+            EraChoice::Auto => to::EraChoice::Auto,
+            EraChoice::Legacy => to::EraChoice::Legacy,
+            EraChoice::Modern => to::EraChoice::Modern,
+        },
+        tools: to::ToolRules {
+            names: rules(&server.tools.names),
+            rename: renames(&server.tools.rename),
+            describe: server.tools.describe.clone(),
+        },
+        prompts: rules(&server.prompts),
+        resources: rules(&server.resources),
+        list_time: server.list_timeout_ms.ns(),
+        call_time: server.timeout_ms.ns(),
+        connect_time: server.connect_timeout_ms.ns(),
+        links_max,
+        waiting_max: links_max * WAITING_PER_LINK,
+        answer_bytes_max: settings.limits.body_bytes.usize().max(ANSWER_BYTES_MIN),
+    })
+}
+
+fn renames(given: &BTreeMap<String, ToolName>) -> BTreeMap<String, String> {
+    given.iter().map(|(own, seen)| (own.clone(), seen.as_str().to_owned())).collect()
+}
+
+fn rules(rules: &ListRules) -> to::ListRules {
+    to::ListRules { include: rules.include.clone(), exclude: rules.exclude.clone() }
+}
+
+fn link(http: &HttpServer) -> to::LinkSettings {
+    let url = &http.url;
+    let field = |value: &str| value.as_bytes().into();
+    let fields = http.headers.iter().map(|(name, value)| (name.as_str().into(), field(value.value().reveal())));
+    let target = match Target::new(&url.authority(), url.target()) {
+        Ok(target) => target,
+        Err(error) => unreachable!("the URL was checked when it was read: {error}"),
+    };
+    let address = resolve(http).map(OutboundAddress::Internet).map_err(Into::into);
+    to::LinkSettings::Http { address, target, fields: to::Fields(fields.collect()) }
+}
+
+/// The first address that the server's host leads to and that its rule allows.
+fn resolve(http: &HttpServer) -> Result<SocketAddr, String> {
+    let port = http.url.port();
+    let found: Vec<SocketAddr> = match http.url.host() {
+        UrlHost::Address(address) => vec![(*address, port).into()],
+        UrlHost::Name(name) => (name.as_str(), port)
+            .to_socket_addrs()
+            .map_err(|error| format!("the name {name} cannot be resolved: {error}"))?
+            .collect(),
+    };
+    let mut refusal = None;
+    for address in found {
+        match http.addresses.judge(address.ip()) {
+            Ok(()) => return Ok(address),
+            Err(error) => refusal = Some(error.to_string()),
+        }
+    }
+    Err(refusal.unwrap_or_else(|| "its name leads to no address".to_owned()))
+}

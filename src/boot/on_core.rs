@@ -1,0 +1,98 @@
+//! What runs on every core beside its connections: a hook of the embedding program, and what it is given.
+//!
+//! Not here: handlers (they have a `Context`). Invariant: what a hook spawns ends with its core, and the hook runs
+//! again when the core is restarted.
+
+use std::future::{Future, poll_fn};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::desk::Registry;
+use crate::ids::CoreId;
+use crate::runtime::Spawner;
+use crate::server::alarms::Alarms;
+use crate::server::drive::Clock;
+use crate::server::registry::CoreRegistry;
+use crate::shard::registry::{Nanos, WRITE_LATENCY_LIMIT_DEFAULT};
+
+/// A core, as a hook sees it. Clones are the same.
+#[derive(Clone)]
+pub struct OnCore {
+    pub(super) id: CoreId,
+    pub(super) registry: CoreRegistry,
+    pub(super) spawner: Spawner,
+    pub(super) alarms: Alarms,
+    pub(super) clock: Clock,
+}
+
+impl OnCore {
+    /// Which core it is.
+    pub fn id(&self) -> CoreId {
+        self.id
+    }
+
+    /// The registry of servers and transports, as this core sees it.
+    pub fn registry(&self) -> &CoreRegistry {
+        &self.registry
+    }
+
+    /// Runs a future on this core until it ends. It shares the core with every connection: it must not block, and must
+    /// let others run.
+    pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
+        self.spawner.spawn(Box::pin(future));
+    }
+
+    /// Nanoseconds since the process began to serve, by the clock that all cores share.
+    pub fn now(&self) -> Nanos {
+        self.clock.nanos()
+    }
+
+    /// Waits.
+    pub fn sleep(&self, time: Duration) -> impl Future<Output = ()> + use<> {
+        let (alarms, clock) = (self.alarms.clone(), self.clock);
+        let until = clock.nanos() + time.as_nanos() as Nanos;
+        poll_fn(move |context| {
+            if clock.nanos() >= until {
+                return Poll::Ready(());
+            }
+            alarms.set(until, context.waker().clone());
+            Poll::Pending
+        })
+    }
+
+    /// Lets the core's other tasks and its connections have a turn.
+    pub fn pause(&self) -> impl Future<Output = ()> + use<> {
+        let mut paused = false;
+        poll_fn(move |context| {
+            if std::mem::replace(&mut paused, true) {
+                return Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+    }
+}
+
+/// What an embedding program adds to serving.
+#[derive(Clone)]
+pub struct Hooks {
+    /// Called on each core when it begins, and again when it is restarted.
+    pub each_core: Option<Arc<dyn Fn(OnCore) + Send + Sync>>,
+    /// Called once, before the cores start, with the registry for other threads.
+    pub registry: Option<Arc<dyn Fn(Registry) + Send + Sync>>,
+    /// The mean write latency of a shard that alarms it.
+    pub write_limit: Nanos,
+}
+
+impl Default for Hooks {
+    fn default() -> Hooks {
+        Hooks { each_core: None, registry: None, write_limit: WRITE_LATENCY_LIMIT_DEFAULT }
+    }
+}
+
+impl std::fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hooks").field("write_limit", &self.write_limit).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,239 @@
+//! The keys of `[servers.NAME]` and `[views.NAME]`: for each what an operator needs to know about it, and an example.
+//!
+//! Not the fixed sections (`table`), which variables and flags set too: these stand in the file only. Invariant: every
+//! field of a draft is a row; reading, printing and suggestions all read these two tables.
+
+use super::draft::{Kind, ServerDraft, ViewDraft};
+use super::given::{Given, Refused, Setting};
+
+/// One key of a section that may be there many times.
+pub(super) struct Row<D: 'static> {
+    /// The key, with its subsection: `tools.include`.
+    pub(super) name: &'static str,
+    /// The kinds of server that have it.
+    pub(super) kinds: &'static [Kind],
+    pub(super) unit: &'static str,
+    pub(super) what: &'static str,
+    /// The default in words; empty where it is a value that stands in the settings.
+    pub(super) default: &'static str,
+    /// A value for the printed example.
+    pub(super) example: &'static str,
+    pub(super) memory: &'static str,
+    pub(super) wrong: &'static str,
+    pub(super) allowed: fn() -> String,
+    pub(super) get: fn(&D) -> Option<String>,
+    pub(super) set: fn(&mut D, &Given) -> Result<(), Refused>,
+}
+
+const ANY: &[Kind] = &Kind::ALL;
+const HTTP: &[Kind] = &[Kind::Http, Kind::Sse];
+const STDIO: &[Kind] = &[Kind::Stdio];
+
+fn allowed_of<D, T: Setting>(_place: fn(&D) -> &Option<T>) -> String {
+    T::allowed()
+}
+
+macro_rules! rows {
+    ($draft:ident; $($name:literal $field:ident $kinds:ident, $unit:literal, $what:literal, default $default:literal,
+       example $example:literal, memory $memory:literal, wrong $wrong:literal;)+) => {
+        &[$(Row {
+            name: $name,
+            kinds: $kinds,
+            unit: $unit,
+            what: $what,
+            default: $default,
+            example: $example,
+            memory: $memory,
+            wrong: $wrong,
+            allowed: || allowed_of(|draft: &$draft| &draft.$field),
+            get: |draft| draft.$field.as_ref().map(Setting::write),
+            set: |draft, given| {
+                draft.$field = Some(Setting::read(given)?);
+                Ok(())
+            },
+        },)+]
+    };
+}
+
+impl<D> Row<D> {
+    /// The subsection, or nothing, and the key's own name.
+    pub(super) fn parts(&self) -> (&'static str, &'static str) {
+        self.name.split_once('.').unwrap_or(("", self.name))
+    }
+}
+
+/// Every key of a server, those of the section itself before those of its subsections.
+pub(super) const SERVER_ROWS: &[Row<ServerDraft>] = rows! { ServerDraft;
+    "kind" kind ANY, "word",
+        "How the server is reached. \"http\" is Streamable HTTP, of every revision; \"sse\" is HTTP+SSE of 2024-11-05; \"stdio\" is a child process on its standard input and output.",
+        default "none: it has to be said",
+        example "\"http\"",
+        memory "none",
+        wrong "the server answers 404, 405 or 406, or the child writes no JSON";
+    "url" url HTTP, "URL",
+        "Where the server is. Addresses of 169.254.0.0/16, fe80::/10 and of cloud metadata services are refused always.",
+        default "none: it has to be said",
+        example "\"http://127.0.0.1:3000/mcp\"",
+        memory "none",
+        wrong "calls to it are refused because it cannot be connected to";
+    "addresses" addresses HTTP, "word",
+        "Which addresses the URL's host may lead to, judged each time at the address that is dialled: keeps a name that was taken over from reaching into this network.",
+        default "\"private\" if the URL itself names localhost or a private address, otherwise \"public\"",
+        example "\"private\"",
+        memory "none",
+        wrong "a server inside is refused although its name is right: write \"private\" for it, or \"any\"";
+    "headers" headers HTTP, "fields of requests",
+        "Fields added to each request. What the client sent, its Authorization included, is never passed on. Keep secrets out of this file with env or file; with before = \"Bearer \" the scheme is put before them.",
+        default "",
+        example "{ X-Team = \"a\", Authorization = { env = \"WEATHER_TOKEN\", before = \"Bearer \" } }",
+        memory "their size",
+        wrong "the server answers 401 or 403";
+    "connections_per_core" connections_per_core HTTP, "connections",
+        "Most connections each core opens to it; those that are idle are kept.",
+        default "",
+        example "32",
+        memory "a socket and its buffers each",
+        wrong "calls wait for a connection while the server is idle: too low; the server runs out of connections: too high";
+    "command" command STDIO, "program",
+        "The program to start. No shell reads it, and no request can change it.",
+        default "none: it has to be said",
+        example "\"npx\"",
+        memory "what the child takes",
+        wrong "`corelane check` does not find it; the log says that the child could not be started";
+    "args" args STDIO, "texts",
+        "Its arguments, one text each. Every user of this host can see them: put secrets into env.",
+        default "",
+        example "[\"-y\", \"@modelcontextprotocol/server-filesystem\", \"/srv\"]",
+        memory "none",
+        wrong "the child ends at once; its standard error is in the log";
+    "env" env STDIO, "variables",
+        "Variables added to its environment, which has few of corelane's own, PATH and HOME among them. Keep secrets out of this file with env (a variable of corelane's) or file.",
+        default "",
+        example "{ LOG_LEVEL = \"warn\", API_TOKEN = { env = \"FILES_TOKEN\" }, PASSWORD = { file = \"/run/secrets/files\" } }",
+        memory "none",
+        wrong "the child says that a variable is missing";
+    "cwd" cwd STDIO, "folder",
+        "Where it runs.",
+        default "where corelane runs",
+        example "\"/srv\"",
+        memory "none",
+        wrong "the child does not find its files";
+    "enabled" enabled ANY, "switch",
+        "Off, the section is checked but the server is not used, and its secrets need not be there.",
+        default "",
+        example "true",
+        memory "none",
+        wrong "its tools are missing while off";
+    "prefix" prefix ANY, "name",
+        "What its tools and prompts begin with, and a `_`, where several servers are seen together. \"\" leaves their names as they are.",
+        default "the server's name",
+        example "\"weather\"",
+        memory "none",
+        wrong "of two tools with the same name only one is seen: give their servers prefixes";
+    "era" era ANY, "word",
+        "Which revisions of MCP it is spoken to in: \"modern\" is 2026-07-28, \"legacy\" all before. \"auto\" asks it and remembers.",
+        default "",
+        example "\"auto\"",
+        memory "none",
+        wrong "the server answers the first request with an error";
+    "sessions" sessions ANY, "word",
+        "Whether clients share its session (and for stdio the child): \"per_session\" keeps a server that remembers its caller from mixing them up.",
+        default "",
+        example "\"shared\"",
+        memory "per_session: a session, or a child, for each session of a client",
+        wrong "callers see each other's state: shared; there are too many children: per_session";
+    "timeout_ms" timeout_ms ANY, "milliseconds",
+        "Longest time a call may take; the caller's own deadline counts if it is nearer.",
+        default "",
+        example "30000",
+        memory "what a call in flight holds, that long",
+        wrong "calls end with -31504 for tools that are merely slow";
+    "connect_timeout_ms" connect_timeout_ms ANY, "milliseconds",
+        "Longest time to reach it: to connect, or to start the child, until it has answered the first request.",
+        default "",
+        example "5000",
+        memory "none",
+        wrong "a child that is fetched first (npx, uvx) is given up on: too short";
+    "list_timeout_ms" list_timeout_ms ANY, "milliseconds",
+        "Longest time for one page of its tools, prompts or resources. When it is over the others' lists are answered without it.",
+        default "",
+        example "5000",
+        memory "none",
+        wrong "its tools are missing from lists now and then: too short; lists are slow while it hangs: too long";
+    "concurrency" concurrency ANY, "calls",
+        "Most calls in flight, over all cores; further ones are refused with -31503.",
+        default "",
+        example "256",
+        memory "what a call in flight holds, that often",
+        wrong "calls are refused while the server is idle: too low; the server is overrun: too high";
+    "tools.include" tools_include ANY, "patterns",
+        "Which of its tools are seen, by its own names; none means all.",
+        default "",
+        example "[\"get_*\"]",
+        memory "none",
+        wrong "tools are missing, or too many are there";
+    "tools.exclude" tools_exclude ANY, "patterns",
+        "Which of these are not.",
+        default "",
+        example "[\"get_secret\"]",
+        memory "none",
+        wrong "a tool is seen that should not be";
+    "tools.rename" tools_rename ANY, "names",
+        "Other names for some of its tools; the prefix comes before them.",
+        default "",
+        example "{ get_forecast = \"forecast\" }",
+        memory "none",
+        wrong "a tool keeps its name: it is written otherwise there";
+    "tools.describe" tools_describe ANY, "texts",
+        "Other descriptions for some of its tools, by its own names.",
+        default "",
+        example "{ get_forecast = \"The weather of the next days\" }",
+        memory "their size",
+        wrong "models choose the wrong tool";
+    "prompts.include" prompts_include ANY, "patterns",
+        "Which of its prompts are seen; none means all.",
+        default "",
+        example "[\"*\"]",
+        memory "none",
+        wrong "prompts are missing, or too many are there";
+    "prompts.exclude" prompts_exclude ANY, "patterns",
+        "Which of these are not.",
+        default "",
+        example "[\"draft_*\"]",
+        memory "none",
+        wrong "a prompt is seen that should not be";
+    "resources.include" resources_include ANY, "patterns",
+        "Which of its resources and templates are seen, by their URIs; none means all.",
+        default "",
+        example "[\"file:///srv/public/*\"]",
+        memory "none",
+        wrong "resources are missing, or too many are there";
+    "resources.exclude" resources_exclude ANY, "patterns",
+        "Which of these are not.",
+        default "",
+        example "[\"*.key\"]",
+        memory "none",
+        wrong "a resource is seen that should not be";
+};
+
+/// Every key of a view.
+pub(super) const VIEW_ROWS: &[Row<ViewDraft>] = rows! { ViewDraft;
+    "servers" servers ANY, "names",
+        "Which servers are seen; each has a section [servers.NAME].",
+        default "none: it has to be said",
+        example "[\"weather\", \"files\"]",
+        memory "none",
+        wrong "tools are missing";
+    "tools" tools ANY, "patterns",
+        "Which tools are seen, by the names they have where these servers are seen together, prefixes included; none means all.",
+        default "",
+        example "[\"weather_*\"]",
+        memory "none",
+        wrong "tools are missing, or too many are there";
+    "rename" rename ANY, "names",
+        "Other names for some of them.",
+        default "",
+        example "{ weather_forecast = \"forecast\" }",
+        memory "none",
+        wrong "a tool keeps its name: it is written otherwise, or its server's own rename came first";
+};

@@ -1,0 +1,179 @@
+//! `[servers.NAME]` and `[views.NAME]`: one plain struct each, with the defaults.
+//!
+//! Not documented for operators here: the text of each key is in `nested`. Invariant: bounds are in the types; what
+//! relates two servers, or a view and its servers, is checked where the file is read.
+
+use super::bounded::{Bounded, Millis};
+use super::given::{Given, Refused, Setting, quoted};
+use super::names::{HeaderName, Prefix, ServerName, ToolName};
+use super::secret::Supplied;
+use super::url::ServerUrl;
+use super::words::word_set;
+use crate::proto::address::AddressRule;
+use crate::proto::mcp::NamePattern;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+pub(super) const MINUTE_MS: u64 = 60_000;
+pub(super) const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
+
+/// `[servers.NAME]`: one MCP server that calls are forwarded to.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ServerSettings {
+    /// Off, it is checked but not used.
+    pub enabled: bool,
+    /// Of which kind, and how it is reached.
+    pub kind: ServerKind,
+    /// What its names begin with where several servers are seen together; by default the server's name.
+    pub prefix: Prefix,
+    /// Which revisions of the protocol it is spoken to in.
+    pub era: EraChoice,
+    /// Whether clients share a session of it.
+    pub sessions: SessionUse,
+    /// Deadline of one call.
+    pub timeout_ms: Millis<1, DAY_MS>,
+    /// Deadline for reaching it: connecting, or starting the child, until it has answered the first request.
+    pub connect_timeout_ms: Millis<1, { 10 * MINUTE_MS }>,
+    /// Deadline for a page of one of its lists.
+    pub list_timeout_ms: Millis<1, { 10 * MINUTE_MS }>,
+    /// Most calls in flight, over all cores.
+    pub concurrency: Bounded<1, 65_536>,
+    /// Which of its tools are seen, and how.
+    pub tools: ToolRules,
+    /// Which of its prompts are seen.
+    pub prompts: ListRules,
+    /// Which of its resources and templates are seen, by URI.
+    pub resources: ListRules,
+}
+
+/// The kind of a server.
+#[derive(Clone, PartialEq, Debug)]
+pub enum ServerKind {
+    /// Streamable HTTP.
+    Http(HttpServer),
+    /// HTTP+SSE of 2024-11-05, deprecated.
+    Sse(HttpServer),
+    /// A child process, on its standard input and output.
+    Stdio(StdioServer),
+}
+
+/// A server behind a URL.
+#[derive(Clone, PartialEq, Debug)]
+pub struct HttpServer {
+    /// Its URL.
+    pub url: ServerUrl,
+    /// Which addresses the URL's host may lead to. By default public ones, or private ones if the host is itself
+    /// `localhost` or a private address.
+    pub addresses: AddressRule,
+    /// Fields added to every request, by name without regard to case.
+    pub headers: Vec<(HeaderName, Supplied)>,
+    /// Most connections of one core, idle ones included.
+    pub connections_per_core: Bounded<1, 1024>,
+}
+
+/// A server that is a child process.
+#[derive(Clone, PartialEq, Debug)]
+pub struct StdioServer {
+    /// The program: an absolute path, or a name that is looked for on the PATH. No shell reads it.
+    pub command: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Its environment, beside the few variables every child gets.
+    pub env: BTreeMap<String, Supplied>,
+    /// Where it runs: an absolute path, or where corelane runs.
+    pub cwd: Option<PathBuf>,
+}
+
+/// Which revisions of the protocol a server is spoken to in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EraChoice {
+    /// It is asked, and remembered.
+    Auto,
+    /// 2024-11-05 to 2025-11-25.
+    Legacy,
+    /// 2026-07-28 and later.
+    Modern,
+}
+
+/// Whether the clients of a legacy server share a session of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SessionUse {
+    /// One for each session of a client's.
+    PerSession,
+    /// One for all.
+    Shared,
+}
+
+/// Which names are seen.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ListRules {
+    /// Those that fit one of these; all if there are none.
+    pub include: Vec<NamePattern>,
+    /// Of them, not those that fit one of these.
+    pub exclude: Vec<NamePattern>,
+}
+
+/// Which tools are seen, and how. All names here are the server's own.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ToolRules {
+    /// Which are seen.
+    pub names: ListRules,
+    /// Other names for some; a prefix comes before the new name.
+    pub rename: BTreeMap<String, ToolName>,
+    /// Other descriptions for some.
+    pub describe: BTreeMap<String, String>,
+}
+
+/// `[views.NAME]`: a choice of servers and tools with an endpoint of its own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ViewSettings {
+    /// Which servers; each is configured.
+    pub servers: Vec<ServerName>,
+    /// Which tools, by the names they have when all these servers are seen together; all if there are none.
+    pub tools: Vec<NamePattern>,
+    /// Other names for some of them.
+    pub rename: BTreeMap<String, ToolName>,
+}
+
+word_set!(EraChoice { Auto = "auto", Modern = "modern", Legacy = "legacy" });
+word_set!(SessionUse { Shared = "shared", PerSession = "per_session" });
+
+impl ListRules {
+    /// Whether a name is seen.
+    pub fn admits(&self, name: &str) -> bool {
+        let fits = |patterns: &[NamePattern]| patterns.iter().any(|pattern| pattern.matches(name));
+        (self.include.is_empty() || fits(&self.include)) && !fits(&self.exclude)
+    }
+}
+
+impl ServerSettings {
+    /// A server of this kind with the defaults for all else.
+    pub fn new(name: &ServerName, kind: ServerKind) -> ServerSettings {
+        ServerSettings {
+            enabled: true,
+            kind,
+            prefix: Prefix::of(name),
+            era: EraChoice::Auto,
+            sessions: SessionUse::Shared,
+            timeout_ms: const { Millis::known(30_000) },
+            connect_timeout_ms: const { Millis::known(5_000) },
+            list_timeout_ms: const { Millis::known(5_000) },
+            concurrency: const { Bounded::known(256) },
+            tools: ToolRules::default(),
+            prompts: ListRules::default(),
+            resources: ListRules::default(),
+        }
+    }
+}
+
+impl HttpServer {
+    /// The server at this URL, with the defaults for all else.
+    pub fn new(url: ServerUrl) -> HttpServer {
+        HttpServer {
+            addresses: url.default_rule(),
+            url,
+            headers: Vec::new(),
+            connections_per_core: const { Bounded::known(32) },
+        }
+    }
+}

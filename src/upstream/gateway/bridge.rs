@@ -1,0 +1,275 @@
+//! Questions of a server to the caller of a call, across eras: a legacy server asks in the midst of a call, a modern
+//! one ends the call with its questions and wants it sent again with the answers (mcp 2026-07-28, "Multi round-trip
+//! requests").
+//!
+//! Not here: questions within the legacy era (`hear` passes them on), within the modern one (they are results).
+//! Invariant: a question is answered at most once, by the caller of its call; a call that waits for answers is bounded
+//! in number and time, and ends when its caller does.
+
+use super::flight::{Errand, Kept, Relay};
+use super::server::Server;
+use crate::proto::json::{Object, Value, ValueKind};
+use crate::proto::jsonrpc::{Code, RpcError};
+use crate::server::service::{Call, CallKey, Mail, Nanos};
+
+/// Most questions of one call: servers and clients that go on and on are stopped somewhere.
+pub(super) const QUESTIONS_MAX: u32 = 64;
+/// Most calls of one server, on one core, that wait for answers.
+const WAITING_MAX: usize = 4096;
+/// How long a legacy server's question is kept for a modern caller that has gone to find the answer.
+const PARKED: Nanos = 600_000_000_000;
+
+/// A modern server's questions, which its call's legacy caller is being asked.
+pub(super) struct Round {
+    key: CallKey,
+    kept: Box<Kept>,
+    /// Questions so far, in all rounds.
+    asked: u32,
+    /// The questions of this round, in order.
+    answers: Vec<Asked>,
+    /// What the server wants back, as it stands in its result.
+    state: Option<Box<[u8]>>,
+}
+
+/// A question that a legacy caller was asked: its number, the server's name for it, and the answer once it is there.
+type Asked = (u32, Box<[u8]>, Option<Vec<u8>>);
+
+/// A legacy server's question that a modern caller was sent away with.
+pub(super) struct Question {
+    /// The server's id for it.
+    id: Box<[u8]>,
+    method: &'static str,
+    params: Vec<u8>,
+}
+
+/// Where a parked call is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Parked {
+    pub core: u16,
+    pub server: u16,
+    pub flight: u32,
+    pub serial: u64,
+}
+
+const MARK: &[u8] = b"parked";
+
+impl Parked {
+    /// As it is sealed into `requestState`.
+    pub fn to_bytes(self) -> Vec<u8> {
+        let mut out = MARK.to_vec();
+        out.extend_from_slice(&self.core.to_le_bytes());
+        out.extend_from_slice(&self.server.to_le_bytes());
+        out.extend_from_slice(&self.flight.to_le_bytes());
+        out.extend_from_slice(&self.serial.to_le_bytes());
+        out
+    }
+
+    /// The inverse of `to_bytes`.
+    pub fn read(bytes: &[u8]) -> Option<Parked> {
+        let bytes: [u8; 16] = bytes.strip_prefix(MARK)?.try_into().ok()?;
+        Some(Parked {
+            core: u16::from_le_bytes([bytes[0], bytes[1]]),
+            server: u16::from_le_bytes([bytes[2], bytes[3]]),
+            flight: u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]),
+            serial: u64::from_le_bytes(std::array::from_fn(|index| bytes[8 + index])),
+        })
+    }
+}
+
+impl Server {
+    /// A modern server wants answers of a legacy caller: it is asked, and the call sent again when it has answered all.
+    pub(super) fn input_required(&mut self, now: Nanos, relay: Relay, result: Value<'_>) {
+        let fail = |server: &Server, text: &str| {
+            let text = format!("server {} asks for input {text}", server.settings.name);
+            let outcome = Err(RpcError::new(Code::BAD_GATEWAY, text));
+            server.mailbox.push(Mail::Reply { key: relay.key, outcome });
+        };
+        let Some(kept) = relay.kept else { return fail(self, "that was not expected of this call") };
+        let state = result.get("requestState").map(|state| state.raw().into());
+        let mut round = Round { key: relay.key, kept, asked: relay.asked, answers: Vec::new(), state };
+        for (name, request) in result.get("inputRequests").into_iter().flat_map(Value::members) {
+            let method = request.get("method").and_then(Value::as_str).and_then(|method| question(&method));
+            let Some(method) = method.filter(|_| relay.may_ask) else {
+                return fail(self, "that this client cannot give");
+            };
+            if round.asked >= QUESTIONS_MAX {
+                return fail(self, "again and again");
+            }
+            let params = request.get("params").map_or_else(|| b"{}".to_vec(), |params| params.raw().to_vec());
+            round.answers.push((round.asked, quoted(name.raw()), None));
+            self.mailbox.push(Mail::Ask { key: relay.key, ask: round.asked, method, params });
+            round.asked += 1;
+        }
+        if round.answers.is_empty() {
+            // Only its state wants to come back: there is nobody to be asked.
+            return self.next_round(now, round);
+        }
+        if self.rounds.len() >= WAITING_MAX {
+            return fail(self, "while too many calls wait for theirs");
+        }
+        self.rounds.push(round);
+    }
+
+    /// A legacy caller answered a modern server's question; false if there is no such question.
+    pub(super) fn round_answered(
+        &mut self,
+        now: Nanos,
+        key: CallKey,
+        ask: u32,
+        answer: &Result<&[u8], RpcError>,
+    ) -> bool {
+        let Some(place) = self.rounds.iter().position(|round| round.key == key) else { return false };
+        let round = &mut self.rounds[place];
+        let Some((_, _, slot)) = round.answers.iter_mut().find(|(known, ..)| *known == ask) else { return true };
+        match answer {
+            Ok(result) => *slot = Some(result.to_vec()),
+            Err(error) => {
+                self.rounds.swap_remove(place);
+                self.mailbox.push(Mail::Reply { key, outcome: Err(error.clone()) });
+                return true;
+            }
+        }
+        if round.answers.iter().all(|(_, _, answer)| answer.is_some()) {
+            let round = self.rounds.swap_remove(place);
+            self.next_round(now, round);
+        }
+        true
+    }
+
+    /// The caller of a call is gone, and with it the answers.
+    pub(super) fn drop_round(&mut self, key: CallKey) {
+        self.rounds.retain(|round| round.key != key);
+    }
+
+    fn next_round(&mut self, now: Nanos, round: Round) {
+        let mut kept = round.kept;
+        let mut members = Vec::new();
+        if !round.answers.is_empty() {
+            members.extend_from_slice(br#""inputResponses":{"#);
+            for (index, (_, name, answer)) in round.answers.iter().enumerate() {
+                if index > 0 {
+                    members.push(b',');
+                }
+                members.extend_from_slice(name);
+                members.push(b':');
+                members.extend_from_slice(answer.as_deref().unwrap_or(b"{}"));
+            }
+            members.extend_from_slice(b"},");
+        }
+        if let Some(state) = &round.state {
+            members.extend_from_slice(br#""requestState":"#);
+            members.extend_from_slice(state);
+            members.push(b',');
+        }
+        kept.round = members;
+        self.asked_before = round.asked;
+        self.enqueue(now, *kept);
+        self.asked_before = 0;
+    }
+
+    /// A legacy server asks in the midst of a modern caller's call: the call is parked, and its caller sent away with
+    /// the question.
+    pub(super) fn park(&mut self, now: Nanos, number: u32, id: Box<[u8]>, method: &'static str, params: Vec<u8>) {
+        let parked_calls = self.parked;
+        let Some(flight) = self.flights.find(number) else { return };
+        let serial = flight.serial;
+        let Errand::Call(relay) = &mut flight.errand else { return };
+        relay.asked += 1;
+        if relay.asked > QUESTIONS_MAX || parked_calls >= WAITING_MAX {
+            let session = flight.session;
+            let error = RpcError::new(Code::OVERLOADED, "too many questions wait for their callers");
+            return self.tell_answer(now, session, &id, Err(error));
+        }
+        relay.questions.push_back(Question { id, method, params });
+        if relay.parked.is_none() {
+            self.send_away(now, number, serial);
+        }
+    }
+
+    /// Ends a modern caller's call with the question that is first in line.
+    fn send_away(&mut self, now: Nanos, number: u32, serial: u64) {
+        let Some(seal) = self.seal.clone() else { return };
+        let place = Parked { core: self.core, server: self.index, flight: number, serial };
+        let Some(flight) = self.flights.find(number) else { return };
+        let Errand::Call(relay) = &mut flight.errand else { return };
+        let Some(question) = relay.questions.front() else { return };
+        let mut result = Vec::new();
+        let mut object = Object::begin(&mut result);
+        object.string("resultType", "input_required");
+        let mut requests = object.object("inputRequests");
+        let mut request = requests.object(QUESTION);
+        request.string("method", question.method);
+        request.raw("params", &question.params);
+        request.end();
+        requests.end();
+        object.string("requestState", &seal.seal(&place.to_bytes()));
+        object.end();
+        let key = relay.key;
+        relay.parked = Some(now + PARKED);
+        self.parked += 1;
+        self.flights.set_deadline(number, now + PARKED);
+        self.mailbox.push(Mail::Reply { key, outcome: Ok(result) });
+    }
+
+    /// A modern caller comes back to a parked call.
+    ///
+    /// # Errors
+    /// If there is no such call any more, or it was another.
+    pub(super) fn resume(&mut self, now: Nanos, place: Parked, call: &Call<'_>) -> Result<(), RpcError> {
+        let refused = || RpcError::new(Code::INVALID_PARAMS, "requestState is not valid for this call, or no longer");
+        let flight =
+            self.flights.find(place.flight).filter(|flight| flight.serial == place.serial).ok_or_else(refused)?;
+        let session = flight.session;
+        let Errand::Call(relay) = &mut flight.errand else { return Err(refused()) };
+        if relay.parked.is_none() || relay.method != call.method {
+            return Err(refused());
+        }
+        let responses = call.envelope.value(crate::proto::json::Key::InputResponses, call.text);
+        let answer = responses.and_then(|all| all.get(QUESTION)).filter(|one| one.kind() == ValueKind::Object);
+        relay.parked = None;
+        relay.key = call.key;
+        relay.log_level = call.log_level;
+        relay.token = call.envelope.text(crate::proto::json::Key::MetaProgressToken, call.text).map(Into::into);
+        self.parked = self.parked.saturating_sub(1);
+        self.flights.set_deadline(place.flight, now + self.settings.call_time);
+        let Some(answer) = answer else {
+            // Without the answer it is asked for again (mcp 2026-07-28: missing responses are no error).
+            self.send_away(now, place.flight, place.serial);
+            return Ok(());
+        };
+        let Some(flight) = self.flights.find(place.flight) else { return Err(refused()) };
+        let Errand::Call(relay) = &mut flight.errand else { return Err(refused()) };
+        let Some(question) = relay.questions.pop_front() else { return Err(refused()) };
+        let more = !relay.questions.is_empty();
+        self.tell_answer(now, session, &question.id, Ok(answer.raw()));
+        if more {
+            self.send_away(now, place.flight, place.serial);
+        }
+        Ok(())
+    }
+}
+
+/// The one question that is asked at a time has always this name.
+const QUESTION: &str = "question";
+
+/// The questions that there are.
+pub(super) fn question(method: &str) -> Option<&'static str> {
+    ["elicitation/create", "sampling/createMessage", "roots/list"].into_iter().find(|known| *known == method)
+}
+
+/// A member's name with the quotes that `RawStr` leaves out.
+fn quoted(raw: &[u8]) -> Box<[u8]> {
+    [b"\"", raw, b"\""].concat().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parked_calls_place_survives_the_clients_hands() {
+        let place = Parked { core: 3, server: 500, flight: 70_000, serial: u64::MAX };
+        assert_eq!(Parked::read(&place.to_bytes()), Some(place));
+        assert_eq!((Parked::read(b""), Parked::read(&[0; 22]), Parked::read(b"parked")), (None, None, None));
+    }
+}

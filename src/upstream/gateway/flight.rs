@@ -1,0 +1,265 @@
+//! What is under way to one server: calls of callers and errands of the gateway's own.
+//!
+//! Not here: what is done about an answer (`hear`). Invariant: a number stands for one flight until that has ended; an
+//! id on the wire is never used twice.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::bridge::Question;
+
+use crate::proto::json::Envelope;
+use crate::proto::mcp::{Capabilities, LogLevel, Method, Version};
+use crate::server::service::{CallKey, Nanos};
+
+/// A caller's call, kept: until there is a server to send it to, or to send it again.
+#[derive(Clone)]
+pub struct Kept {
+    /// Names the call.
+    pub key: CallKey,
+    /// The caller's revision.
+    pub version: Version,
+    /// What is asked.
+    pub method: Method,
+    /// What the caller can do.
+    pub capabilities: Capabilities,
+    /// What the caller wants logged.
+    pub log_level: Option<LogLevel>,
+    /// Whether the caller can be asked during the call.
+    pub may_ask: bool,
+    /// The message.
+    pub text: Vec<u8>,
+    /// Where its members are.
+    pub envelope: Envelope,
+    /// The server's own name for what is called, if it is known by another.
+    pub name: Option<Box<str>>,
+    /// What stands before the server's URIs where its caller sees several servers.
+    pub uris: Option<Box<str>>,
+    /// It was sent before, to a session that was lost.
+    pub again: bool,
+    /// Answers and state of earlier rounds (`inputResponses`, `requestState`), as members with a comma behind each.
+    pub round: Vec<u8>,
+}
+
+/// A call on its way.
+pub struct Relay {
+    /// Names the call.
+    pub key: CallKey,
+    /// The caller's revision.
+    pub version: Version,
+    /// What was asked.
+    pub method: Method,
+    /// Least severe level the caller wants logged, if any.
+    pub log_level: Option<LogLevel>,
+    /// Whether the caller can be asked.
+    pub may_ask: bool,
+    /// The caller's token of progress, as it stands in its message.
+    pub token: Option<Box<[u8]>>,
+    /// What stands before the server's URIs in what the caller reads.
+    pub uris: Option<Box<str>>,
+    /// Questions of the server's that the caller was asked, with the server's ids.
+    pub asks: Vec<(u32, Box<[u8]>)>,
+    /// Questions so far.
+    pub asked: u32,
+    /// Questions of a legacy server's for a modern caller, in order.
+    pub questions: VecDeque<Question>,
+    /// Its caller was sent away with the first of these, to come back until then.
+    pub parked: Option<Nanos>,
+    /// The call itself, where it may have to be sent again.
+    pub kept: Option<Box<Kept>>,
+}
+
+/// Which list of a server's.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum ListKind {
+    /// `prompts/list`
+    Prompts,
+    /// `resources/list`
+    Resources,
+    /// `resources/templates/list`
+    Templates,
+    /// `tools/list`
+    Tools,
+}
+
+impl ListKind {
+    /// All of them.
+    pub const ALL: [ListKind; 4] = [ListKind::Prompts, ListKind::Resources, ListKind::Templates, ListKind::Tools];
+
+    /// The list that a method asks for.
+    pub fn of(method: Method) -> Option<ListKind> {
+        ListKind::ALL.into_iter().find(|kind| kind.method() == method)
+    }
+
+    /// The method that asks for it.
+    pub fn method(self) -> Method {
+        match self {
+            ListKind::Prompts => Method::PromptsList,
+            ListKind::Resources => Method::ResourcesList,
+            ListKind::Templates => Method::ResourcesTemplatesList,
+            ListKind::Tools => Method::ToolsList,
+        }
+    }
+
+    /// The result's member that holds the items.
+    pub fn member(self) -> &'static str {
+        match self {
+            ListKind::Prompts => "prompts",
+            ListKind::Resources => "resources",
+            ListKind::Templates => "resourceTemplates",
+            ListKind::Tools => "tools",
+        }
+    }
+
+    /// The item's member by which it is called.
+    pub fn key(self) -> &'static str {
+        match self {
+            ListKind::Prompts | ListKind::Tools => "name",
+            ListKind::Resources => "uri",
+            ListKind::Templates => "uriTemplate",
+        }
+    }
+}
+
+/// A list that is being read page by page.
+pub struct Pages {
+    /// Which list.
+    pub kind: ListKind,
+    /// The items so far, JSON texts.
+    pub items: Vec<Box<[u8]>>,
+    /// Bytes of these.
+    pub bytes: usize,
+    /// Cursors that were followed: one that comes again would lead round in circles.
+    pub cursors: BTreeSet<Box<[u8]>>,
+}
+
+/// What a flight is for.
+pub enum Errand {
+    /// A caller's call.
+    Call(Relay),
+    /// `server/discover`.
+    Discover,
+    /// The stream on which the server tells of changes.
+    Events,
+    /// `initialize`, for the session of these capabilities.
+    Initialize(Capabilities),
+    /// A notification or answer of ours, whose own answer says nothing.
+    Notice,
+    /// Answered already; its stream has still to end.
+    Over,
+    /// One page of a list.
+    Page(Pages),
+}
+
+/// One flight.
+pub struct Flight {
+    /// Its id on the wire.
+    pub serial: u64,
+    /// What it is for.
+    pub errand: Errand,
+    /// The legacy session it belongs to.
+    pub session: Option<Capabilities>,
+    /// When its time is up; `Nanos::MAX` for calls, whose time the core keeps.
+    pub deadline: Nanos,
+    /// How often its stream was taken up again.
+    pub resumed: u8,
+    /// The session id that came with its answer's head.
+    pub session_id: Option<Box<[u8]>>,
+}
+
+/// All flights to one server.
+#[derive(Default)]
+pub struct Flights {
+    entries: Vec<Option<Flight>>,
+    vacant: Vec<u32>,
+    timed: BTreeSet<(Nanos, u32)>,
+}
+
+impl Flights {
+    /// Takes a flight in; its number.
+    pub fn insert(&mut self, flight: Flight) -> u32 {
+        let number = self.vacant.pop().unwrap_or_else(|| {
+            self.entries.push(None);
+            self.entries.len() as u32 - 1
+        });
+        if flight.deadline != Nanos::MAX {
+            self.timed.insert((flight.deadline, number));
+        }
+        self.entries[number as usize] = Some(flight);
+        number
+    }
+
+    /// The flight of this number.
+    pub fn find(&mut self, number: u32) -> Option<&mut Flight> {
+        self.entries.get_mut(number as usize)?.as_mut()
+    }
+
+    /// Ends a flight.
+    pub fn remove(&mut self, number: u32) -> Option<Flight> {
+        let flight = self.entries.get_mut(number as usize)?.take()?;
+        self.timed.remove(&(flight.deadline, number));
+        self.vacant.push(number);
+        Some(flight)
+    }
+
+    /// What was asked is answered, but its stream goes on: it has until `deadline` to end.
+    pub fn finish(&mut self, number: u32, deadline: Nanos) -> Option<Errand> {
+        let flight = self.entries.get_mut(number as usize)?.as_mut()?;
+        self.timed.remove(&(flight.deadline, number));
+        flight.deadline = deadline;
+        self.timed.insert((deadline, number));
+        Some(std::mem::replace(&mut flight.errand, Errand::Over))
+    }
+
+    /// Gives a flight another time.
+    pub fn set_deadline(&mut self, number: u32, deadline: Nanos) {
+        let Some(flight) = self.entries.get_mut(number as usize).and_then(Option::as_mut) else { return };
+        self.timed.remove(&(flight.deadline, number));
+        flight.deadline = deadline;
+        if deadline != Nanos::MAX {
+            self.timed.insert((deadline, number));
+        }
+    }
+
+    /// The flight of a call: the one that it began with, or the one as which it was sent later.
+    pub fn of_call(&self, key: CallKey, began: Option<u32>) -> Option<u32> {
+        let is_it = |entry: &Option<Flight>| {
+            let errand = entry.as_ref().map(|flight| &flight.errand);
+            matches!(errand, Some(Errand::Call(relay)) if relay.key == key)
+        };
+        if let Some(began) = began.filter(|&began| self.entries.get(began as usize).is_some_and(is_it)) {
+            return Some(began);
+        }
+        self.entries.iter().position(is_it).map(|number| number as u32)
+    }
+
+    /// A flight whose time is up.
+    pub fn overdue(&self, now: Nanos) -> Option<u32> {
+        self.timed.first().filter(|(deadline, _)| *deadline <= now).map(|&(_, number)| number)
+    }
+
+    /// When the next one's time is up.
+    pub fn deadline(&self) -> Option<Nanos> {
+        self.timed.first().map(|&(deadline, _)| deadline)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flight(deadline: Nanos) -> Flight {
+        Flight { serial: 1, errand: Errand::Discover, session: None, deadline, resumed: 0, session_id: None }
+    }
+
+    #[test]
+    fn flights_end_once_and_are_due_in_order() {
+        let mut flights = Flights::default();
+        let (late, early, never) =
+            (flights.insert(flight(20)), flights.insert(flight(10)), flights.insert(flight(Nanos::MAX)));
+        assert_eq!((flights.deadline(), flights.overdue(9), flights.overdue(10)), (Some(10), None, Some(early)));
+        assert!(flights.remove(early).is_some() && flights.remove(early).is_none());
+        assert!(matches!(flights.finish(late, 30), Some(Errand::Discover)));
+        assert_eq!((flights.overdue(20), flights.overdue(30)), (None, Some(late)));
+        assert!(flights.remove(never).is_some());
+    }
+}

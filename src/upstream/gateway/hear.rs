@@ -1,0 +1,505 @@
+//! What a server says: answers, messages on streams, and what is done about each.
+//!
+//! Not here: what it is asked (`server`). Invariant: nothing a server sends reaches a caller that its flight is not of;
+//! what cannot be understood fails its own flight and nothing else.
+
+use super::answer;
+use super::bridge::{QUESTIONS_MAX, question};
+use super::flight::{Errand, Pages, Relay};
+use super::request::Era;
+use super::server::{CLIENT_INFO, Report, STREAM_END, Server, Verdict};
+use super::settings::EraChoice;
+use crate::proto::http1::MediaType;
+use crate::proto::json::{Envelope, Key, Value, ValueKind};
+use crate::proto::jsonrpc::{self, Code, RpcError};
+use crate::proto::mcp::{Capabilities, LogLevel, Version};
+use crate::server::service::{About, CallKey, Change, Mail, Nanos};
+use crate::upstream::http::{Failure, Outcome, Reply};
+
+/// Pause before somebody comes back to a stream, if the server does not say, and at most.
+const RESUME_MS: u64 = 1000;
+const RESUME_MS_MAX: u64 = 60_000;
+/// How often one call's stream is taken up again.
+const RESUMES_MAX: u8 = 16;
+/// Most items of one list, and bytes of these.
+const LIST_ITEMS_MAX: usize = 20_000;
+const LIST_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+impl Server {
+    /// Hears what came of errands.
+    pub fn hear(&mut self, now: Nanos) {
+        while self.pool.has_outcomes() {
+            let outcomes: Vec<Outcome> = self.pool.outcomes().collect();
+            for outcome in outcomes {
+                match outcome {
+                    Outcome::Answer { errand, reply, text } => self.answered(now, errand, &reply, &text),
+                    Outcome::Failed { errand, failure } => self.failed(now, errand, &failure),
+                    Outcome::Message { errand, text } => self.message(now, errand, 200, &text),
+                    Outcome::Stream { errand, reply } => {
+                        if let Some(flight) = self.flights.find(errand) {
+                            flight.session_id = reply.session_id;
+                        }
+                    }
+                    Outcome::StreamEnded { errand, last_event_id, retry_ms } => {
+                        self.stream_ended(now, errand, last_event_id, retry_ms);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A whole HTTP response.
+    fn answered(&mut self, now: Nanos, number: u32, reply: &Reply, text: &[u8]) {
+        let Some(flight) = self.flights.find(number) else { return };
+        flight.session_id.clone_from(&reply.session_id);
+        let session = flight.session;
+        if let (Some(session), true) = (session, is_session_lost(reply.status, text)) {
+            return self.session_lost(now, number, session);
+        }
+        match flight.errand {
+            Errand::Notice | Errand::Over => drop(self.flights.remove(number)),
+            // A server that has no such stream is not asked again.
+            Errand::Events => drop(self.flights.remove(number)),
+            _ if reply.media == MediaType::Json && !text.is_empty() => self.message(now, number, reply.status, text),
+            _ => {
+                let name = &self.settings.name;
+                let text = match reply.status {
+                    401 | 403 => format!("server {name} wants other credentials (HTTP {})", reply.status),
+                    status => format!("server {name} answered HTTP {status} without a JSON-RPC message"),
+                };
+                self.refused_by_status(now, number, reply.status, RpcError::new(Code::BAD_GATEWAY, text));
+            }
+        }
+    }
+
+    /// An answer that is no message: during the handshake it says which era the server is not of.
+    fn refused_by_status(&mut self, now: Nanos, number: u32, status: u16, error: RpcError) {
+        let Some(flight) = self.flights.find(number) else { return };
+        // 401, 403 and 5xx are no evidence of an era (mcp 2026-07-28, "Era detection").
+        let says_legacy = (400..500).contains(&status) && !matches!(status, 401 | 403 | 429);
+        if matches!(flight.errand, Errand::Discover) && says_legacy && self.settings.era == EraChoice::Auto {
+            self.flights.remove(number);
+            return self.initialize(now, Capabilities::default());
+        }
+        self.lost(now, number, &error);
+    }
+
+    /// One JSON-RPC message that came for a flight.
+    fn message(&mut self, now: Nanos, number: u32, status: u16, text: &[u8]) {
+        let mut envelope = Envelope::default();
+        if let Err(error) = self.scanner.scan(text, &mut envelope) {
+            let text = format!("server {} sent what is no JSON-RPC message: {error}", self.settings.name);
+            return self.refused_by_status(now, number, status, RpcError::new(Code::BAD_GATEWAY, text));
+        }
+        if envelope.has(Key::Method) {
+            return if envelope.has(Key::Id) {
+                self.asked(now, number, &envelope, text)
+            } else {
+                self.notified(now, number, &envelope, text)
+            };
+        }
+        let Some(flight) = self.flights.find(number) else { return };
+        if matches!(flight.errand, Errand::Over | Errand::Notice | Errand::Events) {
+            return;
+        }
+        let answers = envelope.value(Key::Id, text).and_then(Value::as_u64) == Some(flight.serial);
+        // Servers leave the id out, or say null, of errors for requests that they could not read.
+        let anonymous = envelope.value(Key::Id, text).is_none_or(Value::is_null) && envelope.has(Key::Error);
+        if !answers && !anonymous {
+            return;
+        }
+        match (envelope.text(Key::Result, text), envelope.text(Key::Error, text)) {
+            (Some(result), None) => self.result(now, number, result),
+            (None, Some(error)) => self.error(now, number, status, error),
+            _ => {
+                let text = format!("server {} sent an answer with neither result nor error", self.settings.name);
+                self.lost(now, number, &RpcError::new(Code::BAD_GATEWAY, text));
+            }
+        }
+    }
+
+    fn result(&mut self, now: Nanos, number: u32, result: &[u8]) {
+        let Some(flight) = self.flights.find(number) else { return };
+        let (session, session_id) = (flight.session, flight.session_id.take());
+        match self.flights.finish(number, now + STREAM_END) {
+            Some(Errand::Call(relay)) => self.concluded(now, relay, session, result),
+            Some(Errand::Discover) => self.discovered(now, result),
+            Some(Errand::Initialize(capabilities)) => self.initialized(now, capabilities, session_id, result),
+            Some(Errand::Page(pages)) => self.page(now, pages, Value::new(result)),
+            _ => {}
+        }
+    }
+
+    fn error(&mut self, now: Nanos, number: u32, status: u16, error: &[u8]) {
+        let Some(flight) = self.flights.find(number) else { return };
+        if matches!(flight.errand, Errand::Discover) {
+            let code = Value::new(error).get("code").and_then(Value::as_i64);
+            let is_modern = code.is_some_and(|code| (-32099..=-32020).contains(&code));
+            if !is_modern && self.settings.era == EraChoice::Auto {
+                self.flights.finish(number, now + STREAM_END);
+                return self.initialize(now, Capabilities::default());
+            }
+        }
+        match self.flights.finish(number, now + STREAM_END) {
+            Some(Errand::Call(relay)) => {
+                let error = answer::error_for(relay.version, error);
+                self.mailbox.push(Mail::Reply { key: relay.key, outcome: Err(error) });
+            }
+            Some(other) => {
+                let said = answer::error_for(Version::LATEST_LEGACY, error);
+                let text = format!(
+                    "server {} answered HTTP {status}, error {}: {}",
+                    self.settings.name, said.code.0, said.message
+                );
+                self.errand_lost(now, other, &RpcError::new(Code::BAD_GATEWAY, text));
+            }
+            None => {}
+        }
+    }
+
+    /// A call's result is there.
+    fn concluded(&mut self, now: Nanos, relay: Relay, session: Option<Capabilities>, result: &[u8]) {
+        let value = Value::new(result);
+        if value.kind() != ValueKind::Object {
+            let text = format!("server {} sent a result that is no object", self.settings.name);
+            let outcome = Err(RpcError::new(Code::BAD_GATEWAY, text));
+            return self.mailbox.push(Mail::Reply { key: relay.key, outcome });
+        }
+        let is_legacy_server = session.is_some();
+        if !is_legacy_server && !relay.version.is_modern() {
+            let kind = value.get("resultType").and_then(Value::as_str);
+            if kind.as_deref() == Some("input_required") {
+                return self.input_required(now, relay, value);
+            }
+        }
+        let server_info = self.about.as_ref().map_or(&b""[..], |about| &about.server_info);
+        let mut result = match relay.version.is_modern() && is_legacy_server {
+            true => answer::for_modern(result, relay.method, server_info),
+            false => result.to_vec(),
+        };
+        if let Some(before) = &relay.uris {
+            result = super::uris::seen(&result, relay.method, before);
+        }
+        self.mailbox.push(Mail::Reply { key: relay.key, outcome: Ok(result) });
+    }
+
+    fn discovered(&mut self, now: Nanos, result: &[u8]) {
+        let value = Value::new(result);
+        let speaks = value.get("supportedVersions").into_iter().flat_map(Value::elements);
+        let modern = speaks.filter_map(Value::as_str).any(|version| version == Version::V2026_07_28.as_str());
+        if !modern {
+            if self.settings.era == EraChoice::Auto {
+                return self.initialize(now, Capabilities::default());
+            }
+            let name = &self.settings.name;
+            return self
+                .out_of_reach(now, format!("server {name} does not speak 2026-07-28, the era configured for it"));
+        }
+        let info = value.get("_meta").and_then(|meta| meta.get(answer::SERVER_INFO));
+        self.introduced(value, info, true);
+        self.verdict = Verdict::Known(Era::Modern);
+        self.reached(now);
+        for kept in std::mem::take(&mut self.waiting) {
+            self.send_kept(now, kept, None);
+        }
+    }
+
+    fn initialized(&mut self, now: Nanos, capabilities: Capabilities, session_id: Option<Box<[u8]>>, result: &[u8]) {
+        let value = Value::new(result);
+        let version = value.get("protocolVersion").and_then(Value::as_str);
+        let Some(version) =
+            version.and_then(|version| Version::parse(version.as_bytes())).filter(|one| !one.is_modern())
+        else {
+            let text = format!("server {} chose a protocol version that is not served", self.settings.name);
+            let error = RpcError::new(Code::BAD_GATEWAY, text);
+            return self.errand_lost(now, Errand::Initialize(capabilities), &error);
+        };
+        if self.verdict == Verdict::Asking {
+            self.introduced(value, value.get("serverInfo"), false);
+            self.verdict = Verdict::Known(Era::Legacy(version));
+            self.reached(now);
+        }
+        let place = self.place_for(capabilities);
+        self.sessions[place].id = Some(session_id.unwrap_or_default());
+        self.sessions[place].version = version;
+        let body = |out: &mut Vec<u8>| {
+            out.extend_from_slice(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+        };
+        let deadline = now + self.settings.list_time;
+        self.errand(now, Errand::Notice, Some(Era::Legacy(version)), Some(capabilities), None, 0, deadline, body);
+        self.send_waiting(now, place);
+        for kept in std::mem::take(&mut self.waiting) {
+            self.enqueue(now, kept);
+        }
+        if capabilities == Capabilities::default() {
+            self.listen(now);
+        }
+    }
+
+    /// The place of a session that was opened, perhaps before anybody asked for it.
+    fn place_for(&mut self, capabilities: Capabilities) -> usize {
+        if let Some(place) = self.sessions.iter().position(|session| session.capabilities == capabilities) {
+            return place;
+        }
+        let version = Version::LATEST_LEGACY;
+        self.sessions.push(super::server::Session { capabilities, id: None, version, waiting: Default::default() });
+        self.sessions.len() - 1
+    }
+
+    /// Notes who the server is and what it offers.
+    fn introduced(&mut self, value: Value<'_>, info: Option<Value<'_>>, modern: bool) {
+        let offers = value.get("capabilities").map(|offered| answer::offers(offered, modern)).unwrap_or_default();
+        self.about = Some(About {
+            server_info: info.map_or_else(|| CLIENT_INFO.to_vec(), |info| info.raw().to_vec()),
+            instructions: value
+                .get("instructions")
+                .filter(|text| text.kind() == ValueKind::String)
+                .map(|text| text.raw().to_vec()),
+            offers,
+        });
+    }
+
+    fn reached(&mut self, now: Nanos) {
+        self.failures = 0;
+        self.last_failure.clear();
+        self.reports.push(Report::Changed(Change::Tools));
+        if self.verdict == Verdict::Known(Era::Modern) {
+            self.listen(now);
+        }
+    }
+
+    /// One page of a list.
+    fn page(&mut self, now: Nanos, mut pages: Pages, result: Value<'_>) {
+        let items = result.get(pages.kind.member()).into_iter().flat_map(Value::elements);
+        for item in items {
+            pages.bytes += item.raw().len();
+            pages.items.push(item.raw().into());
+        }
+        let kind = pages.kind;
+        if pages.items.len() > LIST_ITEMS_MAX || pages.bytes > LIST_BYTES_MAX {
+            let text = format!(
+                "server {} has a list of more than {LIST_ITEMS_MAX} items or {LIST_BYTES_MAX} bytes",
+                self.settings.name
+            );
+            return self.reports.push(Report::List(kind, Err(RpcError::new(Code::BAD_GATEWAY, text))));
+        }
+        let cursor = result.get("nextCursor").filter(|cursor| cursor.kind() == ValueKind::String);
+        match cursor {
+            // A cursor that comes again leads round in circles: what was read is all there is.
+            Some(cursor) if pages.cursors.insert(cursor.raw().into()) => {
+                self.fetch_page(now, pages, Some(cursor.raw()));
+            }
+            _ => self.reports.push(Report::List(kind, Ok(pages.items))),
+        }
+    }
+
+    /// The server asks something in the course of a call (legacy servers only).
+    fn asked(&mut self, now: Nanos, number: u32, envelope: &Envelope, text: &[u8]) {
+        let Some(flight) = self.flights.find(number) else { return };
+        let session = flight.session;
+        let id: Box<[u8]> = envelope.get(Key::Id).of(text).into();
+        let method = envelope.str(Key::Method, text).unwrap_or_default();
+        if let (Errand::Call(relay), Some(method)) = (&mut flight.errand, question(&method)) {
+            let params = envelope.text(Key::Params, text).unwrap_or(b"{}").to_vec();
+            if relay.version.is_modern() {
+                return self.park(now, number, id, method, params);
+            }
+            if relay.may_ask && relay.asked < QUESTIONS_MAX {
+                let ask = relay.asked;
+                relay.asked += 1;
+                relay.asks.push((ask, id));
+                return self.mailbox.push(Mail::Ask { key: relay.key, ask, method, params });
+            }
+        }
+        let outcome = match &*method {
+            "ping" => Ok(&b"{}"[..]),
+            _ => Err(RpcError::new(Code::METHOD_NOT_FOUND, "the caller of this call cannot be asked that")),
+        };
+        self.tell_answer(now, session, &id, outcome);
+    }
+
+    /// The caller answered a question of the server's.
+    pub fn caller_answered(
+        &mut self,
+        now: Nanos,
+        key: CallKey,
+        began: Option<u32>,
+        ask: u32,
+        answer: Result<&[u8], RpcError>,
+    ) {
+        if self.round_answered(now, key, ask, &answer) {
+            return;
+        }
+        let Some(number) = self.flight_of(key, began) else { return };
+        let Some(flight) = self.flights.find(number) else { return };
+        let session = flight.session;
+        let Errand::Call(relay) = &mut flight.errand else { return };
+        let Some(place) = relay.asks.iter().position(|(known, _)| *known == ask) else { return };
+        let (_, id) = relay.asks.swap_remove(place);
+        self.tell_answer(now, session, &id, answer);
+    }
+
+    pub(super) fn tell_answer(
+        &mut self,
+        now: Nanos,
+        session: Option<Capabilities>,
+        id: &[u8],
+        answer: Result<&[u8], RpcError>,
+    ) {
+        let Verdict::Known(era @ Era::Legacy(_)) = self.verdict else { return };
+        let body = |out: &mut Vec<u8>| match answer {
+            Ok(result) => {
+                jsonrpc::begin_result(out, id);
+                out.extend_from_slice(result);
+                jsonrpc::end(out);
+            }
+            Err(error) => jsonrpc::error(out, Some(id), true, &error),
+        };
+        let deadline = now + self.settings.list_time;
+        self.errand(now, Errand::Notice, Some(era), session, None, 0, deadline, body);
+    }
+
+    /// The server tells something.
+    fn notified(&mut self, now: Nanos, number: u32, envelope: &Envelope, text: &[u8]) {
+        let Some(method) = envelope.plain_str(Key::Method, text) else { return };
+        let change = match method {
+            "notifications/tools/list_changed" => Some(Change::Tools),
+            "notifications/prompts/list_changed" => Some(Change::Prompts),
+            "notifications/resources/list_changed" => Some(Change::Resources),
+            "notifications/resources/updated" => {
+                envelope.str(Key::Uri, text).map(|uri| Change::Resource(uri.into_owned()))
+            }
+            _ => None,
+        };
+        if let Some(change) = change {
+            return self.reports.push(Report::Changed(change));
+        }
+        let Some(flight) = self.flights.find(number) else { return };
+        let serial = flight.serial;
+        let Errand::Call(relay) = &flight.errand else { return };
+        let Some(params) = envelope.value(Key::Params, text) else { return };
+        match method {
+            "notifications/progress" => {
+                let theirs = params.get("progressToken").and_then(Value::as_u64) == Some(serial);
+                if let Some(token) = relay.token.as_ref().filter(|_| theirs) {
+                    let params = answer::with_token(params, token);
+                    self.mailbox.push(Mail::Notice { key: relay.key, method: "notifications/progress", params });
+                    // Who shows progress is given more time; the most that a call may have is the core's to keep.
+                    self.flights.set_deadline(number, now + self.settings.call_time);
+                }
+            }
+            "notifications/message" => {
+                let level = params.get("level").and_then(Value::as_str);
+                let level = level.and_then(|level| LogLevel::parse(level.as_bytes())).unwrap_or(LogLevel::Emergency);
+                if relay.log_level.is_some_and(|wanted| level >= wanted) {
+                    let params = params.raw().to_vec();
+                    self.mailbox.push(Mail::Notice { key: relay.key, method: "notifications/message", params });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A stream is over. One of a legacy server's that has not answered may be taken up where it ended (2025-11-25,
+    /// "Resumability and Redelivery").
+    fn stream_ended(&mut self, now: Nanos, number: u32, last_event_id: Box<[u8]>, retry_ms: Option<u64>) {
+        let Some(flight) = self.flights.find(number) else { return };
+        let pause = retry_ms.unwrap_or(RESUME_MS).clamp(1, RESUME_MS_MAX) * 1_000_000;
+        match &flight.errand {
+            Errand::Over | Errand::Notice => drop(self.flights.remove(number)),
+            Errand::Events => {
+                self.flights.remove(number);
+                self.events = None;
+                self.listen_at = now + pause.max(RESUME_MS * 1_000_000);
+            }
+            Errand::Call(_)
+                if flight.session.is_some() && !last_event_id.is_empty() && flight.resumed < RESUMES_MAX =>
+            {
+                flight.resumed += 1;
+                self.resumable.push((now + pause, number, last_event_id));
+            }
+            _ => {
+                let text = format!("server {} ended its stream without an answer", self.settings.name);
+                self.lost(now, number, &RpcError::new(Code::BAD_GATEWAY, text));
+            }
+        }
+    }
+
+    fn failed(&mut self, now: Nanos, number: u32, failure: &Failure) {
+        let name = &self.settings.name;
+        let text = format!("server {name}: {failure}");
+        let code = if matches!(failure, Failure::Full { .. }) { Code::OVERLOADED } else { Code::BAD_GATEWAY };
+        self.lost(now, number, &RpcError::new(code, text));
+    }
+
+    /// A flight brings no answer.
+    pub(super) fn lost(&mut self, now: Nanos, number: u32, error: &RpcError) {
+        let Some(flight) = self.flights.remove(number) else { return };
+        self.errand_lost(now, flight.errand, error);
+    }
+
+    fn errand_lost(&mut self, now: Nanos, errand: Errand, error: &RpcError) {
+        match errand {
+            // A caller that was sent away hears nothing: it is answered when it comes back.
+            Errand::Call(Relay { parked: Some(_), .. }) => self.parked = self.parked.saturating_sub(1),
+            Errand::Call(relay) => self.mailbox.push(Mail::Reply { key: relay.key, outcome: Err(error.clone()) }),
+            Errand::Discover => self.out_of_reach(now, error.message.to_string()),
+            Errand::Initialize(capabilities) => {
+                if self.verdict == Verdict::Asking {
+                    self.out_of_reach(now, error.message.to_string());
+                }
+                self.session_failed(capabilities, error);
+            }
+            Errand::Events => {
+                self.events = None;
+                self.listen_at = now + RESUME_MS * 1_000_000;
+            }
+            Errand::Page(pages) => self.reports.push(Report::List(pages.kind, Err(error.clone()))),
+            Errand::Notice | Errand::Over => {}
+        }
+    }
+
+    fn session_failed(&mut self, capabilities: Capabilities, error: &RpcError) {
+        let Some(place) = self.sessions.iter().position(|session| session.capabilities == capabilities) else { return };
+        for kept in self.sessions.swap_remove(place).waiting {
+            self.mailbox.push(Mail::Reply { key: kept.key, outcome: Err(error.clone()) });
+        }
+    }
+
+    /// The server does not know a session any more: it is opened again, and the call sent again, once. It was not
+    /// executed, or the server had known the session.
+    fn session_lost(&mut self, now: Nanos, number: u32, capabilities: Capabilities) {
+        let Some(flight) = self.flights.remove(number) else { return };
+        let place = self.sessions.iter().position(|session| session.capabilities == capabilities);
+        let is_that_one = place.is_some_and(|place| self.sessions[place].id.is_some());
+        if is_that_one && let Some(place) = place {
+            let waiting = self.sessions.swap_remove(place).waiting;
+            let place = self.session_place(now, capabilities);
+            self.sessions[place].waiting = waiting;
+        }
+        match flight.errand {
+            Errand::Call(Relay { kept: Some(mut kept), .. }) if !kept.again => {
+                kept.again = true;
+                self.enqueue(now, *kept);
+            }
+            Errand::Page(pages) if pages.cursors.is_empty() => {
+                let text = format!("server {} lost its session; try again", self.settings.name);
+                self.reports.push(Report::List(pages.kind, Err(RpcError::new(Code::BAD_GATEWAY, text))));
+            }
+            other => {
+                let text = format!("server {} lost its session twice", self.settings.name);
+                self.errand_lost(now, other, &RpcError::new(Code::BAD_GATEWAY, text));
+            }
+        }
+    }
+}
+
+/// Whether an answer to a request in a session says that the session is gone: 404 (2025-11-25, "Session Management"),
+/// or, as some servers have it, 400 with words to that effect.
+fn is_session_lost(status: u16, text: &[u8]) -> bool {
+    let speaks_of_session = || {
+        let text = text[..text.len().min(1024)].to_ascii_lowercase();
+        text.windows(7).any(|window| window == b"session")
+    };
+    status == 404 || (status == 400 && speaks_of_session())
+}

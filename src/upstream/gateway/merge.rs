@@ -1,0 +1,190 @@
+//! Lists of several servers as one: read from each, kept for a while, told in pages.
+//!
+//! Not here: reading a list of one server (`server`). Invariant: the order is that of the servers' names, and within a
+//! server its own, whichever answered first; a server that is slow or down costs its own items and nobody else's.
+
+use super::answer::renamed;
+use super::flight::ListKind;
+use super::rules::ToolRules;
+use super::settings::ServerSettings;
+use super::uris;
+use crate::ids::View;
+use crate::limits::LIST_PAGE_DEFAULT;
+use crate::proto::json::{Object, Value};
+use crate::proto::mcp::Version;
+use crate::server::service::{CallKey, Nanos};
+
+/// Longest name of a tool or prompt: providers of models take no longer ones.
+pub(super) const NAME_CHARACTERS_MAX: usize = 64;
+
+/// One list of one server.
+#[derive(Default)]
+pub(super) struct Cached {
+    /// The items as the server sent them; none before the first time.
+    pub items: Option<Vec<Box<[u8]>>>,
+    /// When it was read.
+    pub at: Nanos,
+    /// It is being read.
+    pub fetching: bool,
+    /// Something changed since.
+    pub stale: bool,
+}
+
+impl Cached {
+    /// Whether it can be told without asking again.
+    pub fn is_fresh(&self, now: Nanos, ttl: Nanos) -> bool {
+        self.items.is_some() && !self.stale && now < self.at + ttl
+    }
+}
+
+/// A caller that waits for a merged list.
+pub(super) struct Job {
+    pub key: CallKey,
+    pub view: View,
+    pub kind: ListKind,
+    pub version: Version,
+    pub start: usize,
+    /// Servers whose lists are still being read.
+    pub waits: Vec<u16>,
+}
+
+/// The name by which a server's tool or prompt is known among others: `{prefix}_{name}`. One that would be longer than
+/// 64 characters keeps its beginning and ends in a number made from all of it.
+pub(super) fn prefixed(prefix: &str, name: &str) -> String {
+    if prefix.is_empty() {
+        return name.to_owned();
+    }
+    let whole = format!("{prefix}_{name}");
+    if whole.chars().count() <= NAME_CHARACTERS_MAX {
+        return whole;
+    }
+    // FNV-1a: the same on every core and in every start.
+    let hash = whole
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let kept: String = whole.chars().take(NAME_CHARACTERS_MAX - 9).collect();
+    format!("{kept}_{:08x}", hash >> 32)
+}
+
+/// An item of a server's list as its callers see it, among others or alone; none if they do not.
+pub(super) fn seen(kind: ListKind, item: &[u8], server: &ServerSettings, among_others: bool) -> Option<Vec<u8>> {
+    let value = Value::new(item);
+    let own = value.get(kind.key()).and_then(Value::as_str)?;
+    let seen = server.seen(kind, &own)?;
+    let name = match kind {
+        _ if !among_others => seen.to_owned(),
+        ListKind::Prompts | ListKind::Tools => prefixed(&server.prefix, seen),
+        ListKind::Resources | ListKind::Templates => format!("{}{seen}", uris::before(&server.name)),
+    };
+    let mut item = if *name == *own { item.to_vec() } else { renamed(value, kind.key(), &name) };
+    if kind == ListKind::Tools
+        && let Some(words) = server.tools.describe.get(&*own)
+    {
+        item = described(Value::new(&item), words);
+    }
+    Some(item)
+}
+
+/// A tool as a view has it that chooses and renames; none if it is not chosen.
+pub(super) fn chosen(tool: Vec<u8>, rules: &ToolRules) -> Option<Vec<u8>> {
+    if rules.is_empty() {
+        return Some(tool);
+    }
+    let value = Value::new(&tool);
+    let own = value.get("name").and_then(Value::as_str)?;
+    let seen = rules.seen(&own)?;
+    Some(if *seen == *own { tool.clone() } else { renamed(value, "name", seen) })
+}
+
+fn described(item: Value<'_>, words: &str) -> Vec<u8> {
+    if item.get("description").is_some() {
+        return renamed(item, "description", words);
+    }
+    let mut out = Vec::with_capacity(item.raw().len() + words.len() + 20);
+    let mut object = Object::begin(&mut out);
+    object.string("description", words);
+    for (name, member) in item.members() {
+        if let Some(name) = name.unescaped() {
+            object.raw(&name, member.raw());
+        }
+    }
+    object.end();
+    out
+}
+
+/// One page of a merged list, as a result object.
+pub(super) fn page<'a>(
+    kind: ListKind,
+    items: impl Iterator<Item = Vec<u8>> + 'a,
+    start: usize,
+    version: Version,
+    ttl_ms: u64,
+    server_info: &[u8],
+) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut result = Object::begin(&mut out);
+    if version.is_modern() {
+        result.string("resultType", "complete");
+        result.integer("ttlMs", ttl_ms);
+        result.string("cacheScope", "private");
+    }
+    let mut more = false;
+    let mut array = result.array(kind.member());
+    for (index, item) in items.skip(start).enumerate() {
+        if index == LIST_PAGE_DEFAULT {
+            more = true;
+            break;
+        }
+        array.raw(&item);
+    }
+    array.end();
+    if more {
+        result.string("nextCursor", &format!("at-{}", start + LIST_PAGE_DEFAULT));
+    }
+    if version.is_modern() {
+        let mut meta = result.object("_meta");
+        meta.raw(super::answer::SERVER_INFO, server_info);
+        meta.end();
+    }
+    result.end();
+    out
+}
+
+/// Where the page begins that a cursor of ours asks for.
+pub(super) fn start_of(cursor: Option<&str>) -> Option<usize> {
+    match cursor {
+        None => Some(0),
+        Some(cursor) => {
+            let start: usize = cursor.strip_prefix("at-")?.parse().ok()?;
+            (start > 0 && format!("at-{start}") == cursor).then_some(start)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_prefixed_and_never_too_long() {
+        assert_eq!(prefixed("weather", "get"), "weather_get");
+        assert_eq!(prefixed("", "get"), "get");
+        let (one, other) = (prefixed("s", &"x".repeat(70)), prefixed("s", &"x".repeat(71)));
+        assert_eq!((one.len(), other.len()), (64, 64));
+        assert_ne!(one, other);
+        assert_eq!(prefixed("s", &"x".repeat(62)).len(), 64);
+    }
+
+    #[test]
+    fn pages_follow_each_other() {
+        let items = || (0..LIST_PAGE_DEFAULT + 1).map(|number| number.to_string().into_bytes());
+        let first = page(ListKind::Tools, items(), 0, Version::V2025_11_25, 0, b"{}");
+        let cursor = Value::new(&first).get("nextCursor").and_then(Value::as_str).expect("more").into_owned();
+        let start = start_of(Some(&cursor)).expect("one of ours");
+        let second = page(ListKind::Tools, items(), start, Version::V2025_11_25, 0, b"{}");
+        assert_eq!(second, format!(r#"{{"tools":[{LIST_PAGE_DEFAULT}]}}"#).as_bytes());
+        for strange in ["", "at-", "at-0", "at-01", "at--1", "x", "at-1 "] {
+            assert_eq!(start_of(Some(strange)), None, "{strange}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What the headers of a request repeat of its body, so that whoever routes need not read it (2026-07-28, SEP-2243).
+//!
+//! Not here: checking what callers send (`server::modern`). Invariant: a header says exactly what the body says.
+
+use std::borrow::Cow;
+
+use super::request::Outgoing;
+use super::server::Server;
+use crate::proto::json::{Key, Value, ValueKind};
+use crate::proto::mcp::{HeaderParam, Method, annotated};
+
+/// What headers repeat of a call: its name, and arguments by the end of their header's name.
+#[derive(Default)]
+pub(super) struct Mirrors<'a> {
+    pub name: Option<Cow<'a, str>>,
+    pub params: Vec<(&'a str, Cow<'a, str>)>,
+}
+
+impl Server {
+    /// What headers repeat of a call (2026-07-28, "Standard Request Headers", "Custom Headers").
+    pub(super) fn mirrors<'a>(&'a self, call: &Outgoing<'a>) -> Mirrors<'a> {
+        let name = mirrored(call);
+        let tool = name.as_deref().filter(|_| call.method == Method::ToolsCall);
+        let params = tool.map_or(&[][..], |tool| self.header_params(tool));
+        let arguments = call.envelope.value(Key::Arguments, call.text);
+        let value = |param: &'a HeaderParam| {
+            let value = param.path.iter().fold(arguments, |value, name| value?.get(name))?;
+            match value.kind() {
+                ValueKind::String => value.as_str(),
+                ValueKind::Bool | ValueKind::Number => std::str::from_utf8(value.raw()).ok().map(Cow::Borrowed),
+                _ => None,
+            }
+        };
+        let params = params.iter().filter_map(|param| Some((param.header_suffix.as_str(), value(param)?))).collect();
+        Mirrors { name, params }
+    }
+
+    /// The arguments of one of its tools that are repeated in headers.
+    pub fn header_params(&self, tool: &str) -> &[HeaderParam] {
+        self.annotations.get(tool).map_or(&[], Vec::as_slice)
+    }
+
+    /// Reads which arguments of its tools are repeated in headers. A tool that says so wrongly has none.
+    pub fn note_annotations(&mut self, tools: &[Box<[u8]>]) {
+        self.annotations.clear();
+        for tool in tools.iter().map(|tool| Value::new(tool)) {
+            let schema = tool.get("inputSchema").map(Value::raw).unwrap_or_default();
+            if let (Some(name), Ok(params)) = (tool.get("name").and_then(Value::as_str), annotated(schema))
+                && !params.is_empty()
+            {
+                self.annotations.insert(name.into(), params);
+            }
+        }
+    }
+}
+
+/// What `Mcp-Name` says of a call (2026-07-28, "Standard Request Headers").
+fn mirrored<'a>(call: &Outgoing<'a>) -> Option<Cow<'a, str>> {
+    let key = match call.method {
+        Method::ToolsCall | Method::PromptsGet => Key::Name,
+        Method::ResourcesRead => Key::Uri,
+        Method::TasksGet | Method::TasksUpdate | Method::TasksCancel => {
+            return call.envelope.str(Key::TaskId, call.text);
+        }
+        _ => return None,
+    };
+    match call.name {
+        Some(name) => Some(name.into()),
+        None => call.envelope.str(key, call.text),
+    }
+}

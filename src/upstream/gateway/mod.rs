@@ -1,0 +1,670 @@
+//! The gateway: whatever answers a call, behind one endpoint: the native server and the servers it is put before.
+//!
+//! A caller sees a view: all servers with their names put before their tools (`/mcp`), one of them as it is
+//! (`/mcp/{server}`), or a named choice (`/mcp/@{view}`). Not here: sockets (links are wishes), sessions of callers.
+//! Invariant: a call goes to one server, and only that server's words reach its caller; without servers every call is
+//! the native server's, at the price of one comparison.
+
+mod answer;
+mod bridge;
+mod flight;
+mod hear;
+mod merge;
+mod mirrors;
+mod names;
+mod request;
+mod rules;
+mod server;
+mod settings;
+mod uris;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bridge::Parked;
+use flight::ListKind;
+use merge::{Cached, Job};
+pub use rules::{ListRules, ToolRules};
+use server::{Place, Report, Sent, Server, Verdict};
+pub use settings::{EraChoice, Fields, GatewaySettings, LinkSettings, ServerSettings, ViewSettings};
+
+use crate::ids::{ConnectionId, CoreId, View};
+use crate::proto::json::{Key, Object, Value};
+use crate::proto::jsonrpc::{Code, RpcError};
+use crate::proto::mcp::{HeaderParam, Method, Version};
+use crate::server::service::{
+    About, Call, CallKey, Change, Host, LinkEvent, Mail, Mailbox, Nanos, Offers, Served, Service, Subject, Wish,
+};
+
+/// What services of cores tell each other: a server's list changed (`number` says which).
+const CHANGED: u8 = 1;
+
+/// What is seen at a path.
+struct Seen {
+    name: Box<str>,
+    /// The one server that is seen, if it is one.
+    alone: Option<u16>,
+    /// Everything of it is seen as it is: nothing has to be looked at.
+    is_plain: bool,
+    /// The servers that are seen.
+    servers: Vec<u16>,
+    /// Which of their tools are seen, and under which names.
+    tools: ToolRules,
+    /// Whether the native server is among them.
+    native: bool,
+    about: About,
+}
+
+/// Whose link a connection is.
+#[derive(Clone, Copy)]
+struct Owner {
+    generation: u32,
+    server: u16,
+    place: u16,
+}
+
+/// Where a call went.
+#[derive(Clone, Copy)]
+struct Whereabouts {
+    generation: u32,
+    server: u16,
+    flight: Option<u32>,
+}
+
+/// Where on a core a gateway stands.
+pub struct Station {
+    /// Which core it is.
+    pub core: CoreId,
+    /// How many there are.
+    pub cores: u16,
+    /// Where mail for the core goes.
+    pub mailbox: Mailbox,
+    /// What the core lends.
+    pub host: Rc<dyn Host>,
+    /// Whether the native server is seen among the others.
+    pub native_is_seen: bool,
+}
+
+/// A native server and the servers beside it, on one core.
+pub struct Gateway<S> {
+    native: S,
+    servers: Vec<Server>,
+    views: Vec<Seen>,
+    lists: HashMap<(u16, ListKind), Cached>,
+    jobs: Vec<Job>,
+    /// By slot of the connection.
+    links: Vec<Option<Owner>>,
+    /// By index of the call.
+    calls: Vec<Option<Whereabouts>>,
+    mailbox: Mailbox,
+    host: Rc<dyn Host>,
+    list_ttl: Nanos,
+    core: CoreId,
+    cores: u16,
+    wishes: Vec<Wish>,
+    begun: bool,
+    draining: bool,
+    due: Nanos,
+}
+
+impl<S: Service> Gateway<S> {
+    /// A gateway on one of so many cores.
+    pub fn new(native: S, settings: &GatewaySettings, station: Station) -> Gateway<S> {
+        let Station { core, cores, mailbox, host, native_is_seen } = station;
+        let place = Place { core: core.0, cores, seal: Some(Rc::clone(&host)) };
+        let servers: Vec<Server> = (0..)
+            .zip(&settings.servers)
+            .map(|(index, server): (u16, _)| Server::new(Arc::clone(server), index, mailbox.clone(), place.clone()))
+            .collect();
+        let index_of =
+            |name: &str| settings.servers.iter().position(|server| *server.name == *name).map(|at| at as u16);
+        let about = || About { server_info: settings.server_info.clone(), instructions: None, offers: MERGED };
+        let all = (0..settings.servers.len() as u16).collect();
+        let view = |name: String, alone: Option<u16>, servers, native| Seen {
+            name: name.into(),
+            alone,
+            is_plain: alone.is_some_and(|alone| settings.servers[usize::from(alone)].is_plain()),
+            servers,
+            tools: ToolRules::default(),
+            native,
+            about: about(),
+        };
+        let mut views = vec![view(String::new(), None, all, native_is_seen)];
+        for (index, server) in (0..).zip(&settings.servers) {
+            views.push(view(server.name.to_string(), Some(index), vec![index], false));
+        }
+        for chosen in &settings.views {
+            let servers = chosen.servers.iter().filter_map(|name| index_of(name)).collect();
+            let seen = view(format!("@{}", chosen.name), None, servers, false);
+            views.push(Seen { tools: chosen.tools.clone(), ..seen });
+        }
+        Gateway {
+            native,
+            servers,
+            views,
+            lists: HashMap::new(),
+            jobs: Vec::new(),
+            links: Vec::new(),
+            calls: Vec::new(),
+            mailbox,
+            host,
+            list_ttl: settings.list_ttl,
+            core,
+            cores,
+            wishes: Vec::new(),
+            begun: false,
+            draining: false,
+            due: Nanos::MAX,
+        }
+    }
+
+    fn is_plain(&self) -> bool {
+        self.servers.is_empty()
+    }
+
+    fn seen(&self, view: View) -> Option<&Seen> {
+        self.views.get(usize::from(view.0))
+    }
+
+    /// Hands a call to a server.
+    fn relay(&mut self, call: &Call<'_>, server: u16, name: Option<&str>, uris: Option<&str>) -> Served {
+        let sent = self.servers[usize::from(server)].call(call.now, call, name, uris);
+        let flight = match sent {
+            Ok(Sent::As(flight)) => Some(flight),
+            Ok(Sent::Waits) => None,
+            Err(error) => return Served::Failed(error),
+        };
+        self.went(call.key, server, flight);
+        self.settle(call.now, server);
+        Served::Pending
+    }
+
+    /// Where the call is that this one comes back to, if it was parked here.
+    fn parked(&self, call: &Call<'_>) -> Option<Parked> {
+        if !call.version.is_modern() || !call.envelope.has(Key::RequestState) {
+            return None;
+        }
+        let state = call.envelope.str(Key::RequestState, call.text)?;
+        Parked::read(&self.host.open(&state)?)
+    }
+
+    /// The caller of a parked call is back.
+    fn resume(&mut self, call: &Call<'_>, place: Parked) -> Served {
+        let here = place.core == self.core.0 && usize::from(place.server) < self.servers.len();
+        let outcome = match here {
+            true => self.servers[usize::from(place.server)].resume(call.now, place, call),
+            false => Err(RpcError::new(Code::INVALID_PARAMS, "requestState is not valid for this call, or no longer")),
+        };
+        match outcome {
+            Ok(()) => {
+                self.went(call.key, place.server, Some(place.flight));
+                self.settle(call.now, place.server);
+                Served::Pending
+            }
+            Err(error) => Served::Failed(error),
+        }
+    }
+
+    /// Notes where a call went.
+    fn went(&mut self, key: CallKey, server: u16, flight: Option<u32>) {
+        let index = key.index as usize;
+        if self.calls.len() <= index {
+            self.calls.resize(index + 1, None);
+        }
+        self.calls[index] = Some(Whereabouts { generation: key.generation, server, flight });
+    }
+
+    /// A call by somebody who sees several servers.
+    fn call_merged(&mut self, call: &Call<'_>, out: &mut Vec<u8>) -> Served {
+        if let Some(kind) = ListKind::of(call.method) {
+            return self.list(call, kind, out);
+        }
+        let string = |key: Key| call.envelope.str(key, call.text);
+        match call.method {
+            Method::ToolsCall | Method::PromptsGet => {
+                let Some(name) = string(Key::Name) else { return invalid("`name` must be a string") };
+                let kind = if call.method == Method::ToolsCall { ListKind::Tools } else { ListKind::Prompts };
+                match self.owner_of_name(call.view, kind, &name) {
+                    Some((server, own)) => {
+                        let before = self.before_uris(call.view, server);
+                        self.relay(call, server, Some(&own), before.as_deref())
+                    }
+                    None if self.seen(call.view).is_some_and(|seen| seen.native) => self.native.call(call, out),
+                    None if kind == ListKind::Tools => invalid(format!("Unknown tool: {name}")),
+                    None => invalid(format!("Unknown prompt: {name}")),
+                }
+            }
+            Method::ResourcesRead => {
+                let Some(uri) = string(Key::Uri) else { return invalid("`uri` must be a string") };
+                match self.owner_of_uri(call.view, &uri) {
+                    Some((server, own)) => {
+                        let before = self.before_uris(call.view, server);
+                        self.relay(call, server, Some(&own), before.as_deref())
+                    }
+                    None if self.seen(call.view).is_some_and(|seen| seen.native) => self.native.call(call, out),
+                    None => Served::Failed(not_found(&uri, call.version)),
+                }
+            }
+            Method::CompletionComplete => self.complete(call, out),
+            _ if self.seen(call.view).is_some_and(|seen| seen.native) => self.native.call(call, out),
+            _ if let Some(server) = self.seen(call.view).and_then(|seen| seen.alone) => {
+                self.relay(call, server, None, None)
+            }
+            _ => Served::Failed(RpcError::new(
+                Code::METHOD_NOT_FOUND,
+                "this is asked of one server: use its own path, behind the endpoint's",
+            )),
+        }
+    }
+
+    /// A merged list: told at once if every server's is at hand, else when it is.
+    fn list(&mut self, call: &Call<'_>, kind: ListKind, out: &mut Vec<u8>) -> Served {
+        let cursor = call.envelope.str(Key::Cursor, call.text);
+        let Some(start) =
+            merge::start_of(cursor.as_deref()).filter(|_| call.envelope.has(Key::Cursor) == cursor.is_some())
+        else {
+            return invalid("this cursor is not one of ours, or no longer");
+        };
+        let Some(seen) = self.seen(call.view) else { return invalid("there is no such view") };
+        let servers = seen.servers.clone();
+        let mut waits = Vec::new();
+        for server in servers {
+            let cached = self.lists.entry((server, kind)).or_default();
+            if cached.is_fresh(call.now, self.list_ttl) {
+                continue;
+            }
+            let known = matches!(self.servers[usize::from(server)].verdict, Verdict::Known(_));
+            if !known {
+                // A server that is down is not waited for; one that is being reached tells when it is.
+                let asking = self.servers[usize::from(server)].verdict == Verdict::Asking;
+                if asking && cached.items.is_none() {
+                    waits.push(server);
+                }
+                continue;
+            }
+            if !cached.fetching {
+                cached.fetching = true;
+                self.servers[usize::from(server)].fetch(call.now, kind);
+            }
+            // What was told before is told again while it is read anew.
+            if self.lists.get(&(server, kind)).is_none_or(|cached| cached.items.is_none()) {
+                waits.push(server);
+            }
+        }
+        let job = Job { key: call.key, view: call.view, kind, version: call.version, start, waits };
+        if job.waits.is_empty() {
+            let native = self.native_items(call, kind);
+            out.extend_from_slice(&self.render(&job, &native));
+            self.settle_all(call.now);
+            return Served::Done;
+        }
+        self.jobs.push(job);
+        self.settle_all(call.now);
+        Served::Pending
+    }
+
+    /// The native server's own items, if it is seen: it has them at hand.
+    fn native_items(&mut self, call: &Call<'_>, kind: ListKind) -> Vec<Box<[u8]>> {
+        if !self.seen(call.view).is_some_and(|seen| seen.native) {
+            return Vec::new();
+        }
+        let mut result = Vec::new();
+        match self.native.call(call, &mut result) {
+            Served::Done => {
+                let items = Value::new(&result).get(kind.member()).into_iter().flat_map(Value::elements);
+                items.map(|item| item.raw().into()).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn render(&self, job: &Job, native: &[Box<[u8]>]) -> Vec<u8> {
+        let Some(seen) = self.seen(job.view) else { return b"{}".to_vec() };
+        let items = seen.servers.iter().flat_map(|&server| {
+            let settings = &self.servers[usize::from(server)].settings;
+            let cached = self.lists.get(&(server, job.kind)).and_then(|cached| cached.items.as_deref());
+            let among_others = seen.alone.is_none();
+            let tools = (job.kind == ListKind::Tools).then_some(&seen.tools);
+            cached.unwrap_or_default().iter().filter_map(move |item| {
+                let item = merge::seen(job.kind, item, settings, among_others)?;
+                match tools {
+                    Some(tools) => merge::chosen(item, tools),
+                    None => Some(item),
+                }
+            })
+        });
+        let native = native.iter().map(|item| item.to_vec());
+        let ttl_ms = self.list_ttl / 1_000_000;
+        merge::page(job.kind, native.chain(items), job.start, job.version, ttl_ms, &seen.about.server_info)
+    }
+
+    /// What a server said meanwhile is taken note of.
+    fn settle(&mut self, now: Nanos, index: u16) {
+        let server = &mut self.servers[usize::from(index)];
+        server.hear(now);
+        let reports = std::mem::take(&mut server.reports);
+        for report in reports {
+            match report {
+                Report::Changed(change) => self.changed(index, change),
+                Report::List(kind, outcome) => {
+                    let cached = self.lists.entry((index, kind)).or_default();
+                    cached.fetching = false;
+                    if let Ok(items) = outcome {
+                        if kind == ListKind::Tools {
+                            self.servers[usize::from(index)].note_annotations(&items);
+                        }
+                        cached.items = Some(items);
+                        cached.at = now;
+                        cached.stale = false;
+                    }
+                    for job in &mut self.jobs {
+                        if job.kind == kind {
+                            job.waits.retain(|&server| server != index);
+                        }
+                    }
+                }
+            }
+        }
+        self.begin_awaited(now, index);
+        self.read_annotations(now, index);
+        let (done, waiting): (Vec<Job>, Vec<Job>) =
+            std::mem::take(&mut self.jobs).into_iter().partition(|job| job.waits.is_empty());
+        self.jobs = waiting;
+        for job in done {
+            let outcome = Ok(self.render(&job, &[]));
+            self.mailbox.push(Mail::Reply { key: job.key, outcome });
+        }
+        self.note_deadline(index);
+    }
+
+    fn settle_all(&mut self, now: Nanos) {
+        for index in 0..self.servers.len() as u16 {
+            self.settle(now, index);
+        }
+    }
+
+    /// A server that has just been reached is asked for the lists that somebody waits for.
+    fn begin_awaited(&mut self, now: Nanos, index: u16) {
+        if self.jobs.is_empty() || !matches!(self.servers[usize::from(index)].verdict, Verdict::Known(_)) {
+            return;
+        }
+        for kind in ListKind::ALL {
+            let awaited = self.jobs.iter().any(|job| job.kind == kind && job.waits.contains(&index));
+            let cached = self.lists.entry((index, kind)).or_default();
+            if awaited && !cached.fetching {
+                cached.fetching = true;
+                self.servers[usize::from(index)].fetch(now, kind);
+            }
+        }
+    }
+
+    /// The tools of a modern server are read before somebody asks for them: which of their arguments stand in headers
+    /// has to be known before the first call.
+    fn read_annotations(&mut self, now: Nanos, index: u16) {
+        let server = &mut self.servers[usize::from(index)];
+        let is_modern = matches!(server.verdict, Verdict::Known(era) if era.is_modern());
+        if !is_modern || server.annotations_known {
+            return;
+        }
+        let cached = self.lists.entry((index, ListKind::Tools)).or_default();
+        if !cached.fetching {
+            server.annotations_known = true;
+            cached.fetching = true;
+            server.fetch(now, ListKind::Tools);
+        }
+    }
+
+    /// A server told of a change: lists are read anew, callers everywhere are told.
+    fn changed(&mut self, server: u16, change: Change) {
+        let number = match &change {
+            Change::Prompts => 0,
+            Change::Resources => 1,
+            Change::Tools => 2,
+            Change::Resource(uri) => {
+                let before = uris::before(&self.servers[usize::from(server)].settings.name);
+                self.mailbox.push(Mail::Changed(Change::Resource(format!("{before}{uri}"))));
+                self.mailbox.push(Mail::Changed(change));
+                return;
+            }
+            Change::Task { .. } => return self.mailbox.push(Mail::Changed(change)),
+        };
+        self.make_stale(server, number);
+        for core in (0..self.cores).map(CoreId).filter(|core| *core != self.core) {
+            let what = Subject { kind: CHANGED, about: u32::from(server), number };
+            self.wishes.push(Wish::Tell { to: core, what, text: Vec::new() });
+        }
+        self.mailbox.push(Mail::Changed(change));
+    }
+
+    fn make_stale(&mut self, server: u16, number: u64) {
+        let kinds: &[ListKind] = match number {
+            0 => &[ListKind::Prompts],
+            1 => &[ListKind::Resources, ListKind::Templates],
+            _ => &[ListKind::Tools],
+        };
+        for &kind in kinds {
+            if kind == ListKind::Tools {
+                self.servers[usize::from(server)].annotations_known = false;
+            }
+            if let Some(cached) = self.lists.get_mut(&(server, kind)) {
+                // What changed is not told again: whoever heard of it wants the new one.
+                cached.stale = true;
+                cached.items = None;
+            }
+        }
+    }
+
+    fn owner(&self, id: ConnectionId) -> Option<Owner> {
+        self.links.get(id.slot as usize).copied().flatten().filter(|owner| owner.generation == id.generation)
+    }
+
+    fn note_deadline(&mut self, index: u16) {
+        if let Some(deadline) = self.servers[usize::from(index)].deadline() {
+            self.due = self.due.min(deadline);
+        }
+    }
+}
+
+impl<S: Service> Service for Gateway<S> {
+    fn view(&self, name: &str) -> Option<View> {
+        if name.is_empty() {
+            return Some(View::ALL);
+        }
+        let place = self.views.iter().skip(1).position(|seen| *seen.name == *name)?;
+        Some(View(place as u16 + 1))
+    }
+
+    fn about(&self, view: View) -> Result<&About, RpcError> {
+        if self.is_plain() {
+            return self.native.about(view);
+        }
+        let seen = self.seen(view).ok_or_else(|| RpcError::new(Code::INVALID_REQUEST, "there is no such view"))?;
+        match seen.alone {
+            Some(server) => {
+                let server = &self.servers[usize::from(server)];
+                server.about.as_ref().ok_or_else(|| server.unreachable())
+            }
+            None => Ok(&seen.about),
+        }
+    }
+
+    fn header_params(&self, view: View, tool: &str) -> &[HeaderParam] {
+        if self.is_plain() {
+            return self.native.header_params(view, tool);
+        }
+        match self.owner_of_name(view, ListKind::Tools, tool) {
+            Some((server, own)) => self.servers[usize::from(server)].header_params(&own),
+            None if self.seen(view).is_some_and(|seen| seen.native) => self.native.header_params(view, tool),
+            None => &[],
+        }
+    }
+
+    fn call(&mut self, call: &Call<'_>, out: &mut Vec<u8>) -> Served {
+        if self.is_plain() {
+            return self.native.call(call, out);
+        }
+        if let Some(place) = self.parked(call) {
+            return self.resume(call, place);
+        }
+        match self.seen(call.view) {
+            Some(&Seen { alone: Some(server), is_plain: true, .. }) => self.relay(call, server, None, None),
+            _ => self.call_merged(call, out),
+        }
+    }
+
+    fn elsewhere(&self, state: &str) -> Option<CoreId> {
+        if self.is_plain() {
+            return None;
+        }
+        let place = Parked::read(&self.host.open(state)?)?;
+        Some(CoreId(place.core)).filter(|core| *core != self.core && core.0 < self.cores)
+    }
+
+    fn may_subscribe(&mut self, view: View, uri: &str, version: Version) -> Result<(), RpcError> {
+        if self.is_plain() {
+            return self.native.may_subscribe(view, uri, version);
+        }
+        Ok(())
+    }
+
+    fn cancel(&mut self, now: Nanos, key: CallKey) {
+        self.jobs.retain(|job| job.key != key);
+        let place = self.calls.get(key.index as usize).copied().flatten();
+        match place.filter(|place| place.generation == key.generation) {
+            Some(place) => {
+                let server = &mut self.servers[usize::from(place.server)];
+                let flight = server.flight_of(key, place.flight);
+                server.cancel(now, key, flight);
+                self.note_deadline(place.server);
+            }
+            None => self.native.cancel(now, key),
+        }
+    }
+
+    fn answered(&mut self, now: Nanos, key: CallKey, ask: u32, answer: Result<&[u8], RpcError>) {
+        let place = self.calls.get(key.index as usize).copied().flatten();
+        match place.filter(|place| place.generation == key.generation) {
+            Some(place) => {
+                let server = &mut self.servers[usize::from(place.server)];
+                server.caller_answered(now, key, place.flight, ask, answer);
+                self.settle(now, place.server);
+            }
+            None => self.native.answered(now, key, ask, answer),
+        }
+    }
+
+    fn link(&mut self, now: Nanos, event: LinkEvent<'_>) {
+        let index = match event {
+            LinkEvent::Connected { token, outcome } => {
+                let index = (token >> 32) as u16;
+                let Some(server) = self.servers.get_mut(usize::from(index)) else { return };
+                if server.pool.connected(now, token, outcome)
+                    && let Ok(id) = outcome
+                {
+                    let slot = id.slot as usize;
+                    if self.links.len() <= slot {
+                        self.links.resize(slot + 1, None);
+                    }
+                    let place = server.pool.place_of(token) as u16;
+                    self.links[slot] = Some(Owner { generation: id.generation, server: index, place });
+                }
+                index
+            }
+            LinkEvent::Received { id, bytes } => {
+                let Some(owner) = self.owner(id) else { return };
+                self.servers[usize::from(owner.server)].pool.received(now, usize::from(owner.place), id, bytes);
+                owner.server
+            }
+            LinkEvent::Ended { id, how } => {
+                let Some(owner) = self.owner(id) else { return };
+                self.servers[usize::from(owner.server)].pool.ended(now, usize::from(owner.place), id, how);
+                owner.server
+            }
+            LinkEvent::Sent { id, buffer, whole } => {
+                let Some(owner) = self.owner(id) else { return };
+                self.servers[usize::from(owner.server)].pool.sent(usize::from(owner.place), id, buffer, whole);
+                owner.server
+            }
+            LinkEvent::Closed(id) => {
+                if self.owner(id).is_some() {
+                    self.links[id.slot as usize] = None;
+                }
+                return;
+            }
+        };
+        self.settle(now, index);
+    }
+
+    fn wishes(&mut self, now: Nanos, wish: &mut dyn FnMut(Wish)) {
+        if self.is_plain() {
+            return;
+        }
+        if !self.begun {
+            self.begun = true;
+            for index in 0..self.servers.len() as u16 {
+                self.servers[usize::from(index)].reach(now);
+                self.settle(now, index);
+            }
+        }
+        for server in &mut self.servers {
+            server.pool.wishes(wish);
+        }
+        for one in self.wishes.drain(..) {
+            wish(one);
+        }
+    }
+
+    fn deadline(&self) -> Option<Nanos> {
+        (self.due != Nanos::MAX).then_some(self.due)
+    }
+
+    fn tick(&mut self, now: Nanos) {
+        self.due = Nanos::MAX;
+        for index in 0..self.servers.len() as u16 {
+            if !self.draining {
+                self.servers[usize::from(index)].tick(now);
+            }
+            self.settle(now, index);
+        }
+    }
+
+    fn told(&mut self, _now: Nanos, _from: CoreId, what: Subject, _text: &[u8]) {
+        if what.kind == CHANGED && (what.about as usize) < self.servers.len() {
+            self.make_stale(what.about as u16, what.number);
+        }
+    }
+
+    fn drain(&mut self) {
+        self.draining = true;
+        self.native.drain();
+    }
+}
+
+/// What several servers offer together, whatever each of them has: an empty list is one too.
+const MERGED: Offers = Offers {
+    tools: true,
+    tools_list_changed: true,
+    prompts: true,
+    prompts_list_changed: true,
+    resources: true,
+    resources_list_changed: true,
+    resources_subscribe: false,
+    completions: true,
+    logging: true,
+    tasks: false,
+};
+
+fn invalid(text: impl Into<Cow<'static, str>>) -> Served {
+    Served::Failed(RpcError::new(Code::INVALID_PARAMS, text))
+}
+
+fn not_found(uri: &str, version: Version) -> RpcError {
+    let code = if version.is_modern() { Code::INVALID_PARAMS } else { Code::RESOURCE_NOT_FOUND };
+    let mut data = Vec::new();
+    let mut object = Object::begin(&mut data);
+    object.string("uri", uri);
+    object.end();
+    RpcError::new(code, format!("Resource not found: {uri}")).with_data(data)
+}

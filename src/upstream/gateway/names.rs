@@ -1,0 +1,99 @@
+//! Names in a view: which server has a tool, prompt or resource, and what it calls it itself.
+//!
+//! Not here: how names are put together for lists (`merge`), what an operator hides (`rules`).
+//! Invariant: a name leads to one server at most, and never to what is not seen in the view.
+
+use std::borrow::Cow;
+
+use super::flight::ListKind;
+use super::{Gateway, answer, invalid, merge, uris};
+use crate::ids::View;
+use crate::proto::json::{Envelope, Key, Scanner, Value};
+use crate::server::service::{Call, Served, Service};
+
+impl<S: Service> Gateway<S> {
+    /// The server in a view that has something by this name, and its own name for it.
+    pub(super) fn owner_of_name(&self, view: View, kind: ListKind, name: &str) -> Option<(u16, String)> {
+        let seen = self.seen(view)?;
+        let settings = |server: u16| &self.servers[usize::from(server)].settings;
+        if let Some(server) = seen.alone {
+            return Some((server, settings(server).own(kind, name)?.to_owned()));
+        }
+        let name = if kind == ListKind::Tools { seen.tools.own(name)? } else { name };
+        // The longest prefix that fits: `a_b` before `a`.
+        let rest = |server: u16| {
+            let prefix = &*settings(server).prefix;
+            name.strip_prefix(prefix)?.strip_prefix('_').filter(|_| !prefix.is_empty())
+        };
+        let best = seen.servers.iter().copied().filter(|&server| rest(server).is_some());
+        let best = best.max_by_key(|&server| settings(server).prefix.len());
+        // Names that were shortened, or have no prefix, are found in the lists as they were told.
+        let listed = |server: u16| {
+            let items = self.lists.get(&(server, kind)).and_then(|cached| cached.items.as_ref())?;
+            let own = |item: &[u8]| Value::new(item).get(kind.key()).and_then(Value::as_str).map(Cow::into_owned);
+            let told = |own: &str| {
+                settings(server).seen(kind, own).map(|seen| merge::prefixed(&settings(server).prefix, seen))
+            };
+            items.iter().filter_map(|item| own(item)).find(|own| told(own).as_deref() == Some(name))
+        };
+        match best {
+            Some(server) => {
+                let own = (name.len() >= merge::NAME_CHARACTERS_MAX).then(|| listed(server)).flatten();
+                let own = own.or_else(|| settings(server).own(kind, rest(server)?).map(str::to_owned))?;
+                Some((server, own))
+            }
+            None => seen.servers.iter().find_map(|&server| Some((server, listed(server)?))),
+        }
+    }
+
+    pub(super) fn owner_of_uri(&self, view: View, uri: &str) -> Option<(u16, String)> {
+        let seen = self.seen(view)?;
+        seen.servers.iter().find_map(|&server| {
+            let settings = &self.servers[usize::from(server)].settings;
+            let own = if seen.alone.is_some() { uri } else { uris::own(uri, &settings.name)? };
+            settings.resources.admits(own).then(|| (server, own.to_owned()))
+        })
+    }
+
+    /// What stands before a server's URIs in a view.
+    pub(super) fn before_uris(&self, view: View, server: u16) -> Option<Box<str>> {
+        let among_others = self.seen(view).is_some_and(|seen| seen.alone.is_none());
+        among_others.then(|| uris::before(&self.servers[usize::from(server)].settings.name))
+    }
+
+    /// `completion/complete`: what is completed is named within `ref`.
+    pub(super) fn complete(&mut self, call: &Call<'_>, out: &mut Vec<u8>) -> Served {
+        let Some(reference) = call.envelope.value(Key::Ref, call.text) else {
+            return invalid("`ref` must be an object");
+        };
+        let (member, found) = match reference.get("type").and_then(Value::as_str).as_deref() {
+            Some("ref/prompt") => {
+                let Some(name) = reference.get("name").and_then(Value::as_str) else {
+                    return invalid("`ref.name` must be a string");
+                };
+                ("name", self.owner_of_name(call.view, ListKind::Prompts, &name))
+            }
+            Some("ref/resource") => {
+                let Some(uri) = reference.get("uri").and_then(Value::as_str) else {
+                    return invalid("`ref.uri` must be a string");
+                };
+                ("uri", self.owner_of_uri(call.view, &uri))
+            }
+            _ => return invalid("`ref.type` must be ref/prompt or ref/resource"),
+        };
+        let Some((server, own)) = found else {
+            return match self.seen(call.view).is_some_and(|seen| seen.native) {
+                true => self.native.call(call, out),
+                false => invalid("there is no such prompt or resource"),
+            };
+        };
+        let span = call.envelope.get(Key::Ref);
+        let fresh = answer::renamed(reference, member, &own);
+        let text = [&call.text[..span.start as usize], &fresh, &call.text[span.end as usize..]].concat();
+        let mut envelope = Envelope::default();
+        if Scanner::new().scan(&text, &mut envelope).is_err() {
+            return invalid("`ref` cannot be read");
+        }
+        self.relay(&Call { text: &text, envelope: &envelope, ..*call }, server, None, None)
+    }
+}

@@ -1,0 +1,219 @@
+//! A caller's request as the server behind it should read it: another id, its own names, the `_meta` of its era.
+//!
+//! Not here: which server (`mod`), the bytes of HTTP.
+//! Invariant: what is not named here is passed on byte for byte.
+
+use crate::proto::json::{Envelope, Key, Object, Span, Value};
+use crate::proto::mcp::{Capabilities, LogLevel, Method, Version};
+
+/// How a server is spoken to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Era {
+    /// With `initialize` and a session, in this revision.
+    Legacy(Version),
+    /// 2026-07-28.
+    Modern,
+}
+
+impl Era {
+    /// Whether it is 2026-07-28.
+    pub fn is_modern(self) -> bool {
+        self == Era::Modern
+    }
+}
+
+/// A call on its way to a server.
+#[derive(Clone, Copy)]
+pub struct Outgoing<'a> {
+    /// The caller's message.
+    pub text: &'a [u8],
+    /// Where its members are.
+    pub envelope: &'a Envelope,
+    /// The caller's revision.
+    pub version: Version,
+    /// What the caller can do.
+    pub capabilities: Capabilities,
+    /// What the caller wants logged.
+    pub log_level: Option<LogLevel>,
+    /// What is asked.
+    pub method: Method,
+    /// The server's own name of the tool or prompt, or URI of the resource, if the caller knows it by another.
+    pub name: Option<&'a str>,
+    /// Answers and state of an earlier round, as members of `params` with a comma behind each.
+    pub round: &'a [u8],
+}
+
+/// Members of `_meta` that only 2026-07-28 has.
+const MODERN_META: [&str; 4] = [
+    "io.modelcontextprotocol/protocolVersion",
+    "io.modelcontextprotocol/clientCapabilities",
+    "io.modelcontextprotocol/clientInfo",
+    "io.modelcontextprotocol/logLevel",
+];
+
+/// Appends the request; `id` is its id and, if the caller wants to hear of progress, its progress token.
+pub fn write(out: &mut Vec<u8>, call: &Outgoing<'_>, era: Era, id: u64) {
+    let mut number = itoa::Buffer::new();
+    let number = number.format(id).as_bytes();
+    out.extend_from_slice(br#"{"jsonrpc":"2.0","id":"#);
+    out.extend_from_slice(number);
+    out.extend_from_slice(br#","method":""#);
+    out.extend_from_slice(call.method.as_str().as_bytes());
+    out.push(b'"');
+    let params = call.envelope.get(Key::Params);
+    if params.is_absent() && !era.is_modern() {
+        out.push(b'}');
+        return;
+    }
+    out.extend_from_slice(br#","params":"#);
+    let meta = call.envelope.get(Key::Meta);
+    // The usual case: the eras are the same, and only a token of progress is another.
+    let same_era = call.version.is_modern() == era.is_modern();
+    let mut fresh = Vec::new();
+    if !same_era {
+        fresh = rebuilt_meta(call, era, number);
+    }
+    let name_key = match call.method {
+        Method::ResourcesRead => Key::Uri,
+        _ => Key::Name,
+    };
+    let mut name = Vec::new();
+    if let Some(own) = call.name {
+        crate::proto::json::string(&mut name, own);
+    }
+    let mut edits: [(Span, &[u8]); 2] = [(Span::default(), b""); 2];
+    if call.name.is_some() {
+        edits[0] = (call.envelope.get(name_key), &name);
+    }
+    if !fresh.is_empty() && !meta.is_absent() {
+        edits[1] = (meta, &fresh);
+    } else if fresh.is_empty() {
+        edits[1] = (call.envelope.get(Key::MetaProgressToken), number);
+    }
+    edits.sort_by_key(|(span, _)| span.start);
+    if params.is_absent() {
+        out.extend_from_slice(br#"{"_meta":"#);
+        out.extend_from_slice(&fresh);
+        out.extend_from_slice(b"}}");
+        return;
+    }
+    out.push(b'{');
+    let has_members = call.text[params.start as usize + 1..].iter().find(|byte| !byte.is_ascii_whitespace());
+    let comma = has_members.is_some_and(|&byte| byte != b'}');
+    out.extend_from_slice(if comma { call.round } else { call.round.strip_suffix(b",").unwrap_or(call.round) });
+    if !fresh.is_empty() && meta.is_absent() {
+        if !comma && !call.round.is_empty() {
+            out.push(b',');
+        }
+        out.extend_from_slice(br#""_meta":"#);
+        out.extend_from_slice(&fresh);
+        if comma {
+            out.push(b',');
+        }
+    }
+    let mut at = params.start as usize + 1;
+    for (span, with) in edits.into_iter().filter(|(span, _)| !span.is_absent()) {
+        out.extend_from_slice(&call.text[at..span.start as usize]);
+        out.extend_from_slice(with);
+        at = span.end as usize;
+    }
+    out.extend_from_slice(&call.text[at..params.end as usize]);
+    out.push(b'}');
+}
+
+/// The `_meta` of a call that goes from one era to the other.
+fn rebuilt_meta(call: &Outgoing<'_>, era: Era, number: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut object = Object::begin(&mut out);
+    let members = call.envelope.value(Key::Meta, call.text).into_iter().flat_map(Value::members);
+    for (name, value) in members {
+        let Some(name) = name.unescaped() else { continue };
+        if name == "progressToken" {
+            object.raw("progressToken", number);
+        } else if !MODERN_META.contains(&&*name) {
+            object.raw(&name, value.raw());
+        }
+    }
+    if era.is_modern() {
+        object.string(MODERN_META[0], Version::V2026_07_28.as_str());
+        object.raw(MODERN_META[1], &call.capabilities.to_json());
+        object.raw(MODERN_META[2], br#"{"name":"corelane","version":"1"}"#);
+        if let Some(level) = call.log_level {
+            object.string(MODERN_META[3], level.as_str());
+        }
+    }
+    object.end();
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::json::Scanner;
+
+    fn written(text: &str, version: Version, era: Era, name: Option<&str>) -> String {
+        let mut envelope = Envelope::default();
+        Scanner::new().scan(text.as_bytes(), &mut envelope).expect("valid");
+        let call = Outgoing {
+            text: text.as_bytes(),
+            envelope: &envelope,
+            version,
+            capabilities: Capabilities::default(),
+            log_level: None,
+            method: Method::parse(envelope.plain_str(Key::Method, text.as_bytes()).expect("one").as_bytes())
+                .expect("known"),
+            name,
+            round: b"",
+        };
+        let mut out = Vec::new();
+        write(&mut out, &call, era, 7);
+        Scanner::new().scan(&out, &mut Envelope::default()).expect("still valid");
+        String::from_utf8(out).expect("text")
+    }
+
+    const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"x":1}"#;
+
+    #[test]
+    fn within_an_era_only_id_and_names_change() {
+        let text = format!(
+            r#"{{"jsonrpc":"2.0","id":"a","method":"tools/call","params":{{ "name":"w_b" ,"arguments":{{"z":1.0}},{META}}}}}"#
+        );
+        let expected = text.replace("\"id\":\"a\"", "\"id\":7").replace("w_b", "b");
+        assert_eq!(written(&text, Version::V2026_07_28, Era::Modern, Some("b")), expected);
+        let text = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+        assert_eq!(
+            written(text, Version::V2025_11_25, Era::Legacy(Version::V2025_11_25), None),
+            r#"{"jsonrpc":"2.0","id":7,"method":"tools/list"}"#
+        );
+    }
+
+    #[test]
+    fn a_token_of_progress_becomes_the_id() {
+        let text = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"_meta":{"progressToken":"p","k":2},"name":"b"}}"#;
+        assert_eq!(
+            written(text, Version::V2025_11_25, Era::Legacy(Version::V2025_06_18), None),
+            text.replace("\"id\":1", "\"id\":7").replace("\"p\"", "7")
+        );
+    }
+
+    #[test]
+    fn between_eras_meta_is_rebuilt() {
+        let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"b",{META}}}}}"#);
+        assert_eq!(
+            written(&text, Version::V2026_07_28, Era::Legacy(Version::V2025_11_25), None),
+            r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"b","_meta":{"x":1}}}"#
+        );
+        for (text, rest) in [
+            (r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#, "}}"),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}"#, "}}"),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"cursor":"c"}}"#, r#"},"cursor":"c"}}"#),
+        ] {
+            let out = written(text, Version::V2025_11_25, Era::Modern, None);
+            assert!(
+                out.contains(r#""params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28""#),
+                "{out}"
+            );
+            assert!(out.ends_with(rest), "{out}");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What a gateway is told about the servers behind it: plain values, the same on every core.
+//!
+//! Not here: files (`config`), name resolution (`boot` fills the addresses in).
+//! Invariant: names are unique; nothing here changes while a core lives.
+
+use std::sync::Arc;
+
+use super::flight::ListKind;
+use super::rules::{ListRules, ToolRules};
+use crate::ids::OutboundAddress;
+use crate::proto::http1::Target;
+use crate::server::service::Nanos;
+
+/// All servers, and what callers may see of them.
+#[derive(Clone, Debug, Default)]
+pub struct GatewaySettings {
+    /// The servers, by name.
+    pub servers: Vec<Arc<ServerSettings>>,
+    /// Named choices among them.
+    pub views: Vec<ViewSettings>,
+    /// How long a merged list is kept.
+    pub list_ttl: Nanos,
+    /// The `Implementation` object by which the gateway introduces itself, a JSON text.
+    pub server_info: Vec<u8>,
+}
+
+/// Which revisions a server is spoken to in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EraChoice {
+    /// What it turns out to speak: 2026-07-28 is tried first.
+    Auto,
+    /// `initialize` and sessions.
+    Legacy,
+    /// 2026-07-28.
+    Modern,
+}
+
+/// One server behind the gateway.
+#[derive(Clone, Debug)]
+pub struct ServerSettings {
+    /// Its name: `/mcp/{name}`.
+    pub name: Box<str>,
+    /// What stands before its tools where several servers are seen; empty for nothing.
+    pub prefix: Box<str>,
+    /// How it is reached.
+    pub link: LinkSettings,
+    /// Which revisions it is spoken to in.
+    pub era: EraChoice,
+    /// Which of its tools are seen, and how.
+    pub tools: ToolRules,
+    /// Which of its prompts are seen.
+    pub prompts: ListRules,
+    /// Which of its resources and templates are seen, by URI.
+    pub resources: ListRules,
+    /// Time for its handshake, and for a page of a list.
+    pub list_time: Nanos,
+    /// Time for a call, or for the next sign of its progress.
+    pub call_time: Nanos,
+    /// Time to open a link.
+    pub connect_time: Nanos,
+    /// Most links of one core.
+    pub links_max: usize,
+    /// Most calls of one core that wait for a link or for the handshake.
+    pub waiting_max: usize,
+    /// Largest answer.
+    pub answer_bytes_max: usize,
+}
+
+impl ServerSettings {
+    /// Whether everything of it is seen as it is.
+    pub fn is_plain(&self) -> bool {
+        self.tools.is_empty() && self.prompts.is_empty() && self.resources.is_empty()
+    }
+
+    /// The name under which an item of a list is seen, from the server's own; none if it is not seen.
+    pub fn seen<'a>(&'a self, kind: ListKind, own: &'a str) -> Option<&'a str> {
+        match kind {
+            ListKind::Tools => self.tools.seen(own),
+            ListKind::Prompts => self.prompts.admits(own).then_some(own),
+            ListKind::Resources | ListKind::Templates => self.resources.admits(own).then_some(own),
+        }
+    }
+
+    /// The inverse of `seen`.
+    pub fn own<'a>(&'a self, kind: ListKind, seen: &'a str) -> Option<&'a str> {
+        match kind {
+            ListKind::Tools => self.tools.own(seen),
+            _ => self.seen(kind, seen),
+        }
+    }
+}
+
+/// How a server is reached.
+#[derive(Clone, Debug)]
+pub enum LinkSettings {
+    /// By Streamable HTTP.
+    Http {
+        /// Where to, or why that is not known.
+        address: Result<OutboundAddress, Box<str>>,
+        /// Host and path.
+        target: Target,
+        /// Fields of every request, among them secrets.
+        fields: Fields,
+    },
+}
+
+/// Header fields; their values are not shown.
+#[derive(Clone, Default)]
+pub struct Fields(pub Vec<(Box<str>, Box<[u8]>)>);
+
+impl std::fmt::Debug for Fields {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+/// A named choice among the servers.
+#[derive(Clone, Debug)]
+pub struct ViewSettings {
+    /// `/mcp/@{name}`.
+    pub name: Box<str>,
+    /// Names of the servers in it.
+    pub servers: Vec<Box<str>>,
+    /// Which of their tools, by the names they have among each other, and under which.
+    pub tools: ToolRules,
+}

@@ -1,0 +1,204 @@
+//! One link: a request out, its answer in, as JSON or as a stream of events.
+//!
+//! Not here: which link a request takes (`pool`). Invariant: bytes are looked at once; what is kept of an answer is
+//! bounded, and an answer that goes on past its bound is an error.
+
+use super::pool::{Failure, Outcome, Reply};
+use crate::ids::ConnectionId;
+use crate::proto::http1::{Eof, MediaType, Piece, ResponseReader};
+use crate::proto::sse::{Item, SseDecoder, SseLimits};
+use crate::server::service::Nanos;
+
+/// One link's state between two steps.
+pub(super) struct Link {
+    /// Its connection; none while it is being opened.
+    pub id: Option<ConnectionId>,
+    /// Counts the uses of its place.
+    pub generation: u16,
+    /// What it works for; none while it is idle.
+    pub errand: Option<u32>,
+    /// Bytes to be sent.
+    pub out: Vec<u8>,
+    /// A send is on its way.
+    pub sending: bool,
+    /// When it was opened, or became idle, or was given its errand.
+    pub since: Nanos,
+    /// Answers it has brought.
+    pub answers: u32,
+    /// Something of the answer has come.
+    pub heard: bool,
+    reader: ResponseReader,
+    carry: Vec<u8>,
+    body: Vec<u8>,
+    reply: Option<Reply>,
+    keep_alive: bool,
+    events: Option<Box<SseDecoder>>,
+    retry_ms: Option<u64>,
+}
+
+/// Whether a link's answer is over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stand {
+    /// More is to come.
+    Open,
+    /// The answer is whole; the link can be used again, or not.
+    Over { keep_alive: bool },
+}
+
+impl Link {
+    pub(super) fn new(generation: u16, now: Nanos) -> Link {
+        Link {
+            id: None,
+            generation,
+            errand: None,
+            out: Vec::new(),
+            sending: false,
+            since: now,
+            answers: 0,
+            heard: false,
+            reader: ResponseReader::new(),
+            carry: Vec::new(),
+            body: Vec::new(),
+            reply: None,
+            keep_alive: false,
+            events: None,
+            retry_ms: None,
+        }
+    }
+
+    /// Bytes of the answer to `errand` came in.
+    ///
+    /// # Errors
+    /// What makes the link unusable.
+    pub(super) fn take(
+        &mut self,
+        errand: u32,
+        bytes: &[u8],
+        most: usize,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<Stand, Failure> {
+        self.heard = true;
+        if self.carry.is_empty() {
+            let (used, stand) = self.read(errand, bytes, most, outcomes)?;
+            if used < bytes.len() {
+                self.carry.extend_from_slice(&bytes[used..]);
+            }
+            return Ok(self.over(stand));
+        }
+        let mut carry = std::mem::take(&mut self.carry);
+        carry.extend_from_slice(bytes);
+        let (used, stand) = self.read(errand, &carry, most, outcomes)?;
+        carry.drain(..used);
+        self.carry = carry;
+        Ok(self.over(stand))
+    }
+
+    /// Bytes behind an answer are nobody's: such a link is not used again.
+    fn over(&mut self, stand: Stand) -> Stand {
+        match stand {
+            Stand::Over { keep_alive } => Stand::Over { keep_alive: keep_alive && self.carry.is_empty() },
+            Stand::Open => stand,
+        }
+    }
+
+    fn read(
+        &mut self,
+        errand: u32,
+        bytes: &[u8],
+        most: usize,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<(usize, Stand), Failure> {
+        let mut used = 0;
+        loop {
+            let (taken, piece) =
+                self.reader.next(&bytes[used..]).map_err(|error| Failure::NotHttp(error.to_string()))?;
+            used += taken;
+            match piece {
+                Piece::More => return Ok((used, Stand::Open)),
+                Piece::Head(head) => {
+                    let reply = Reply::of(&head);
+                    self.keep_alive = head.keep_alive;
+                    if reply.media == MediaType::EventStream && reply.status == 200 {
+                        let limits = SseLimits { line_bytes_max: most, event_bytes_max: most };
+                        self.events = Some(Box::new(SseDecoder::new(limits)));
+                        outcomes.push(Outcome::Stream { errand, reply: reply.clone() });
+                    }
+                    self.reply = Some(reply);
+                }
+                Piece::Body(part) => match &mut self.events {
+                    Some(events) => decode(events, &mut self.retry_ms, errand, part, outcomes)?,
+                    None if self.body.len() + part.len() > most => return Err(Failure::TooLarge { most }),
+                    None => self.body.extend_from_slice(part),
+                },
+                Piece::End => {
+                    self.finish(errand, outcomes);
+                    return Ok((used, Stand::Over { keep_alive: self.keep_alive }));
+                }
+            }
+        }
+    }
+
+    /// The peer sends no more: the end of an answer that lasts until then, or of the link in the midst of one.
+    ///
+    /// # Errors
+    /// If the answer is not whole.
+    pub(super) fn end(&mut self, errand: u32, outcomes: &mut Vec<Outcome>) -> Result<(), Failure> {
+        match self.reader.eof() {
+            Ok(Eof::End) => {
+                self.finish(errand, outcomes);
+                Ok(())
+            }
+            Ok(Eof::Idle) => Err(Failure::Closed { heard: self.heard }),
+            Err(_) => Err(Failure::Closed { heard: self.heard }),
+        }
+    }
+
+    fn finish(&mut self, errand: u32, outcomes: &mut Vec<Outcome>) {
+        self.answers += 1;
+        self.heard = false;
+        let reply = self.reply.take();
+        let text = std::mem::take(&mut self.body);
+        outcomes.push(match (self.stream_end(errand), reply) {
+            (None, Some(reply)) => Outcome::Answer { errand, reply, text },
+            (Some(end), _) => end,
+            (None, None) => Outcome::Failed { errand, failure: Failure::Closed { heard: true } },
+        });
+    }
+
+    /// The end of a stream, if the answer is one.
+    fn stream_end(&mut self, errand: u32) -> Option<Outcome> {
+        let events = self.events.take()?;
+        let last_event_id = events.last_event_id().into();
+        Some(Outcome::StreamEnded { errand, last_event_id, retry_ms: self.retry_ms.take() })
+    }
+
+    /// What becomes of an errand whose link fails: a stream with event ids can be taken up again.
+    pub(super) fn cut_off(&mut self, errand: u32, failure: Failure) -> Outcome {
+        match self.stream_end(errand) {
+            Some(Outcome::StreamEnded { last_event_id, retry_ms, .. }) if !last_event_id.is_empty() => {
+                Outcome::StreamEnded { errand, last_event_id, retry_ms }
+            }
+            _ => Outcome::Failed { errand, failure },
+        }
+    }
+}
+
+fn decode(
+    events: &mut SseDecoder,
+    retry_ms: &mut Option<u64>,
+    errand: u32,
+    mut part: &[u8],
+    outcomes: &mut Vec<Outcome>,
+) -> Result<(), Failure> {
+    loop {
+        match events.next(&mut part) {
+            Ok(None) => return Ok(()),
+            Ok(Some(Item::Event(event))) if !event.data.is_empty() => {
+                outcomes.push(Outcome::Message { errand, text: event.data.to_vec() });
+            }
+            Ok(Some(Item::Retry(ms))) => *retry_ms = Some(ms),
+            Ok(Some(Item::Event(_) | Item::Id(_))) => {}
+            Err(error) => return Err(Failure::NotHttp(error.to_string())),
+        }
+    }
+}

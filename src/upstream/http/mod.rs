@@ -1,0 +1,9 @@
+//! Links to servers that speak MCP over HTTP.
+//!
+//! Not here: what is asked and answered (`gateway`), sockets (links are asked for by `Wish`).
+//! Invariant: one request at a time on a link; nothing of an answer is heard by anybody but its errand.
+
+mod link;
+mod pool;
+
+pub use pool::{Failure, Outcome, Pool, PoolSettings, Reply, Request};

@@ -1,0 +1,421 @@
+//! The links of one core to one HTTP server: which request goes on which link, and what waits for one.
+//!
+//! Not here: the bytes of one link (`link`), what is asked (`gateway`).
+//! Invariant: an errand that was taken ends in exactly one `Answer`, `StreamEnded` or `Failed`, unless it is dropped; a
+//! link is used again only if its last answer was whole and nothing came behind it.
+
+use std::collections::VecDeque;
+
+use super::link::{Link, Stand};
+use crate::ids::{ConnectionId, OutboundAddress};
+use crate::proto::http1::{MediaType, ResponseHead};
+use crate::server::service::{End, Nanos, Wish};
+
+/// How many links there may be, and how long things take.
+#[derive(Clone, Debug)]
+pub struct PoolSettings {
+    /// Where to.
+    pub address: OutboundAddress,
+    /// Most links.
+    pub links_max: usize,
+    /// Most requests that wait for a link.
+    pub waiting_max: usize,
+    /// Largest answer, or event of a stream.
+    pub answer_bytes_max: usize,
+    /// Time to open a link.
+    pub connect_time: Nanos,
+    /// How long an idle link is kept. Servers close theirs as well; below their patience nobody writes to a link that
+    /// is being closed.
+    pub idle_time: Nanos,
+}
+
+/// A request, head and body in one buffer.
+#[derive(Debug)]
+pub struct Request {
+    /// Told back with the answer.
+    pub errand: u32,
+    /// The bytes.
+    pub text: Vec<u8>,
+}
+
+/// What a response's head said.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// What the body is.
+    pub media: MediaType,
+    /// `Mcp-Session-Id`.
+    pub session_id: Option<Box<[u8]>>,
+    /// Whole seconds of `Retry-After`.
+    pub retry_after_s: Option<u32>,
+}
+
+impl Reply {
+    pub(super) fn of(head: &ResponseHead<'_>) -> Reply {
+        let seconds = |text: &[u8]| std::str::from_utf8(text).ok()?.trim().parse().ok();
+        Reply {
+            status: head.status,
+            media: head.media(),
+            session_id: head.session_id.map(Into::into),
+            retry_after_s: head.retry_after.and_then(seconds),
+        }
+    }
+}
+
+/// Why there is no answer.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Failure {
+    /// The link ended before the answer did.
+    #[error("the connection to it ended {}", if *heard { "in the midst of its answer" } else { "before it answered" })]
+    Closed {
+        /// Part of the answer had come.
+        heard: bool,
+    },
+    /// As many requests wait for a link as may.
+    #[error("{waiting} requests wait for a connection to it already, the most there may be")]
+    Full {
+        /// How many wait.
+        waiting: usize,
+    },
+    /// What came is no HTTP response.
+    #[error("its answer cannot be read: {0}")]
+    NotHttp(String),
+    /// The answer is too large.
+    #[error("its answer has more than {most} bytes")]
+    TooLarge {
+        /// Bytes allowed.
+        most: usize,
+    },
+    /// No link can be opened; the kernel's error number.
+    #[error("it cannot be reached: {}", std::io::Error::from_raw_os_error(*.0))]
+    Unreachable(i32),
+}
+
+/// What became of an errand.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A whole answer.
+    Answer {
+        /// Which errand.
+        errand: u32,
+        /// Its head.
+        reply: Reply,
+        /// Its body.
+        text: Vec<u8>,
+    },
+    /// There is none.
+    Failed {
+        /// Which errand.
+        errand: u32,
+        /// Why.
+        failure: Failure,
+    },
+    /// An event of the stream that answers it.
+    Message {
+        /// Which errand.
+        errand: u32,
+        /// The event's data.
+        text: Vec<u8>,
+    },
+    /// The answer is a stream, which begins.
+    Stream {
+        /// Which errand.
+        errand: u32,
+        /// Its head.
+        reply: Reply,
+    },
+    /// The stream is over, or was cut off where it can be taken up again.
+    StreamEnded {
+        /// Which errand.
+        errand: u32,
+        /// The id of its last event; empty if it has none.
+        last_event_id: Box<[u8]>,
+        /// The pause that the server wants before somebody comes back.
+        retry_ms: Option<u64>,
+    },
+}
+
+/// The links of one core to one server.
+pub struct Pool {
+    settings: PoolSettings,
+    links: Vec<Option<Link>>,
+    generations: Vec<u16>,
+    vacant: Vec<usize>,
+    open: usize,
+    /// Places of idle links, the one used last at the end.
+    idle: Vec<usize>,
+    /// Places of links with something to send.
+    dirty: Vec<usize>,
+    waiting: VecDeque<Request>,
+    wishes: VecDeque<Wish>,
+    outcomes: Vec<Outcome>,
+    /// Goes into tokens of attempts, so that whoever has many pools knows whose they are.
+    tag: u32,
+    /// No look at idle links and attempts is due before.
+    due: Nanos,
+}
+
+impl Pool {
+    /// A pool without links. `tag` stands in the upper half of its tokens.
+    pub fn new(settings: PoolSettings, tag: u32) -> Pool {
+        Pool {
+            settings,
+            links: Vec::new(),
+            generations: Vec::new(),
+            vacant: Vec::new(),
+            open: 0,
+            idle: Vec::new(),
+            dirty: Vec::new(),
+            waiting: VecDeque::new(),
+            wishes: VecDeque::new(),
+            outcomes: Vec::new(),
+            tag,
+            due: Nanos::MAX,
+        }
+    }
+
+    /// Sends a request by an idle link, a new one, or the next that becomes idle.
+    pub fn submit(&mut self, now: Nanos, request: Request) {
+        if let Some(place) = self.idle.pop() {
+            return self.give(now, place, request);
+        }
+        if self.waiting.len() >= self.settings.waiting_max {
+            let failure = Failure::Full { waiting: self.waiting.len() };
+            return self.outcomes.push(Outcome::Failed { errand: request.errand, failure });
+        }
+        self.waiting.push_back(request);
+        self.open_for_waiting(now);
+    }
+
+    /// Nobody waits for an errand any more: its link is closed, since its answer would come on it.
+    pub fn drop_errand(&mut self, now: Nanos, errand: u32) {
+        self.waiting.retain(|request| request.errand != errand);
+        let place = self.links.iter().position(|link| link.as_ref().is_some_and(|link| link.errand == Some(errand)));
+        if let Some(place) = place {
+            self.close(place);
+            self.open_for_waiting(now);
+        }
+    }
+
+    /// An attempt ended. True if the link is one of this pool's from now on.
+    pub fn connected(&mut self, now: Nanos, token: u64, outcome: Result<ConnectionId, i32>) -> bool {
+        let (place, generation) = ((token & 0xffff) as usize, (token >> 16 & 0xffff) as u16);
+        let ours = self.links.get_mut(place).and_then(Option::as_mut);
+        let Some(link) = ours.filter(|link| link.generation == generation && link.id.is_none()) else {
+            if let Ok(id) = outcome {
+                self.wishes.push_back(Wish::Close(id));
+            }
+            return false;
+        };
+        match outcome {
+            Ok(id) => {
+                link.id = Some(id);
+                self.rest(now, place);
+                true
+            }
+            Err(error) => {
+                self.vacate(place);
+                // Others would fail the same way: who waits is told now, and comes back when it likes.
+                if self.links.iter().flatten().all(|link| link.id.is_none()) {
+                    for request in std::mem::take(&mut self.waiting) {
+                        let failure = Failure::Unreachable(error);
+                        self.outcomes.push(Outcome::Failed { errand: request.errand, failure });
+                    }
+                }
+                false
+            }
+        }
+    }
+
+    /// Bytes came in on the link of this place.
+    pub fn received(&mut self, now: Nanos, place: usize, id: ConnectionId, bytes: &[u8]) {
+        let most = self.settings.answer_bytes_max;
+        let Some(link) = Pool::tenant(&mut self.links, place, id) else { return };
+        // Nobody asked: whatever it is, the link is not to be trusted any more.
+        let Some(errand) = link.errand else { return self.close(place) };
+        match link.take(errand, bytes, most, &mut self.outcomes) {
+            Ok(Stand::Open) => {}
+            Ok(Stand::Over { keep_alive }) => {
+                link.errand = None;
+                if keep_alive && !link.sending && link.out.is_empty() {
+                    self.rest(now, place)
+                } else {
+                    self.close(place)
+                }
+            }
+            Err(failure) => {
+                link.errand = None;
+                self.outcomes.push(link.cut_off(errand, failure));
+                self.close(place);
+            }
+        }
+        self.open_for_waiting(now);
+    }
+
+    /// The link of this place brings nothing more.
+    pub fn ended(&mut self, now: Nanos, place: usize, id: ConnectionId, how: End) {
+        let Some(link) = Pool::tenant(&mut self.links, place, id) else { return };
+        if let Some(errand) = link.errand.take() {
+            let whole = match how {
+                End::Finished => link.end(errand, &mut self.outcomes),
+                End::Reset | End::Failed => Err(Failure::Closed { heard: link.heard }),
+            };
+            if let Err(failure) = whole {
+                self.outcomes.push(link.cut_off(errand, failure));
+            }
+        }
+        self.close(place);
+        self.open_for_waiting(now);
+    }
+
+    /// A send on the link of this place ended.
+    pub fn sent(&mut self, place: usize, id: ConnectionId, mut buffer: Vec<u8>, whole: bool) {
+        let Some(link) = Pool::tenant(&mut self.links, place, id) else { return };
+        link.sending = false;
+        if link.out.is_empty() {
+            buffer.clear();
+            link.out = buffer;
+        } else if whole {
+            self.dirty.push(place);
+        }
+        // One that could not be sent is told of by the link's end.
+    }
+
+    /// Looks after links that are idle, or being opened, for too long.
+    pub fn tick(&mut self, now: Nanos) {
+        if now < self.due {
+            return;
+        }
+        let (idle, connect) = (self.settings.idle_time, self.settings.connect_time);
+        let mut due = Nanos::MAX;
+        for place in 0..self.links.len() {
+            let Some(link) = &self.links[place] else { continue };
+            let over = match (link.id, link.errand) {
+                (None, _) => link.since + connect,
+                (Some(_), None) => link.since + idle,
+                (Some(_), Some(_)) => continue,
+            };
+            if over > now {
+                due = due.min(over);
+            } else if link.id.is_none() {
+                self.wishes.push_back(Wish::GiveUp(self.token(place, link.generation)));
+                // Its end is told once the kernel let go of it; until then it is not looked at again.
+                if let Some(link) = &mut self.links[place] {
+                    link.since = now;
+                }
+            } else {
+                self.idle.retain(|other| *other != place);
+                self.close(place);
+            }
+        }
+        self.due = due;
+    }
+
+    /// When `tick` is due.
+    pub fn deadline(&self) -> Option<Nanos> {
+        (self.due != Nanos::MAX).then_some(self.due)
+    }
+
+    /// What became of errands since the last call.
+    pub fn outcomes(&mut self) -> std::vec::Drain<'_, Outcome> {
+        self.outcomes.drain(..)
+    }
+
+    /// Whether `outcomes` has something to say.
+    pub fn has_outcomes(&self) -> bool {
+        !self.outcomes.is_empty()
+    }
+
+    /// Hands out what is to be done with links.
+    pub fn wishes(&mut self, wish: &mut dyn FnMut(Wish)) {
+        for place in std::mem::take(&mut self.dirty) {
+            let Some(link) = self.links[place].as_mut() else { continue };
+            if let (Some(id), false, false) = (link.id, link.sending, link.out.is_empty()) {
+                link.sending = true;
+                wish(Wish::Send(id, std::mem::take(&mut link.out)));
+            }
+        }
+        for one in self.wishes.drain(..) {
+            wish(one);
+        }
+    }
+
+    /// The place of the link with this connection.
+    pub fn place_of(&self, token: u64) -> usize {
+        (token & 0xffff) as usize
+    }
+
+    /// The link at a place, unless that has another tenant by now.
+    fn tenant(links: &mut [Option<Link>], place: usize, id: ConnectionId) -> Option<&mut Link> {
+        links.get_mut(place)?.as_mut().filter(|link| link.id == Some(id))
+    }
+
+    fn token(&self, place: usize, generation: u16) -> u64 {
+        u64::from(self.tag) << 32 | u64::from(generation) << 16 | place as u64
+    }
+
+    /// Opens links for what waits, as far as there may be more and none is being opened for it already.
+    fn open_for_waiting(&mut self, now: Nanos) {
+        let opening = self.links.iter().flatten().filter(|link| link.id.is_none()).count();
+        for _ in opening..self.waiting.len() {
+            if self.open >= self.settings.links_max {
+                return;
+            }
+            let place = self.vacant.pop().unwrap_or_else(|| {
+                self.links.push(None);
+                self.generations.push(0);
+                self.links.len() - 1
+            });
+            let generation = self.generations[place];
+            self.links[place] = Some(Link::new(generation, now));
+            self.open += 1;
+            let token = self.token(place, generation);
+            self.wishes.push_back(Wish::Connect { address: self.settings.address.clone(), token });
+            self.due = self.due.min(now + self.settings.connect_time);
+        }
+    }
+
+    /// A link has nothing to do: it takes what waits longest, or is idle.
+    fn rest(&mut self, now: Nanos, place: usize) {
+        match self.waiting.pop_front() {
+            Some(request) => self.give(now, place, request),
+            None => {
+                if let Some(link) = &mut self.links[place] {
+                    link.since = now;
+                }
+                self.idle.push(place);
+                self.due = self.due.min(now + self.settings.idle_time);
+            }
+        }
+    }
+
+    fn give(&mut self, now: Nanos, place: usize, request: Request) {
+        let Some(link) = self.links[place].as_mut() else { return };
+        link.errand = Some(request.errand);
+        link.since = now;
+        if link.out.is_empty() {
+            link.out = request.text;
+        } else {
+            link.out.extend_from_slice(&request.text);
+        }
+        self.dirty.push(place);
+    }
+
+    /// Gives a link up; whatever still comes of it is nobody's.
+    fn close(&mut self, place: usize) {
+        self.idle.retain(|other| *other != place);
+        if let Some(id) = self.links[place].as_ref().and_then(|link| link.id) {
+            self.wishes.push_back(Wish::Close(id));
+            self.vacate(place);
+        }
+    }
+
+    fn vacate(&mut self, place: usize) {
+        if self.links[place].take().is_some() {
+            self.generations[place] = self.generations[place].wrapping_add(1);
+            self.vacant.push(place);
+            self.open -= 1;
+        }
+    }
+}
