@@ -3,10 +3,10 @@
 //! The rules, in order:
 //! 1. A *plain* name is `{server}_{tool}`. It is used if it has at most [`TOOL_NAME_BYTES_MAX`] bytes, all of them
 //!    `A-Z a-z 0-9 _ . -`.
-//! 2. Otherwise the name is *hashed*: the plain one with each other character replaced by `_`, cut to 51 bytes, then `_`
-//!    and 12 characters of a hash of server and tool (60 bits of SHA-256 in base 32: `a-z 2-7`).
-//! 3. Where two tools would get one name (server `a` with tool `b_c`, server `a_b` with tool `c`), all of them get their
-//!    hashed names; so does a tool whose plain name is another's hashed one. See [`names`].
+//! 2. Otherwise the name is *hashed*: the plain one with each other character replaced by `_`, cut to 51 bytes, then
+//!    `_` and 12 characters of a hash of server and tool (60 bits of SHA-256 in base 32: `a-z 2-7`).
+//! 3. Where two tools would get one name (server `a` with tool `b_c`, server `a_b` with tool `c`), all of them get
+//!    their hashed names; so does a tool whose plain name is another's hashed one. See [`names`].
 //! 4. Where even the hashes are the same, which a server can bring about among its own tools only, the one whose server
 //!    and tool come first in order of bytes has the name, and the others have none.
 //!
