@@ -21,7 +21,7 @@ pub const HTTP_INTERIM_RESPONSES_MAX: usize = 8;
 pub const HTTP_TARGET_BYTES_MAX: usize = 4 * 1024;
 /// Longest chunk extension in bytes, summed over one chunk header.
 pub const HTTP_CHUNK_EXTENSION_BYTES_MAX: usize = 256;
-/// Longest request line in bytes: the target, and room for a method, a version and two spaces.
+/// Longest request or status line in bytes: the target, and room for a method, a version and two spaces.
 pub const HTTP_REQUEST_LINE_BYTES_MAX: usize = HTTP_TARGET_BYTES_MAX + 64;
 /// Longest `id` or `event` field of a server-sent event in bytes; both are kept for the life of a stream.
 pub const SSE_FIELD_BYTES_MAX: usize = 1024;

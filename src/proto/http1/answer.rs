@@ -152,7 +152,7 @@ pub enum ResponseFraming {
 /// A response head, borrowed from the buffer it was read from. Values have their outer white space trimmed.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseHead<'a> {
-    /// Three digits, never 1xx.
+    /// Three digits; 1xx only from [`parse`], a reader skips those.
     pub status: u16,
     /// 1 or 0, for HTTP/1.1 and HTTP/1.0.
     pub minor_version: u8,

@@ -97,6 +97,10 @@ mod tests {
         assert_eq!(key.span_in(TEXT).map(|span| span.of(TEXT)), Some(&b"\"name\""[..]));
         // A part is found in any part around it, and nowhere else.
         assert_eq!(params.get("name").unwrap().span_in(params.raw()), Some(Span { start: 8, end: 13 }));
+        let before = &TEXT[..10];
+        assert_eq!((params.span_in(before), name.span_in(before)), (None, None), "it begins behind that text");
+        let across = &TEXT[..TEXT.len() - 3];
+        assert_eq!(params.span_in(across), None, "it ends behind that text");
         let copy = TEXT.to_vec();
         assert_eq!((params.span_in(&copy), name.span_in(&copy)), (None, None));
         assert_eq!((params.span_in(name.raw()), Value::new(b"").span_in(TEXT)), (None, None));

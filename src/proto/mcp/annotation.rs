@@ -36,7 +36,7 @@ pub enum HeaderParamKind {
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 #[error("`x-mcp-header` of `{property}`: {fault}")]
 pub struct InvalidAnnotation {
-    /// Where it stands: names of properties and keywords, joined by dots; at most a few of them.
+    /// Where it stands: names of properties and keywords joined by dots, cut to 120 characters.
     pub property: String,
     /// What is wrong.
     pub fault: AnnotationFault,

@@ -1,5 +1,5 @@
-//! The words of the Model Context Protocol: its revisions, methods, capabilities and log levels, and what tools say of
-//! themselves.
+//! The words of the Model Context Protocol: its revisions, methods, capabilities and log levels; what tools say of
+//! themselves, and what they are called behind a gateway.
 //!
 //! Not here: how a message is framed (`http1`, `sse`, `ndjson`), which rules a revision puts on a request (`server`).
 //! Invariant: a word that is not in these tables does not exist for the rest of the program.
@@ -7,6 +7,7 @@
 mod annotation;
 mod capability;
 mod method;
+pub mod naming;
 mod pattern;
 pub mod pin;
 mod version;
