@@ -167,6 +167,8 @@ pub const CHILDREN_MAX: usize = 1024;
 pub const CHILD_COMMAND_BYTES_MAX: usize = 64 * 1024;
 /// Most bytes of one line of a child's standard error that the log shows.
 pub const CHILD_LINE_BYTES_MAX: usize = 4 * 1024;
+/// Most bytes that wait for a child process to read them, a single message apart.
+pub const CHILD_UNSENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -33,6 +33,7 @@ use crate::shard::range::{BoundaryTable, ShardRange};
 use crate::shard::registry::Names;
 use crate::shard::seal::Sealer;
 use crate::sys::cpu::{Cpu, CpuSet};
+use crate::sys::guard::GuardHandle;
 use crate::sys::{affinity, entropy};
 use crate::upstream::gateway::{Gateway, GatewaySettings, Station};
 use crate::upstream::native::Server;
@@ -58,6 +59,8 @@ pub(super) struct Seed<S> {
     pub server: Server<S>,
     /// The servers beside it.
     pub gateway: Arc<GatewaySettings>,
+    /// Starts those that are child processes.
+    pub guard: Option<GuardHandle>,
     /// Whether the native server is seen among them.
     pub native_is_seen: bool,
     pub metrics: &'static CoreMetrics,
@@ -130,6 +133,7 @@ impl<S: 'static> Seed<S> {
             clock: self.clock,
             server: self.server.share(),
             gateway: Arc::clone(&self.gateway),
+            guard: self.guard.clone(),
             native_is_seen: self.native_is_seen,
             metrics: self.metrics,
             health: self.health.clone(),
@@ -208,6 +212,7 @@ fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, port: Port<Header>, driver:
             cores: seed.table.cores() as u16,
             mailbox: mailbox.clone(),
             host,
+            guard: seed.guard.clone(),
             native_is_seen: seed.native_is_seen,
         };
         let service = Gateway::new(native, &seed.gateway, station);

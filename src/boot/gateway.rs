@@ -5,18 +5,21 @@
 //! else from starting.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
 use super::BootError;
 use crate::config::{
     Demonstration, EraChoice, HttpServer, ListRules, Pinning, ServerKind, ServerName, ServerSettings, Settings,
-    ToolName, UrlHost,
+    StdioServer, Supplied, ToolName, UrlHost,
 };
 use crate::ids::OutboundAddress;
 use crate::proto::http1::Target;
 use crate::proto::json::Object;
+use crate::sys::guard::{CommandSpec, clean_environment};
 use crate::upstream::gateway as to;
+use crate::upstream::stdio::ChildSettings;
 
 /// Calls of one core that wait for a link or for a handshake, for each link that there may be.
 const WAITING_PER_LINK: usize = 64;
@@ -35,18 +38,20 @@ pub(super) fn refuse_what_is_not_there(settings: &Settings) -> Result<(), BootEr
     for (name, server) in settings.servers.iter().filter(|(_, server)| server.enabled) {
         let defaults = ServerSettings::new(name, server.kind.clone());
         match &server.kind {
-            ServerKind::Http(_) => {}
+            ServerKind::Http(_) | ServerKind::Stdio(_) => {}
             ServerKind::Sse(_) => return refuse(format!("servers.{name}.kind = \"sse\"")),
-            ServerKind::Stdio(_) => return refuse(format!("servers.{name}.kind = \"stdio\"")),
         }
         if server.sessions != defaults.sessions {
             return refuse(format!("servers.{name}.sessions = \"per_session\""));
         }
-        if server.concurrency != defaults.concurrency {
-            return refuse(format!("servers.{name}.concurrency"));
-        }
     }
     Ok(())
+}
+
+/// Whether a server is a child process, so that there has to be a guard.
+pub(super) fn has_children(settings: &Settings) -> bool {
+    let is_child = |server: &ServerSettings| server.enabled && matches!(server.kind, ServerKind::Stdio(_));
+    settings.servers.iter().any(|(_, server)| is_child(server))
 }
 
 /// The gateway's part.
@@ -90,9 +95,14 @@ pub(super) fn native_is_seen(settings: &Settings, is_demonstration: bool) -> boo
 
 fn server(settings: &Settings, name: &ServerName, server: &ServerSettings) -> Option<to::ServerSettings> {
     let (link, links_max) = match &server.kind {
-        ServerKind::Http(http) => (link(http), http.connections_per_core.usize()),
-        ServerKind::Sse(_) | ServerKind::Stdio(_) => return None,
+        ServerKind::Http(http) => (to::LinkSettings::Http(link(http)), http.connections_per_core.usize()),
+        ServerKind::Stdio(child) => (to::LinkSettings::Child(Arc::new(self::child(child))), 1),
+        ServerKind::Sse(_) => return None,
     };
+    // A limit that somebody chose is kept exactly, over all cores; the default is a bound for what one core may do.
+    let calls_max_is_for_all = server.concurrency != ServerSettings::new(name, server.kind.clone()).concurrency;
+    let is_for_all = calls_max_is_for_all || matches!(server.kind, ServerKind::Stdio(_));
+    let waiting = if is_for_all { server.concurrency.usize().max(links_max) } else { links_max };
     Some(to::ServerSettings {
         name: name.as_str().into(),
         prefix: server.prefix.as_str().into(),
@@ -113,7 +123,9 @@ fn server(settings: &Settings, name: &ServerName, server: &ServerSettings) -> Op
         call_time: server.timeout_ms.ns(),
         connect_time: server.connect_timeout_ms.ns(),
         links_max,
-        waiting_max: links_max * WAITING_PER_LINK,
+        waiting_max: waiting * WAITING_PER_LINK,
+        calls_max: if is_for_all { server.concurrency.usize() } else { usize::MAX },
+        calls_max_is_for_all,
         answer_bytes_max: settings.limits.body_bytes.usize().max(ANSWER_BYTES_MIN),
     })
 }
@@ -126,7 +138,18 @@ fn rules(rules: &ListRules) -> to::ListRules {
     to::ListRules { include: rules.include.clone(), exclude: rules.exclude.clone() }
 }
 
-fn link(http: &HttpServer) -> to::LinkSettings {
+/// What a child is started with.
+fn child(server: &StdioServer) -> ChildSettings {
+    let mut command = CommandSpec::new(&server.command);
+    command.arguments = server.args.iter().map(OsString::from).collect();
+    let given = server.env.iter().map(|(name, value)| (name.into(), value.value().reveal().into()));
+    command.environment = clean_environment(given);
+    command.directory.clone_from(&server.cwd);
+    let secret = |value: &Supplied| value.value().reveal().as_bytes().into();
+    ChildSettings { command, secrets: server.env.values().map(secret).collect() }
+}
+
+fn link(http: &HttpServer) -> to::HttpLink {
     let url = &http.url;
     let field = |value: &str| value.as_bytes().into();
     let fields = http.headers.iter().map(|(name, value)| (name.as_str().into(), field(value.value().reveal())));
@@ -135,7 +158,7 @@ fn link(http: &HttpServer) -> to::LinkSettings {
         Err(error) => unreachable!("the URL was checked when it was read: {error}"),
     };
     let address = resolve(http).map(OutboundAddress::Internet).map_err(Into::into);
-    to::LinkSettings::Http { address, target, fields: to::Fields(fields.collect()) }
+    to::HttpLink { address, target, fields: to::Fields(fields.collect()) }
 }
 
 /// The first address that the server's host leads to and that its rule allows.

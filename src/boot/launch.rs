@@ -31,6 +31,7 @@ use crate::server::registry::Founding;
 use crate::shard::range::BoundaryTable;
 use crate::shard::registry::Names;
 use crate::shard::restarts::{Backoff, Intensity, Restarts, Verdict};
+use crate::sys::guard::{AttendedGuard, Guard};
 use crate::sys::limits::{self, Resource};
 use crate::sys::socket::{ListenError, ListenGroup, UNIX_MODE_DEFAULT, UnixListenSocket, listen_group};
 use crate::sys::steer::{Multiplier, SteeringProgram};
@@ -110,6 +111,8 @@ pub(super) struct Launch<S> {
     /// The registry, by the control thread's port, which is kept open for as long as the cores live.
     pub registry: desk::Registry,
     control: Option<ControlHandle>,
+    /// Starts and ends child processes, if some server is one.
+    guard: Option<AttendedGuard>,
     /// Hears signals where there is no control address.
     signals: Option<SignalHandle>,
     pub news: Sender<News>,
@@ -142,6 +145,8 @@ impl<S: 'static> Launch<S> {
         let non_defaults = config.non_defaults();
         let settings = config.into_settings();
         gateway::refuse_what_is_not_there(&settings)?;
+        // Before anything starts a thread: only then can it be forked.
+        let guard = gateway::has_children(&settings).then(Guard::fork).transpose()?;
         let disabled = Disabled::from_environment().map_err(BootError::Environment)?;
         let features = Features::probe(disabled)?;
         let topology = Topology::of_this_host()?;
@@ -179,6 +184,8 @@ impl<S: 'static> Launch<S> {
             crate::config::TicketKey::Fixed { bytes, .. } => *bytes,
             crate::config::TicketKey::MadeAtStart => entropy::bytes()?,
         };
+        let guard =
+            guard.map(|guard| guard.attend(Some(plan.control.cpus.clone()))).transpose().map_err(with_advice)?;
         let native_is_seen = gateway::native_is_seen(&settings, is_demonstration);
         let gateway = Arc::new(gateway::gateway(&settings));
         let offload = Arc::new(OffloadPool::new(
@@ -217,6 +224,7 @@ impl<S: 'static> Launch<S> {
                 clock,
                 server: server.share(),
                 gateway: Arc::clone(&gateway),
+                guard: guard.as_ref().map(AttendedGuard::handle),
                 native_is_seen,
                 metrics,
                 health: health.clone(),
@@ -267,6 +275,7 @@ impl<S: 'static> Launch<S> {
             ports,
             registry,
             control,
+            guard,
             signals,
             news,
             heard,
@@ -293,6 +302,10 @@ impl<S: 'static> Launch<S> {
             supervisor.start(index, port);
         }
         let outcome = supervisor.supervise(&self.heard);
+        // No core is left that could want something of a child.
+        if let Some(guard) = self.guard {
+            guard.end();
+        }
         drop((self.signals, self.registry));
         if let Some(control) = self.control {
             // The thread's panic, if any, was printed by the panic hook; the outcome of serving matters more.

@@ -77,6 +77,9 @@ pub enum BootError {
     /// Something is configured that this version does not have.
     #[error("not there yet: {0}")]
     NotThere(String),
+    /// Servers that are child processes cannot be started.
+    #[error(transparent)]
+    Guard(#[from] crate::sys::guard::GuardError),
     /// The host does not do.
     #[error("this host would not serve; what to change stands in the table above")]
     NotFit,

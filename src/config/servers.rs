@@ -141,6 +141,11 @@ word_set!(SessionUse { Shared = "shared", PerSession = "per_session" });
 impl ServerSettings {
     /// A server of this kind with the defaults for all else.
     pub fn new(name: &ServerName, kind: ServerKind) -> ServerSettings {
+        // A child may have to be fetched and compiled before it answers.
+        let connect_timeout_ms = match &kind {
+            ServerKind::Http(_) | ServerKind::Sse(_) => const { Millis::known(5_000) },
+            ServerKind::Stdio(_) => const { Millis::known(30_000) },
+        };
         ServerSettings {
             enabled: true,
             kind,
@@ -148,7 +153,7 @@ impl ServerSettings {
             era: EraChoice::Auto,
             sessions: SessionUse::Shared,
             timeout_ms: const { Millis::known(30_000) },
-            connect_timeout_ms: const { Millis::known(5_000) },
+            connect_timeout_ms,
             list_timeout_ms: const { Millis::known(5_000) },
             concurrency: const { Bounded::known(256) },
             tools: ToolRules::default(),

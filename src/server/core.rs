@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 
 use super::accept::Admission;
 use super::connection::{Connection, Phase, Wire};
@@ -101,6 +102,15 @@ pub use super::service::End;
 /// What is to be done about it.
 #[derive(Debug)]
 pub enum Effect {
+    /// Make a link of pipes for the service.
+    Adopt {
+        /// What is read.
+        read: OwnedFd,
+        /// What is written, if anything.
+        write: Option<OwnedFd>,
+        /// Names it until `Input::Connected`.
+        token: u64,
+    },
     /// Close the connection at once.
     Close(ConnectionId),
     /// Open a link for the service.
@@ -307,6 +317,7 @@ impl<S: Service> Core<S> {
         }
         let (outbox, metrics) = (&mut self.outbox, self.metrics);
         self.service.wishes(self.now, &mut |wish| match wish {
+            Wish::Adopt { read, write, token } => perform(Effect::Adopt { read, write, token }),
             Wish::Close(id) => perform(Effect::Close(id)),
             Wish::Connect { address, token } => perform(Effect::Connect { address, token }),
             Wish::GiveUp(token) => perform(Effect::GiveUp(token)),

@@ -315,28 +315,39 @@ impl<S: Service> Loop<'_, S> {
     /// Performs what the machines want done; true once everything has drained.
     fn perform(&mut self) -> bool {
         let mut drained = false;
-        let driver = &mut *self.driver;
-        let mut undone = Vec::new();
-        self.core.effects(|effect| match effect {
-            Effect::Close(id) => driver.close(id),
-            Effect::Connect { address, token } => driver.connect(&address, token),
-            Effect::Drained => drained = true,
-            Effect::GiveUp(token) => driver.cancel_connect(token),
-            Effect::Read(id, wanted) => driver.read(id, wanted),
-            Effect::Send(id, buffer) => {
-                if let Err(buffer) = driver.send(id, buffer) {
-                    undone.push((id, buffer));
+        let (mut undone, mut adopted) = (Vec::new(), Vec::new());
+        loop {
+            let driver = &mut *self.driver;
+            self.core.effects(|effect| match effect {
+                Effect::Adopt { read, write, token } => adopted.push((token, driver.adopt_owned(read, write))),
+                Effect::Close(id) => driver.close(id),
+                Effect::Connect { address, token } => driver.connect(&address, token),
+                Effect::Drained => drained = true,
+                Effect::GiveUp(token) => driver.cancel_connect(token),
+                Effect::Read(id, wanted) => driver.read(id, wanted),
+                Effect::Send(id, buffer) => {
+                    if let Err(buffer) = driver.send(id, buffer) {
+                        undone.push((id, buffer));
+                    }
                 }
+                Effect::Shutdown(id) => driver.shutdown(id),
+                Effect::StopAccepting => driver.stop_accepting(),
+            });
+            let is_done = adopted.is_empty();
+            for (id, buffer) in undone.drain(..) {
+                // The stream is closing already; its end is on the way as an event.
+                let now = self.clock.nanos();
+                self.core.step(now, Input::Sent { id, buffer, whole: false });
             }
-            Effect::Shutdown(id) => driver.shutdown(id),
-            Effect::StopAccepting => driver.stop_accepting(),
-        });
-        for (id, buffer) in undone {
-            // The stream is closing already; its end is on the way as an event.
-            let now = self.clock.nanos();
-            self.core.step(now, Input::Sent { id, buffer, whole: false });
+            for (token, id) in adopted.drain(..) {
+                let now = self.clock.nanos();
+                self.core.step(now, Input::Connected { token, outcome: Ok(id) });
+            }
+            // Whoever got a link may have something to send on it, and nothing else would wake the core for that.
+            if is_done {
+                return drained;
+            }
         }
-        drained
     }
 
     /// Lets the control thread see what the driver and the port counted.

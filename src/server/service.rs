@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::Future;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Waker;
@@ -242,6 +243,15 @@ pub enum LinkEvent<'a> {
 /// What a service wants done with links, and told to its like on other cores.
 #[derive(Debug)]
 pub enum Wish {
+    /// Make a link of pipes; `LinkEvent::Connected` follows. They are closed with it.
+    Adopt {
+        /// What is read.
+        read: OwnedFd,
+        /// What is written; nothing can be sent without.
+        write: Option<OwnedFd>,
+        /// Told back.
+        token: u64,
+    },
     /// Close a link; `LinkEvent::Closed` follows.
     Close(ConnectionId),
     /// Open a link; `LinkEvent::Connected` follows.

@@ -53,8 +53,8 @@ impl Driver {
 
     /// Makes a stream of two pipes, for example a child's standard output and input. It is being read already. Both are
     /// closed when nothing of the stream is in flight any more, before `Event::Closed`; `shutdown` closes the one that
-    /// is written.
-    pub fn adopt_owned(&mut self, read: OwnedFd, write: OwnedFd) -> ConnectionId {
+    /// is written. Without that one nothing can be sent.
+    pub fn adopt_owned(&mut self, read: OwnedFd, write: Option<OwnedFd>) -> ConnectionId {
         let id = self.streams.adopt_owned(read, write);
         self.want(id);
         id

@@ -182,9 +182,9 @@ impl Streams {
     }
 
     /// Makes a stream of two descriptors that are closed with it.
-    pub(super) fn adopt_owned(&mut self, read: OwnedFd, write: OwnedFd) -> ConnectionId {
-        let medium = Medium::Pipes { read: read.as_raw_fd(), write: Some(write.as_raw_fd()) };
-        self.enter_pipes(medium, Some((read, Some(write))))
+    pub(super) fn adopt_owned(&mut self, read: OwnedFd, write: Option<OwnedFd>) -> ConnectionId {
+        let medium = Medium::Pipes { read: read.as_raw_fd(), write: write.as_ref().map(AsRawFd::as_raw_fd) };
+        self.enter_pipes(medium, Some((read, write)))
     }
 
     fn enter_pipes(&mut self, medium: Medium, owned: Option<(OwnedFd, Option<OwnedFd>)>) -> ConnectionId {

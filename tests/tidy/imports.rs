@@ -23,7 +23,10 @@ const TABLE: &[(&str, &[&str])] = &[
     ("runtime", &["ids", "limits", "metrics", "sys::eventfd"]),
     ("server", &["ids", "limits", "metrics", "proto", "ring", "runtime", "shard", "uring"]),
     // The seam: whatever answers calls implements `Service`, which the machines of a core define.
-    ("upstream", &["ids", "limits", "metrics", "proto", "ring", "runtime", "server::service", "shard", "uring"]),
+    (
+        "upstream",
+        &["ids", "limits", "metrics", "proto", "ring", "runtime", "server::service", "shard", "uring", "sys::guard"],
+    ),
     ("control", &["ids", "limits", "metrics", "proto", "ring", "runtime", "shard", "sys", "uring", "config::"]),
     ("config", &["ids", "limits", "proto"]),
     (

@@ -6,6 +6,7 @@
 #![cfg(feature = "host")]
 
 mod changes;
+mod children;
 mod churn;
 mod drain;
 mod event_stream_2024;

@@ -86,7 +86,9 @@ impl<S: Service> Machine<S> {
                         self.core.step(SECOND, Input::Sent { id, buffer, whole: true });
                     }
                     Effect::Close(_) | Effect::Shutdown(_) => panic!("a good frame ended the connection"),
-                    Effect::Connect { .. } | Effect::GiveUp(_) => panic!("no service here opens links"),
+                    Effect::Adopt { .. } | Effect::Connect { .. } | Effect::GiveUp(_) => {
+                        panic!("no service here opens links")
+                    }
                     Effect::Drained | Effect::Read(..) | Effect::StopAccepting => {}
                 }
             }

@@ -291,7 +291,7 @@ impl Rig {
                 self.seen.entry((core, id.slot)).or_default().closed = true;
                 self.cores[core].step(self.now, Input::Closed(id));
             }
-            Effect::Connect { .. } | Effect::GiveUp(_) => panic!("no service here opens links"),
+            Effect::Adopt { .. } | Effect::Connect { .. } | Effect::GiveUp(_) => panic!("no service here opens links"),
             Effect::Drained => self.drained[core] = true,
             Effect::Read(id, wanted) => self.seen.entry((core, id.slot)).or_default().unread = !wanted,
             Effect::Send(id, buffer) => {

@@ -8,11 +8,12 @@
 
 use std::rc::Rc;
 
+use super::callers::Caller;
 use super::flight::{Errand, Kept, Relay};
 use super::server::Server;
 use crate::proto::json::{Object, Value, ValueKind};
 use crate::proto::jsonrpc::{Code, RpcError};
-use crate::server::service::{Call, CallKey, Mail, Nanos};
+use crate::server::service::{Call, Nanos};
 
 /// Most questions of one call: servers and clients that go on and on are stopped somewhere.
 pub(super) const QUESTIONS_MAX: u32 = 64;
@@ -23,7 +24,7 @@ const PARKED: Nanos = 600_000_000_000;
 
 /// A modern server's questions, which its call's legacy caller is being asked.
 pub(super) struct Round {
-    key: CallKey,
+    caller: Caller,
     kept: Box<Kept>,
     /// Questions so far, in all rounds.
     asked: u32,
@@ -83,12 +84,11 @@ impl Server {
     pub(super) fn input_required(&mut self, now: Nanos, relay: Relay, result: Value<'_>) {
         let fail = |server: &Server, text: &str| {
             let text = format!("server {} asks for input {text}", server.settings.name);
-            let outcome = Err(RpcError::new(Code::BAD_GATEWAY, text));
-            server.mailbox.push(Mail::Reply { key: relay.key, outcome });
+            server.callers.reply(relay.caller, Err(RpcError::new(Code::BAD_GATEWAY, text)));
         };
         let Some(kept) = relay.kept else { return fail(self, "that was not expected of this call") };
         let state = result.get("requestState").map(|state| state.raw().into());
-        let mut round = Round { key: relay.key, kept, asked: relay.asked, answers: Vec::new(), state };
+        let mut round = Round { caller: relay.caller, kept, asked: relay.asked, answers: Vec::new(), state };
         for (name, request) in result.get("inputRequests").into_iter().flat_map(Value::members) {
             let method = request.get("method").and_then(Value::as_str).and_then(|method| question(&method));
             let Some(method) = method.filter(|_| relay.may_ask) else {
@@ -99,7 +99,7 @@ impl Server {
             }
             let params = request.get("params").map_or_else(|| b"{}".to_vec(), |params| params.raw().to_vec());
             round.answers.push((round.asked, quoted(name.raw()), None));
-            self.mailbox.push(Mail::Ask { key: relay.key, ask: round.asked, method, params });
+            self.callers.ask(relay.caller, round.asked, method, params);
             round.asked += 1;
         }
         if round.answers.is_empty() {
@@ -116,18 +116,18 @@ impl Server {
     pub(super) fn round_answered(
         &mut self,
         now: Nanos,
-        key: CallKey,
+        caller: Caller,
         ask: u32,
         answer: &Result<&[u8], RpcError>,
     ) -> bool {
-        let Some(place) = self.rounds.iter().position(|round| round.key == key) else { return false };
+        let Some(place) = self.rounds.iter().position(|round| round.caller == caller) else { return false };
         let round = &mut self.rounds[place];
         let Some((_, _, slot)) = round.answers.iter_mut().find(|(known, ..)| *known == ask) else { return true };
         match answer {
             Ok(result) => *slot = Some(result.to_vec()),
             Err(error) => {
                 self.rounds.swap_remove(place);
-                self.mailbox.push(Mail::Reply { key, outcome: Err(error.clone()) });
+                self.callers.reply(caller, Err(error.clone()));
                 return true;
             }
         }
@@ -139,8 +139,8 @@ impl Server {
     }
 
     /// The caller of a call is gone, and with it the answers.
-    pub(super) fn drop_round(&mut self, key: CallKey) {
-        self.rounds.retain(|round| round.key != key);
+    pub(super) fn drop_round(&mut self, caller: Caller) {
+        self.rounds.retain(|round| round.caller != caller);
     }
 
     fn next_round(&mut self, now: Nanos, round: Round) {
@@ -190,7 +190,7 @@ impl Server {
     /// Ends a modern caller's call with the question that is first in line.
     fn send_away(&mut self, now: Nanos, number: u32, serial: u64) {
         let seal = Rc::clone(&self.seal);
-        let place = Parked { core: self.core, server: self.index, flight: number, serial };
+        let place = Parked { core: self.callers.core.0, server: self.index, flight: number, serial };
         let Some(flight) = self.flights.find(number) else { return };
         let Errand::Call(relay) = &mut flight.errand else { return };
         let Some(question) = relay.questions.front() else { return };
@@ -205,11 +205,11 @@ impl Server {
         requests.end();
         object.string("requestState", &seal.seal(&place.to_bytes()));
         object.end();
-        let key = relay.key;
+        let caller = relay.caller;
         relay.parked = Some(now + PARKED);
         self.parked += 1;
         self.flights.set_deadline(number, now + PARKED);
-        self.mailbox.push(Mail::Reply { key, outcome: Ok(result) });
+        self.callers.reply(caller, Ok(result));
     }
 
     /// A modern caller comes back to a parked call.
@@ -221,6 +221,7 @@ impl Server {
         let flight =
             self.flights.find(place.flight).filter(|flight| flight.serial == place.serial).ok_or_else(refused)?;
         let session = flight.session;
+        let caller = self.callers.here(call.key);
         let Errand::Call(relay) = &mut flight.errand else { return Err(refused()) };
         if relay.parked.is_none() || relay.method != call.method {
             return Err(refused());
@@ -228,7 +229,7 @@ impl Server {
         let responses = call.envelope.value(crate::proto::json::Key::InputResponses, call.text);
         let answer = responses.and_then(|all| all.get(QUESTION)).filter(|one| one.kind() == ValueKind::Object);
         relay.parked = None;
-        relay.key = call.key;
+        relay.caller = caller;
         relay.log_level = call.log_level;
         relay.token = call.envelope.text(crate::proto::json::Key::MetaProgressToken, call.text).map(Into::into);
         self.parked = self.parked.saturating_sub(1);

@@ -6,17 +6,19 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use super::bridge::Question;
+use super::callers::Caller;
 use super::request::Outgoing;
 
+use crate::ids::CoreId;
 use crate::proto::json::{Envelope, Key};
 use crate::proto::mcp::{Capabilities, LogLevel, Method, Version};
-use crate::server::service::{CallKey, Nanos};
+use crate::server::service::Nanos;
 
 /// A caller's call, kept: until there is a server to send it to, or to send it again.
 #[derive(Clone)]
 pub struct Kept {
-    /// Names the call.
-    pub key: CallKey,
+    /// Whose call it is.
+    pub caller: Caller,
     /// The caller's revision.
     pub version: Version,
     /// What is asked.
@@ -61,8 +63,8 @@ impl Kept {
 
 /// A call on its way.
 pub struct Relay {
-    /// Names the call.
-    pub key: CallKey,
+    /// Whose call it is.
+    pub caller: Caller,
     /// The caller's revision.
     pub version: Version,
     /// What was asked.
@@ -71,6 +73,8 @@ pub struct Relay {
     pub log_level: Option<LogLevel>,
     /// Whether the caller can be asked.
     pub may_ask: bool,
+    /// What the caller can do.
+    pub capabilities: Capabilities,
     /// The caller's token of progress, as it stands in its message.
     pub token: Option<Box<[u8]>>,
     /// What stands before the server's URIs in what the caller reads.
@@ -89,13 +93,20 @@ pub struct Relay {
 
 impl Relay {
     /// A call that leaves now.
-    pub fn new(call: &Outgoing<'_>, key: CallKey, may_ask: bool, uris: Option<&str>, kept: Option<Box<Kept>>) -> Relay {
+    pub fn new(
+        call: &Outgoing<'_>,
+        caller: Caller,
+        may_ask: bool,
+        uris: Option<&str>,
+        kept: Option<Box<Kept>>,
+    ) -> Relay {
         Relay {
-            key,
+            caller,
             version: call.version,
             method: call.method,
             log_level: call.log_level,
             may_ask,
+            capabilities: call.capabilities,
             token: call.envelope.text(Key::MetaProgressToken, call.text).map(Into::into),
             uris: uris.map(Into::into),
             asks: Vec::new(),
@@ -103,6 +114,21 @@ impl Relay {
             questions: VecDeque::new(),
             parked: None,
             kept,
+        }
+    }
+}
+
+impl Relay {
+    /// Whether the caller has declared that it answers such questions.
+    pub fn can_answer(&self, method: &str) -> bool {
+        match method {
+            "elicitation/create" => {
+                let forms = self.capabilities.has(Capabilities::ELICITATION_FORM);
+                forms || self.capabilities.has(Capabilities::ELICITATION_URL)
+            }
+            "sampling/createMessage" => self.capabilities.has(Capabilities::SAMPLING),
+            "roots/list" => self.capabilities.has(Capabilities::ROOTS),
+            _ => false,
         }
     }
 }
@@ -211,6 +237,7 @@ pub struct Flights {
     entries: Vec<Option<Flight>>,
     vacant: Vec<u32>,
     timed: BTreeSet<(Nanos, u32)>,
+    calls: usize,
 }
 
 impl Flights {
@@ -223,8 +250,29 @@ impl Flights {
         if flight.deadline != Nanos::MAX {
             self.timed.insert((flight.deadline, number));
         }
+        self.calls += usize::from(matches!(flight.errand, Errand::Call(_)));
         self.entries[number as usize] = Some(flight);
         number
+    }
+
+    /// Callers' calls that are in flight.
+    pub fn calls(&self) -> usize {
+        self.calls
+    }
+
+    /// The one call that is in flight, if there is but one.
+    pub fn only_call(&self) -> Option<u32> {
+        let is_call = |entry: &Option<Flight>| entry.as_ref().is_some_and(|one| matches!(one.errand, Errand::Call(_)));
+        (self.calls == 1).then(|| self.entries.iter().position(is_call).map(|number| number as u32)).flatten()
+    }
+
+    /// Calls of callers on that core.
+    pub fn calls_from(&self, core: CoreId) -> Vec<(u32, Caller)> {
+        let caller = |(number, entry): (u32, &Option<Flight>)| match &entry.as_ref()?.errand {
+            Errand::Call(relay) if relay.caller.core == core => Some((number, relay.caller)),
+            _ => None,
+        };
+        (0..).zip(&self.entries).filter_map(caller).collect()
     }
 
     /// The flight of this number.
@@ -235,6 +283,7 @@ impl Flights {
     /// Ends a flight.
     pub fn remove(&mut self, number: u32) -> Option<Flight> {
         let flight = self.entries.get_mut(number as usize)?.take()?;
+        self.calls -= usize::from(matches!(flight.errand, Errand::Call(_)));
         self.timed.remove(&(flight.deadline, number));
         self.vacant.push(number);
         Some(flight)
@@ -246,6 +295,7 @@ impl Flights {
         self.timed.remove(&(flight.deadline, number));
         flight.deadline = deadline;
         self.timed.insert((deadline, number));
+        self.calls -= usize::from(matches!(flight.errand, Errand::Call(_)));
         Some(std::mem::replace(&mut flight.errand, Errand::Over))
     }
 
@@ -260,10 +310,10 @@ impl Flights {
     }
 
     /// The flight of a call: the one that it began with, or the one as which it was sent later.
-    pub fn of_call(&self, key: CallKey, began: Option<u32>) -> Option<u32> {
+    pub fn of_call(&self, caller: Caller, began: Option<u32>) -> Option<u32> {
         let is_it = |entry: &Option<Flight>| {
             let errand = entry.as_ref().map(|flight| &flight.errand);
-            matches!(errand, Some(Errand::Call(relay)) if relay.key == key)
+            matches!(errand, Some(Errand::Call(relay)) if relay.caller == caller)
         };
         if let Some(began) = began.filter(|&began| self.entries.get(began as usize).is_some_and(is_it)) {
             return Some(began);

@@ -5,15 +5,18 @@
 
 use super::answer;
 use super::bridge::{QUESTIONS_MAX, question};
+use super::callers::Caller;
+use super::channel::Channel;
 use super::flight::{Errand, Pages, Relay};
 use super::request::Era;
 use super::server::{CLIENT_INFO, Report, STREAM_END, Server, Verdict};
 use super::settings::EraChoice;
+use super::words::{self, kind};
 use crate::proto::http1::MediaType;
 use crate::proto::json::{Envelope, Key, Value, ValueKind};
 use crate::proto::jsonrpc::{self, Code, RpcError};
 use crate::proto::mcp::{Capabilities, LogLevel, Version};
-use crate::server::service::{About, CallKey, Change, Mail, Nanos};
+use crate::server::service::{About, Change, Nanos};
 use crate::upstream::http::{Failure, Outcome, Reply};
 
 /// Pause before somebody comes back to a stream, if the server does not say, and at most.
@@ -28,8 +31,12 @@ const LIST_BYTES_MAX: usize = 16 * 1024 * 1024;
 impl Server {
     /// Hears what came of errands.
     pub fn hear(&mut self, now: Nanos) {
-        while self.pool.has_outcomes() {
-            let outcomes: Vec<Outcome> = self.pool.outcomes().collect();
+        loop {
+            let outcomes: Vec<Outcome> = match &mut self.channel {
+                Channel::Http(pool) if pool.has_outcomes() => pool.outcomes().collect(),
+                Channel::Lines(_) => return self.hear_lines(now),
+                Channel::Elsewhere(_) | Channel::Http(_) => return,
+            };
             for outcome in outcomes {
                 match outcome {
                     Outcome::Answer { errand, reply, text } => self.answered(now, errand, &reply, &text),
@@ -79,13 +86,13 @@ impl Server {
         let says_legacy = (400..500).contains(&status) && !matches!(status, 401 | 403 | 429);
         if matches!(flight.errand, Errand::Discover) && says_legacy && self.settings.era == EraChoice::Auto {
             self.flights.remove(number);
-            return self.initialize(now, Capabilities::default());
+            return self.initialize(now, self.own_session());
         }
         self.lost(now, number, &error);
     }
 
     /// One JSON-RPC message that came for a flight.
-    fn message(&mut self, now: Nanos, number: u32, status: u16, text: &[u8]) {
+    pub(super) fn message(&mut self, now: Nanos, number: u32, status: u16, text: &[u8]) {
         let mut envelope = Envelope::default();
         if let Err(error) = self.scanner.scan(text, &mut envelope) {
             let text = format!("server {} sent what is no JSON-RPC message: {error}", self.settings.name);
@@ -118,6 +125,11 @@ impl Server {
         }
     }
 
+    /// Whether it is to be found out whether a server is legacy, and was not.
+    pub(super) fn may_be_legacy(&self) -> bool {
+        self.settings.era == EraChoice::Auto && !self.is_legacy
+    }
+
     fn result(&mut self, now: Nanos, number: u32, result: &[u8]) {
         let Some(flight) = self.flights.find(number) else { return };
         let (session, session_id) = (flight.session, flight.session_id.take());
@@ -137,13 +149,13 @@ impl Server {
             let is_modern = code.is_some_and(|code| (-32099..=-32020).contains(&code));
             if !is_modern && self.settings.era == EraChoice::Auto {
                 self.flights.finish(number, now + STREAM_END);
-                return self.initialize(now, Capabilities::default());
+                return self.initialize(now, self.own_session());
             }
         }
         match self.flights.finish(number, now + STREAM_END) {
             Some(Errand::Call(relay)) => {
                 let error = answer::error_for(relay.version, error);
-                self.mailbox.push(Mail::Reply { key: relay.key, outcome: Err(error) });
+                self.callers.reply(relay.caller, Err(error));
             }
             Some(other) => {
                 let said = answer::error_for(Version::LATEST_LEGACY, error);
@@ -162,8 +174,7 @@ impl Server {
         let value = Value::new(result);
         if value.kind() != ValueKind::Object {
             let text = format!("server {} sent a result that is no object", self.settings.name);
-            let outcome = Err(RpcError::new(Code::BAD_GATEWAY, text));
-            return self.mailbox.push(Mail::Reply { key: relay.key, outcome });
+            return self.callers.reply(relay.caller, Err(RpcError::new(Code::BAD_GATEWAY, text)));
         }
         let is_legacy_server = session.is_some();
         if !is_legacy_server && !relay.version.is_modern() {
@@ -180,7 +191,7 @@ impl Server {
         if let Some(before) = &relay.uris {
             result = super::uris::seen(&result, relay.method, before);
         }
-        self.mailbox.push(Mail::Reply { key: relay.key, outcome: Ok(result) });
+        self.callers.reply(relay.caller, Ok(result));
     }
 
     fn discovered(&mut self, now: Nanos, result: &[u8]) {
@@ -189,7 +200,7 @@ impl Server {
         let modern = speaks.filter_map(Value::as_str).any(|version| version == Version::V2026_07_28.as_str());
         if !modern {
             if self.settings.era == EraChoice::Auto {
-                return self.initialize(now, Capabilities::default());
+                return self.initialize(now, self.own_session());
             }
             let name = &self.settings.name;
             return self
@@ -226,12 +237,12 @@ impl Server {
             out.extend_from_slice(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
         };
         let deadline = now + self.settings.list_time;
-        self.errand(now, Errand::Notice, Some(Era::Legacy(version)), Some(capabilities), None, 0, deadline, body);
+        self.errand(now, Errand::Notice, Some(Era::Legacy(version)), Some(capabilities), None, None, deadline, body);
         self.send_waiting(now, place);
         for kept in std::mem::take(&mut self.waiting) {
             self.enqueue(now, kept);
         }
-        if capabilities == Capabilities::default() {
+        if capabilities == self.own_session() {
             self.listen(now);
         }
     }
@@ -250,6 +261,7 @@ impl Server {
     }
 
     fn reached(&mut self, now: Nanos) {
+        self.is_news = true;
         self.failures = 0;
         self.last_failure.clear();
         self.reports.push(Report::Changed(Change::Tools));
@@ -284,21 +296,25 @@ impl Server {
     }
 
     /// The server asks something in the course of a call (legacy servers only).
-    fn asked(&mut self, now: Nanos, number: u32, envelope: &Envelope, text: &[u8]) {
-        let Some(flight) = self.flights.find(number) else { return };
-        let session = flight.session;
+    pub(super) fn asked(&mut self, now: Nanos, number: u32, envelope: &Envelope, text: &[u8]) {
+        let flight = self.flights.find(number);
+        let session = flight.as_ref().map_or_else(|| None, |flight| flight.session);
         let id: Box<[u8]> = envelope.get(Key::Id).of(text).into();
         let method = envelope.str(Key::Method, text).unwrap_or_default();
-        if let (Errand::Call(relay), Some(method)) = (&mut flight.errand, question(&method)) {
+        let relay = flight.and_then(|flight| match &mut flight.errand {
+            Errand::Call(relay) => Some(relay),
+            _ => None,
+        });
+        if let (Some(relay), Some(method)) = (relay, question(&method)) {
             let params = envelope.text(Key::Params, text).unwrap_or(b"{}").to_vec();
             if relay.version.is_modern() {
                 return self.park(now, number, id, method, params);
             }
-            if relay.may_ask && relay.asked < QUESTIONS_MAX {
+            if relay.may_ask && relay.can_answer(method) && relay.asked < QUESTIONS_MAX {
                 let ask = relay.asked;
                 relay.asked += 1;
                 relay.asks.push((ask, id));
-                return self.mailbox.push(Mail::Ask { key: relay.key, ask, method, params });
+                return self.callers.ask(relay.caller, ask, method, params);
             }
         }
         let outcome = match &*method {
@@ -312,15 +328,19 @@ impl Server {
     pub fn caller_answered(
         &mut self,
         now: Nanos,
-        key: CallKey,
+        caller: Caller,
         began: Option<u32>,
         ask: u32,
         answer: Result<&[u8], RpcError>,
     ) {
-        if self.round_answered(now, key, ask, &answer) {
+        if let Some(owner) = self.channel.owner() {
+            let text = words::write_said(ask, "", &words::write_outcome(&answer));
+            return self.callers.tell(owner, kind::ANSWER, words::number_of(caller.key), text);
+        }
+        if self.round_answered(now, caller, ask, &answer) {
             return;
         }
-        let Some(number) = self.flight_of(key, began) else { return };
+        let Some(number) = self.flight_of(caller, began) else { return };
         let Some(flight) = self.flights.find(number) else { return };
         let session = flight.session;
         let Errand::Call(relay) = &mut flight.errand else { return };
@@ -346,11 +366,11 @@ impl Server {
             Err(error) => jsonrpc::error(out, Some(id), true, &error),
         };
         let deadline = now + self.settings.list_time;
-        self.errand(now, Errand::Notice, Some(era), session, None, 0, deadline, body);
+        self.errand(now, Errand::Notice, Some(era), session, None, None, deadline, body);
     }
 
     /// The server tells something.
-    fn notified(&mut self, now: Nanos, number: u32, envelope: &Envelope, text: &[u8]) {
+    pub(super) fn notified(&mut self, now: Nanos, number: u32, envelope: &Envelope, text: &[u8]) {
         let Some(method) = envelope.plain_str(Key::Method, text) else { return };
         let change = match method {
             "notifications/tools/list_changed" => Some(Change::Tools),
@@ -373,7 +393,7 @@ impl Server {
                 let theirs = params.get("progressToken").and_then(Value::as_u64) == Some(serial);
                 if let Some(token) = relay.token.as_ref().filter(|_| theirs) {
                     let params = answer::with_token(params, token);
-                    self.mailbox.push(Mail::Notice { key: relay.key, method: "notifications/progress", params });
+                    self.callers.notice(relay.caller, "notifications/progress", params);
                     // Who shows progress is given more time; the most that a call may have is the core's to keep.
                     self.flights.set_deadline(number, now + self.settings.call_time);
                 }
@@ -383,7 +403,7 @@ impl Server {
                 let level = level.and_then(|level| LogLevel::parse(level.as_bytes())).unwrap_or(LogLevel::Emergency);
                 if relay.log_level.is_some_and(|wanted| level >= wanted) {
                     let params = params.raw().to_vec();
-                    self.mailbox.push(Mail::Notice { key: relay.key, method: "notifications/message", params });
+                    self.callers.notice(relay.caller, "notifications/message", params);
                 }
             }
             _ => {}
@@ -432,10 +452,17 @@ impl Server {
         match errand {
             // A caller that was sent away hears nothing: it is answered when it comes back.
             Errand::Call(Relay { parked: Some(_), .. }) => self.parked = self.parked.saturating_sub(1),
-            Errand::Call(relay) => self.mailbox.push(Mail::Reply { key: relay.key, outcome: Err(error.clone()) }),
+            Errand::Call(relay) => self.callers.reply(relay.caller, Err(error.clone())),
+            // By lines a question that is not understood may well find no answer.
+            Errand::Discover if self.channel.is_lines() && self.may_be_legacy() => {
+                self.is_legacy = true;
+                self.initialize(now, self.own_session());
+            }
             Errand::Discover => self.out_of_reach(now, error.message.to_string()),
             Errand::Initialize(capabilities) => {
                 if self.verdict == Verdict::Asking {
+                    // If that was a guess, the next one is another.
+                    self.is_legacy = false;
                     self.out_of_reach(now, error.message.to_string());
                 }
                 self.session_failed(capabilities, error);
@@ -452,7 +479,7 @@ impl Server {
     fn session_failed(&mut self, capabilities: Capabilities, error: &RpcError) {
         let Some(place) = self.sessions.iter().position(|session| session.capabilities == capabilities) else { return };
         for kept in self.sessions.swap_remove(place).waiting {
-            self.mailbox.push(Mail::Reply { key: kept.key, outcome: Err(error.clone()) });
+            self.callers.reply(kept.caller, Err(error.clone()));
         }
     }
 

@@ -7,16 +7,23 @@
 
 mod answer;
 mod bridge;
+mod callers;
+mod channel;
 mod flight;
 mod hear;
+mod hear_lines;
+mod lists;
 mod merge;
 mod mirrors;
 mod names;
+mod remote;
 mod request;
 mod rules;
+mod send;
 mod server;
 mod settings;
 mod uris;
+mod words;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -24,22 +31,22 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bridge::Parked;
+use callers::{Caller, Post};
+use channel::Channel;
 use flight::ListKind;
 use merge::{Cached, Job};
 pub use rules::{ListRules, ToolRules};
-use server::{Place, Report, Sent, Server, Verdict};
-pub use settings::{EraChoice, Fields, GatewaySettings, LinkSettings, ServerSettings, ViewSettings};
+use server::{Place, Report, Sent, Server};
+pub use settings::{EraChoice, Fields, GatewaySettings, HttpLink, LinkSettings, ServerSettings, ViewSettings};
 
 use crate::ids::{ConnectionId, CoreId, View};
-use crate::proto::json::{Key, Object, Value};
+use crate::proto::json::{Key, Object};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{HeaderParam, Method, Version};
 use crate::server::service::{
-    About, Call, CallKey, Change, Host, LinkEvent, Mail, Mailbox, Nanos, Offers, Served, Service, Subject, Wish,
+    About, Call, CallKey, Host, LinkEvent, Mail, Mailbox, Nanos, Offers, Served, Service, Subject, Wish,
 };
-
-/// What services of cores tell each other: a server's list changed (`number` says which).
-const CHANGED: u8 = 1;
+use crate::sys::guard::GuardHandle;
 
 /// What is seen at a path.
 struct Seen {
@@ -83,6 +90,8 @@ pub struct Station {
     pub mailbox: Mailbox,
     /// What the core lends.
     pub host: Rc<dyn Host>,
+    /// Starts children, where some server is one.
+    pub guard: Option<GuardHandle>,
     /// Whether the native server is seen among the others.
     pub native_is_seen: bool,
 }
@@ -103,7 +112,7 @@ pub struct Gateway<S> {
     list_ttl: Nanos,
     core: CoreId,
     cores: u16,
-    wishes: Vec<Wish>,
+    post: Post,
     begun: bool,
     draining: bool,
     due: Nanos,
@@ -112,11 +121,13 @@ pub struct Gateway<S> {
 impl<S: Service> Gateway<S> {
     /// A gateway on one of so many cores.
     pub fn new(native: S, settings: &GatewaySettings, station: Station) -> Gateway<S> {
-        let Station { core, cores, mailbox, host, native_is_seen } = station;
-        let place = Place { core: core.0, cores, seal: Rc::clone(&host) };
+        let Station { core, cores, mailbox, host, guard, native_is_seen } = station;
+        let post = Post::default();
+        let place =
+            Place { core, cores, host: Rc::clone(&host), guard, mailbox: mailbox.clone(), post: Rc::clone(&post) };
         let servers: Vec<Server> = (0..)
             .zip(&settings.servers)
-            .map(|(index, server): (u16, _)| Server::new(Arc::clone(server), index, mailbox.clone(), place.clone()))
+            .map(|(index, server): (u16, _)| Server::new(Arc::clone(server), index, place.clone()))
             .collect();
         let index_of =
             |name: &str| settings.servers.iter().position(|server| *server.name == *name).map(|at| at as u16);
@@ -153,7 +164,7 @@ impl<S: Service> Gateway<S> {
             list_ttl: settings.list_ttl,
             core,
             cores,
-            wishes: Vec::new(),
+            post,
             begun: false,
             draining: false,
             due: Nanos::MAX,
@@ -170,7 +181,8 @@ impl<S: Service> Gateway<S> {
 
     /// Hands a call to a server.
     fn relay(&mut self, call: &Call<'_>, server: u16, name: Option<&str>, uris: Option<&str>) -> Served {
-        let sent = self.servers[usize::from(server)].call(call.now, call, name, uris);
+        let caller = Caller { core: self.core, key: call.key };
+        let sent = self.servers[usize::from(server)].call(call.now, call, caller, name, uris);
         let flight = match sent {
             Ok(Sent::As(flight)) => Some(flight),
             Ok(Sent::Waits) => None,
@@ -259,96 +271,20 @@ impl<S: Service> Gateway<S> {
         }
     }
 
-    /// A merged list: told at once if every server's is at hand, else when it is.
-    fn list(&mut self, call: &Call<'_>, kind: ListKind, out: &mut Vec<u8>) -> Served {
-        let cursor = call.envelope.str(Key::Cursor, call.text);
-        let Some(start) =
-            merge::start_of(cursor.as_deref()).filter(|_| call.envelope.has(Key::Cursor) == cursor.is_some())
-        else {
-            return invalid("this cursor is not one of ours, or no longer");
-        };
-        let Some(seen) = self.seen(call.view) else { return invalid("there is no such view") };
-        let servers = seen.servers.clone();
-        let mut waits = Vec::new();
-        for server in servers {
-            let cached = self.lists.entry((server, kind)).or_default();
-            if cached.is_fresh(call.now, self.list_ttl) {
-                continue;
-            }
-            let known = matches!(self.servers[usize::from(server)].verdict, Verdict::Known(_));
-            if !known {
-                // A server that is down is not waited for; one that is being reached tells when it is.
-                let asking = self.servers[usize::from(server)].verdict == Verdict::Asking;
-                if asking && cached.items.is_none() {
-                    waits.push(server);
-                }
-                continue;
-            }
-            if !cached.fetching {
-                cached.fetching = true;
-                self.servers[usize::from(server)].fetch(call.now, kind);
-            }
-            // What was told before is told again while it is read anew.
-            if self.lists.get(&(server, kind)).is_none_or(|cached| cached.items.is_none()) {
-                waits.push(server);
-            }
-        }
-        let native = self.native_items(call, kind);
-        let job = Job { key: call.key, view: call.view, kind, version: call.version, start, native, waits };
-        if job.waits.is_empty() {
-            out.extend_from_slice(&self.render(&job));
-            self.settle_all(call.now);
-            return Served::Done;
-        }
-        self.jobs.push(job);
-        self.settle_all(call.now);
-        Served::Pending
-    }
-
-    /// The native server's own items, if it is seen: it has them at hand.
-    fn native_items(&mut self, call: &Call<'_>, kind: ListKind) -> Vec<Box<[u8]>> {
-        if !self.seen(call.view).is_some_and(|seen| seen.native) {
-            return Vec::new();
-        }
-        let mut result = Vec::new();
-        match self.native.call(call, &mut result) {
-            Served::Done => {
-                let items = Value::new(&result).get(kind.member()).into_iter().flat_map(Value::elements);
-                items.map(|item| item.raw().into()).collect()
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    fn render(&self, job: &Job) -> Vec<u8> {
-        let Some(seen) = self.seen(job.view) else { return b"{}".to_vec() };
-        let items = seen.servers.iter().flat_map(|&server| {
-            let settings = &self.servers[usize::from(server)].settings;
-            let cached = self.lists.get(&(server, job.kind)).and_then(|cached| cached.items.as_deref());
-            let among_others = seen.alone.is_none();
-            let tools = (job.kind == ListKind::Tools).then_some(&seen.tools);
-            cached.unwrap_or_default().iter().filter_map(move |item| {
-                let item = merge::seen(job.kind, item, settings, among_others)?;
-                match tools {
-                    Some(tools) => merge::chosen(item, tools),
-                    None => Some(item),
-                }
-            })
-        });
-        let native = job.native.iter().map(|item| item.to_vec());
-        let ttl_ms = self.list_ttl / 1_000_000;
-        merge::page(job.kind, native.chain(items), job.start, job.version, ttl_ms, &seen.about.server_info)
-    }
-
     /// What a server said meanwhile is taken note of.
     fn settle(&mut self, now: Nanos, index: u16) {
         let server = &mut self.servers[usize::from(index)];
         server.hear(now);
+        server.admit_queued(now);
         let reports = std::mem::take(&mut server.reports);
+        if std::mem::take(&mut server.is_news) {
+            self.tell_stand(index, None);
+        }
         for report in reports {
             match report {
                 Report::Changed(change) => self.changed(index, change),
                 Report::List(kind, outcome) => {
+                    self.tell_list(index, kind, &outcome);
                     let cached = self.lists.entry((index, kind)).or_default();
                     cached.fetching = false;
                     if let Ok(items) = outcome {
@@ -381,76 +317,6 @@ impl<S: Service> Gateway<S> {
     fn settle_all(&mut self, now: Nanos) {
         for index in 0..self.servers.len() as u16 {
             self.settle(now, index);
-        }
-    }
-
-    /// A server that has just been reached is asked for the lists that somebody waits for.
-    fn begin_awaited(&mut self, now: Nanos, index: u16) {
-        if self.jobs.is_empty() || !matches!(self.servers[usize::from(index)].verdict, Verdict::Known(_)) {
-            return;
-        }
-        for kind in ListKind::ALL {
-            let awaited = self.jobs.iter().any(|job| job.kind == kind && job.waits.contains(&index));
-            let cached = self.lists.entry((index, kind)).or_default();
-            if awaited && !cached.fetching {
-                cached.fetching = true;
-                self.servers[usize::from(index)].fetch(now, kind);
-            }
-        }
-    }
-
-    /// The tools of a modern server are read before somebody asks for them: which of their arguments stand in headers
-    /// has to be known before the first call.
-    fn read_annotations(&mut self, now: Nanos, index: u16) {
-        let server = &mut self.servers[usize::from(index)];
-        let is_modern = matches!(server.verdict, Verdict::Known(era) if era.is_modern());
-        if !is_modern || server.annotations_known {
-            return;
-        }
-        let cached = self.lists.entry((index, ListKind::Tools)).or_default();
-        if !cached.fetching {
-            server.annotations_known = true;
-            cached.fetching = true;
-            server.fetch(now, ListKind::Tools);
-        }
-    }
-
-    /// A server told of a change: lists are read anew, callers everywhere are told.
-    fn changed(&mut self, server: u16, change: Change) {
-        let number = match &change {
-            Change::Prompts => 0,
-            Change::Resources => 1,
-            Change::Tools => 2,
-            Change::Resource(uri) => {
-                let before = uris::before(&self.servers[usize::from(server)].settings.name);
-                self.mailbox.push(Mail::Changed(Change::Resource(format!("{before}{uri}"))));
-                self.mailbox.push(Mail::Changed(change));
-                return;
-            }
-            Change::Task { .. } => return self.mailbox.push(Mail::Changed(change)),
-        };
-        self.make_stale(server, number);
-        for core in (0..self.cores).map(CoreId).filter(|core| *core != self.core) {
-            let what = Subject { kind: CHANGED, about: u32::from(server), number };
-            self.wishes.push(Wish::Tell { to: core, what, text: Vec::new() });
-        }
-        self.mailbox.push(Mail::Changed(change));
-    }
-
-    fn make_stale(&mut self, server: u16, number: u64) {
-        let kinds: &[ListKind] = match number {
-            0 => &[ListKind::Prompts],
-            1 => &[ListKind::Resources, ListKind::Templates],
-            _ => &[ListKind::Tools],
-        };
-        for &kind in kinds {
-            if kind == ListKind::Tools {
-                self.servers[usize::from(server)].annotations_known = false;
-            }
-            if let Some(cached) = self.lists.get_mut(&(server, kind)) {
-                // What changed is not told again: whoever heard of it wants the new one.
-                cached.items = None;
-            }
         }
     }
 
@@ -532,10 +398,11 @@ impl<S: Service> Service for Gateway<S> {
         let place = self.calls.get(key.index as usize).copied().flatten();
         match place.filter(|place| place.generation == key.generation) {
             Some(place) => {
+                let caller = Caller { core: self.core, key };
                 let server = &mut self.servers[usize::from(place.server)];
-                let flight = server.flight_of(key, place.flight);
-                server.cancel(now, key, flight);
-                self.note_deadline(place.server);
+                let flight = server.flight_of(caller, place.flight);
+                server.cancel(now, caller, flight);
+                self.settle(now, place.server);
             }
             None => self.native.cancel(now, key),
         }
@@ -545,8 +412,9 @@ impl<S: Service> Service for Gateway<S> {
         let place = self.calls.get(key.index as usize).copied().flatten();
         match place.filter(|place| place.generation == key.generation) {
             Some(place) => {
+                let caller = Caller { core: self.core, key };
                 let server = &mut self.servers[usize::from(place.server)];
-                server.caller_answered(now, key, place.flight, ask, answer);
+                server.caller_answered(now, caller, place.flight, ask, answer);
                 self.settle(now, place.server);
             }
             None => self.native.answered(now, key, ask, answer),
@@ -558,31 +426,40 @@ impl<S: Service> Service for Gateway<S> {
             LinkEvent::Connected { token, outcome } => {
                 let index = (token >> 32) as u16;
                 let Some(server) = self.servers.get_mut(usize::from(index)) else { return };
-                if server.pool.connected(now, token, outcome)
-                    && let Ok(id) = outcome
-                {
+                if let (Some(place), Ok(id)) = (server.channel.connected(now, token, outcome), outcome) {
                     let slot = id.slot as usize;
                     if self.links.len() <= slot {
                         self.links.resize(slot + 1, None);
                     }
-                    let place = server.pool.place_of(token) as u16;
                     self.links[slot] = Some(Owner { generation: id.generation, server: index, place });
                 }
                 index
             }
             LinkEvent::Received { id, bytes } => {
                 let Some(owner) = self.owner(id) else { return };
-                self.servers[usize::from(owner.server)].pool.received(now, usize::from(owner.place), id, bytes);
+                match &mut self.servers[usize::from(owner.server)].channel {
+                    Channel::Http(pool) => pool.received(now, usize::from(owner.place), id, bytes),
+                    Channel::Lines(lines) => lines.received(now, owner.place, id, bytes),
+                    Channel::Elsewhere(_) => return,
+                }
                 owner.server
             }
             LinkEvent::Ended { id, how } => {
                 let Some(owner) = self.owner(id) else { return };
-                self.servers[usize::from(owner.server)].pool.ended(now, usize::from(owner.place), id, how);
+                match &mut self.servers[usize::from(owner.server)].channel {
+                    Channel::Http(pool) => pool.ended(now, usize::from(owner.place), id, how),
+                    Channel::Lines(lines) => lines.ended(now, owner.place, id),
+                    Channel::Elsewhere(_) => return,
+                }
                 owner.server
             }
             LinkEvent::Sent { id, buffer, whole } => {
                 let Some(owner) = self.owner(id) else { return };
-                self.servers[usize::from(owner.server)].pool.sent(usize::from(owner.place), id, buffer, whole);
+                match &mut self.servers[usize::from(owner.server)].channel {
+                    Channel::Http(pool) => pool.sent(usize::from(owner.place), id, buffer, whole),
+                    Channel::Lines(lines) => lines.sent(id, buffer),
+                    Channel::Elsewhere(_) => return,
+                }
                 owner.server
             }
             LinkEvent::Closed(id) => {
@@ -601,17 +478,22 @@ impl<S: Service> Service for Gateway<S> {
         }
         if !self.begun {
             self.begun = true;
+            self.greet();
             for index in 0..self.servers.len() as u16 {
                 self.servers[usize::from(index)].reach(now);
                 self.settle(now, index);
             }
         }
+        for index in 0..self.servers.len() as u16 {
+            let has_news = |channel: &Channel| matches!(channel, Channel::Lines(lines) if lines.has_news());
+            if has_news(&self.servers[usize::from(index)].channel) {
+                self.settle(now, index);
+            }
+        }
         for server in &mut self.servers {
-            server.pool.wishes(wish);
+            server.channel.wishes(wish);
         }
-        for one in self.wishes.drain(..) {
-            wish(one);
-        }
+        self.post.borrow_mut().drain(..).for_each(wish);
     }
 
     fn deadline(&self) -> Option<Nanos> {
@@ -628,10 +510,13 @@ impl<S: Service> Service for Gateway<S> {
         }
     }
 
-    fn told(&mut self, _now: Nanos, _from: CoreId, what: Subject, _text: &[u8]) {
-        if what.kind == CHANGED && (what.about as usize) < self.servers.len() {
-            self.make_stale(what.about as u16, what.number);
-        }
+    fn told(&mut self, now: Nanos, from: CoreId, what: Subject, text: &[u8]) {
+        self.heard(now, from, what, text);
+    }
+
+    fn peer_lost(&mut self, now: Nanos, peer: CoreId) {
+        self.native.peer_lost(now, peer);
+        self.lost_core(now, peer);
     }
 
     fn drain(&mut self) {

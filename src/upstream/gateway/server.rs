@@ -1,6 +1,6 @@
-//! One server behind the gateway, as one core sees it: what it speaks, its sessions, what is sent to it.
+//! One server behind the gateway, as one core sees it: what it speaks, its sessions, what waits for it.
 //!
-//! Not here: what it answers (`hear`), which calls are its (`mod`), bytes and links (`http`).
+//! Not here: what it is sent (`send`) and answers (`hear`), which calls are its (`mod`), bytes and links (`http`).
 //! Invariant: a call that was taken ends in one `Mail::Reply`, unless it is cancelled; nothing is sent before it is
 //! known which era the server speaks.
 
@@ -9,18 +9,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::bridge::Round;
-use super::flight::{Errand, Flight, Flights, Kept, ListKind, Pages, Relay};
-use super::mirrors::Mirrors;
-use super::request::{self, Era, Outgoing};
-use super::settings::{EraChoice, LinkSettings, ServerSettings};
-use crate::ids::OutboundAddress;
-use crate::proto::http1::respond::Mark;
-use crate::proto::http1::{RequestError, RequestWriter, finish_post};
-use crate::proto::json::{Envelope, Object, Scanner};
+use super::callers::{Caller, Callers, Post};
+use super::channel::{Channel, Remote};
+use super::flight::{Errand, Flights, Kept, ListKind, Relay};
+use super::request::{Era, Outgoing};
+use super::send::{modern_meta, unwritable, write_request};
+use super::settings::{EraChoice, HttpLink, LinkSettings, ServerSettings};
+use super::words::{self, CallWord, kind};
+use crate::ids::{CoreId, OutboundAddress};
+use crate::proto::json::{Envelope, Scanner};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, HeaderParam, Version};
-use crate::server::service::{About, Call, CallKey, Change, Host, Mail, Mailbox, Nanos};
-use crate::upstream::http::{Pool, PoolSettings, Request};
+use crate::server::service::{About, Call, Change, Host, Mailbox, Nanos};
+use crate::sys::guard::GuardHandle;
+use crate::upstream::http::{Pool, PoolSettings};
+use crate::upstream::stdio::Lines;
 
 /// Longest pause between two attempts to reach a server.
 const BACK_OFF_MAX: Nanos = 30_000_000_000;
@@ -29,6 +32,8 @@ const BACK_OFF: Nanos = 100_000_000;
 /// How long an idle link is kept: shorter than what common servers have (5 s), so that nobody writes to a link that is
 /// being closed.
 const LINK_IDLE: Nanos = 4_000_000_000;
+/// Time for an answer to `server/discover`, which some legacy servers on lines never give.
+const PROBE_TIME: Nanos = 10_000_000_000;
 /// Time for a stream to end that has answered.
 pub(super) const STREAM_END: Nanos = 2_000_000_000;
 
@@ -53,12 +58,15 @@ pub(super) struct Session {
     pub waiting: VecDeque<Kept>,
 }
 
-/// Where a core is among the others, and by whom it seals.
+/// Where a core is among the others, and what it has.
 #[derive(Clone)]
 pub(super) struct Place {
-    pub core: u16,
+    pub core: CoreId,
     pub cores: u16,
-    pub seal: Rc<dyn Host>,
+    pub host: Rc<dyn Host>,
+    pub guard: Option<GuardHandle>,
+    pub mailbox: Mailbox,
+    pub post: Post,
 }
 
 /// What a server tells the gateway.
@@ -72,16 +80,24 @@ pub(super) enum Report {
 /// One server.
 pub(super) struct Server {
     pub settings: Arc<ServerSettings>,
-    pub pool: Pool,
+    pub channel: Channel,
     pub verdict: Verdict,
     pub about: Option<About>,
     pub sessions: Vec<Session>,
     pub flights: Flights,
-    pub mailbox: Mailbox,
+    pub callers: Callers,
     pub reports: Vec<Report>,
     pub scanner: Scanner,
     /// Calls that wait until it is known what the server speaks.
     pub waiting: VecDeque<Kept>,
+    /// Calls that wait because as many as may are in flight.
+    pub queue: VecDeque<Kept>,
+    /// It was found not to understand `server/discover`, on a channel where asking again costs it its life.
+    pub is_legacy: bool,
+    /// How it stands has changed, and the other cores were not told.
+    pub is_news: bool,
+    /// Cores that want a list, and which.
+    pub list_askers: Vec<(CoreId, ListKind)>,
     /// No attempt before.
     pub retry_at: Nanos,
     pub failures: u32,
@@ -104,38 +120,61 @@ pub(super) struct Server {
     /// Seals where they are.
     pub seal: Rc<dyn Host>,
     pub index: u16,
-    pub core: u16,
-    serial: u64,
+    pub serial: u64,
 }
 
 impl Server {
-    pub fn new(settings: Arc<ServerSettings>, index: u16, mailbox: Mailbox, place: Place) -> Server {
-        let LinkSettings::Http { address, .. } = &settings.link;
-        // One that is not known is never dialled: `reach` says why.
-        let address = address.clone().unwrap_or_else(|_| OutboundAddress::Unix(Default::default()));
-        let pool = PoolSettings {
-            address,
-            links_max: settings.links_max,
-            waiting_max: settings.waiting_max,
-            answer_bytes_max: settings.answer_bytes_max,
-            connect_time: settings.connect_time,
-            idle_time: LINK_IDLE,
+    pub fn new(settings: Arc<ServerSettings>, index: u16, place: Place) -> Server {
+        let owner = CoreId(index % place.cores);
+        let channel = match &settings.link {
+            _ if settings.is_owned_by_one() && owner != place.core => {
+                Channel::Elsewhere(Remote { owner, calls: Default::default() })
+            }
+            LinkSettings::Http(HttpLink { address, .. }) => {
+                let pool = PoolSettings {
+                    // One that is not known is never dialled: `reach` says why.
+                    address: address.clone().unwrap_or_else(|_| OutboundAddress::Unix(Default::default())),
+                    links_max: settings.links_max,
+                    waiting_max: settings.waiting_max,
+                    answer_bytes_max: settings.answer_bytes_max,
+                    connect_time: settings.connect_time,
+                    idle_time: LINK_IDLE,
+                };
+                Channel::Http(Box::new(Pool::new(pool, u32::from(index))))
+            }
+            LinkSettings::Child(child) => {
+                let (guard, host) = (place.guard.clone(), Rc::clone(&place.host));
+                let most = settings.answer_bytes_max;
+                Channel::Lines(Box::new(Lines::new(
+                    &settings.name,
+                    Arc::clone(child),
+                    guard,
+                    host,
+                    most,
+                    u32::from(index),
+                )))
+            }
         };
+        let callers = Callers { core: place.core, server: index, mailbox: place.mailbox, post: place.post };
         Server {
-            pool: Pool::new(pool, u32::from(index)),
+            channel,
             settings,
             verdict: Verdict::Unknown,
             about: None,
             sessions: Vec::new(),
             flights: Flights::default(),
-            mailbox,
+            callers,
             reports: Vec::new(),
             scanner: Scanner::new(),
             waiting: VecDeque::new(),
+            queue: VecDeque::new(),
+            is_legacy: false,
+            is_news: false,
+            list_askers: Vec::new(),
             retry_at: 0,
             failures: 0,
             last_failure: String::new(),
-            listens: index % place.cores == place.core,
+            listens: owner == place.core,
             events: None,
             annotations: HashMap::new(),
             annotations_known: false,
@@ -143,9 +182,8 @@ impl Server {
             resumable: Vec::new(),
             rounds: Vec::new(),
             parked: 0,
-            seal: place.seal,
+            seal: place.host,
             index,
-            core: place.core,
             serial: 0,
         }
     }
@@ -158,10 +196,28 @@ impl Server {
         &mut self,
         now: Nanos,
         call: &Call<'_>,
+        caller: Caller,
         name: Option<&str>,
         uris: Option<&str>,
     ) -> Result<Sent, RpcError> {
-        if let Verdict::Known(era) = self.verdict {
+        if let Channel::Elsewhere(remote) = &mut self.channel {
+            remote.calls.insert(caller.key);
+            let word = CallWord {
+                version: call.version,
+                method: call.method,
+                capabilities: call.capabilities,
+                log_level: call.log_level,
+                may_ask: call.may_ask,
+                name,
+                uris,
+                text: call.text,
+            };
+            let owner = remote.owner;
+            self.callers.tell(owner, kind::CALL, words::number_of(caller.key), word.write());
+            return Ok(Sent::Waits);
+        }
+        let is_full = self.flights.calls() >= self.settings.calls_max;
+        if let (Verdict::Known(era), false) = (self.verdict, is_full) {
             let open = match era {
                 Era::Modern => Some(None),
                 Era::Legacy(_) => self.open_session(call.capabilities).map(Some),
@@ -169,7 +225,7 @@ impl Server {
             if let Some(session) = open {
                 // What may have to be sent again is kept: to a session that was lost, or with answers to questions.
                 let keeps = session.is_some() || !call.version.is_modern();
-                let kept = keeps.then(|| Box::new(keep(call, name, uris)));
+                let kept = keeps.then(|| Box::new(keep(call, caller, name, uris)));
                 let outgoing = Outgoing {
                     text: call.text,
                     envelope: call.envelope,
@@ -181,26 +237,41 @@ impl Server {
                     round: b"",
                 };
                 let (serial, text) = self.compose(&outgoing, session).map_err(|error| unwritable(&error))?;
-                let relay = Relay::new(&outgoing, call.key, call.may_ask, uris, kept);
+                let relay = Relay::new(&outgoing, caller, call.may_ask, uris, kept);
                 return Ok(Sent::As(self.send_call(now, serial, text, relay, session)));
             }
         } else if now < self.retry_at && self.verdict == Verdict::Unknown {
             return Err(self.unreachable());
         }
         let waiting = self.waiting.len() + self.sessions.iter().map(|session| session.waiting.len()).sum::<usize>();
+        let waiting = waiting + self.queue.len();
         if waiting >= self.settings.waiting_max {
             let text = format!("{waiting} calls wait for server {} already, the most there may be", self.settings.name);
             return Err(RpcError::new(Code::OVERLOADED, text));
         }
-        self.enqueue(now, keep(call, name, uris));
+        let kept = keep(call, caller, name, uris);
+        if is_full {
+            self.queue.push_back(kept);
+        } else {
+            self.enqueue(now, kept);
+        }
         Ok(Sent::Waits)
+    }
+
+    /// Sends calls that had to wait for others to end.
+    pub fn admit_queued(&mut self, now: Nanos) {
+        while self.flights.calls() < self.settings.calls_max
+            && let Some(kept) = self.queue.pop_front()
+        {
+            self.enqueue(now, kept);
+        }
     }
 
     /// Puts a call where it will be sent from once that is possible.
     pub(super) fn enqueue(&mut self, now: Nanos, kept: Kept) {
         match self.verdict {
             Verdict::Known(Era::Legacy(_)) => {
-                let capabilities = session_capabilities(kept.capabilities);
+                let capabilities = self.session_for(kept.capabilities);
                 let place = self.session_place(now, capabilities);
                 self.sessions[place].waiting.push_back(kept);
                 self.send_waiting(now, place);
@@ -218,16 +289,26 @@ impl Server {
         if self.verdict != Verdict::Unknown || now < self.retry_at {
             return;
         }
-        let LinkSettings::Http { address, .. } = &self.settings.link;
-        if let Err(why) = address {
-            let why = format!("server {} cannot be reached: {why}", self.settings.name);
-            return self.out_of_reach(now, why);
+        match (&self.settings.link, &mut self.channel) {
+            (_, Channel::Elsewhere(_)) => return,
+            (LinkSettings::Http(HttpLink { address: Err(why), .. }), _) => {
+                let why = format!("server {} cannot be reached: {why}", self.settings.name);
+                return self.out_of_reach(now, why);
+            }
+            (_, Channel::Lines(lines)) => lines.start(now),
+            (_, Channel::Http(_)) => {}
         }
         self.verdict = Verdict::Asking;
         match self.settings.era {
+            EraChoice::Auto if self.is_legacy => self.initialize(now, self.own_session()),
             EraChoice::Auto | EraChoice::Modern => self.discover(now),
-            EraChoice::Legacy => self.initialize(now, Capabilities::default()),
+            EraChoice::Legacy => self.initialize(now, self.own_session()),
         }
+    }
+
+    /// Time for the handshake. A child has to be started first.
+    fn handshake_time(&self) -> Nanos {
+        if self.channel.is_lines() { self.settings.connect_time } else { self.settings.list_time }
     }
 
     fn discover(&mut self, now: Nanos) {
@@ -235,8 +316,9 @@ impl Server {
         let body = |out: &mut Vec<u8>| {
             write_request(out, serial, "server/discover", |params| modern_meta(params, Capabilities::default()));
         };
-        let deadline = now + self.settings.list_time;
-        self.errand(now, Errand::Discover, Some(Era::Modern), None, Some("server/discover"), serial, deadline, body);
+        let time = self.handshake_time().min(PROBE_TIME);
+        let (era, method, deadline) = (Some(Era::Modern), Some("server/discover"), now + time);
+        self.errand(now, Errand::Discover, era, None, method, Some(serial), deadline, body);
     }
 
     pub(super) fn initialize(&mut self, now: Nanos, capabilities: Capabilities) {
@@ -248,8 +330,22 @@ impl Server {
                 params.raw("clientInfo", CLIENT_INFO);
             });
         };
-        let deadline = now + self.settings.list_time;
-        self.errand(now, Errand::Initialize(capabilities), None, None, None, serial, deadline, body);
+        let deadline = now + self.handshake_time();
+        self.errand(now, Errand::Initialize(capabilities), None, None, None, Some(serial), deadline, body);
+    }
+
+    /// The capabilities of the session that the gateway's own requests go to.
+    pub(super) fn own_session(&self) -> Capabilities {
+        self.session_for(Capabilities::default())
+    }
+
+    /// The capabilities by which a caller's session is chosen. A child has one session for all, whatever each can do;
+    /// the tasks extension is none that `initialize` knows.
+    pub(super) fn session_for(&self, capabilities: Capabilities) -> Capabilities {
+        if self.channel.is_lines() {
+            return Capabilities::ELICITATION_FORM.with(Capabilities::SAMPLING);
+        }
+        Capabilities::from_bits(capabilities.to_bits() & !Capabilities::TASKS_EXTENSION.to_bits())
     }
 
     /// The session of these capabilities, opened if it is not yet.
@@ -274,7 +370,7 @@ impl Server {
 
     /// The session for a caller with these capabilities, if it is open.
     fn open_session(&self, capabilities: Capabilities) -> Option<Capabilities> {
-        let wanted = session_capabilities(capabilities);
+        let wanted = self.session_for(capabilities);
         let session = self.sessions.iter().find(|session| session.capabilities == wanted)?;
         session.id.is_some().then_some(wanted)
     }
@@ -295,245 +391,19 @@ impl Server {
         let outgoing = kept.outgoing();
         match self.compose(&outgoing, session) {
             Ok((serial, text)) => {
-                let mut relay = Relay::new(&outgoing, kept.key, kept.may_ask, kept.uris.as_deref(), None);
+                let mut relay = Relay::new(&outgoing, kept.caller, kept.may_ask, kept.uris.as_deref(), None);
                 relay.asked = kept.asked;
                 // What may have to be sent again is kept on: to a session that was lost, or with answers to questions.
                 relay.kept = (session.is_some() || !kept.version.is_modern()).then(|| Box::new(kept));
                 self.send_call(now, serial, text, relay, session);
             }
-            Err(error) => self.mailbox.push(Mail::Reply { key: kept.key, outcome: Err(unwritable(&error)) }),
-        }
-    }
-
-    /// Writes a call as a request, and the id that it has there.
-    fn compose(&mut self, call: &Outgoing<'_>, session: Option<Capabilities>) -> Result<(u64, Vec<u8>), RequestError> {
-        let Verdict::Known(era) = self.verdict else { unreachable!("nothing is sent before the era is known") };
-        let serial = self.next_serial();
-        let mut text = Vec::with_capacity(512 + call.text.len());
-        let headers = if era.is_modern() { self.mirrors(call) } else { Mirrors::default() };
-        let mark = self.begin_post(&mut text, Some(era), session, Some(call.method.as_str()), headers)?;
-        request::write(&mut text, call, era, serial);
-        finish_post(&mut text, mark);
-        Ok((serial, text))
-    }
-
-    /// Sends what was composed; the number of its flight.
-    fn send_call(
-        &mut self,
-        now: Nanos,
-        serial: u64,
-        text: Vec<u8>,
-        relay: Relay,
-        session: Option<Capabilities>,
-    ) -> u32 {
-        let deadline = now + self.settings.call_time;
-        let flight = Flight { serial, errand: Errand::Call(relay), session, deadline, resumed: 0, session_id: None };
-        let errand = self.flights.insert(flight);
-        self.pool.submit(now, Request { errand, text });
-        errand
-    }
-
-    /// Begins a POST. Without an era the server is told none (`initialize`).
-    fn begin_post(
-        &self,
-        out: &mut Vec<u8>,
-        era: Option<Era>,
-        session: Option<Capabilities>,
-        method: Option<&str>,
-        mirrors: Mirrors<'_>,
-    ) -> Result<Mark, RequestError> {
-        let LinkSettings::Http { target, fields, .. } = &self.settings.link;
-        let mut writer = RequestWriter::post(out, target);
-        for (field, value) in &fields.0 {
-            writer.field(field, value);
-        }
-        match era {
-            Some(Era::Modern) => {
-                writer.field("MCP-Protocol-Version", Version::V2026_07_28.as_str().as_bytes());
-                if let Some(method) = method {
-                    writer.field("Mcp-Method", method.as_bytes());
-                }
-                if let Some(name) = mirrors.name {
-                    writer.mirrored("Mcp-Name", "", &name);
-                }
-                for (suffix, value) in mirrors.params {
-                    writer.mirrored("Mcp-Param-", suffix, &value);
-                }
-            }
-            Some(Era::Legacy(_)) => self.session_fields(&mut writer, session),
-            None => {}
-        }
-        writer.begin_body()
-    }
-
-    fn session_fields(&self, writer: &mut RequestWriter<'_>, session: Option<Capabilities>) {
-        let Some(session) = self.sessions.iter().find(|one| Some(one.capabilities) == session) else { return };
-        if session.version >= Version::V2025_06_18 {
-            writer.field("MCP-Protocol-Version", session.version.as_str().as_bytes());
-        }
-        if let Some(id) = session.id.as_deref().filter(|id| !id.is_empty()) {
-            writer.field("Mcp-Session-Id", id);
-        }
-    }
-
-    /// Sends a message of the gateway's own.
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn errand(
-        &mut self,
-        now: Nanos,
-        errand: Errand,
-        era: Option<Era>,
-        session: Option<Capabilities>,
-        method: Option<&str>,
-        serial: u64,
-        deadline: Nanos,
-        body: impl FnOnce(&mut Vec<u8>),
-    ) -> u32 {
-        let mut text = Vec::with_capacity(512);
-        let begun = self.begin_post(&mut text, era, session, method, Mirrors::default());
-        let number = self.flights.insert(Flight { serial, errand, session, deadline, resumed: 0, session_id: None });
-        match begun {
-            Ok(mark) => {
-                body(&mut text);
-                finish_post(&mut text, mark);
-                self.pool.submit(now, Request { errand: number, text });
-            }
-            Err(error) => self.lost(now, number, &unwritable(&error)),
-        }
-        number
-    }
-
-    /// Reads a list, page by page. Its end is a `Report::List`.
-    pub fn fetch(&mut self, now: Nanos, kind: ListKind) {
-        let pages = Pages { kind, items: Vec::new(), bytes: 0, cursors: Default::default() };
-        self.fetch_page(now, pages, None);
-    }
-
-    pub(super) fn fetch_page(&mut self, now: Nanos, pages: Pages, cursor: Option<&[u8]>) {
-        let Verdict::Known(era) = self.verdict else {
-            return self.reports.push(Report::List(pages.kind, Err(self.unreachable())));
-        };
-        let session = (!era.is_modern()).then(Capabilities::default);
-        let serial = self.next_serial();
-        let method = pages.kind.method().as_str();
-        let body = |out: &mut Vec<u8>| {
-            write_request(out, serial, method, |params| {
-                if era.is_modern() {
-                    modern_meta(params, Capabilities::default());
-                }
-                if let Some(cursor) = cursor {
-                    params.raw("cursor", cursor);
-                }
-            });
-        };
-        let deadline = now + self.settings.list_time;
-        self.errand(now, Errand::Page(pages), Some(era), session, Some(method), serial, deadline, body);
-    }
-
-    /// Opens the stream on which the server tells of changes, if it has one and this core is the one to listen.
-    pub(super) fn listen(&mut self, now: Nanos) {
-        if !self.listens || self.events.is_some() {
-            return;
-        }
-        let Some(offers) = self.about.as_ref().map(|about| about.offers) else { return };
-        let changes = offers.tools_list_changed || offers.prompts_list_changed || offers.resources_list_changed;
-        match self.verdict {
-            Verdict::Known(Era::Modern) if changes => {
-                let serial = self.next_serial();
-                let body = |out: &mut Vec<u8>| {
-                    write_request(out, serial, "subscriptions/listen", |params| {
-                        modern_meta(params, Capabilities::default());
-                        let mut wanted = params.object("notifications");
-                        for (name, offered) in [
-                            ("toolsListChanged", offers.tools_list_changed),
-                            ("promptsListChanged", offers.prompts_list_changed),
-                            ("resourcesListChanged", offers.resources_list_changed),
-                        ] {
-                            if offered {
-                                wanted.boolean(name, true);
-                            }
-                        }
-                        wanted.end();
-                    });
-                };
-                let method = Some("subscriptions/listen");
-                let era = Some(Era::Modern);
-                self.events = Some(self.errand(now, Errand::Events, era, None, method, serial, Nanos::MAX, body));
-            }
-            Verdict::Known(Era::Legacy(_)) => {
-                let session = Some(Capabilities::default());
-                let Some(text) = self.get_events(session, None) else { return };
-                let (serial, deadline) = (self.next_serial(), Nanos::MAX);
-                let flight = Flight { serial, errand: Errand::Events, session, deadline, resumed: 0, session_id: None };
-                let errand = self.flights.insert(flight);
-                self.events = Some(errand);
-                self.pool.submit(now, Request { errand, text });
-            }
-            _ => {}
-        }
-    }
-
-    /// A GET of a stream of events in a session, behind the last that came of it.
-    fn get_events(&self, session: Option<Capabilities>, last_event_id: Option<&[u8]>) -> Option<Vec<u8>> {
-        let LinkSettings::Http { target, fields, .. } = &self.settings.link;
-        let mut text = Vec::new();
-        let mut writer = RequestWriter::get_events(&mut text, target, last_event_id);
-        for (field, value) in &fields.0 {
-            writer.field(field, value);
-        }
-        self.session_fields(&mut writer, session);
-        writer.end().ok().map(|()| text)
-    }
-
-    /// Takes up the streams again whose pause is over.
-    fn resume_streams(&mut self, now: Nanos) {
-        let (due, later) = std::mem::take(&mut self.resumable).into_iter().partition(|(at, ..)| *at <= now);
-        self.resumable = later;
-        for (_, errand, last_event_id) in due {
-            let Some(session) = self.flights.find(errand).map(|flight| flight.session) else { continue };
-            match self.get_events(session, Some(&last_event_id)) {
-                Some(text) => self.pool.submit(now, Request { errand, text }),
-                None => {
-                    let text = format!("server {} gave an event id that no header can hold", self.settings.name);
-                    self.lost(now, errand, &RpcError::new(Code::BAD_GATEWAY, text));
-                }
-            }
-        }
-        if self.listen_at <= now {
-            self.listen_at = Nanos::MAX;
-            self.listen(now);
-        }
-    }
-
-    /// The caller of a call is gone. A modern server hears of it by the end of its stream, a legacy one is told
-    /// (2025-11-25, "Cancellation").
-    pub fn cancel(&mut self, now: Nanos, key: CallKey, number: Option<u32>) {
-        self.waiting.retain(|kept| kept.key != key);
-        self.drop_round(key);
-        for session in &mut self.sessions {
-            session.waiting.retain(|kept| kept.key != key);
-        }
-        let Some(number) = number else { return };
-        let Some(flight) = self.flights.remove(number) else { return };
-        self.pool.drop_errand(now, number);
-        self.resumable.retain(|(_, other, _)| *other != number);
-        if let (Some(session), Verdict::Known(era)) = (flight.session, self.verdict) {
-            let told = flight.serial;
-            let body = |out: &mut Vec<u8>| {
-                out.extend_from_slice(br#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":"#);
-                let mut params = Object::begin(out);
-                params.integer("requestId", told);
-                params.end();
-                out.push(b'}');
-            };
-            let deadline = now + self.settings.list_time;
-            self.errand(now, Errand::Notice, Some(era), Some(session), None, 0, deadline, body);
+            Err(error) => self.callers.reply(kept.caller, Err(unwritable(&error))),
         }
     }
 
     /// The flight of a call, which has another number than it began with if it was sent again.
-    pub fn flight_of(&mut self, key: CallKey, began: Option<u32>) -> Option<u32> {
-        self.flights.of_call(key, began)
+    pub fn flight_of(&mut self, caller: Caller, began: Option<u32>) -> Option<u32> {
+        self.flights.of_call(caller, began)
     }
 
     /// What a caller is told while the server cannot be reached.
@@ -549,13 +419,14 @@ impl Server {
     pub(super) fn out_of_reach(&mut self, now: Nanos, why: String) {
         self.last_failure = why;
         self.verdict = Verdict::Unknown;
+        self.is_news = true;
         self.sessions.retain(|session| session.id.is_some());
         let pause = BACK_OFF << self.failures.min(10);
         self.failures += 1;
         self.retry_at = now + pause.min(BACK_OFF_MAX);
         let error = self.unreachable();
         for kept in std::mem::take(&mut self.waiting) {
-            self.mailbox.push(Mail::Reply { key: kept.key, outcome: Err(error.clone()) });
+            self.callers.reply(kept.caller, Err(error.clone()));
         }
         for kind in ListKind::ALL {
             self.reports.push(Report::List(kind, Err(error.clone())));
@@ -563,9 +434,17 @@ impl Server {
     }
 
     pub fn tick(&mut self, now: Nanos) {
-        self.pool.tick(now);
+        if let Channel::Elsewhere(_) = self.channel {
+            return;
+        }
+        self.channel.tick(now);
         while let Some(number) = self.flights.overdue(now) {
-            self.pool.drop_errand(now, number);
+            self.channel.drop_errand(now, number);
+            let flight = self.flights.find(number);
+            let call = flight.filter(|flight| matches!(flight.errand, Errand::Call(_)));
+            if let Some((serial, session)) = call.map(|call| (call.serial, call.session)) {
+                self.tell_cancelled(now, serial, session);
+            }
             let text = format!("server {} did not answer in time", self.settings.name);
             self.lost(now, number, &RpcError::new(Code::DEADLINE, text));
         }
@@ -574,15 +453,13 @@ impl Server {
     }
 
     pub fn deadline(&self) -> Option<Nanos> {
+        if let Channel::Elsewhere(_) = self.channel {
+            return None;
+        }
         let retry = (self.verdict == Verdict::Unknown).then_some(self.retry_at);
         let resume = self.resumable.iter().map(|(at, ..)| *at).min();
         let listen = (self.listen_at != Nanos::MAX).then_some(self.listen_at);
-        [self.pool.deadline(), self.flights.deadline(), retry, resume, listen].into_iter().flatten().min()
-    }
-
-    pub(super) fn next_serial(&mut self) -> u64 {
-        self.serial += 1;
-        self.serial
+        [self.channel.deadline(), self.flights.deadline(), retry, resume, listen].into_iter().flatten().min()
     }
 }
 
@@ -597,14 +474,9 @@ pub(super) enum Sent {
 pub(super) const CLIENT_INFO: &[u8] =
     concat!(r#"{"name":"corelane","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#).as_bytes();
 
-/// The capabilities by which a session is chosen: the tasks extension is none that `initialize` knows.
-pub(super) fn session_capabilities(capabilities: Capabilities) -> Capabilities {
-    Capabilities::from_bits(capabilities.to_bits() & !Capabilities::TASKS_EXTENSION.to_bits())
-}
-
-fn keep(call: &Call<'_>, name: Option<&str>, uris: Option<&str>) -> Kept {
+fn keep(call: &Call<'_>, caller: Caller, name: Option<&str>, uris: Option<&str>) -> Kept {
     Kept {
-        key: call.key,
+        caller,
         version: call.version,
         method: call.method,
         capabilities: call.capabilities,
@@ -618,27 +490,4 @@ fn keep(call: &Call<'_>, name: Option<&str>, uris: Option<&str>) -> Kept {
         asked: 0,
         round: Vec::new(),
     }
-}
-
-fn write_request(out: &mut Vec<u8>, serial: u64, method: &str, params: impl FnOnce(&mut Object<'_>)) {
-    let mut message = Object::begin(out);
-    message.string("jsonrpc", "2.0");
-    message.integer("id", serial);
-    message.string("method", method);
-    let mut object = message.object("params");
-    params(&mut object);
-    object.end();
-    message.end();
-}
-
-fn modern_meta(params: &mut Object<'_>, capabilities: Capabilities) {
-    let mut meta = params.object("_meta");
-    meta.string("io.modelcontextprotocol/protocolVersion", Version::V2026_07_28.as_str());
-    meta.raw("io.modelcontextprotocol/clientCapabilities", &capabilities.to_json());
-    meta.raw("io.modelcontextprotocol/clientInfo", CLIENT_INFO);
-    meta.end();
-}
-
-fn unwritable(error: &RequestError) -> RpcError {
-    RpcError::new(Code::INVALID_PARAMS, format!("the call cannot be written as an HTTP request: {error}"))
 }

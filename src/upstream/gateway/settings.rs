@@ -10,6 +10,7 @@ use super::rules::{ListRules, ToolRules};
 use crate::ids::OutboundAddress;
 use crate::proto::http1::Target;
 use crate::server::service::Nanos;
+use crate::upstream::stdio::ChildSettings;
 
 /// All servers, and what callers may see of them.
 #[derive(Clone, Debug, Default)]
@@ -62,6 +63,10 @@ pub struct ServerSettings {
     pub links_max: usize,
     /// Most calls of one core that wait for a link or for the handshake.
     pub waiting_max: usize,
+    /// Most calls in flight.
+    pub calls_max: usize,
+    /// Whether that is to hold over all cores together: then one core speaks to it for all.
+    pub calls_max_is_for_all: bool,
     /// Largest answer.
     pub answer_bytes_max: usize,
 }
@@ -70,6 +75,11 @@ impl ServerSettings {
     /// Whether everything of it is seen as it is.
     pub fn is_plain(&self) -> bool {
         self.tools.is_empty() && self.prompts.is_empty() && self.resources.is_empty()
+    }
+
+    /// Whether one core speaks to it for all.
+    pub fn is_owned_by_one(&self) -> bool {
+        self.calls_max_is_for_all || matches!(self.link, LinkSettings::Child(_))
     }
 
     /// The name under which an item of a list is seen, from the server's own; none if it is not seen.
@@ -93,15 +103,21 @@ impl ServerSettings {
 /// How a server is reached.
 #[derive(Clone, Debug)]
 pub enum LinkSettings {
+    /// It is a child process.
+    Child(Arc<ChildSettings>),
     /// By Streamable HTTP.
-    Http {
-        /// Where to, or why that is not known.
-        address: Result<OutboundAddress, Box<str>>,
-        /// Host and path.
-        target: Target,
-        /// Fields of every request, among them secrets.
-        fields: Fields,
-    },
+    Http(HttpLink),
+}
+
+/// A server behind a URL.
+#[derive(Clone, Debug)]
+pub struct HttpLink {
+    /// Where to, or why that is not known.
+    pub address: Result<OutboundAddress, Box<str>>,
+    /// Host and path.
+    pub target: Target,
+    /// Fields of every request, among them secrets.
+    pub fields: Fields,
 }
 
 /// Header fields; their values are not shown.

@@ -19,7 +19,7 @@ fn child(rig: &mut Rig, program: &str, arguments: &[&str]) -> (Child, Connection
         .spawn()
         .expect("every system has it");
     let (out, into) = (child.stdout.take().expect("piped"), child.stdin.take().expect("piped"));
-    let id = rig.driver.adopt_owned(out.into(), into.into());
+    let id = rig.driver.adopt_owned(out.into(), Some(into.into()));
     (child, id)
 }
 
@@ -27,7 +27,7 @@ fn child(rig: &mut Rig, program: &str, arguments: &[&str]) -> (Child, Connection
 fn pair(rig: &mut Rig) -> (ConnectionId, PipeWriter, PipeReader) {
     let (read, theirs_to_write) = std::io::pipe().expect("a pipe");
     let (theirs_to_read, write) = std::io::pipe().expect("a pipe");
-    (rig.driver.adopt_owned(read.into(), write.into()), theirs_to_write, theirs_to_read)
+    (rig.driver.adopt_owned(read.into(), Some(write.into())), theirs_to_write, theirs_to_read)
 }
 
 /// Reads to the end, which has to come.
@@ -233,7 +233,7 @@ fn both_ends_may_be_of_one_file() {
     let mut rig = Rig::new(small(), Disabled::default());
     let null: OwnedFd = File::open("/dev/null").expect("it is always there").into();
     let again = null.try_clone().expect("a descriptor");
-    let id = rig.driver.adopt_owned(null, again);
+    let id = rig.driver.adopt_owned(null, Some(again));
     rig.until("the end", |rig| rig.ended.contains_key(&id));
     rig.driver.shutdown(id);
     rig.close(id);

@@ -1,0 +1,125 @@
+//! Lists that callers ask for: put together from what each server of their view has, as soon as that is known.
+//!
+//! Not here: how a list is written (`merge`), read of one server (`send`, `hear`).
+//! Invariant: a server that is slow or down is waited for no longer than its own time, and costs its own items only.
+
+use super::flight::ListKind;
+use super::merge::{self, Job};
+use super::server::Verdict;
+use super::{Gateway, invalid};
+use crate::proto::json::{Key, Value};
+use crate::server::service::{Call, Nanos, Served, Service};
+
+impl<S: Service> Gateway<S> {
+    /// A merged list: told at once if every server's is at hand, else when it is.
+    pub(super) fn list(&mut self, call: &Call<'_>, kind: ListKind, out: &mut Vec<u8>) -> Served {
+        let cursor = call.envelope.str(Key::Cursor, call.text);
+        let Some(start) =
+            merge::start_of(cursor.as_deref()).filter(|_| call.envelope.has(Key::Cursor) == cursor.is_some())
+        else {
+            return invalid("this cursor is not one of ours, or no longer");
+        };
+        let Some(seen) = self.seen(call.view) else { return invalid("there is no such view") };
+        let servers = seen.servers.clone();
+        let mut waits = Vec::new();
+        for server in servers {
+            let cached = self.lists.entry((server, kind)).or_default();
+            if cached.is_fresh(call.now, self.list_ttl) {
+                continue;
+            }
+            let known = matches!(self.servers[usize::from(server)].verdict, Verdict::Known(_));
+            if !known {
+                // A server that is down is not waited for; one that is being reached tells when it is.
+                let asking = self.servers[usize::from(server)].verdict == Verdict::Asking;
+                if asking && cached.items.is_none() {
+                    waits.push(server);
+                }
+                continue;
+            }
+            if !cached.fetching {
+                cached.fetching = true;
+                self.servers[usize::from(server)].fetch(call.now, kind);
+            }
+            // What was told before is told again while it is read anew.
+            if self.lists.get(&(server, kind)).is_none_or(|cached| cached.items.is_none()) {
+                waits.push(server);
+            }
+        }
+        let native = self.native_items(call, kind);
+        let job = Job { key: call.key, view: call.view, kind, version: call.version, start, native, waits };
+        if job.waits.is_empty() {
+            out.extend_from_slice(&self.render(&job));
+            self.settle_all(call.now);
+            return Served::Done;
+        }
+        self.jobs.push(job);
+        self.settle_all(call.now);
+        Served::Pending
+    }
+
+    /// The native server's own items, if it is seen: it has them at hand.
+    fn native_items(&mut self, call: &Call<'_>, kind: ListKind) -> Vec<Box<[u8]>> {
+        if !self.seen(call.view).is_some_and(|seen| seen.native) {
+            return Vec::new();
+        }
+        let mut result = Vec::new();
+        match self.native.call(call, &mut result) {
+            Served::Done => {
+                let items = Value::new(&result).get(kind.member()).into_iter().flat_map(Value::elements);
+                items.map(|item| item.raw().into()).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    pub(super) fn render(&self, job: &Job) -> Vec<u8> {
+        let Some(seen) = self.seen(job.view) else { return b"{}".to_vec() };
+        let items = seen.servers.iter().flat_map(|&server| {
+            let settings = &self.servers[usize::from(server)].settings;
+            let cached = self.lists.get(&(server, job.kind)).and_then(|cached| cached.items.as_deref());
+            let among_others = seen.alone.is_none();
+            let tools = (job.kind == ListKind::Tools).then_some(&seen.tools);
+            cached.unwrap_or_default().iter().filter_map(move |item| {
+                let item = merge::seen(job.kind, item, settings, among_others)?;
+                match tools {
+                    Some(tools) => merge::chosen(item, tools),
+                    None => Some(item),
+                }
+            })
+        });
+        let native = job.native.iter().map(|item| item.to_vec());
+        let ttl_ms = self.list_ttl / 1_000_000;
+        merge::page(job.kind, native.chain(items), job.start, job.version, ttl_ms, &seen.about.server_info)
+    }
+
+    /// A server that has just been reached is asked for the lists that somebody waits for.
+    pub(super) fn begin_awaited(&mut self, now: Nanos, index: u16) {
+        if self.jobs.is_empty() || !matches!(self.servers[usize::from(index)].verdict, Verdict::Known(_)) {
+            return;
+        }
+        for kind in ListKind::ALL {
+            let awaited = self.jobs.iter().any(|job| job.kind == kind && job.waits.contains(&index));
+            let cached = self.lists.entry((index, kind)).or_default();
+            if awaited && !cached.fetching {
+                cached.fetching = true;
+                self.servers[usize::from(index)].fetch(now, kind);
+            }
+        }
+    }
+
+    /// The tools of a modern server are read before somebody asks for them: which of their arguments stand in headers
+    /// has to be known before the first call.
+    pub(super) fn read_annotations(&mut self, now: Nanos, index: u16) {
+        let server = &mut self.servers[usize::from(index)];
+        let is_modern = matches!(server.verdict, Verdict::Known(era) if era.is_modern());
+        if !is_modern || server.annotations_known {
+            return;
+        }
+        let cached = self.lists.entry((index, ListKind::Tools)).or_default();
+        if !cached.fetching {
+            server.annotations_known = true;
+            cached.fetching = true;
+            server.fetch(now, ListKind::Tools);
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! What gateways of several cores tell each other: that a list changed; and all that concerns a server which only one
+//! of them speaks to.
+//!
+//! Not here: how words are written (`words`). Invariant: a call that was handed to another core ends when that core
+//! says so, or dies; a call that came from another core ends when that core says so, or dies.
+
+use super::callers::Caller;
+use super::channel::Channel;
+use super::flight::ListKind;
+use super::server::{Report, Sent, Verdict};
+use super::words::{self, CallWord, Stand, kind};
+use super::{Gateway, bridge, uris};
+use crate::ids::CoreId;
+use crate::proto::json::{Envelope, Scanner};
+use crate::proto::jsonrpc::{Code, RpcError};
+use crate::server::service::{Call, CallKey, Change, Mail, Nanos, Service, Subject};
+
+/// Notifications in the course of a call.
+const NOTICES: [&str; 2] = ["notifications/progress", "notifications/message"];
+
+impl<S: Service> Gateway<S> {
+    /// A server told of a change: lists are read anew, callers everywhere are told.
+    pub(super) fn changed(&mut self, server: u16, change: Change) {
+        let number = match &change {
+            Change::Prompts => 0,
+            Change::Resources => 1,
+            Change::Tools => 2,
+            Change::Resource(uri) => {
+                let before = uris::before(&self.servers[usize::from(server)].settings.name);
+                self.mailbox.push(Mail::Changed(Change::Resource(format!("{before}{uri}"))));
+                self.mailbox.push(Mail::Changed(change));
+                return;
+            }
+            Change::Task { .. } => return self.mailbox.push(Mail::Changed(change)),
+        };
+        self.make_stale(server, number);
+        for core in (0..self.cores).map(CoreId).filter(|core| *core != self.core) {
+            self.servers[usize::from(server)].callers.tell(core, kind::CHANGED, number, Vec::new());
+        }
+        self.mailbox.push(Mail::Changed(change));
+    }
+
+    fn make_stale(&mut self, server: u16, number: u64) {
+        let kinds: &[ListKind] = match number {
+            0 => &[ListKind::Prompts],
+            1 => &[ListKind::Resources, ListKind::Templates],
+            _ => &[ListKind::Tools],
+        };
+        for &kind in kinds {
+            if kind == ListKind::Tools {
+                self.servers[usize::from(server)].annotations_known = false;
+            }
+            if let Some(cached) = self.lists.get_mut(&(server, kind)) {
+                // What changed is not told again: whoever heard of it wants the new one.
+                cached.items = None;
+            }
+        }
+    }
+
+    /// The gateway of another core said something.
+    pub(super) fn heard(&mut self, now: Nanos, from: CoreId, what: Subject, text: &[u8]) {
+        let index = what.about as u16;
+        if usize::from(index) >= self.servers.len() {
+            return;
+        }
+        let key = words::key_of(what.number);
+        match what.kind {
+            kind::CHANGED => return self.make_stale(index, what.number),
+            kind::CALL => self.call_from(now, Caller { core: from, key }, index, text),
+            kind::CANCEL => {
+                let caller = Caller { core: from, key };
+                let server = &mut self.servers[usize::from(index)];
+                let flight = server.flight_of(caller, None);
+                server.cancel(now, caller, flight);
+            }
+            kind::ANSWER => {
+                let Some((ask, _, outcome)) = words::read_said(text) else { return };
+                let Some(outcome) = words::read_outcome(outcome) else { return };
+                self.servers[usize::from(index)].caller_answered(now, Caller { core: from, key }, None, ask, outcome);
+            }
+            kind::FETCH => {
+                let Some(kind) = words::list_of(what.number) else { return };
+                self.fetch_for(now, from, index, kind);
+            }
+            kind::GREET => self.tell_stand(index, Some(from)),
+            kind::STAND => {
+                let Some(stand) = Stand::read(text) else { return };
+                self.stands(now, index, stand);
+            }
+            kind::LIST => {
+                let Some(kind) = words::list_of(what.number) else { return };
+                let Some(outcome) = words::read_outcome(text) else { return };
+                let report = Report::List(kind, outcome.map(words::read_items));
+                self.servers[usize::from(index)].reports.push(report);
+            }
+            kind::REPLY | kind::NOTICE | kind::ASK => return self.owner_said(index, what.kind, key, text),
+            _ => return,
+        }
+        self.settle(now, index);
+    }
+
+    /// What the owner of a server says of a call that it was handed.
+    fn owner_said(&mut self, index: u16, said: u8, key: CallKey, text: &[u8]) {
+        let Channel::Elsewhere(remote) = &mut self.servers[usize::from(index)].channel else { return };
+        // Nobody waits for a call that was cancelled.
+        if !remote.calls.contains(&key) {
+            return;
+        }
+        if said == kind::REPLY {
+            let Some(outcome) = words::read_outcome(text) else { return };
+            remote.calls.remove(&key);
+            return self.mailbox.push(Mail::Reply { key, outcome: outcome.map(<[u8]>::to_vec) });
+        }
+        let Some((ask, method, params)) = words::read_said(text) else { return };
+        let params = params.to_vec();
+        if said == kind::ASK {
+            let Some(method) = bridge::question(method) else { return };
+            return self.mailbox.push(Mail::Ask { key, ask, method, params });
+        }
+        let Some(method) = NOTICES.into_iter().find(|known| *known == method) else { return };
+        self.mailbox.push(Mail::Notice { key, method, params });
+    }
+
+    /// A caller on another core calls a server that this core speaks to.
+    fn call_from(&mut self, now: Nanos, caller: Caller, index: u16, text: &[u8]) {
+        let Some(word) = CallWord::read(text) else { return };
+        let mut envelope = Envelope::default();
+        if Scanner::new().scan(word.text, &mut envelope).is_err() {
+            return;
+        }
+        let call = Call {
+            key: caller.key,
+            view: crate::ids::View::ALL,
+            version: word.version,
+            method: word.method,
+            text: word.text,
+            envelope: &envelope,
+            capabilities: word.capabilities,
+            log_level: word.log_level,
+            may_ask: word.may_ask,
+            session: None,
+            now,
+            deadline: Nanos::MAX,
+        };
+        let server = &mut self.servers[usize::from(index)];
+        match server.call(now, &call, caller, word.name, word.uris) {
+            Ok(Sent::As(_) | Sent::Waits) => {}
+            Err(error) => server.callers.reply(caller, Err(error)),
+        }
+    }
+
+    /// Another core wants a list of a server that this core speaks to.
+    fn fetch_for(&mut self, now: Nanos, from: CoreId, index: u16, kind: ListKind) {
+        let server = &mut self.servers[usize::from(index)];
+        if !server.list_askers.contains(&(from, kind)) {
+            server.list_askers.push((from, kind));
+        }
+        let cached = self.lists.entry((index, kind)).or_default();
+        if !cached.fetching {
+            cached.fetching = true;
+            server.fetch(now, kind);
+        }
+    }
+
+    /// A list was read: whoever asked for it from another core gets it as well.
+    pub(super) fn tell_list(&mut self, index: u16, kind: ListKind, outcome: &Result<Vec<Box<[u8]>>, RpcError>) {
+        let server = &mut self.servers[usize::from(index)];
+        if server.list_askers.is_empty() {
+            return;
+        }
+        let written =
+            words::write_outcome(&outcome.as_ref().map(|items| words::write_items(items)).map_err(Clone::clone));
+        server.list_askers.retain(|&(core, asked)| {
+            if asked == kind {
+                server.callers.tell(core, words::kind::LIST, words::number_of_list(kind), written.clone());
+            }
+            asked != kind
+        });
+    }
+
+    /// Tells another core, or all, how a server stands that this core speaks to.
+    pub(super) fn tell_stand(&mut self, index: u16, to: Option<CoreId>) {
+        let server = &mut self.servers[usize::from(index)];
+        if !server.settings.is_owned_by_one() || server.channel.owner().is_some() {
+            return;
+        }
+        let stand = match (server.verdict, &server.about) {
+            (Verdict::Known(era), Some(about)) => Stand::Known(era, about.clone()),
+            _ => Stand::Away(server.last_failure.clone()),
+        };
+        let text = stand.write();
+        for core in (0..self.cores).map(CoreId).filter(|core| *core != self.core && to.is_none_or(|to| to == *core)) {
+            server.callers.tell(core, kind::STAND, 0, text.clone());
+        }
+    }
+
+    /// A server that another core speaks to stands so.
+    fn stands(&mut self, now: Nanos, index: u16, stand: Stand) {
+        let server = &mut self.servers[usize::from(index)];
+        match stand {
+            Stand::Known(era, about) => {
+                server.verdict = Verdict::Known(era);
+                server.about = Some(about);
+                server.reports.push(Report::Changed(Change::Tools));
+            }
+            Stand::Away(why) => server.out_of_reach(now, why),
+        }
+    }
+
+    /// Asks the owners of servers how these stand.
+    pub(super) fn greet(&mut self) {
+        for server in &self.servers {
+            if let Some(owner) = server.channel.owner() {
+                server.callers.tell(owner, kind::GREET, 0, Vec::new());
+            }
+        }
+    }
+
+    /// Another core died: what it was handed is lost, and what it handed over is wanted by nobody.
+    pub(super) fn lost_core(&mut self, now: Nanos, peer: CoreId) {
+        for index in 0..self.servers.len() as u16 {
+            let server = &mut self.servers[usize::from(index)];
+            server.list_askers.retain(|(core, _)| *core != peer);
+            if let Channel::Elsewhere(remote) = &mut server.channel {
+                if remote.owner != peer {
+                    continue;
+                }
+                let calls = std::mem::take(&mut remote.calls);
+                let name = &server.settings.name;
+                let error = RpcError::new(Code::INTERNAL, format!("the core that speaks to server {name} died"));
+                for key in calls {
+                    self.mailbox.push(Mail::Reply { key, outcome: Err(error.clone()) });
+                }
+                server.out_of_reach(now, error.message.to_string());
+            } else {
+                let from_there = server.flights.calls_from(peer);
+                let waiting = server.waiting.iter().chain(&server.queue).map(|kept| kept.caller);
+                let waiting: Vec<Caller> = waiting.filter(|caller| caller.core == peer).collect();
+                for (number, caller) in from_there {
+                    server.cancel(now, caller, Some(number));
+                }
+                for caller in waiting {
+                    server.cancel(now, caller, None);
+                }
+            }
+            self.settle(now, index);
+        }
+    }
+}

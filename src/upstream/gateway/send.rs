@@ -1,0 +1,334 @@
+//! What one server is sent: calls, errands of the gateway's own, streams taken up again, and how each is written for
+//! the way in which the server is reached.
+//!
+//! Not here: what it answers (`hear`), when a call is sent (`server`).
+//! Invariant: a flight that is begun is told to the channel once, and its id on the wire is its serial.
+
+use super::callers::Caller;
+use super::flight::{Errand, Flight, ListKind, Pages, Relay};
+use super::mirrors::Mirrors;
+use super::request::{self, Era, Outgoing};
+use super::server::{CLIENT_INFO, Report, Server, Verdict};
+use super::settings::{HttpLink, LinkSettings};
+use super::words::{self, kind};
+use crate::proto::http1::respond::Mark;
+use crate::proto::http1::{RequestError, RequestWriter, finish_post};
+use crate::proto::json::{Object, compact, has_newline};
+use crate::proto::jsonrpc::{Code, RpcError};
+use crate::proto::mcp::{Capabilities, Version};
+use crate::server::service::Nanos;
+
+impl Server {
+    /// Writes a call as a request, and the id that it has there.
+    pub(super) fn compose(
+        &mut self,
+        call: &Outgoing<'_>,
+        session: Option<Capabilities>,
+    ) -> Result<(u64, Vec<u8>), RequestError> {
+        let Verdict::Known(era) = self.verdict else { unreachable!("nothing is sent before the era is known") };
+        let serial = self.next_serial();
+        let mut text = Vec::with_capacity(512 + call.text.len());
+        match &self.settings.link {
+            LinkSettings::Http(link) => {
+                let headers = if era.is_modern() { self.mirrors(call) } else { Mirrors::default() };
+                let method = Some(call.method.as_str());
+                let mark = self.begin_post(&mut text, link, Some(era), session, method, headers)?;
+                request::write(&mut text, call, era, serial);
+                finish_post(&mut text, mark);
+            }
+            LinkSettings::Child(_) => {
+                request::write(&mut text, call, era, serial);
+                end_line(&mut text);
+            }
+        }
+        Ok((serial, text))
+    }
+
+    /// Sends what was composed; the number of its flight.
+    pub(super) fn send_call(
+        &mut self,
+        now: Nanos,
+        serial: u64,
+        text: Vec<u8>,
+        relay: Relay,
+        session: Option<Capabilities>,
+    ) -> u32 {
+        let deadline = now + self.settings.call_time;
+        let flight = Flight { serial, errand: Errand::Call(relay), session, deadline, resumed: 0, session_id: None };
+        let number = self.flights.insert(flight);
+        self.channel.submit(now, number, Some(serial), text);
+        number
+    }
+
+    /// Begins a POST. Without an era the server is told none (`initialize`).
+    fn begin_post(
+        &self,
+        out: &mut Vec<u8>,
+        link: &HttpLink,
+        era: Option<Era>,
+        session: Option<Capabilities>,
+        method: Option<&str>,
+        mirrors: Mirrors<'_>,
+    ) -> Result<Mark, RequestError> {
+        let mut writer = RequestWriter::post(out, &link.target);
+        for (field, value) in &link.fields.0 {
+            writer.field(field, value);
+        }
+        match era {
+            Some(Era::Modern) => {
+                writer.field("MCP-Protocol-Version", Version::V2026_07_28.as_str().as_bytes());
+                if let Some(method) = method {
+                    writer.field("Mcp-Method", method.as_bytes());
+                }
+                if let Some(name) = mirrors.name {
+                    writer.mirrored("Mcp-Name", "", &name);
+                }
+                for (suffix, value) in mirrors.params {
+                    writer.mirrored("Mcp-Param-", suffix, &value);
+                }
+            }
+            Some(Era::Legacy(_)) => self.session_fields(&mut writer, session),
+            None => {}
+        }
+        writer.begin_body()
+    }
+
+    fn session_fields(&self, writer: &mut RequestWriter<'_>, session: Option<Capabilities>) {
+        let Some(session) = self.sessions.iter().find(|one| Some(one.capabilities) == session) else { return };
+        if session.version >= Version::V2025_06_18 {
+            writer.field("MCP-Protocol-Version", session.version.as_str().as_bytes());
+        }
+        if let Some(id) = session.id.as_deref().filter(|id| !id.is_empty()) {
+            writer.field("Mcp-Session-Id", id);
+        }
+    }
+
+    /// Sends a message of the gateway's own. Without a serial it is none that is answered.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn errand(
+        &mut self,
+        now: Nanos,
+        errand: Errand,
+        era: Option<Era>,
+        session: Option<Capabilities>,
+        method: Option<&str>,
+        serial: Option<u64>,
+        deadline: Nanos,
+        body: impl FnOnce(&mut Vec<u8>),
+    ) -> u32 {
+        let mut text = Vec::with_capacity(512);
+        let written = match &self.settings.link {
+            LinkSettings::Http(link) => {
+                self.begin_post(&mut text, link, era, session, method, Mirrors::default()).map(|mark| {
+                    body(&mut text);
+                    finish_post(&mut text, mark);
+                })
+            }
+            LinkSettings::Child(_) => {
+                body(&mut text);
+                end_line(&mut text);
+                Ok(())
+            }
+        };
+        // By lines a notification is all there is: nothing says that it arrived.
+        let is_over = self.channel.is_lines() && serial.is_none();
+        let serial_number = serial.unwrap_or_default();
+        let flight = Flight { serial: serial_number, errand, session, deadline, resumed: 0, session_id: None };
+        let number = self.flights.insert(flight);
+        match written {
+            Ok(()) => self.channel.submit(now, number, serial, text),
+            Err(error) => self.lost(now, number, &unwritable(&error)),
+        }
+        if is_over {
+            self.flights.remove(number);
+        }
+        number
+    }
+
+    /// Reads a list, page by page. Its end is a `Report::List`.
+    pub fn fetch(&mut self, now: Nanos, kind: ListKind) {
+        if let Some(owner) = self.channel.owner() {
+            return self.callers.tell(owner, kind::FETCH, words::number_of_list(kind), Vec::new());
+        }
+        let pages = Pages { kind, items: Vec::new(), bytes: 0, cursors: Default::default() };
+        self.fetch_page(now, pages, None);
+    }
+
+    pub(super) fn fetch_page(&mut self, now: Nanos, pages: Pages, cursor: Option<&[u8]>) {
+        let Verdict::Known(era) = self.verdict else {
+            return self.reports.push(Report::List(pages.kind, Err(self.unreachable())));
+        };
+        let session = (!era.is_modern()).then(|| self.own_session());
+        let serial = self.next_serial();
+        let method = pages.kind.method().as_str();
+        let body = |out: &mut Vec<u8>| {
+            write_request(out, serial, method, |params| {
+                if era.is_modern() {
+                    modern_meta(params, Capabilities::default());
+                }
+                if let Some(cursor) = cursor {
+                    params.raw("cursor", cursor);
+                }
+            });
+        };
+        let deadline = now + self.settings.list_time;
+        self.errand(now, Errand::Page(pages), Some(era), session, Some(method), Some(serial), deadline, body);
+    }
+
+    /// Opens the stream on which the server tells of changes, if it has one and this core is the one to listen.
+    pub(super) fn listen(&mut self, now: Nanos) {
+        if !self.listens || self.events.is_some() {
+            return;
+        }
+        let Some(offers) = self.about.as_ref().map(|about| about.offers) else { return };
+        let changes = offers.tools_list_changed || offers.prompts_list_changed || offers.resources_list_changed;
+        match self.verdict {
+            Verdict::Known(Era::Modern) if changes => {
+                let serial = self.next_serial();
+                let body = |out: &mut Vec<u8>| {
+                    write_request(out, serial, "subscriptions/listen", |params| {
+                        modern_meta(params, Capabilities::default());
+                        let mut wanted = params.object("notifications");
+                        for (name, offered) in [
+                            ("toolsListChanged", offers.tools_list_changed),
+                            ("promptsListChanged", offers.prompts_list_changed),
+                            ("resourcesListChanged", offers.resources_list_changed),
+                        ] {
+                            if offered {
+                                wanted.boolean(name, true);
+                            }
+                        }
+                        wanted.end();
+                    });
+                };
+                let (era, method) = (Some(Era::Modern), Some("subscriptions/listen"));
+                let number = self.errand(now, Errand::Events, era, None, method, Some(serial), Nanos::MAX, body);
+                self.events = Some(number);
+            }
+            // A child tells of changes wherever it likes.
+            Verdict::Known(Era::Legacy(_)) if !self.channel.is_lines() => {
+                let session = Some(self.own_session());
+                let Some(text) = self.get_events(session, None) else { return };
+                let (serial, deadline) = (self.next_serial(), Nanos::MAX);
+                let flight = Flight { serial, errand: Errand::Events, session, deadline, resumed: 0, session_id: None };
+                let number = self.flights.insert(flight);
+                self.events = Some(number);
+                self.channel.submit(now, number, Some(serial), text);
+            }
+            _ => {}
+        }
+    }
+
+    /// A GET of a stream of events in a session, behind the last that came of it.
+    fn get_events(&self, session: Option<Capabilities>, last_event_id: Option<&[u8]>) -> Option<Vec<u8>> {
+        let LinkSettings::Http(link) = &self.settings.link else { return None };
+        let mut text = Vec::new();
+        let mut writer = RequestWriter::get_events(&mut text, &link.target, last_event_id);
+        for (field, value) in &link.fields.0 {
+            writer.field(field, value);
+        }
+        self.session_fields(&mut writer, session);
+        writer.end().ok().map(|()| text)
+    }
+
+    /// Takes up the streams again whose pause is over.
+    pub(super) fn resume_streams(&mut self, now: Nanos) {
+        let (due, later) = std::mem::take(&mut self.resumable).into_iter().partition(|(at, ..)| *at <= now);
+        self.resumable = later;
+        for (_, number, last_event_id) in due {
+            let Some((session, serial)) = self.flights.find(number).map(|flight| (flight.session, flight.serial))
+            else {
+                continue;
+            };
+            match self.get_events(session, Some(&last_event_id)) {
+                Some(text) => self.channel.submit(now, number, Some(serial), text),
+                None => {
+                    let text = format!("server {} gave an event id that no header can hold", self.settings.name);
+                    self.lost(now, number, &RpcError::new(Code::BAD_GATEWAY, text));
+                }
+            }
+        }
+        if self.listen_at <= now {
+            self.listen_at = Nanos::MAX;
+            self.listen(now);
+        }
+    }
+
+    /// The caller of a call is gone. A modern server behind HTTP hears of it by the end of its stream, all others are
+    /// told (2025-11-25, "Cancellation").
+    pub fn cancel(&mut self, now: Nanos, caller: Caller, number: Option<u32>) {
+        if let super::channel::Channel::Elsewhere(remote) = &mut self.channel {
+            let owner = remote.owner;
+            if remote.calls.remove(&caller.key) {
+                self.callers.tell(owner, kind::CANCEL, words::number_of(caller.key), Vec::new());
+            }
+            return;
+        }
+        self.waiting.retain(|kept| kept.caller != caller);
+        self.queue.retain(|kept| kept.caller != caller);
+        self.drop_round(caller);
+        for session in &mut self.sessions {
+            session.waiting.retain(|kept| kept.caller != caller);
+        }
+        let Some(number) = number else { return };
+        let Some(flight) = self.flights.remove(number) else { return };
+        self.channel.drop_errand(now, number);
+        self.resumable.retain(|(_, other, _)| *other != number);
+        self.tell_cancelled(now, flight.serial, flight.session);
+    }
+
+    /// Tells the server that nobody waits for an answer any more, if it would not see that by itself.
+    pub(super) fn tell_cancelled(&mut self, now: Nanos, serial: u64, session: Option<Capabilities>) {
+        let Verdict::Known(era) = self.verdict else { return };
+        if session.is_none() && !self.channel.is_lines() {
+            return;
+        }
+        let body = |out: &mut Vec<u8>| {
+            out.extend_from_slice(br#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":"#);
+            let mut params = Object::begin(out);
+            params.integer("requestId", serial);
+            params.end();
+            out.push(b'}');
+        };
+        let deadline = now + self.settings.list_time;
+        self.errand(now, Errand::Notice, Some(era), session, None, None, deadline, body);
+    }
+
+    pub(super) fn next_serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+}
+
+/// Makes a line of a message.
+fn end_line(text: &mut Vec<u8>) {
+    if has_newline(text) {
+        let mut dense = Vec::with_capacity(text.len() + 1);
+        compact(&mut dense, text);
+        *text = dense;
+    }
+    text.push(b'\n');
+}
+
+pub(super) fn write_request(out: &mut Vec<u8>, serial: u64, method: &str, params: impl FnOnce(&mut Object<'_>)) {
+    let mut message = Object::begin(out);
+    message.string("jsonrpc", "2.0");
+    message.integer("id", serial);
+    message.string("method", method);
+    let mut object = message.object("params");
+    params(&mut object);
+    object.end();
+    message.end();
+}
+
+pub(super) fn modern_meta(params: &mut Object<'_>, capabilities: Capabilities) {
+    let mut meta = params.object("_meta");
+    meta.string("io.modelcontextprotocol/protocolVersion", Version::V2026_07_28.as_str());
+    meta.raw("io.modelcontextprotocol/clientCapabilities", &capabilities.to_json());
+    meta.raw("io.modelcontextprotocol/clientInfo", CLIENT_INFO);
+    meta.end();
+}
+
+pub(super) fn unwritable(error: &RequestError) -> RpcError {
+    RpcError::new(Code::INVALID_PARAMS, format!("the call cannot be written as an HTTP request: {error}"))
+}

@@ -1,0 +1,332 @@
+//! What gateways of two cores say to each other about a server that only one of them, its owner, speaks to.
+//!
+//! Not here: what is done about it (`remote`, `mod`). Invariant: what was written is read back as it was; bytes that
+//! nobody wrote so are read as nothing.
+
+use super::flight::ListKind;
+use super::request::Era;
+use crate::proto::jsonrpc::{Code, RpcError};
+use crate::proto::mcp::{Capabilities, LogLevel, Method, Version};
+use crate::server::service::{About, CallKey, Offers, Subject};
+
+/// What a word is about; the number that goes with it is in brackets.
+pub(super) mod kind {
+    /// To everybody: a list of the server's changed (which).
+    pub const CHANGED: u8 = 1;
+    /// To the owner: a call (its key).
+    pub const CALL: u8 = 2;
+    /// To the owner: nobody waits for a call any more (its key).
+    pub const CANCEL: u8 = 3;
+    /// To the owner: the answer to a question (the call's key).
+    pub const ANSWER: u8 = 4;
+    /// To the owner: a list is wanted (which).
+    pub const FETCH: u8 = 5;
+    /// To the owner: how does the server stand?
+    pub const GREET: u8 = 6;
+    /// From the owner: the outcome of a call (its key).
+    pub const REPLY: u8 = 7;
+    /// From the owner: a notification in the course of a call (its key).
+    pub const NOTICE: u8 = 8;
+    /// From the owner: a question in the course of a call (its key).
+    pub const ASK: u8 = 9;
+    /// From the owner: a list (which).
+    pub const LIST: u8 = 10;
+    /// From the owner: how the server stands.
+    pub const STAND: u8 = 11;
+}
+
+/// The number that stands for a call's key.
+pub(super) fn number_of(key: CallKey) -> u64 {
+    u64::from(key.generation) << 32 | u64::from(key.index)
+}
+
+/// The inverse of `number_of`.
+pub(super) fn key_of(number: u64) -> CallKey {
+    CallKey { index: number as u32, generation: (number >> 32) as u32 }
+}
+
+/// The number that stands for a list.
+pub(super) fn number_of_list(kind: ListKind) -> u64 {
+    ListKind::ALL.iter().position(|one| *one == kind).unwrap_or_default() as u64
+}
+
+/// The inverse of `number_of_list`.
+pub(super) fn list_of(number: u64) -> Option<ListKind> {
+    ListKind::ALL.get(usize::try_from(number).ok()?).copied()
+}
+
+pub(super) fn subject(kind: u8, server: u16, number: u64) -> Subject {
+    Subject { kind, about: u32::from(server), number }
+}
+
+/// A call, as its home tells the owner.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct CallWord<'a> {
+    pub version: Version,
+    pub method: Method,
+    pub capabilities: Capabilities,
+    pub log_level: Option<LogLevel>,
+    pub may_ask: bool,
+    pub name: Option<&'a str>,
+    pub uris: Option<&'a str>,
+    pub text: &'a [u8],
+}
+
+impl<'a> CallWord<'a> {
+    pub fn write(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(128 + self.text.len());
+        part(&mut out, self.version.as_str().as_bytes());
+        part(&mut out, self.method.as_str().as_bytes());
+        part(&mut out, &self.capabilities.to_bits().to_le_bytes());
+        part(&mut out, self.log_level.map_or("", LogLevel::as_str).as_bytes());
+        part(&mut out, &[u8::from(self.may_ask)]);
+        for name in [self.name, self.uris] {
+            part(&mut out, &[u8::from(name.is_some())]);
+            part(&mut out, name.unwrap_or_default().as_bytes());
+        }
+        part(&mut out, self.text);
+        out
+    }
+
+    pub fn read(bytes: &'a [u8]) -> Option<CallWord<'a>> {
+        let mut parts = Parts(bytes);
+        let version = Version::parse(parts.next()?)?;
+        let method = Method::parse(parts.next()?)?;
+        let capabilities = Capabilities::from_bits(u16::from_le_bytes(parts.next()?.try_into().ok()?));
+        let log_level = LogLevel::parse(parts.next()?);
+        let may_ask = parts.flag()?;
+        let mut name = || Some((parts.flag()?, parts.text()?)).map(|(is_there, text)| is_there.then_some(text));
+        let (name, uris) = (name()?, name()?);
+        Some(CallWord { version, method, capabilities, log_level, may_ask, name, uris, text: parts.next()? })
+    }
+}
+
+/// How a server stands.
+#[derive(Clone, Debug)]
+pub(super) enum Stand {
+    /// It cannot be reached; why, or nothing if that was not tried yet.
+    Away(String),
+    /// It speaks so, and says that of itself.
+    Known(Era, About),
+}
+
+impl Stand {
+    pub fn write(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        match self {
+            Stand::Away(why) => part(&mut out, why.as_bytes()),
+            Stand::Known(era, about) => {
+                part(&mut out, b"");
+                part(&mut out, if let Era::Legacy(version) = era { version.as_str().as_bytes() } else { b"" });
+                part(&mut out, &about.server_info);
+                part(&mut out, about.instructions.as_deref().unwrap_or_default());
+                part(&mut out, &bits_of(about.offers));
+            }
+        }
+        out
+    }
+
+    pub fn read(bytes: &[u8]) -> Option<Stand> {
+        let mut parts = Parts(bytes);
+        let why = parts.text()?;
+        let Some(version) = parts.next() else { return Some(Stand::Away(why.to_owned())) };
+        let era = if version.is_empty() { Era::Modern } else { Era::Legacy(Version::parse(version)?) };
+        let server_info = parts.next()?.to_vec();
+        let instructions = Some(parts.next()?.to_vec()).filter(|text| !text.is_empty());
+        let offers = offers_of(parts.next()?)?;
+        Some(Stand::Known(era, About { server_info, instructions, offers }))
+    }
+}
+
+/// An outcome: of a call, of a question, of the reading of a list.
+pub(super) fn write_outcome(outcome: &Result<impl AsRef<[u8]>, RpcError>) -> Vec<u8> {
+    let mut out = Vec::new();
+    match outcome {
+        Ok(result) => {
+            out.reserve(16 + result.as_ref().len());
+            part(&mut out, b"");
+            part(&mut out, result.as_ref());
+        }
+        Err(error) => {
+            part(&mut out, &error.code.0.to_le_bytes());
+            part(&mut out, error.message.as_bytes());
+            part(&mut out, error.data.as_deref().unwrap_or_default());
+        }
+    }
+    out
+}
+
+/// The inverse of `write_outcome`.
+pub(super) fn read_outcome(bytes: &[u8]) -> Option<Result<&[u8], RpcError>> {
+    let mut parts = Parts(bytes);
+    let code = parts.next()?;
+    if code.is_empty() {
+        return Some(Ok(parts.next()?));
+    }
+    let code = Code(i32::from_le_bytes(code.try_into().ok()?));
+    let error = RpcError::new(code, parts.text()?.to_owned());
+    let data = parts.next()?;
+    Some(Err(if data.is_empty() { error } else { error.with_data(data) }))
+}
+
+/// A list's items.
+pub(super) fn write_items(items: &[Box<[u8]>]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(items.iter().map(|item| item.len() + 4).sum());
+    items.iter().for_each(|item| part(&mut out, item));
+    out
+}
+
+/// The inverse of `write_items`.
+pub(super) fn read_items(bytes: &[u8]) -> Vec<Box<[u8]>> {
+    let mut parts = Parts(bytes);
+    std::iter::from_fn(|| parts.next().map(Box::from)).collect()
+}
+
+/// A question or notification: a number, a method, parameters.
+pub(super) fn write_said(number: u32, method: &str, params: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64 + params.len());
+    part(&mut out, &number.to_le_bytes());
+    part(&mut out, method.as_bytes());
+    part(&mut out, params);
+    out
+}
+
+/// The inverse of `write_said`.
+pub(super) fn read_said(bytes: &[u8]) -> Option<(u32, &str, &[u8])> {
+    let mut parts = Parts(bytes);
+    Some((u32::from_le_bytes(parts.next()?.try_into().ok()?), parts.text()?, parts.next()?))
+}
+
+/// Appends one part: its length, then its bytes.
+fn part(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+/// Reads parts one after the other.
+struct Parts<'a>(&'a [u8]);
+
+impl<'a> Parts<'a> {
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (length, rest) = self.0.split_first_chunk::<4>()?;
+        let (part, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        self.0 = rest;
+        Some(part)
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        std::str::from_utf8(self.next()?).ok()
+    }
+
+    fn flag(&mut self) -> Option<bool> {
+        self.next()?.first().map(|flag| *flag != 0)
+    }
+}
+
+fn bits_of(offers: Offers) -> [u8; 10] {
+    let Offers {
+        tools,
+        tools_list_changed,
+        prompts,
+        prompts_list_changed,
+        resources,
+        resources_list_changed,
+        resources_subscribe,
+        completions,
+        logging,
+        tasks,
+    } = offers;
+    [
+        tools,
+        tools_list_changed,
+        prompts,
+        prompts_list_changed,
+        resources,
+        resources_list_changed,
+        resources_subscribe,
+        completions,
+        logging,
+        tasks,
+    ]
+    .map(u8::from)
+}
+
+fn offers_of(bits: &[u8]) -> Option<Offers> {
+    let bits: [u8; 10] = bits.try_into().ok()?;
+    let [
+        tools,
+        tools_list_changed,
+        prompts,
+        prompts_list_changed,
+        resources,
+        resources_list_changed,
+        resources_subscribe,
+        completions,
+        logging,
+        tasks,
+    ] = bits.map(|bit| bit != 0);
+    Some(Offers {
+        tools,
+        tools_list_changed,
+        prompts,
+        prompts_list_changed,
+        resources,
+        resources_list_changed,
+        resources_subscribe,
+        completions,
+        logging,
+        tasks,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let call = CallWord {
+            version: Version::V2025_06_18,
+            method: Method::ToolsCall,
+            capabilities: Capabilities::SAMPLING,
+            log_level: Some(LogLevel::Info),
+            may_ask: true,
+            name: Some(""),
+            uris: None,
+            text: b"{}",
+        };
+        assert_eq!(CallWord::read(&call.write()), Some(call));
+        let error = RpcError::new(Code::DEADLINE, "late").with_data(*b"1");
+        assert_eq!(read_outcome(&write_outcome(&Err::<Vec<u8>, _>(error.clone()))), Some(Err(error)));
+        assert_eq!(read_outcome(&write_outcome(&Ok(b"{}"))), Some(Ok(&b"{}"[..])));
+        let items: Vec<Box<[u8]>> = vec![b"1".as_slice().into(), b"".as_slice().into()];
+        assert_eq!(read_items(&write_items(&items)), items);
+        assert_eq!(read_said(&write_said(7, "ping", b"{}")), Some((7, "ping", &b"{}"[..])));
+        let key = CallKey { index: 5, generation: u32::MAX };
+        assert_eq!(key_of(number_of(key)), key);
+        for kind in ListKind::ALL {
+            assert_eq!(list_of(number_of_list(kind)), Some(kind));
+        }
+        assert_eq!(list_of(4), None);
+    }
+
+    #[test]
+    fn how_a_server_stands_is_read_back() {
+        let offers = Offers { tools: true, completions: true, ..Offers::default() };
+        let about = About { server_info: b"{}".to_vec(), instructions: Some(b"\"do\"".to_vec()), offers };
+        for era in [Era::Modern, Era::Legacy(Version::V2025_11_25)] {
+            let Some(Stand::Known(read, said)) = Stand::read(&Stand::Known(era, about.clone()).write()) else {
+                panic!("it was known")
+            };
+            assert_eq!((read, said.offers, said.instructions.as_deref()), (era, offers, Some(&b"\"do\""[..])));
+        }
+        assert!(matches!(Stand::read(&Stand::Away("x".into()).write()), Some(Stand::Away(why)) if why == "x"));
+    }
+
+    #[test]
+    fn what_nobody_wrote_is_nothing() {
+        for bytes in [&b""[..], b"\x01", b"\xff\xff\xff\xff", b"\x04\x00\x00\x00abc", &[0; 4]] {
+            assert!(CallWord::read(bytes).is_none() && read_outcome(bytes).is_none() && read_said(bytes).is_none());
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! One server that is a child process, as the core that speaks to it sees it: its life, and lines both ways.
+//!
+//! Not here: what the lines say, and whether to start it again (`gateway`).
+//! Invariant: a request that was taken is answered by a line or failed once, unless it is dropped; a child whose owner
+//! is gone is stopped.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::stderr::StderrLines;
+use crate::ids::ConnectionId;
+use crate::limits::CHILD_UNSENT_BYTES_MAX;
+use crate::proto::ndjson::LineFinder;
+use crate::server::service::{Host, Nanos, Wish};
+use crate::shard::restarts::{Backoff, Intensity, Restarts, Verdict};
+use crate::sys::guard::{ChildId, ChildNews, CommandSpec, Ending, GuardHandle};
+
+/// The place of the link that carries messages.
+pub const LINE: u16 = 0;
+/// The place of the link on which the child's errors are read.
+pub const ERRORS: u16 = 1;
+/// How long a child may take to end once it was asked to.
+const GRACE: Duration = Duration::from_secs(2);
+/// Most lines of standard error in one second that are logged.
+const LOGGED_MAX: u32 = 50;
+const SECOND: Nanos = 1_000_000_000;
+
+/// What is started, and what must not be logged.
+pub struct ChildSettings {
+    /// The program.
+    pub command: CommandSpec,
+    /// Values that it was given and that are taken out of what it writes to standard error.
+    pub secrets: Vec<Box<[u8]>>,
+}
+
+impl fmt::Debug for ChildSettings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("ChildSettings").field("command", &self.command).finish_non_exhaustive()
+    }
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Heard {
+    /// It wrote a line.
+    Line(Vec<u8>),
+    /// A request brings no answer any more, or could not be sent.
+    Failed {
+        /// Which one.
+        errand: u32,
+        /// Why, as the end of a sentence that begins with the server's name.
+        why: String,
+        /// It was not sent, because the child does not read.
+        is_overload: bool,
+    },
+    /// It has ended, or was not started.
+    Ended {
+        /// Why, as above.
+        why: String,
+        /// It is started again no sooner than this.
+        retry_at: Nanos,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Down,
+    Starting,
+    Up,
+    /// It was told to end, and has not yet; whether the next one is wanted already.
+    Ending {
+        next: bool,
+    },
+}
+
+type News = Rc<RefCell<VecDeque<(u32, ChildNews)>>>;
+
+/// A child, or the lack of one.
+pub struct Lines {
+    server: Box<str>,
+    settings: Arc<ChildSettings>,
+    guard: Option<GuardHandle>,
+    host: Rc<dyn Host>,
+    line_bytes_max: usize,
+    tag: u32,
+    /// What the guard said, with the life that it is about.
+    news: News,
+    /// Counts the children.
+    life: u32,
+    stage: Stage,
+    child: Option<ChildId>,
+    line: Option<ConnectionId>,
+    errors: Option<ConnectionId>,
+    /// Bytes to be written.
+    out: Vec<u8>,
+    sending: bool,
+    carry: Vec<u8>,
+    finder: LineFinder,
+    /// Requests that wait for their answers: the errand by the id on the wire.
+    outstanding: HashMap<u64, u32>,
+    restarts: Restarts,
+    stderr: StderrLines,
+    /// Lines of standard error in the second that began then, and how many of them were left out.
+    logged: (Nanos, u32, u32),
+    wishes: VecDeque<Wish>,
+    heard: VecDeque<Heard>,
+}
+
+impl Lines {
+    /// A child that is not started yet. `tag` stands in the upper half of the tokens of its links; lines of more than
+    /// `line_bytes_max` end it.
+    pub fn new(
+        server: &str,
+        settings: Arc<ChildSettings>,
+        guard: Option<GuardHandle>,
+        host: Rc<dyn Host>,
+        line_bytes_max: usize,
+        tag: u32,
+    ) -> Lines {
+        Lines {
+            server: server.into(),
+            stderr: StderrLines::new(server, &settings.secrets),
+            settings,
+            guard,
+            host,
+            line_bytes_max,
+            tag,
+            news: News::default(),
+            life: 0,
+            stage: Stage::Down,
+            child: None,
+            line: None,
+            errors: None,
+            out: Vec::new(),
+            sending: false,
+            carry: Vec::new(),
+            finder: LineFinder::new(),
+            outstanding: HashMap::new(),
+            restarts: Restarts::new(Intensity::CHILD, Backoff::CHILD),
+            logged: (0, 0, 0),
+            wishes: VecDeque::new(),
+            heard: VecDeque::new(),
+        }
+    }
+
+    /// Starts it, unless it is there or on its way.
+    pub fn start(&mut self, now: Nanos) {
+        match self.stage {
+            Stage::Down => {}
+            Stage::Ending { .. } => return self.stage = Stage::Ending { next: true },
+            Stage::Starting | Stage::Up => return,
+        }
+        self.life += 1;
+        self.stage = Stage::Starting;
+        let Some(guard) = &self.guard else {
+            return self.down(now, "cannot be started: there is no guard process".to_owned());
+        };
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let (life, news) = (self.life, Rc::clone(&self.news));
+        self.host.spawn(Box::pin(async move {
+            while let Some(one) = told.recv().await {
+                news.borrow_mut().push_back((life, one));
+            }
+        }));
+        // Nobody hears it when the core is gone; then `Drop` has stopped the child.
+        self.child = Some(guard.spawn(self.settings.command.clone(), move |news| drop(tell.send(news))));
+    }
+
+    /// Sends a message that ends in a newline. One with an id is answered under that by a line.
+    pub fn submit(&mut self, errand: u32, id: Option<u64>, text: &[u8]) {
+        let unsent = self.out.len();
+        if unsent + text.len() > CHILD_UNSENT_BYTES_MAX.max(text.len()) {
+            let why = format!("does not read: {unsent} bytes wait to be written to it already");
+            return self.heard.push_back(Heard::Failed { errand, why, is_overload: true });
+        }
+        self.out.extend_from_slice(text);
+        if let Some(id) = id {
+            self.outstanding.insert(id, errand);
+        }
+    }
+
+    /// Nobody waits for an errand's answer any more.
+    pub fn drop_errand(&mut self, errand: u32) {
+        self.outstanding.retain(|_, other| *other != errand);
+    }
+
+    /// The errand of this id, which is answered now.
+    pub fn answered(&mut self, id: u64) -> Option<u32> {
+        self.outstanding.remove(&id)
+    }
+
+    /// The errand of this id, which goes on.
+    pub fn errand_of(&self, id: u64) -> Option<u32> {
+        self.outstanding.get(&id).copied()
+    }
+
+    /// A link was opened. True if it is one of this child's.
+    pub fn connected(&mut self, token: u64, outcome: Result<ConnectionId, i32>) -> bool {
+        let Ok(id) = outcome else { return false };
+        if (token >> 1) as u32 & (u32::MAX >> 1) != self.life & (u32::MAX >> 1)
+            || !matches!(self.stage, Stage::Starting | Stage::Up)
+        {
+            self.wishes.push_back(Wish::Close(id));
+            return false;
+        }
+        match (token & 1) as u16 {
+            LINE => {
+                self.line = Some(id);
+                self.stage = Stage::Up;
+            }
+            _ => self.errors = Some(id),
+        }
+        true
+    }
+
+    /// The place of the link with this token.
+    pub fn place_of(token: u64) -> u16 {
+        (token & 1) as u16
+    }
+
+    /// Bytes came in.
+    pub fn received(&mut self, now: Nanos, place: u16, id: ConnectionId, bytes: &[u8]) {
+        if place == ERRORS && self.errors == Some(id) {
+            let Lines { stderr, logged, .. } = self;
+            return stderr.take(bytes, |server, line| log(logged, now, server, line));
+        }
+        if place != LINE || self.line != Some(id) {
+            return;
+        }
+        self.carry.extend_from_slice(bytes);
+        let mut lines = self.finder.lines(&self.carry, self.line_bytes_max);
+        let mut too_long = None;
+        for line in lines.by_ref() {
+            match line {
+                Ok(line) => self.heard.push_back(Heard::Line(line.to_vec())),
+                Err(error) => {
+                    too_long = Some(error);
+                    break;
+                }
+            }
+        }
+        let consumed = lines.consumed();
+        self.carry.drain(..consumed);
+        if too_long.is_some() {
+            let most = self.line_bytes_max;
+            self.down(now, format!("wrote a line of more than {most} bytes and was stopped"));
+        }
+    }
+
+    /// A link brings nothing more.
+    pub fn ended(&mut self, now: Nanos, place: u16, id: ConnectionId) {
+        if place == ERRORS && self.errors == Some(id) {
+            let Lines { stderr, logged, .. } = self;
+            stderr.end(|server, line| log(logged, now, server, line));
+            self.errors = None;
+            self.wishes.push_back(Wish::Close(id));
+        } else if place == LINE && self.line == Some(id) {
+            match (&self.guard, self.child) {
+                // It has ended, or will soon: how is known then.
+                (Some(guard), Some(child)) => guard.stop(child, GRACE),
+                _ => self.down(now, "closed its standard output".to_owned()),
+            }
+        }
+    }
+
+    /// A send ended.
+    pub fn sent(&mut self, id: ConnectionId, mut buffer: Vec<u8>) {
+        if self.line != Some(id) {
+            return;
+        }
+        self.sending = false;
+        if self.out.is_empty() {
+            buffer.clear();
+            self.out = buffer;
+        }
+        // One that could not be sent is told of by the link's end.
+    }
+
+    /// Takes note of what the guard said.
+    pub fn look(&mut self, now: Nanos) {
+        loop {
+            let Some((life, news)) = self.news.borrow_mut().pop_front() else { return };
+            if life != self.life {
+                // Of a child that was stopped; its pipes, if it only started now, are closed here.
+                continue;
+            }
+            match news {
+                ChildNews::Started(child) if self.stage == Stage::Starting => {
+                    let token = u64::from(self.tag) << 32 | u64::from(self.life & (u32::MAX >> 1)) << 1;
+                    let (read, write) = (child.stdout, Some(child.stdin));
+                    self.wishes.push_back(Wish::Adopt { read, write, token: token | u64::from(LINE) });
+                    let (read, write) = (child.stderr, None);
+                    self.wishes.push_back(Wish::Adopt { read, write, token: token | u64::from(ERRORS) });
+                    tracing::info!(server = &*self.server, pid = child.pid, "the server's process has started");
+                }
+                ChildNews::Started(_) => {}
+                ChildNews::Failed(error) => {
+                    self.child = None;
+                    self.down(now, format!("cannot be started: {error}"));
+                }
+                ChildNews::Ended(_) if matches!(self.stage, Stage::Ending { .. }) => {
+                    self.child = None;
+                    let next = self.stage == Stage::Ending { next: true };
+                    self.stage = Stage::Down;
+                    if next {
+                        self.start(now);
+                    }
+                }
+                ChildNews::Ended(ending) => {
+                    self.child = None;
+                    let how = match ending {
+                        Ending::Exited(status) => format!("has ended ({status})"),
+                        Ending::Lost => "was killed with the guard process".to_owned(),
+                    };
+                    self.down(now, how);
+                }
+            }
+        }
+    }
+
+    /// Ends the child on purpose, for example because what it says cannot be understood.
+    pub fn stop(&mut self, now: Nanos, why: &str) {
+        if matches!(self.stage, Stage::Starting | Stage::Up) {
+            self.down(now, why.to_owned());
+        }
+    }
+
+    /// It is gone, or as good as gone: who waits is told.
+    fn down(&mut self, now: Nanos, why: String) {
+        self.stage = match (&self.guard, self.child) {
+            (Some(guard), Some(child)) => {
+                guard.stop(child, GRACE);
+                Stage::Ending { next: false }
+            }
+            _ => Stage::Down,
+        };
+        for id in [self.line.take(), self.errors.take()].into_iter().flatten() {
+            self.wishes.push_back(Wish::Close(id));
+        }
+        self.out.clear();
+        self.carry.clear();
+        self.finder = LineFinder::new();
+        self.sending = false;
+        for (_, errand) in self.outstanding.drain() {
+            self.heard.push_back(Heard::Failed { errand, why: why.clone(), is_overload: false });
+        }
+        let retry_at = match self.restarts.died(Duration::from_nanos(now)) {
+            Verdict::Restart { after } => now + after.as_nanos() as Nanos,
+            Verdict::TooMany { calm_at, .. } => calm_at.as_nanos() as Nanos,
+        };
+        tracing::warn!(server = &*self.server, "the server's process {why}");
+        self.heard.push_back(Heard::Ended { why, retry_at });
+    }
+
+    /// What was heard since the last call.
+    pub fn heard(&mut self) -> Option<Heard> {
+        self.heard.pop_front()
+    }
+
+    /// Whether the guard said something that was not looked at.
+    pub fn has_news(&self) -> bool {
+        !self.news.borrow().is_empty()
+    }
+
+    /// Hands out what is to be done with links.
+    pub fn wishes(&mut self, wish: &mut dyn FnMut(Wish)) {
+        if let (Some(id), false, false) = (self.line, self.sending, self.out.is_empty()) {
+            self.sending = true;
+            wish(Wish::Send(id, std::mem::take(&mut self.out)));
+        }
+        self.wishes.drain(..).for_each(wish);
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        if let (Some(guard), Some(child)) = (&self.guard, self.child.take()) {
+            guard.stop(child, GRACE);
+        }
+    }
+}
+
+/// Logs a line of standard error, unless the second had enough of them.
+fn log(logged: &mut (Nanos, u32, u32), now: Nanos, server: &str, line: &str) {
+    let (began, lines, left_out) = logged;
+    if now >= *began + SECOND {
+        if *left_out > 0 {
+            tracing::info!(server, "{left_out} lines of its standard error were left out, of more than {LOGGED_MAX}/s");
+        }
+        (*began, *lines, *left_out) = (now, 0, 0);
+    }
+    *lines += 1;
+    if *lines <= LOGGED_MAX {
+        tracing::info!(server, stderr = line);
+    } else {
+        *left_out += 1;
+    }
+}

@@ -1,0 +1,197 @@
+//! Servers that are child processes, behind the endpoint: one child for all cores, its life and its end.
+//!
+//! The children are corelane itself, over its standard input and output.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::legacy::open_at;
+use crate::process::{Server, until};
+use crate::request::{Request, echo, legacy, modern, sleep, text, told_sleep};
+
+/// A gateway with a child of this name; `more` are further lines of its section.
+fn with_child(name: &str, more: &str) -> Server {
+    let program = env!("CARGO_BIN_EXE_corelane");
+    Server::configured(&format!(
+        "[servers.{name}]\nkind = \"stdio\"\ncommand = \"{program}\"\nargs = [\"stdio\"]\n{more}\n"
+    ))
+}
+
+fn reached(gateway: &Server, path: &str) {
+    for core in 0..2 {
+        until("the child is reached", || {
+            let discover = Request::modern(&modern(1, "server/discover", json!({}))).target(path);
+            (gateway.connect_on(core).ask(&discover).status == 200).then_some(())
+        });
+    }
+}
+
+/// The processes that have this one as their parent, or their parent's parent and so on.
+fn below(pid: u32) -> Vec<u32> {
+    let mut found = vec![pid];
+    let mut at = 0;
+    while let Some(&parent) = found.get(at) {
+        let processes = std::fs::read_dir("/proc").expect("/proc").filter_map(Result::ok);
+        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        found.extend(pids.filter(|pid| parent_of(*pid) == Some(parent)));
+        at += 1;
+    }
+    found.split_off(1)
+}
+
+fn parent_of(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// The child itself: what was started with `stdio`.
+fn child_of(gateway: &Server) -> u32 {
+    let is_child = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.ends_with(b"\0stdio\0")
+    };
+    until("the child runs", || below(gateway.pid()).into_iter().find(is_child))
+}
+
+#[test]
+fn one_child_serves_callers_of_both_eras_on_every_core() {
+    for era in ["auto", "legacy", "modern"] {
+        let gateway = with_child("c", &format!("era = \"{era}\""));
+        reached(&gateway, "/mcp/c");
+        for core in 0..2 {
+            let ask =
+                |path: &str, message: &Value| gateway.connect_on(core).ask(&Request::modern(message).target(path));
+            assert_eq!(text(&ask("/mcp/c", &modern("a", "tools/call", echo("\u{e9}\n"))).json()), "\u{e9}\n", "{era}");
+            let among_others = json!({"name": "c_echo", "arguments": {"data": "x"}});
+            assert_eq!(text(&ask("/mcp", &modern(1, "tools/call", among_others)).json()), "x", "{era}");
+            let listed = ask("/mcp", &modern(1, "tools/list", json!({}))).json();
+            assert!(listed["result"]["tools"].as_array().unwrap().iter().any(|tool| tool["name"] == "c_echo"));
+            let unknown = ask("/mcp/c", &modern(1, "tools/call", json!({"name": "nobody", "arguments": {}})));
+            assert_eq!((unknown.status, unknown.code()), (200, -32602), "{era}");
+
+            let mut peer = gateway.connect_on(core);
+            let session = open_at(&mut peer, "2025-11-25", "/mcp/c");
+            let answer = peer.ask(&Request::legacy(&session, &legacy(7, "tools/call", echo("y"))).target("/mcp/c"));
+            assert_eq!((text(&answer.json()), &answer.json()["id"]), ("y", &json!(7)), "{era}");
+
+            let mut peer = gateway.connect_on(core);
+            peer.open(&Request::modern(&modern(1, "tools/call", told_sleep(40, 2, "mine"))).target("/mcp/c"));
+            let told = peer.rest();
+            let (last, before) = told.split_last().expect("an answer");
+            assert!(before.len() >= 2 && before.iter().all(|one| one["params"]["progressToken"] == "mine"), "{told:?}");
+            assert!(last["result"].is_object(), "{era} {core}");
+        }
+    }
+}
+
+#[test]
+fn a_body_over_several_lines_is_one_line_to_a_child() {
+    let gateway = with_child("c", "");
+    reached(&gateway, "/mcp/c");
+    let message = modern(1, "tools/call", echo("a b"));
+    let pretty = serde_json::to_string_pretty(&message).expect("JSON");
+    let request = Request::modern(&message).target("/mcp/c").body(pretty);
+    assert_eq!(text(&gateway.connect().ask(&request).json()), "a b");
+}
+
+#[test]
+fn a_child_that_dies_is_said_to_have_and_is_started_again() {
+    let gateway = with_child("c", "");
+    reached(&gateway, "/mcp/c");
+    for core in 0..2 {
+        let child = child_of(&gateway);
+        let mut peer = gateway.connect_on(core);
+        peer.send(Request::modern(&modern(1, "tools/call", sleep(60_000))).target("/mcp/c").bytes());
+        // The call has reached the child once a later one was answered.
+        gateway.until_total("corelane_calls_in_flight", 1);
+        let later =
+            gateway.connect_on(core).ask(&Request::modern(&modern(2, "tools/call", echo("x"))).target("/mcp/c"));
+        assert_eq!(later.status, 200);
+        let killed = Command::new("kill").args(["-KILL", &child.to_string()]).status();
+        assert!(killed.expect("kill(1)").success());
+        let answer = peer.answer();
+        assert_eq!((answer.status, answer.code()), (502, -31502), "{}", answer.text());
+        assert!(answer.text().contains("signal: 9"), "{}", answer.text());
+        reached(&gateway, "/mcp/c");
+        assert_ne!(child_of(&gateway), child);
+        let again =
+            gateway.connect_on(core).ask(&Request::modern(&modern(3, "tools/call", echo("x"))).target("/mcp/c"));
+        assert_eq!(text(&again.json()), "x");
+    }
+}
+
+#[test]
+fn a_caller_that_leaves_cancels_its_call_in_the_child() {
+    let gateway = with_child("c", "concurrency = 1");
+    reached(&gateway, "/mcp/c");
+    for core in 0..2 {
+        let mut peer = gateway.connect_on(core);
+        peer.send(Request::modern(&modern(1, "tools/call", sleep(60_000))).target("/mcp/c").bytes());
+        gateway.until_total("corelane_calls_in_flight", 1);
+        drop(peer);
+        gateway.until_total("corelane_calls_in_flight", 0);
+        // With room for one call, the next is served only because the first was given up.
+        let next =
+            gateway.connect_on(1 - core).ask(&Request::modern(&modern(2, "tools/call", echo("x"))).target("/mcp/c"));
+        assert_eq!(text(&next.json()), "x");
+    }
+}
+
+#[test]
+fn a_program_that_cannot_be_started_is_said_to_be_so() {
+    let gateway = Server::configured("[servers.c]\nkind = \"stdio\"\ncommand = \"/nowhere/at-all\"\n");
+    let ask = || gateway.connect().ask(&Request::modern(&modern(1, "tools/call", echo("x"))).target("/mcp/c"));
+    let answer = until("it was tried", || {
+        let answer = ask();
+        answer.text().contains("/nowhere/at-all").then_some(answer)
+    });
+    assert_eq!((answer.status, answer.code()), (502, -31502), "{}", answer.text());
+}
+
+/// What is left of a gateway's children once it is gone, given time to go.
+fn is_left(pids: &[u32]) -> bool {
+    pids.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists() && !is_zombie(*pid))
+}
+
+/// A zombie whose parent is not ours is somebody else's to wait for.
+fn is_zombie(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
+}
+
+#[test]
+fn nothing_is_left_of_a_gateway_that_ends_or_is_killed() {
+    for signal in ["TERM", "KILL"] {
+        let mut gateway = with_child("c", "");
+        reached(&gateway, "/mcp/c");
+        let pids = below(gateway.pid());
+        assert!(pids.len() >= 3, "a guard, a keeper, a child: {pids:?}");
+        gateway.signal(signal);
+        let status = gateway.wait();
+        assert_eq!(status.success(), signal == "TERM", "{status}");
+        until("nothing is left", || (!is_left(&pids)).then_some(()));
+    }
+}
+
+/// A limit that was chosen holds over all cores: calls of one that sleeps never overlap.
+#[test]
+fn a_limit_of_one_call_holds_over_all_cores() {
+    let server = Server::start();
+    let gateway = Server::configured(&format!(
+        "[servers.one]\nkind = \"http\"\nurl = \"http://{}/mcp\"\nconcurrency = 1\n",
+        server.http
+    ));
+    reached(&gateway, "/mcp/one");
+    const CALLS: usize = 10;
+    let began = Instant::now();
+    let mut peers: Vec<_> = (0..CALLS).map(|call| gateway.connect_on(call % 2)).collect();
+    for peer in &mut peers {
+        peer.send(Request::modern(&modern(1, "tools/call", sleep(40))).target("/mcp/one").bytes());
+    }
+    for peer in &mut peers {
+        assert_eq!(peer.answer().status, 200);
+    }
+    assert!(began.elapsed() >= Duration::from_millis(40) * CALLS as u32, "{:?}", began.elapsed());
+}
