@@ -10,6 +10,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[cfg(feature = "host")]
 mod host {
     use clap::Parser;
+    use corelane::boot::operator::{self, OperatorError, Question};
     use corelane::boot::{self, BootError, cli};
     use corelane::config::{self, Config, ConfigError};
     use corelane::control::log::{self, LogError};
@@ -25,6 +26,8 @@ mod host {
         Config(#[from] ConfigError),
         #[error(transparent)]
         Log(#[from] LogError),
+        #[error(transparent)]
+        Operator(#[from] OperatorError),
         #[error("cannot write to standard output: {0}")]
         Output(#[from] io::Error),
     }
@@ -56,11 +59,26 @@ mod host {
                 let config = if args.default { Config::default() } else { Config::load(&cli.sources())? };
                 Ok(io::stdout().write_all(config.to_commented_toml().as_bytes())?)
             }
+            Some(cli::Command::Servers(args)) => ask(cli, &Question::Servers, args.json),
+            Some(cli::Command::Sessions(args)) => ask(cli, &Question::Sessions, args.json),
+            Some(cli::Command::Shards(args)) => {
+                let question = Question::Shards { reset: args.reset, admission: args.admission.clone() };
+                ask(cli, &question, args.ask.json)
+            }
             Some(cli::Command::Import { file }) => Ok(io::stdout().write_all(config::import(file)?.as_bytes())?),
             Some(cli::Command::Check(_)) => Ok(boot::check(configured(cli)?)?),
             Some(cli::Command::Stdio(_)) => Ok(boot::stdio(configured(cli)?)?),
             Some(cli::Command::Serve(_)) | None => Ok(boot::serve(configured(cli)?)?),
         }
+    }
+
+    /// Asks a running corelane.
+    fn ask(cli: &cli::Cli, question: &Question, json: bool) -> Result<(), Failure> {
+        let mut config = Config::load(&cli.sources())?.into_settings();
+        if cli.names_control_address() {
+            config.control.socket = Default::default();
+        }
+        Ok(io::stdout().write_all(operator::ask(&config, question, json)?.as_bytes())?)
     }
 
     /// Loads the configuration and sets up logging as it says.

@@ -17,6 +17,7 @@ Examples:
   corelane config --default > corelane.toml       a commented file to start from
   corelane check --config corelane.toml           would it serve here? what is missing?
   corelane import claude_desktop_config.json      its servers as TOML, to be read before use
+  corelane servers                                how the servers behind a running corelane stand
   corelane stdio                                  one client on standard input and output
 
 A flag wins over the environment, the environment over the file, the file over
@@ -56,6 +57,12 @@ pub enum Command {
     Stdio(ConfigArgs),
     /// Print the configuration as commented TOML
     Config(PrintArgs),
+    /// Ask a running corelane how the servers behind it stand
+    Servers(AskArgs),
+    /// Ask a running corelane for its sessions and connections, by core
+    Sessions(AskArgs),
+    /// Ask a running corelane for the shards of its registry
+    Shards(ShardArgs),
     /// Print the servers of another program's configuration (`mcpServers`) as TOML
     Import {
         /// The file: claude_desktop_config.json, .mcp.json or the like
@@ -104,6 +111,42 @@ pub struct ServeArgs {
     pub shards: Option<String>,
 }
 
+/// Who is asked, and how it is printed.
+#[derive(Args, Debug, Default)]
+pub struct AskArgs {
+    /// The configuration that it runs with says where it is.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+
+    /// Ask on this Unix socket (control.socket); changes are taken there only
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<String>,
+
+    /// Ask at this address (control.listen)
+    #[arg(long, value_name = "ADDR", conflicts_with = "socket")]
+    pub control: Option<String>,
+
+    /// Print what the API answers, as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The flags of `shards`.
+#[derive(Args, Debug, Default)]
+pub struct ShardArgs {
+    /// Who is asked.
+    #[command(flatten)]
+    pub ask: AskArgs,
+
+    /// Let counts and latencies begin anew first
+    #[arg(long)]
+    pub reset: bool,
+
+    /// Choose first whether registrations are let in: by the alarms, never, always
+    #[arg(long, value_name = "CHOICE", value_parser = ["auto", "on", "off"])]
+    pub admission: Option<String>,
+}
+
 /// Which configuration is printed.
 #[derive(Args, Debug)]
 pub struct PrintArgs {
@@ -126,9 +169,24 @@ impl Cli {
             Some(Command::Config(args)) => (args.config.config.clone(), &serve),
             // Without a command clap reads no variable for `--config`.
             None => (std::env::var_os("CORELANE_CONFIG").map(PathBuf::from), &serve),
+            Some(Command::Servers(ask) | Command::Sessions(ask) | Command::Shards(ShardArgs { ask, .. })) => {
+                (ask.config.config.clone(), &serve)
+            }
             Some(Command::Completions { .. } | Command::Import { .. }) => (None, &serve),
         };
         Sources::of_process(file, self.flags(serve))
+    }
+
+    /// Whether a running corelane is to be asked at an address, whatever socket the file names.
+    pub fn names_control_address(&self) -> bool {
+        self.ask_args().is_some_and(|ask| ask.control.is_some())
+    }
+
+    fn ask_args(&self) -> Option<&AskArgs> {
+        match &self.command {
+            Some(Command::Servers(ask) | Command::Sessions(ask) | Command::Shards(ShardArgs { ask, .. })) => Some(ask),
+            _ => None,
+        }
     }
 
     fn flags(&self, serve: &ServeArgs) -> Vec<Flag> {
@@ -154,7 +212,10 @@ impl Cli {
             ("--log-format", "log.format", &self.log_format),
             ("--verbose", "log.level", &level),
         ];
-        for (flag, key, word) in words {
+        let asked = self.ask_args().into_iter().flat_map(|ask| {
+            [("--socket", "control.socket", &ask.socket), ("--control", "control.listen", &ask.control)]
+        });
+        for (flag, key, word) in words.into_iter().chain(asked) {
             flags.extend(word.as_ref().map(|word| Flag::word(flag, key, word)));
         }
         flags

@@ -35,7 +35,7 @@ use crate::shard::seal::Sealer;
 use crate::sys::cpu::{Cpu, CpuSet};
 use crate::sys::guard::GuardHandle;
 use crate::sys::{affinity, entropy};
-use crate::upstream::gateway::{Gateway, GatewaySettings, Station};
+use crate::upstream::gateway::{Choices, Gateway, Station};
 use crate::upstream::native::Server;
 use crate::uring::{Chime, Driver, DriverSettings, Features};
 
@@ -57,12 +57,10 @@ pub(super) struct Seed<S> {
     pub epoch: u64,
     pub clock: Clock,
     pub server: Server<S>,
-    /// The servers beside it.
-    pub gateway: Arc<GatewaySettings>,
+    /// The servers beside it, now and later.
+    pub choices: Choices,
     /// Starts those that are child processes.
     pub guard: Option<GuardHandle>,
-    /// Whether the native server is seen among them.
-    pub native_is_seen: bool,
     pub metrics: &'static CoreMetrics,
     pub health: Health,
     pub orders: Arc<Orders>,
@@ -132,9 +130,8 @@ impl<S: 'static> Seed<S> {
             epoch: self.epoch,
             clock: self.clock,
             server: self.server.share(),
-            gateway: Arc::clone(&self.gateway),
+            choices: self.choices.clone(),
             guard: self.guard.clone(),
-            native_is_seen: self.native_is_seen,
             metrics: self.metrics,
             health: self.health.clone(),
             orders: Arc::clone(&self.orders),
@@ -213,9 +210,9 @@ fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, port: Port<Header>, driver:
             mailbox: mailbox.clone(),
             host,
             guard: seed.guard.clone(),
-            native_is_seen: seed.native_is_seen,
+            choices: seed.choices.clone(),
         };
-        let service = Gateway::new(native, &seed.gateway, station);
+        let service = Gateway::new(native, station);
         let mut core = Core::new(CoreParts {
             id: seed.core,
             settings: seed.settings.clone(),

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::control::Desk;
 use crate::ids::{CoreId, ShardId};
 use crate::ring::{Bell, Port, PortId, Refused};
 use crate::server::drive::Clock;
@@ -24,7 +25,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// The registry, for any thread that is no core. Clones are the same.
 #[derive(Clone)]
 pub struct Registry {
-    desk: Arc<Mutex<Desk>>,
+    desk: Arc<Mutex<Turns>>,
 }
 
 /// Somebody outside the cores who may register things. Dropped, it is gone, and with it all that it registered. It
@@ -34,7 +35,7 @@ pub struct OutsideOwner {
     owner: Owner,
 }
 
-struct Desk {
+struct Turns {
     port: Port<Header>,
     member: Member,
     outbox: Outbox,
@@ -52,11 +53,11 @@ impl Bell for Knocks<'_> {
     }
 }
 
-impl Desk {
+impl Turns {
     /// Hears what has come and says what is to be said.
     fn turn(&mut self) {
         let now = self.clock.nanos();
-        let Desk { port, member, outbox, chimes, .. } = self;
+        let Turns { port, member, outbox, chimes, .. } = self;
         port.observe(|peer, _| {
             outbox.forget(CoreId(peer.0));
             member.peer_lost(now, CoreId(peer.0));
@@ -109,11 +110,11 @@ impl Desk {
 impl Registry {
     /// By the control thread's port; the last of the chimes is its own.
     pub(super) fn new(port: Port<Header>, founding: Founding, clock: Clock, chimes: Vec<Arc<Chime>>) -> Registry {
-        let desk = Desk { port, member: Member::new(founding), outbox: Outbox::default(), clock, chimes };
+        let desk = Turns { port, member: Member::new(founding), outbox: Outbox::default(), clock, chimes };
         Registry { desk: Arc::new(Mutex::new(desk)) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Desk> {
+    fn lock(&self) -> MutexGuard<'_, Turns> {
         // Whoever panicked here left the port as usable as it was.
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -281,6 +282,32 @@ impl Registry {
     /// Chooses whether new registrations are let in.
     pub fn set_admission(&self, admission: Admission) -> Result<Written, Refusal> {
         self.write(Query::SetAdmission(admission))
+    }
+}
+
+impl Desk for Registry {
+    fn shards(&self) -> Result<Vec<ShardStatistics>, Refusal> {
+        self.partition_stats()
+    }
+
+    fn contention(&self) -> Result<ContentionStatus, Refusal> {
+        self.contention_status()
+    }
+
+    fn reset(&self) -> Result<(), Refusal> {
+        self.reset_stats().map(drop)
+    }
+
+    fn set_admission(&self, admission: Admission) -> Result<(), Refusal> {
+        Registry::set_admission(self, admission).map(drop)
+    }
+
+    fn transports(&self) -> Result<Vec<String>, Refusal> {
+        self.list_transports()
+    }
+
+    fn server_of(&self, transport: &str) -> Result<String, Refusal> {
+        self.server_for_transport(transport)
     }
 }
 

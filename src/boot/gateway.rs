@@ -37,10 +37,6 @@ pub(super) fn refuse_what_is_not_there(settings: &Settings) -> Result<(), BootEr
     }
     for (name, server) in settings.servers.iter().filter(|(_, server)| server.enabled) {
         let defaults = ServerSettings::new(name, server.kind.clone());
-        match &server.kind {
-            ServerKind::Http(_) | ServerKind::Stdio(_) => {}
-            ServerKind::Sse(_) => return refuse(format!("servers.{name}.kind = \"sse\"")),
-        }
         if server.sessions != defaults.sessions {
             return refuse(format!("servers.{name}.sessions = \"per_session\""));
         }
@@ -54,16 +50,17 @@ pub(super) fn has_children(settings: &Settings) -> bool {
     settings.servers.iter().any(|(_, server)| is_child(server))
 }
 
-/// The gateway's part.
-pub(super) fn gateway(settings: &Settings) -> to::GatewaySettings {
+/// The gateway's part, but for the servers.
+pub(super) fn gateway(settings: &Settings, is_demonstration: bool) -> to::GatewaySettings {
     let mut server_info = Vec::new();
     let mut object = Object::begin(&mut server_info);
     object.string("name", "corelane");
     object.string("version", env!("CARGO_PKG_VERSION"));
     object.end();
-    let enabled = settings.servers.iter().filter(|(_, server)| server.enabled);
     to::GatewaySettings {
-        servers: enabled.filter_map(|(name, server)| self::server(settings, name, server)).map(Arc::new).collect(),
+        servers: Vec::new(),
+        retired: Default::default(),
+        native_is_seen: native_is_seen(settings, is_demonstration),
         views: settings
             .views
             .iter()
@@ -82,8 +79,18 @@ pub(super) fn gateway(settings: &Settings) -> to::GatewaySettings {
     }
 }
 
+/// What operators are shown of a server: its kind, and its address without secrets or its program.
+pub(super) fn shown(server: &ServerSettings) -> (&'static str, String) {
+    match &server.kind {
+        ServerKind::Http(http) => ("http", http.url.without_query()),
+        ServerKind::Sse(http) => ("sse", http.url.without_query()),
+        // Not its arguments: they may hold a secret.
+        ServerKind::Stdio(child) => ("stdio", child.command.clone()),
+    }
+}
+
 /// Whether the native server is seen among the others; `is_demonstration` if it is the one that is built in.
-pub(super) fn native_is_seen(settings: &Settings, is_demonstration: bool) -> bool {
+fn native_is_seen(settings: &Settings, is_demonstration: bool) -> bool {
     let alone = !settings.servers.iter().any(|(_, server)| server.enabled);
     match settings.gateway.demonstration {
         _ if !is_demonstration => true,
@@ -93,17 +100,21 @@ pub(super) fn native_is_seen(settings: &Settings, is_demonstration: bool) -> boo
     }
 }
 
-fn server(settings: &Settings, name: &ServerName, server: &ServerSettings) -> Option<to::ServerSettings> {
+/// One server's part.
+pub(super) fn server(settings: &Settings, name: &ServerName, server: &ServerSettings) -> to::ServerSettings {
     let (link, links_max) = match &server.kind {
         ServerKind::Http(http) => (to::LinkSettings::Http(link(http)), http.connections_per_core.usize()),
         ServerKind::Stdio(child) => (to::LinkSettings::Child(Arc::new(self::child(child))), 1),
-        ServerKind::Sse(_) => return None,
+        ServerKind::Sse(http) => {
+            let link = to::LinkSettings::Sse(link(http), http.url.authority().as_str().into());
+            (link, http.connections_per_core.usize().max(2))
+        }
     };
     // A limit that somebody chose is kept exactly, over all cores; the default is a bound for what one core may do.
     let calls_max_is_for_all = server.concurrency != ServerSettings::new(name, server.kind.clone()).concurrency;
-    let is_for_all = calls_max_is_for_all || matches!(server.kind, ServerKind::Stdio(_));
+    let is_for_all = calls_max_is_for_all || !matches!(server.kind, ServerKind::Http(_));
     let waiting = if is_for_all { server.concurrency.usize().max(links_max) } else { links_max };
-    Some(to::ServerSettings {
+    to::ServerSettings {
         name: name.as_str().into(),
         prefix: server.prefix.as_str().into(),
         link,
@@ -127,7 +138,7 @@ fn server(settings: &Settings, name: &ServerName, server: &ServerSettings) -> Op
         calls_max: if is_for_all { server.concurrency.usize() } else { usize::MAX },
         calls_max_is_for_all,
         answer_bytes_max: settings.limits.body_bytes.usize().max(ANSWER_BYTES_MIN),
-    })
+    }
 }
 
 fn renames(given: &BTreeMap<String, ToolName>) -> BTreeMap<String, String> {

@@ -16,11 +16,14 @@ use super::core_thread::{Outcome, Remains, Seed, start};
 use super::lend::OffloadPool;
 use super::on_core::Hooks;
 use super::plan::{CoreRequest, Plan};
+use super::reload::{Reloader, Servers};
 use super::report::Report;
 use super::topology::Topology;
 use super::{BootError, cut, desk, gateway};
 use crate::config::{Config, LogFormat, Settings};
-use crate::control::{self, ControlError, ControlHandle, CoreState, Health, SignalHandle, Stop};
+use crate::control::{
+    self, Administration, ControlError, ControlHandle, CoreState, DeskCell, Health, SignalHandle, Stop,
+};
 use crate::ids::CoreId;
 use crate::metrics::Registry;
 use crate::ring::{Bell, Mesh, Port, PortId};
@@ -143,10 +146,12 @@ impl<S: 'static> Launch<S> {
     ) -> Result<Launch<S>, BootError> {
         let started = Instant::now();
         let non_defaults = config.non_defaults();
-        let settings = config.into_settings();
+        let settings = config.settings().clone();
         gateway::refuse_what_is_not_there(&settings)?;
         // Before anything starts a thread: only then can it be forked.
-        let guard = gateway::has_children(&settings).then(Guard::fork).transpose()?;
+        let file = config.sources().file.clone().filter(|_| matches!(doors, Doors::Listeners));
+        let wants_guard = gateway::has_children(&settings) || (file.is_some());
+        let guard = wants_guard.then(Guard::fork).transpose()?;
         let disabled = Disabled::from_environment().map_err(BootError::Environment)?;
         let features = Features::probe(disabled)?;
         let topology = Topology::of_this_host()?;
@@ -166,13 +171,23 @@ impl<S: 'static> Launch<S> {
             _ => Steering::Off,
         };
         let registry = Arc::new(Registry::new(cores));
+        let servers = Servers::new(&settings, &registry, is_demonstration, guard.is_some());
+        let choices = servers.choices();
+        let reloader = Reloader::new(servers, config);
         let health = Health::new(cores);
         let (news, heard) = channel();
         let (beside, on_signal) = (plan.control.cpus.clone(), on_signal(news.clone()));
+        let desk_cell = DeskCell::default();
         let (control, signals) = match doors {
             Doors::Listeners => {
                 let (registry, health) = (Arc::clone(&registry), health.clone());
-                let spawned = control::spawn(settings.control.clone(), registry, health, beside, on_signal);
+                let socket = settings.control.socket.as_path();
+                let socket = socket.map(|path| patiently(|| UnixListenSocket::bind(path, ADMIN_MODE, ADMIN_BACKLOG)));
+                let desk = Arc::clone(&desk_cell);
+                let reload = file.map(|file| (file, Arc::new(move || reloader.reload()) as control::Reload));
+                let administration = Administration { desk, socket: socket.transpose()?, reload };
+                let spawned =
+                    control::spawn(settings.control.clone(), registry, health, administration, beside, on_signal);
                 (Some(spawned.map_err(control_error)?), None)
             }
             Doors::Pipes => {
@@ -186,8 +201,6 @@ impl<S: 'static> Launch<S> {
         };
         let guard =
             guard.map(|guard| guard.attend(Some(plan.control.cpus.clone()))).transpose().map_err(with_advice)?;
-        let native_is_seen = gateway::native_is_seen(&settings, is_demonstration);
-        let gateway = Arc::new(gateway::gateway(&settings));
         let offload = Arc::new(OffloadPool::new(
             settings.offload.threads.usize(),
             settings.offload.blocking_threads.usize(),
@@ -223,9 +236,8 @@ impl<S: 'static> Launch<S> {
                 epoch,
                 clock,
                 server: server.share(),
-                gateway: Arc::clone(&gateway),
+                choices: choices.clone(),
                 guard: guard.as_ref().map(AttendedGuard::handle),
-                native_is_seen,
                 metrics,
                 health: health.clone(),
                 orders: Arc::new(Orders::default()),
@@ -263,6 +275,8 @@ impl<S: 'static> Launch<S> {
             Founding { id: CoreId(cores as u16), life: 1, table: table.clone(), names, limit: hooks.write_limit };
         let port = ports.pop().expect("a mesh has a port for the control thread");
         let registry = desk::Registry::new(port, founding, clock, chimes);
+        // Nobody else sets it.
+        let _ = desk_cell.set(Box::new(registry.clone()));
         if let Some(take) = &hooks.registry {
             take(registry.clone());
         }
@@ -471,6 +485,10 @@ pub(super) struct Opened {
     tcp: Vec<ListenGroup>,
     unix: Vec<UnixListenSocket>,
 }
+
+/// The permissions of the administration's socket, and how many may wait to be let in.
+const ADMIN_MODE: u32 = 0o600;
+const ADMIN_BACKLOG: u32 = 16;
 
 /// How long an address may still be held by what is left of a process that was killed: the kernel lets go of the
 /// listeners of a ring some time after the process is gone, about 10 ms.

@@ -39,7 +39,8 @@ pub use settings::{
 };
 pub use url::{ServerUrl, UrlHost};
 pub use words::{
-    CoreList, Demonstration, HttpPath, LogFormat, LogLevel, OptionalHttpPath, Pinning, TicketKey, UnixPath,
+    CoreList, Demonstration, HttpPath, LogFormat, LogLevel, OptionalHttpPath, OptionalUnixPath, Pinning, TicketKey,
+    UnixPath,
 };
 
 use file::SourceFile;
@@ -58,6 +59,8 @@ pub struct Config {
     origins: Vec<Origin>,
     /// What servers and views are configured, for the start-up report.
     sections: Vec<NonDefault>,
+    /// What it was read from, to be read again; nothing for one that was not.
+    sources: Sources,
 }
 
 /// The configuration, cut into one struct per consuming module.
@@ -92,7 +95,7 @@ pub struct Settings {
 }
 
 /// Everything a configuration is made of, the strongest last.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Sources {
     /// The configuration file, if there is one.
     pub file: Option<PathBuf>,
@@ -100,6 +103,15 @@ pub struct Sources {
     pub variables: Vec<(OsString, OsString)>,
     /// Flags of the command line.
     pub flags: Vec<Flag>,
+}
+
+/// Says which variables there are, not what they hold: they are where secrets are.
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.variables.iter().map(|(name, _)| name).collect();
+        let mut shown = f.debug_struct("Sources");
+        shown.field("file", &self.file).field("variables", &names).field("flags", &self.flags).finish()
+    }
 }
 
 /// A flag that sets a key.
@@ -171,8 +183,12 @@ impl Sources {
 
 impl Default for Config {
     fn default() -> Config {
-        let mut config =
-            Config { settings: Settings::default(), origins: vec![Origin::Default; KEYS.len()], sections: Vec::new() };
+        let mut config = Config {
+            settings: Settings::default(),
+            origins: vec![Origin::Default; KEYS.len()],
+            sections: Vec::new(),
+            sources: Sources::default(),
+        };
         config.derive();
         config
     }
@@ -227,7 +243,19 @@ impl Config {
         if problems.is_empty() {
             config.contradictions(&mut problems);
         }
+        config.sources = sources.clone();
         ConfigError::from_problems(problems).map(|()| config)
+    }
+
+    /// What it was read from.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// The keys, `section.name`, whose values are others here than there.
+    pub fn differences(&self, other: &Settings) -> Vec<String> {
+        let differs = |key: &&table::Key| (key.get)(&self.settings) != (key.get)(other);
+        KEYS.iter().filter(differs).map(table::Key::path).collect()
     }
 
     fn set(

@@ -150,7 +150,7 @@ pub(super) const SERVER_ROWS: &[Row<ServerDraft>] = rows! { ServerDraft;
         wrong "calls end with -31504 for tools that are merely slow";
     "connect_timeout_ms" connect_timeout_ms ANY, "milliseconds",
         "Longest time to reach it: to connect, or to start the child, until it has answered the first request.",
-        default "",
+        default "5000; 30000 for a child",
         example "5000",
         memory "none",
         wrong "a child that is fetched first (npx, uvx) is given up on: too short";
@@ -161,11 +161,11 @@ pub(super) const SERVER_ROWS: &[Row<ServerDraft>] = rows! { ServerDraft;
         memory "none",
         wrong "its tools are missing from lists now and then: too short; lists are slow while it hangs: too long";
     "concurrency" concurrency ANY, "calls",
-        "Most calls in flight, over all cores; further ones are refused with -31503.",
+        "Most calls in flight, over all cores; further ones wait, and are refused with -31503 when 64 wait for each. Set, one core speaks to the server for all.",
         default "",
         example "256",
         memory "what a call in flight holds, that often",
-        wrong "calls are refused while the server is idle: too low; the server is overrun: too high";
+        wrong "calls wait while the server is idle: too low; the server is overrun: too high";
     "tools.include" tools_include ANY, "patterns",
         "Which of its tools are seen, by its own names; none means all.",
         default "",

@@ -6,7 +6,8 @@
 use super::bounded::{AutoOr, Bounded, Millis, PowerOfTwo};
 use super::hosts::{AllowedHosts, AllowedOrigins};
 use super::words::{
-    CoreList, Demonstration, HttpPath, LogFormat, LogLevel, OptionalHttpPath, Pinning, TicketKey, UnixPath,
+    CoreList, Demonstration, HttpPath, LogFormat, LogLevel, OptionalHttpPath, OptionalUnixPath, Pinning, TicketKey,
+    UnixPath,
 };
 use crate::limits::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX, CORES_MAX, SESSIONS_PER_CORE_MAX, SHARDS_MAX};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -115,6 +116,7 @@ pub struct UringSettings {
 pub struct ControlSettings {
     pub listen: SocketAddr,
     pub allowed_hosts: AllowedHosts,
+    pub socket: OptionalUnixPath,
 }
 
 /// `[offload]`: the pool for handlers that block or need tokio. For `upstream` and `boot`.
@@ -248,7 +250,11 @@ impl Default for UringSettings {
 
 impl Default for ControlSettings {
     fn default() -> Self {
-        ControlSettings { listen: (Ipv4Addr::LOCALHOST, 8809).into(), allowed_hosts: AllowedHosts::default() }
+        ControlSettings {
+            listen: (Ipv4Addr::LOCALHOST, 8809).into(),
+            allowed_hosts: AllowedHosts::default(),
+            socket: OptionalUnixPath::default(),
+        }
     }
 }
 

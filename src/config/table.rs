@@ -274,13 +274,17 @@ keys! {
         wrong "start-up reports that the table is smaller than expected: raise the limit (LimitNOFILE in the unit)";
 
     control.listen, "address",
-        "Address of /healthz, /readyz and /metrics. There is no login: keep it on loopback or a management network.",
+        "Address of /healthz, /readyz, /metrics and /admin/v1. There is no login: keep it on loopback or a management network.",
         memory "under 1 MiB for the thread",
         wrong "the supervisor or scraper gets `connection refused`";
     control.allowed_hosts, "host names, with or without a port",
         "Accepted Host values on the control address. Empty means loopback names and the address listened on.",
         memory "none",
         wrong "the supervisor or scraper gets 403";
+    control.socket, "file path",
+        "A Unix socket, mode 0600, on which the administration API takes changes too, from its own user and root; \"\" is none.",
+        memory "none",
+        wrong "`corelane shards --reset` says that changes are taken on the Unix socket only";
 
     offload.threads, "threads",
         "Threads for handlers that need tokio.",

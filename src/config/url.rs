@@ -111,6 +111,11 @@ impl ServerUrl {
         format!("http://{}{}", self.authority(), self.target)
     }
 
+    /// The URL without its query, which may hold a secret.
+    pub fn without_query(&self) -> String {
+        format!("http://{}{}", self.authority(), self.target.split('?').next().unwrap_or_default())
+    }
+
     fn hides_secret(&self) -> bool {
         let parts = self.target.split_once('?').map_or("", |(_, query)| query).split('&');
         let secret = |(name, value): (&str, &str)| secret::sounds_secret(name) || secret::looks_secret(value);

@@ -225,6 +225,34 @@ impl Setting for OptionalHttpPath {
     }
 }
 
+/// The path of a Unix socket, or none.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct OptionalUnixPath(pub(super) Option<UnixPath>);
+
+impl OptionalUnixPath {
+    /// The path, if there is one.
+    pub fn as_path(&self) -> Option<&Path> {
+        self.0.as_ref().map(UnixPath::as_path)
+    }
+}
+
+impl Setting for OptionalUnixPath {
+    fn allowed() -> String {
+        format!("\"\" (none) or {}", UnixPath::allowed())
+    }
+
+    fn read(given: &Given) -> Result<Self, Refused> {
+        if given.text(Self::allowed)?.is_empty() {
+            return Ok(OptionalUnixPath(None));
+        }
+        UnixPath::read(given).map(|path| OptionalUnixPath(Some(path)))
+    }
+
+    fn write(&self) -> String {
+        self.0.as_ref().map_or_else(|| quoted(""), UnixPath::write)
+    }
+}
+
 impl UnixPath {
     /// The path.
     pub fn as_path(&self) -> &Path {

@@ -1,12 +1,13 @@
-//! What the control address answers: `/healthz`, `/readyz`, `/metrics`, and 404 for all else.
+//! What the control address answers: `/healthz`, `/readyz`, `/metrics`, `/admin/v1` (in `admin`), and 404 for all else.
 //!
-//! Not an administration API yet, and no data passes here. Invariant: every request, to a known path or not, passes
+//! No message of a client's passes here. Invariant: every request, to a known path or not, passes
 //! `guard` first, so that no web page can reach this address under a name of its own.
 
 use super::Health;
+use super::admin::{self, DeskCell, Door, Reload};
 use crate::metrics::Registry;
 use crate::proto::http1::HostRules;
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -20,20 +21,32 @@ pub(super) struct Shown {
     pub(super) registry: Arc<Registry>,
     pub(super) health: Health,
     pub(super) hosts: HostRules,
+    pub(super) desk: DeskCell,
+    pub(super) reload: Option<Reload>,
 }
 
 const PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
-/// The routes, behind the guard.
+/// The routes by TCP, behind the guard.
 pub(super) fn routes(shown: Arc<Shown>) -> Router {
+    let guarded = from_fn_with_state(Arc::clone(&shown), guard);
+    all(Door::Tcp).layer(guarded).with_state(shown)
+}
+
+/// The routes by the Unix socket, where whoever is let in has shown who it is.
+pub(super) fn local_routes(shown: Arc<Shown>) -> Router {
+    all(Door::Unix).with_state(shown)
+}
+
+fn all(door: Door) -> Router<Arc<Shown>> {
     Router::new()
         .route(PATHS[0], get(healthz))
         .route(PATHS[1], get(readyz))
         .route(PATHS[2], get(metrics))
+        .merge(admin::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(from_fn_with_state(Arc::clone(&shown), guard))
-        .with_state(shown)
+        .layer(Extension(door))
 }
 
 /// Refuses requests that name a host or come from an origin that is not ours.
@@ -91,9 +104,11 @@ async fn metrics(State(shown): State<Arc<Shown>>) -> impl IntoResponse {
 }
 
 async fn not_found() -> (StatusCode, Json<Value>) {
-    (StatusCode::NOT_FOUND, Json(json!({ "error": "no such path", "paths": PATHS })))
+    let paths: Vec<&str> = PATHS.into_iter().chain(admin::PATHS).collect();
+    (StatusCode::NOT_FOUND, Json(json!({ "error": "no such path", "paths": paths })))
 }
 
 async fn method_not_allowed() -> (StatusCode, Json<Value>) {
-    (StatusCode::METHOD_NOT_ALLOWED, Json(json!({ "error": "only GET is answered here" })))
+    let error = "this method is not answered here; /admin/v1/openapi.json says which are";
+    (StatusCode::METHOD_NOT_ALLOWED, Json(json!({ "error": error })))
 }

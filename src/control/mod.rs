@@ -3,20 +3,26 @@
 //! Carries no message of a client, and no core ever waits for it. Invariant: it reads what cores publish in atomics, so
 //! it answers truthfully also when a core has stalled.
 
+mod admin;
 mod health;
 mod http;
 mod listener;
+mod local;
 pub mod log;
 
+pub use admin::{Desk, DeskCell, Reload};
 pub use health::{CoreState, Health};
 
 use crate::config::ControlSettings;
 use crate::metrics::Registry;
 use crate::sys::affinity;
 use crate::sys::cpu::CpuSet;
+use crate::sys::socket::UnixListenSocket;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -25,6 +31,8 @@ use tokio::sync::oneshot;
 
 /// The name of the thread; the kernel shows the first 15 bytes of it.
 const THREAD_NAME: &str = "corelane-control";
+/// How often the configuration file is looked at.
+const FILE_LOOK: Duration = Duration::from_millis(500);
 /// How long answers in flight may take once the thread is to end.
 const STOP_GRACE: Duration = Duration::from_millis(250);
 
@@ -56,6 +64,17 @@ pub enum ControlError {
     /// The thread, its runtime or its signal handlers could not be made.
     #[error("the control thread cannot start: {0}")]
     Start(#[source] io::Error),
+}
+
+/// What administration shows and reaches beyond the metrics.
+#[derive(Default)]
+pub struct Administration {
+    /// The registry, once the cores are there.
+    pub desk: DeskCell,
+    /// Where changes are taken.
+    pub socket: Option<UnixListenSocket>,
+    /// Reads this file again, on SIGHUP and when it is another.
+    pub reload: Option<(PathBuf, Reload)>,
 }
 
 /// The running control thread. Dropping it ends the thread without waiting.
@@ -112,7 +131,7 @@ pub fn spawn_for_signals(
         run_beside_the_cores(&cpus);
         runtime.block_on(async {
             tokio::select! {
-                () = signals.watch(&health, on_signal) => {}
+                () = signals.watch(&health, None, on_signal) => {}
                 _ = stopped => {}
             }
         });
@@ -144,6 +163,7 @@ pub fn spawn(
     settings: ControlSettings,
     registry: Arc<Registry>,
     health: Health,
+    administration: Administration,
     cpus: CpuSet,
     on_signal: impl FnMut(Stop) + Send + 'static,
 ) -> Result<ControlHandle, ControlError> {
@@ -157,7 +177,14 @@ pub fn spawn(
         (tokio::net::TcpListener::from_std(listener).map_err(bind_error)?, Signals::new().map_err(ControlError::Start)?)
     };
     let hosts = settings.allowed_hosts.alone();
-    let routes = http::routes(Arc::new(http::Shown { registry, health: health.clone(), hosts }));
+    let Administration { desk, socket, reload } = administration;
+    let again = reload.as_ref().map(|(_, reload)| Arc::clone(reload));
+    let shown = Arc::new(http::Shown { registry, health: health.clone(), hosts, desk, reload: again });
+    let routes = http::routes(Arc::clone(&shown));
+    let local = {
+        let _inside = runtime.enter();
+        socket.map(local::LocalListener::new).transpose().map_err(ControlError::Start)?
+    };
     let (stop, stopped) = oneshot::channel();
     let body = move || {
         run_beside_the_cores(&cpus);
@@ -166,8 +193,15 @@ pub fn spawn(
         runtime.block_on(async {
             let ended = async { drop(ended.await) };
             let server = tokio::spawn(async { axum::serve(listener, routes).with_graceful_shutdown(ended).await });
+            // Ends with the runtime: who administers waits for nothing that is in flight.
+            let _local = local.map(|local| {
+                let routes = http::local_routes(shown);
+                tokio::spawn(async { axum::serve(local, routes).await })
+            });
+            let again = reload.as_ref().map(|(_, reload)| Arc::clone(reload));
             tokio::select! {
-                () = signals.watch(&health, on_signal) => {}
+                () = signals.watch(&health, again, on_signal) => {}
+                () = watch_file(reload) => {}
                 _ = stopped => {}
             }
             drop(end);
@@ -176,6 +210,38 @@ pub fn spawn(
     };
     let thread = thread::Builder::new().name(THREAD_NAME.to_owned()).spawn(body).map_err(ControlError::Start)?;
     Ok(ControlHandle { address, stop, thread })
+}
+
+/// Reads the configuration again, and says what came of it.
+async fn read_again(why: &str, reload: &Reload) {
+    let reload = Arc::clone(reload);
+    match tokio::task::spawn_blocking(move || reload()).await {
+        Ok(Ok(changed)) => tracing::info!("{why}: the configuration was read again: {changed}"),
+        Ok(Err(wrong)) => tracing::error!("{why}: the configuration stays as it was: {wrong}"),
+        // Its panic was printed by the panic hook.
+        Err(_) => tracing::error!("{why}: the configuration stays as it was"),
+    }
+}
+
+/// Reads the file again whenever it is another; never ends.
+async fn watch_file(reload: Option<(PathBuf, Reload)>) {
+    let Some((path, reload)) = reload else { return std::future::pending().await };
+    let mark = || {
+        let found = std::fs::metadata(&path).ok()?;
+        Some((found.ino(), found.len(), found.mtime(), found.mtime_nsec()))
+    };
+    let mut known = mark();
+    let mut seen = known;
+    loop {
+        tokio::time::sleep(FILE_LOOK).await;
+        let now = mark();
+        // Read once it has stayed the same for a look: an editor may be in the midst of writing it.
+        if now.is_some() && now == seen && now != known {
+            known = now;
+            read_again("the file is another", &reload).await;
+        }
+        seen = now;
+    }
 }
 
 /// The signals that end the process.
@@ -195,11 +261,17 @@ impl Signals {
     }
 
     /// Turns signals into calls, for as long as it is polled.
-    async fn watch(mut self, health: &Health, mut on_signal: impl FnMut(Stop)) {
+    async fn watch(mut self, health: &Health, reload: Option<Reload>, mut on_signal: impl FnMut(Stop)) {
         let mut stop = Stop::Drain;
         loop {
             let name = tokio::select! {
-                _ = self.hangup.recv() => "SIGHUP",
+                _ = self.hangup.recv() => match &reload {
+                    Some(reload) => {
+                        read_again("SIGHUP", reload).await;
+                        continue;
+                    }
+                    None => "SIGHUP",
+                },
                 _ = self.interrupt.recv() => "SIGINT",
                 _ = self.terminate.recv() => "SIGTERM",
             };

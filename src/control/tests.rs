@@ -15,7 +15,8 @@ fn here() -> CpuSet {
 fn start(health: &Health, on_signal: impl FnMut(Stop) + Send + 'static) -> (ControlHandle, Arc<Registry>) {
     let registry = Arc::new(Registry::new(2));
     let settings = ControlSettings { listen: ([127, 0, 0, 1], 0).into(), ..ControlSettings::default() };
-    let handle = spawn(settings, Arc::clone(&registry), health.clone(), here(), on_signal).expect("a free port");
+    let handle = spawn(settings, Arc::clone(&registry), health.clone(), Administration::default(), here(), on_signal)
+        .expect("a free port");
     assert_ne!(handle.address().port(), 0);
     (handle, registry)
 }
@@ -68,7 +69,7 @@ fn metrics_are_exported_and_other_paths_are_not_found() {
     assert!(answer.contains("application/json") && answer.contains("no such path"), "{answer}");
     let (status, answer) = exchange(&handle, "POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0");
     assert_eq!(status, 405);
-    assert!(answer.contains("only GET"), "{answer}");
+    assert!(answer.contains("openapi.json"), "{answer}");
     handle.stop().expect("no panic");
 }
 
@@ -95,7 +96,8 @@ fn strangers_are_refused_on_every_path() {
 fn a_used_address_is_told_with_advice() {
     let (handle, registry) = start(&Health::new(2), |_| {});
     let settings = ControlSettings { listen: handle.address(), ..ControlSettings::default() };
-    let error = spawn(settings, registry, Health::new(2), here(), |_| {}).expect_err("in use");
+    let error =
+        spawn(settings, registry, Health::new(2), Administration::default(), here(), |_| {}).expect_err("in use");
     assert!(error.to_string().contains("choose another address"), "{error}");
     handle.stop().expect("no panic");
 }

@@ -8,16 +8,20 @@ mod cells;
 mod cores;
 mod histogram;
 mod registry;
+mod servers;
 
 pub use causes::{CloseCause, Refusal, Step};
 pub use cells::{Counter, Gauge, Peak};
 pub use cores::{CoreMetrics, Kind, Metric};
 pub use histogram::{BUCKETS, Histogram, Snapshot, VALUE_NS_MAX};
 pub use registry::Registry;
+pub use servers::{ServerMetrics, ServerRow, ServerState};
 
 /// Label that carries the core a value belongs to.
 pub const LABEL_CORE: &str = "core";
 /// Label that carries the cause of a refusal or a close.
 pub const LABEL_CAUSE: &str = "cause";
+/// Label that carries the name of a server behind the gateway.
+pub const LABEL_SERVER: &str = "server";
 /// Label that carries the step of a request.
 pub const LABEL_STEP: &str = "step";

@@ -6,10 +6,11 @@
 use super::causes::{CloseCause, Refusal, Step};
 use super::cores::{CoreMetrics, Kind, Metric};
 use super::histogram::Snapshot;
+use super::servers::{ServerRow, write_servers};
 use super::{LABEL_CAUSE, LABEL_CORE, LABEL_STEP};
 use crate::ids::CoreId;
 use std::fmt::Write;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// First and last exported histogram bound as powers of two of nanoseconds: 128 ns to 68.7 s.
 const BOUND_FIRST: u32 = 7;
@@ -19,12 +20,24 @@ const BOUND_LAST: u32 = 36;
 #[derive(Debug)]
 pub struct Registry {
     cores: Box<[Arc<CoreMetrics>]>,
+    /// The servers behind the gateway, by name: read by whoever exports, set when they are chosen anew.
+    servers: RwLock<Vec<Arc<ServerRow>>>,
 }
 
 impl Registry {
     /// Metrics for `cores` cores, all zero.
     pub fn new(cores: usize) -> Registry {
-        Registry { cores: std::iter::repeat_with(Arc::default).take(cores).collect() }
+        Registry { cores: std::iter::repeat_with(Arc::default).take(cores).collect(), servers: RwLock::default() }
+    }
+
+    /// The servers behind the gateway, in order.
+    pub fn servers(&self) -> Vec<Arc<ServerRow>> {
+        self.servers.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on these are behind the gateway.
+    pub fn set_servers(&self, servers: Vec<Arc<ServerRow>>) {
+        *self.servers.write().unwrap_or_else(PoisonError::into_inner) = servers;
     }
 
     /// The metrics of one core.
@@ -96,6 +109,7 @@ impl Registry {
                 writeln!(out, "{family}{{{LABEL_CORE}=\"{index}\",{LABEL_CAUSE}=\"{label}\"}} {value}")?;
             }
         }
+        write_servers(out, &self.servers())?;
         self.write_steps(out)
     }
 
@@ -131,7 +145,7 @@ impl Registry {
     }
 }
 
-fn head(out: &mut String, family: &str, kind: &str, help: &str) -> std::fmt::Result {
+pub(super) fn head(out: &mut String, family: &str, kind: &str, help: &str) -> std::fmt::Result {
     writeln!(out, "# HELP {family} {help}\n# TYPE {family} {kind}")
 }
 

@@ -5,5 +5,7 @@
 
 pub mod gateway;
 mod http;
+mod missing;
 pub mod native;
 pub mod stdio;
+mod talk;

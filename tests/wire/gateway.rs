@@ -232,3 +232,67 @@ fn a_caller_that_leaves_cancels_its_call_behind_the_gateway() {
         gateway.until_total("corelane_calls_in_flight", 0);
     }
 }
+
+#[test]
+fn a_server_of_2024_is_spoken_to_by_its_event_stream() {
+    let server = Server::start();
+    let gateway = Server::configured(&format!(
+        "[servers.old]\nkind = \"sse\"\nurl = \"http://{}/sse\"\nconnections_per_core = 4\n",
+        server.http
+    ));
+    for core in 0..2 {
+        until("the server behind the gateway is reached", || {
+            let discover = Request::modern(&modern(1, "server/discover", json!({}))).target("/mcp/old");
+            (gateway.connect_on(core).ask(&discover).status == 200).then_some(())
+        });
+        let ask = |message: &Value| gateway.connect_on(core).ask(&Request::modern(message).target("/mcp/old"));
+        assert_eq!(text(&ask(&modern("a", "tools/call", echo("\u{e9}"))).json()), "\u{e9}");
+        let unknown = ask(&modern(1, "tools/call", json!({"name": "nobody", "arguments": {}})));
+        assert_eq!((unknown.status, unknown.code()), (200, -32602));
+        let mut peer = gateway.connect_on(core);
+        let session = open_at(&mut peer, "2025-11-25", "/mcp/old");
+        let answer = peer.ask(&Request::legacy(&session, &legacy(7, "tools/call", echo("y"))).target("/mcp/old"));
+        assert_eq!(text(&answer.json()), "y");
+        let mut peer = gateway.connect_on(core);
+        peer.open(&Request::modern(&modern(1, "tools/call", told_sleep(40, 2, "mine"))).target("/mcp/old"));
+        let told = peer.rest();
+        let (last, before) = told.split_last().expect("an answer");
+        assert!(before.len() >= 2 && before.iter().all(|one| one["params"]["progressToken"] == "mine"), "{told:?}");
+        assert!(last["result"].is_object());
+    }
+    // Its end is heard of by whoever waits.
+    let mut peer = gateway.connect();
+    peer.send(Request::modern(&modern(1, "tools/call", sleep(60_000))).target("/mcp/old").bytes());
+    server.until_total("corelane_calls_in_flight", 1);
+    drop(server);
+    let answer = peer.answer();
+    assert_eq!((answer.status, answer.code()), (502, -31502), "{}", answer.text());
+}
+
+#[test]
+fn tools_of_two_servers_never_share_a_name() {
+    let (one, other) = (Server::start(), Server::start());
+    let gateway = gateway(&[
+        ("x", one.http, "prefix = \"a\"\n[servers.x.tools]\nrename = { echo = \"b_c\" }"),
+        ("y", other.http, "prefix = \"a_b\"\n[servers.y.tools]\nrename = { echo = \"c\" }"),
+    ]);
+    reached(&gateway, "/mcp/x");
+    reached(&gateway, "/mcp/y");
+    let ask = |message: &Value| gateway.connect_on(0).ask(&Request::modern(message)).json();
+    let mut tools = Vec::new();
+    until("both are listed", || {
+        tools = names(&ask(&modern(1, "tools/list", json!({}))), "tools");
+        (tools.len() >= 10).then_some(())
+    });
+    let mut unlike = tools.clone();
+    unlike.sort();
+    unlike.dedup();
+    assert_eq!(unlike.len(), tools.len(), "{tools:?}");
+    // Neither has the name that both would have had.
+    let shared = ask(&modern(1, "tools/call", json!({"name": "a_b_c", "arguments": {"data": "x"}})));
+    assert_eq!(shared["error"]["code"], -32602, "{shared}");
+    for name in tools.iter().filter(|name| name.starts_with("a_b_c_")) {
+        let answer = ask(&modern(1, "tools/call", json!({"name": name, "arguments": {"data": name}})));
+        assert_eq!(text(&answer), name);
+    }
+}

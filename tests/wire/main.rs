@@ -5,6 +5,7 @@
 //! never by sleeping for as long as something ought to take.
 #![cfg(feature = "host")]
 
+mod administered;
 mod changes;
 mod children;
 mod churn;

@@ -1,8 +1,8 @@
 //! What tools are called behind a gateway: `{server}_{tool}`, in letters and a length that every provider takes.
 //!
 //! The rules, in order:
-//! 1. A *plain* name is `{server}_{tool}`. It is used if it has at most [`TOOL_NAME_BYTES_MAX`] bytes, all of them
-//!    `A-Z a-z 0-9 _ . -`.
+//! 1. A *plain* name is `{server}_{tool}`, or `{tool}` where the server's prefix is empty. It is used if it has 1 to
+//!    [`TOOL_NAME_BYTES_MAX`] bytes, all of them `A-Z a-z 0-9 _ . -`.
 //! 2. Otherwise the name is *hashed*: the plain one with each other character replaced by `_`, cut to 51 bytes, then
 //!    `_` and 12 characters of a hash of server and tool (60 bits of SHA-256 in base 32: `a-z 2-7`).
 //! 3. Where two tools would get one name (server `a` with tool `b_c`, server `a_b` with tool `c`), all of them get
@@ -29,16 +29,17 @@ const _: () = assert!(STEM_BYTES_MAX == 51, "the text at the head of this file s
 
 /// The name by rules 1 and 2 alone: of one tool, whatever others there are.
 pub fn prefixed(server: &str, tool: &str) -> String {
-    let fits = server.len() + 1 + tool.len() <= TOOL_NAME_BYTES_MAX;
-    if fits && server.chars().chain(tool.chars()).all(is_plain) {
-        return format!("{server}_{tool}");
+    let plain = if server.is_empty() { tool.to_owned() } else { format!("{server}_{tool}") };
+    if (1..=TOOL_NAME_BYTES_MAX).contains(&plain.len()) && plain.chars().all(is_plain) {
+        return plain;
     }
     hashed(server, tool)
 }
 
 /// The name by rule 2.
 pub fn hashed(server: &str, tool: &str) -> String {
-    let plain = server.chars().chain(['_']).chain(tool.chars());
+    let server_part = server.chars().chain((!server.is_empty()).then_some('_'));
+    let plain = server_part.chain(tool.chars());
     let mut name: String = plain.map(|it| if is_plain(it) { it } else { '_' }).take(STEM_BYTES_MAX).collect();
     name.push('_');
     let mut hash = Sha256::new();
@@ -111,7 +112,7 @@ mod tests {
     fn plain_names() {
         assert_eq!(prefixed("git", "commit"), "git_commit");
         assert_eq!(prefixed("my-server.2", "A_b"), "my-server.2_A_b");
-        assert_eq!(prefixed("", ""), "_");
+        assert_eq!(prefixed("", "commit"), "commit");
         let tool = "t".repeat(TOOL_NAME_BYTES_MAX - 4);
         assert_eq!(prefixed("git", &tool), format!("git_{tool}"));
     }

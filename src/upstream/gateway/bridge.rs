@@ -10,10 +10,13 @@ use std::rc::Rc;
 
 use super::callers::Caller;
 use super::flight::{Errand, Kept, Relay};
-use super::server::Server;
+use super::send::STALE;
+use super::server::{STREAM_END, Server};
 use crate::proto::json::{Object, Value, ValueKind};
 use crate::proto::jsonrpc::{Code, RpcError};
+use crate::proto::mcp::Capabilities;
 use crate::server::service::{Call, Nanos};
+use crate::upstream::missing;
 
 /// Most questions of one call: servers and clients that go on and on are stopped somewhere.
 pub(super) const QUESTIONS_MAX: u32 = 64;
@@ -187,6 +190,22 @@ impl Server {
         }
     }
 
+    /// A modern caller has not declared that it answers such questions: its call ends with an error that says so
+    /// (2026-07-28, "Missing Required Client Capability"), and the server is told no.
+    pub(super) fn not_declared(&mut self, now: Nanos, number: u32, id: Box<[u8]>, method: &str) {
+        let Some(flight) = self.flights.find(number) else { return };
+        let session = flight.session;
+        let Some(Errand::Call(relay)) = self.flights.finish(number, now + STREAM_END) else { return };
+        let needed = match method {
+            "sampling/createMessage" => Capabilities::SAMPLING,
+            "roots/list" => Capabilities::ROOTS,
+            _ => Capabilities::ELICITATION_FORM,
+        };
+        let error = missing::capability(needed);
+        self.tell_answer(now, session, &id, Err(error.clone()));
+        self.callers.reply(relay.caller, Err(error));
+    }
+
     /// Ends a modern caller's call with the question that is first in line.
     fn send_away(&mut self, now: Nanos, number: u32, serial: u64) {
         let seal = Rc::clone(&self.seal);
@@ -217,7 +236,7 @@ impl Server {
     /// # Errors
     /// If there is no such call any more, or it was another.
     pub(super) fn resume(&mut self, now: Nanos, place: Parked, call: &Call<'_>) -> Result<(), RpcError> {
-        let refused = || RpcError::new(Code::INVALID_PARAMS, "requestState is not valid for this call, or no longer");
+        let refused = || RpcError::new(Code::INVALID_PARAMS, STALE);
         let flight =
             self.flights.find(place.flight).filter(|flight| flight.serial == place.serial).ok_or_else(refused)?;
         let session = flight.session;

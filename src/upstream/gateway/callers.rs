@@ -4,10 +4,12 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::words::{self, kind};
 use crate::ids::CoreId;
-use crate::proto::jsonrpc::RpcError;
+use crate::metrics::ServerMetrics;
+use crate::proto::jsonrpc::{Code, RpcError};
 use crate::server::service::{CallKey, Mail, Mailbox, Wish};
 
 /// A call, by the core on which its caller is and its name there.
@@ -26,6 +28,7 @@ pub(super) struct Callers {
     pub server: u16,
     pub mailbox: Mailbox,
     pub post: Post,
+    pub metrics: Arc<ServerMetrics>,
 }
 
 impl Callers {
@@ -36,6 +39,10 @@ impl Callers {
 
     /// The outcome of a call.
     pub fn reply(&self, caller: Caller, outcome: Result<Vec<u8>, RpcError>) {
+        let is_ours = |code| matches!(code, Code::BAD_GATEWAY | Code::DEADLINE | Code::OVERLOADED);
+        if outcome.as_ref().is_err_and(|error| is_ours(error.code)) {
+            self.metrics.failures.add(1);
+        }
         if caller.core == self.core {
             return self.mailbox.push(Mail::Reply { key: caller.key, outcome });
         }

@@ -1,22 +1,22 @@
-//! The way to one server: links of HTTP, the lines of a child process, or the core that speaks to it for all.
+//! The way to one server: links of HTTP, a way on which both talk, or the core that speaks to it for all.
 //!
 //! Not here: what is sent. Invariant: what is submitted is answered, failed or dropped, whichever way it goes.
 
 use std::collections::HashSet;
 
 use crate::ids::{ConnectionId, CoreId};
-use crate::server::service::{CallKey, Nanos, Wish};
+use crate::server::service::{CallKey, End, Nanos, Wish};
 use crate::upstream::http::{Pool, Request};
-use crate::upstream::stdio::Lines;
+use crate::upstream::talk::Talk;
 
 /// The way to a server.
 pub(super) enum Channel {
     /// Another core speaks to it.
     Elsewhere(Remote),
-    /// Links of HTTP.
+    /// Links of HTTP, by which each request has its own answer.
     Http(Box<Pool>),
-    /// A child process.
-    Lines(Box<Lines>),
+    /// A child process, or an event stream for all.
+    Talk(Box<dyn Talk>),
 }
 
 /// A server to which another core speaks.
@@ -28,16 +28,31 @@ pub(super) struct Remote {
 }
 
 impl Channel {
-    pub fn is_lines(&self) -> bool {
-        matches!(self, Channel::Lines(_))
+    /// Whether only ids tell which answer is to which request.
+    pub fn is_talk(&self) -> bool {
+        matches!(self, Channel::Talk(_))
     }
 
     /// The core that speaks to the server, if it is another.
     pub fn owner(&self) -> Option<CoreId> {
         match self {
             Channel::Elsewhere(remote) => Some(remote.owner),
-            Channel::Http(_) | Channel::Lines(_) => None,
+            Channel::Http(_) | Channel::Talk(_) => None,
         }
+    }
+
+    /// Ends it; nothing is submitted any more.
+    pub fn shut(&mut self, now: Nanos) {
+        match self {
+            Channel::Elsewhere(_) => {}
+            Channel::Http(pool) => pool.close_all(),
+            Channel::Talk(talk) => talk.shut(now),
+        }
+    }
+
+    /// Whether something was heard outside any link.
+    pub fn has_news(&self) -> bool {
+        matches!(self, Channel::Talk(talk) if talk.has_news())
     }
 
     /// Sends a message; `id` if it is a request, under which it is answered.
@@ -45,7 +60,7 @@ impl Channel {
         match self {
             Channel::Elsewhere(_) => {}
             Channel::Http(pool) => pool.submit(now, Request { errand, text }),
-            Channel::Lines(lines) => lines.submit(errand, id, &text),
+            Channel::Talk(talk) => talk.submit(now, errand, id, &text),
         }
     }
 
@@ -54,7 +69,7 @@ impl Channel {
         match self {
             Channel::Elsewhere(_) => {}
             Channel::Http(pool) => pool.drop_errand(now, errand),
-            Channel::Lines(lines) => lines.drop_errand(errand),
+            Channel::Talk(talk) => talk.drop_errand(errand),
         }
     }
 
@@ -62,21 +77,51 @@ impl Channel {
     pub fn connected(&mut self, now: Nanos, token: u64, outcome: Result<ConnectionId, i32>) -> Option<u16> {
         match self {
             Channel::Http(pool) => pool.connected(now, token, outcome).then(|| pool.place_of(token) as u16),
-            Channel::Lines(lines) => lines.connected(token, outcome).then(|| Lines::place_of(token)),
+            Channel::Talk(talk) => talk.connected(now, token, outcome),
             Channel::Elsewhere(_) => None,
         }
     }
 
+    /// Bytes came in on the link at a place.
+    pub fn received(&mut self, now: Nanos, place: u16, id: ConnectionId, bytes: &[u8]) {
+        match self {
+            Channel::Http(pool) => pool.received(now, usize::from(place), id, bytes),
+            Channel::Talk(talk) => talk.received(now, place, id, bytes),
+            Channel::Elsewhere(_) => {}
+        }
+    }
+
+    /// The link at a place brings nothing more.
+    pub fn ended(&mut self, now: Nanos, place: u16, id: ConnectionId, how: End) {
+        match self {
+            Channel::Http(pool) => pool.ended(now, usize::from(place), id, how),
+            Channel::Talk(talk) => talk.ended(now, place, id, how),
+            Channel::Elsewhere(_) => {}
+        }
+    }
+
+    /// A send on the link at a place ended.
+    pub fn sent(&mut self, place: u16, id: ConnectionId, buffer: Vec<u8>, whole: bool) {
+        match self {
+            Channel::Http(pool) => pool.sent(usize::from(place), id, buffer, whole),
+            Channel::Talk(talk) => talk.sent(place, id, buffer, whole),
+            Channel::Elsewhere(_) => {}
+        }
+    }
+
     pub fn tick(&mut self, now: Nanos) {
-        if let Channel::Http(pool) = self {
-            pool.tick(now);
+        match self {
+            Channel::Elsewhere(_) => {}
+            Channel::Http(pool) => pool.tick(now),
+            Channel::Talk(talk) => talk.tick(now),
         }
     }
 
     pub fn deadline(&self) -> Option<Nanos> {
         match self {
+            Channel::Elsewhere(_) => None,
             Channel::Http(pool) => pool.deadline(),
-            Channel::Elsewhere(_) | Channel::Lines(_) => None,
+            Channel::Talk(talk) => talk.deadline(),
         }
     }
 
@@ -85,7 +130,7 @@ impl Channel {
         match self {
             Channel::Elsewhere(_) => {}
             Channel::Http(pool) => pool.wishes(wish),
-            Channel::Lines(lines) => lines.wishes(wish),
+            Channel::Talk(talk) => talk.wishes(wish),
         }
     }
 }

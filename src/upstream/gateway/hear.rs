@@ -34,14 +34,14 @@ impl Server {
         loop {
             let outcomes: Vec<Outcome> = match &mut self.channel {
                 Channel::Http(pool) if pool.has_outcomes() => pool.outcomes().collect(),
-                Channel::Lines(_) => return self.hear_lines(now),
+                Channel::Talk(_) => return self.hear_talk(now),
                 Channel::Elsewhere(_) | Channel::Http(_) => return,
             };
             for outcome in outcomes {
                 match outcome {
                     Outcome::Answer { errand, reply, text } => self.answered(now, errand, &reply, &text),
                     Outcome::Failed { errand, failure } => self.failed(now, errand, &failure),
-                    Outcome::Message { errand, text } => self.message(now, errand, 200, &text),
+                    Outcome::Message { errand, text, .. } => self.message(now, errand, 200, &text),
                     Outcome::Stream { errand, reply } => {
                         if let Some(flight) = self.flights.find(errand) {
                             flight.session_id = reply.session_id;
@@ -262,6 +262,7 @@ impl Server {
 
     fn reached(&mut self, now: Nanos) {
         self.is_news = true;
+        self.metrics.reached.add(1);
         self.failures = 0;
         self.last_failure.clear();
         self.reports.push(Report::Changed(Change::Tools));
@@ -308,7 +309,10 @@ impl Server {
         if let (Some(relay), Some(method)) = (relay, question(&method)) {
             let params = envelope.text(Key::Params, text).unwrap_or(b"{}").to_vec();
             if relay.version.is_modern() {
-                return self.park(now, number, id, method, params);
+                if relay.can_answer(method) {
+                    return self.park(now, number, id, method, params);
+                }
+                return self.not_declared(now, number, id, method);
             }
             if relay.may_ask && relay.can_answer(method) && relay.asked < QUESTIONS_MAX {
                 let ask = relay.asked;
@@ -454,7 +458,7 @@ impl Server {
             Errand::Call(Relay { parked: Some(_), .. }) => self.parked = self.parked.saturating_sub(1),
             Errand::Call(relay) => self.callers.reply(relay.caller, Err(error.clone())),
             // By lines a question that is not understood may well find no answer.
-            Errand::Discover if self.channel.is_lines() && self.may_be_legacy() => {
+            Errand::Discover if self.channel.is_talk() && self.may_be_legacy() => {
                 self.is_legacy = true;
                 self.initialize(now, self.own_session());
             }

@@ -6,7 +6,7 @@
 use super::flight::ListKind;
 use super::merge::{self, Job};
 use super::server::Verdict;
-use super::{Gateway, invalid};
+use super::{Gateway, invalid, uris};
 use crate::proto::json::{Key, Value};
 use crate::server::service::{Call, Nanos, Served, Service};
 
@@ -74,13 +74,25 @@ impl<S: Service> Gateway<S> {
 
     pub(super) fn render(&self, job: &Job) -> Vec<u8> {
         let Some(seen) = self.seen(job.view) else { return b"{}".to_vec() };
+        let kind = job.kind;
+        let among_others = seen.alone.is_none();
+        let told =
+            (among_others && matches!(kind, ListKind::Prompts | ListKind::Tools)).then(|| self.told_in(job.view, kind));
         let items = seen.servers.iter().flat_map(|&server| {
             let settings = &self.servers[usize::from(server)].settings;
-            let cached = self.lists.get(&(server, job.kind)).and_then(|cached| cached.items.as_deref());
-            let among_others = seen.alone.is_none();
-            let tools = (job.kind == ListKind::Tools).then_some(&seen.tools);
+            let cached = self.lists.get(&(server, kind)).and_then(|cached| cached.items.as_deref());
+            let tools = (kind == ListKind::Tools).then_some(&seen.tools);
+            let told = told.clone();
             cached.unwrap_or_default().iter().filter_map(move |item| {
-                let item = merge::seen(job.kind, item, settings, among_others)?;
+                let own = merge::own_name(kind, item)?;
+                let name = match &told {
+                    Some(told) => told.name_of(server, &own)?.to_owned(),
+                    None if among_others => {
+                        format!("{}{}", uris::before(&settings.name), settings.seen(kind, &own)?)
+                    }
+                    None => settings.seen(kind, &own)?.to_owned(),
+                };
+                let item = merge::seen(kind, item, &own, &name, settings);
                 match tools {
                     Some(tools) => merge::chosen(item, tools),
                     None => Some(item),
@@ -107,12 +119,12 @@ impl<S: Service> Gateway<S> {
         }
     }
 
-    /// The tools of a modern server are read before somebody asks for them: which of their arguments stand in headers
-    /// has to be known before the first call.
+    /// The tools of a server are read before somebody asks for them: which of their arguments stand in headers has to
+    /// be known before a modern caller's first call.
     pub(super) fn read_annotations(&mut self, now: Nanos, index: u16) {
         let server = &mut self.servers[usize::from(index)];
-        let is_modern = matches!(server.verdict, Verdict::Known(era) if era.is_modern());
-        if !is_modern || server.annotations_known {
+        let offers_tools = server.about.as_ref().is_some_and(|about| about.offers.tools);
+        if !offers_tools || !matches!(server.verdict, Verdict::Known(_)) || server.annotations_known {
             return;
         }
         let cached = self.lists.entry((index, ListKind::Tools)).or_default();

@@ -3,19 +3,17 @@
 //! Not here: reading a list of one server (`server`). Invariant: the order is that of the servers' names, and within a
 //! server its own, whichever answered first; a server that is slow or down costs its own items and nobody else's.
 
+use std::borrow::Cow;
+
 use super::answer::renamed;
 use super::flight::ListKind;
 use super::rules::ToolRules;
 use super::settings::ServerSettings;
-use super::uris;
 use crate::ids::View;
 use crate::limits::LIST_PAGE_DEFAULT;
 use crate::proto::json::{Object, Value};
 use crate::proto::mcp::Version;
 use crate::server::service::{CallKey, Nanos};
-
-/// Longest name of a tool or prompt: providers of models take no longer ones.
-pub(super) const NAME_CHARACTERS_MAX: usize = 64;
 
 /// One list of one server.
 #[derive(Default)]
@@ -48,41 +46,20 @@ pub(super) struct Job {
     pub waits: Vec<u16>,
 }
 
-/// The name by which a server's tool or prompt is known among others: `{prefix}_{name}`. One that would be longer than
-/// 64 characters keeps its beginning and ends in a number made from all of it.
-pub(super) fn prefixed(prefix: &str, name: &str) -> String {
-    if prefix.is_empty() {
-        return name.to_owned();
-    }
-    let whole = format!("{prefix}_{name}");
-    if whole.chars().count() <= NAME_CHARACTERS_MAX {
-        return whole;
-    }
-    // FNV-1a: the same on every core and in every start.
-    let hash = whole
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    let kept: String = whole.chars().take(NAME_CHARACTERS_MAX - 9).collect();
-    format!("{kept}_{:08x}", hash >> 32)
+/// The server's own name of an item of its list.
+pub(super) fn own_name(kind: ListKind, item: &[u8]) -> Option<Cow<'_, str>> {
+    Value::new(item).get(kind.key()).and_then(Value::as_str)
 }
 
-/// An item of a server's list as its callers see it, among others or alone; none if they do not.
-pub(super) fn seen(kind: ListKind, item: &[u8], server: &ServerSettings, among_others: bool) -> Option<Vec<u8>> {
-    let value = Value::new(item);
-    let own = value.get(kind.key()).and_then(Value::as_str)?;
-    let seen = server.seen(kind, &own)?;
-    let name = match kind {
-        _ if !among_others => seen.to_owned(),
-        ListKind::Prompts | ListKind::Tools => prefixed(&server.prefix, seen),
-        ListKind::Resources | ListKind::Templates => format!("{}{seen}", uris::before(&server.name)),
-    };
-    let mut item = if *name == *own { item.to_vec() } else { renamed(value, kind.key(), &name) };
+/// An item of a server's list as its callers see it, by this name; `own` is what the server calls it.
+pub(super) fn seen(kind: ListKind, item: &[u8], own: &str, name: &str, server: &ServerSettings) -> Vec<u8> {
+    let mut seen = if name == own { item.to_vec() } else { renamed(Value::new(item), kind.key(), name) };
     if kind == ListKind::Tools
-        && let Some(words) = server.tools.describe.get(&*own)
+        && let Some(words) = server.tools.describe.get(own)
     {
-        item = described(Value::new(&item), words);
+        seen = described(Value::new(&seen), words);
     }
-    Some(item)
+    seen
 }
 
 /// A tool as a view has it that chooses and renames; none if it is not chosen.
@@ -164,16 +141,6 @@ pub(super) fn start_of(cursor: Option<&str>) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_prefixed_and_never_too_long() {
-        assert_eq!(prefixed("weather", "get"), "weather_get");
-        assert_eq!(prefixed("", "get"), "get");
-        let (one, other) = (prefixed("s", &"x".repeat(70)), prefixed("s", &"x".repeat(71)));
-        assert_eq!((one.len(), other.len()), (64, 64));
-        assert_ne!(one, other);
-        assert_eq!(prefixed("s", &"x".repeat(62)).len(), 64);
-    }
 
     #[test]
     fn pages_follow_each_other() {

@@ -40,17 +40,27 @@ impl Server {
         self.annotations.get(tool).map_or(&[], Vec::as_slice)
     }
 
-    /// Reads which arguments of its tools are repeated in headers. A tool that says so wrongly has none.
-    pub fn note_annotations(&mut self, tools: &[Box<[u8]>]) {
+    /// Reads which arguments of its tools are repeated in headers. A tool that says so wrongly is taken out, since
+    /// nobody could call it rightly (2026-07-28, "Custom Headers": clients leave such tools out).
+    pub fn note_annotations(&mut self, tools: &mut Vec<Box<[u8]>>) {
         self.annotations.clear();
-        for tool in tools.iter().map(|tool| Value::new(tool)) {
+        tools.retain(|tool| {
+            let tool = Value::new(tool);
             let schema = tool.get("inputSchema").map(Value::raw).unwrap_or_default();
-            if let (Some(name), Ok(params)) = (tool.get("name").and_then(Value::as_str), annotated(schema))
-                && !params.is_empty()
-            {
-                self.annotations.insert(name.into(), params);
+            let Some(name) = tool.get("name").and_then(Value::as_str) else { return true };
+            match annotated(schema) {
+                Ok(params) if params.is_empty() => true,
+                Ok(params) => {
+                    self.annotations.insert((*name).into(), params);
+                    true
+                }
+                Err(error) => {
+                    let server = &*self.settings.name;
+                    tracing::warn!(server, tool = &*name, "a tool is left out, because nobody could call it: {error}");
+                    false
+                }
             }
-        }
+        });
     }
 }
 

@@ -11,17 +11,19 @@ mod callers;
 mod channel;
 mod flight;
 mod hear;
-mod hear_lines;
+mod hear_talk;
 mod lists;
 mod merge;
 mod mirrors;
 mod names;
+mod reload;
 mod remote;
 mod request;
 mod rules;
 mod send;
 mod server;
 mod settings;
+mod told;
 mod uris;
 mod words;
 
@@ -32,25 +34,27 @@ use std::sync::Arc;
 
 use bridge::Parked;
 use callers::{Caller, Post};
-use channel::Channel;
 use flight::ListKind;
 use merge::{Cached, Job};
+use reload::Chosen;
+pub use reload::{Behind, Choices};
 pub use rules::{ListRules, ToolRules};
+use send::STALE;
 use server::{Place, Report, Sent, Server};
 pub use settings::{EraChoice, Fields, GatewaySettings, HttpLink, LinkSettings, ServerSettings, ViewSettings};
 
 use crate::ids::{ConnectionId, CoreId, View};
-use crate::proto::json::{Key, Object};
+use crate::proto::json::Key;
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{HeaderParam, Method, Version};
 use crate::server::service::{
     About, Call, CallKey, Host, LinkEvent, Mail, Mailbox, Nanos, Offers, Served, Service, Subject, Wish,
 };
 use crate::sys::guard::GuardHandle;
+use crate::upstream::missing;
 
 /// What is seen at a path.
 struct Seen {
-    name: Box<str>,
     /// The one server that is seen, if it is one.
     alone: Option<u16>,
     /// Everything of it is seen as it is: nothing has to be looked at.
@@ -92,8 +96,8 @@ pub struct Station {
     pub host: Rc<dyn Host>,
     /// Starts children, where some server is one.
     pub guard: Option<GuardHandle>,
-    /// Whether the native server is seen among the others.
-    pub native_is_seen: bool,
+    /// What is behind the gateway, now and later.
+    pub choices: Choices,
 }
 
 /// A native server and the servers beside it, on one core.
@@ -101,7 +105,11 @@ pub struct Gateway<S> {
     native: S,
     servers: Vec<Server>,
     views: Vec<Seen>,
+    /// Their names, which are what stands behind the endpoint's path, in the same order.
+    view_names: Vec<Box<str>>,
     lists: HashMap<(u16, ListKind), Cached>,
+    /// Names in views of several servers, made from the lists.
+    told: told::Tables,
     jobs: Vec<Job>,
     /// By slot of the connection.
     links: Vec<Option<Owner>>,
@@ -112,7 +120,11 @@ pub struct Gateway<S> {
     list_ttl: Nanos,
     core: CoreId,
     cores: u16,
+    /// What servers are made with.
+    place: Place,
     post: Post,
+    /// Another choice of servers, to be taken up.
+    chosen: Chosen,
     begun: bool,
     draining: bool,
     due: Nanos,
@@ -120,55 +132,42 @@ pub struct Gateway<S> {
 
 impl<S: Service> Gateway<S> {
     /// A gateway on one of so many cores.
-    pub fn new(native: S, settings: &GatewaySettings, station: Station) -> Gateway<S> {
-        let Station { core, cores, mailbox, host, guard, native_is_seen } = station;
+    pub fn new(native: S, station: Station) -> Gateway<S> {
+        let Station { core, cores, mailbox, host, guard, mut choices } = station;
         let post = Post::default();
         let place =
             Place { core, cores, host: Rc::clone(&host), guard, mailbox: mailbox.clone(), post: Rc::clone(&post) };
-        let servers: Vec<Server> = (0..)
-            .zip(&settings.servers)
-            .map(|(index, server): (u16, _)| Server::new(Arc::clone(server), index, place.clone()))
-            .collect();
-        let index_of =
-            |name: &str| settings.servers.iter().position(|server| *server.name == *name).map(|at| at as u16);
-        let about = || About { server_info: settings.server_info.clone(), instructions: None, offers: MERGED };
-        let all = (0..settings.servers.len() as u16).collect();
-        let view = |name: String, alone: Option<u16>, servers, native| Seen {
-            name: name.into(),
-            alone,
-            is_plain: alone.is_some_and(|alone| settings.servers[usize::from(alone)].is_plain()),
-            servers,
-            tools: ToolRules::default(),
+        let behind = Arc::clone(&choices.borrow_and_update());
+        let mut view_names = Vec::new();
+        let mut gateway = Gateway {
             native,
-            about: about(),
-        };
-        let mut views = vec![view(String::new(), None, all, native_is_seen)];
-        for (index, server) in (0..).zip(&settings.servers) {
-            views.push(view(server.name.to_string(), Some(index), vec![index], false));
-        }
-        for chosen in &settings.views {
-            let servers = chosen.servers.iter().filter_map(|name| index_of(name)).collect();
-            let seen = view(format!("@{}", chosen.name), None, servers, false);
-            views.push(Seen { tools: chosen.tools.clone(), ..seen });
-        }
-        Gateway {
-            native,
-            servers,
-            views,
+            servers: Vec::new(),
+            views: reload::views(&behind.settings, &mut view_names),
+            view_names,
             lists: HashMap::new(),
+            told: Default::default(),
             jobs: Vec::new(),
             links: Vec::new(),
             calls: Vec::new(),
             mailbox,
+            chosen: reload::listen(choices, &host),
             host,
-            list_ttl: settings.list_ttl,
+            list_ttl: behind.settings.list_ttl,
             core,
             cores,
+            place,
             post,
             begun: false,
             draining: false,
             due: Nanos::MAX,
+        };
+        for (index, server) in behind.settings.servers.iter().enumerate() {
+            let metrics = behind.metrics(index, core);
+            let mut server = Server::new(Arc::clone(server), index as u16, gateway.place.clone(), metrics);
+            server.is_retired = behind.settings.retired.contains(&(index as u16));
+            gateway.servers.push(server);
         }
+        gateway
     }
 
     fn is_plain(&self) -> bool {
@@ -207,7 +206,7 @@ impl<S: Service> Gateway<S> {
         let here = place.core == self.core.0 && usize::from(place.server) < self.servers.len();
         let outcome = match here {
             true => self.servers[usize::from(place.server)].resume(call.now, place, call),
-            false => Err(RpcError::new(Code::INVALID_PARAMS, "requestState is not valid for this call, or no longer")),
+            false => Err(RpcError::new(Code::INVALID_PARAMS, STALE)),
         };
         match outcome {
             Ok(()) => {
@@ -256,7 +255,7 @@ impl<S: Service> Gateway<S> {
                         self.relay(call, server, Some(&own), before.as_deref())
                     }
                     None if self.seen(call.view).is_some_and(|seen| seen.native) => self.native.call(call, out),
-                    None => Served::Failed(not_found(&uri, call.version)),
+                    None => Served::Failed(missing::resource(&uri, call.version)),
                 }
             }
             Method::CompletionComplete => self.complete(call, out),
@@ -287,12 +286,16 @@ impl<S: Service> Gateway<S> {
                     self.tell_list(index, kind, &outcome);
                     let cached = self.lists.entry((index, kind)).or_default();
                     cached.fetching = false;
-                    if let Ok(items) = outcome {
+                    if let Ok(mut items) = outcome {
                         if kind == ListKind::Tools {
-                            self.servers[usize::from(index)].note_annotations(&items);
+                            self.servers[usize::from(index)].note_annotations(&mut items);
+                        }
+                        if kind == ListKind::Tools {
+                            self.servers[usize::from(index)].metrics.tools.set(items.len() as u64);
                         }
                         cached.items = Some(items);
                         cached.at = now;
+                        self.forget_told(kind);
                     }
                     for job in &mut self.jobs {
                         if job.kind == kind {
@@ -304,6 +307,8 @@ impl<S: Service> Gateway<S> {
         }
         self.begin_awaited(now, index);
         self.read_annotations(now, index);
+        self.servers[usize::from(index)].publish();
+        self.servers[usize::from(index)].close_if_idle(now);
         let (done, waiting): (Vec<Job>, Vec<Job>) =
             std::mem::take(&mut self.jobs).into_iter().partition(|job| job.waits.is_empty());
         self.jobs = waiting;
@@ -336,8 +341,9 @@ impl<S: Service> Service for Gateway<S> {
         if name.is_empty() {
             return Some(View::ALL);
         }
-        let place = self.views.iter().skip(1).position(|seen| *seen.name == *name)?;
-        Some(View(place as u16 + 1))
+        let place = self.view_names.iter().skip(1).position(|known| **known == *name)? + 1;
+        // One that is gone shows nothing.
+        (!self.views[place].servers.is_empty() || name.starts_with('@')).then_some(View(place as u16))
     }
 
     fn about(&self, view: View) -> Result<&About, RpcError> {
@@ -437,29 +443,17 @@ impl<S: Service> Service for Gateway<S> {
             }
             LinkEvent::Received { id, bytes } => {
                 let Some(owner) = self.owner(id) else { return };
-                match &mut self.servers[usize::from(owner.server)].channel {
-                    Channel::Http(pool) => pool.received(now, usize::from(owner.place), id, bytes),
-                    Channel::Lines(lines) => lines.received(now, owner.place, id, bytes),
-                    Channel::Elsewhere(_) => return,
-                }
+                self.servers[usize::from(owner.server)].channel.received(now, owner.place, id, bytes);
                 owner.server
             }
             LinkEvent::Ended { id, how } => {
                 let Some(owner) = self.owner(id) else { return };
-                match &mut self.servers[usize::from(owner.server)].channel {
-                    Channel::Http(pool) => pool.ended(now, usize::from(owner.place), id, how),
-                    Channel::Lines(lines) => lines.ended(now, owner.place, id),
-                    Channel::Elsewhere(_) => return,
-                }
+                self.servers[usize::from(owner.server)].channel.ended(now, owner.place, id, how);
                 owner.server
             }
             LinkEvent::Sent { id, buffer, whole } => {
                 let Some(owner) = self.owner(id) else { return };
-                match &mut self.servers[usize::from(owner.server)].channel {
-                    Channel::Http(pool) => pool.sent(usize::from(owner.place), id, buffer, whole),
-                    Channel::Lines(lines) => lines.sent(id, buffer),
-                    Channel::Elsewhere(_) => return,
-                }
+                self.servers[usize::from(owner.server)].channel.sent(owner.place, id, buffer, whole);
                 owner.server
             }
             LinkEvent::Closed(id) => {
@@ -473,6 +467,9 @@ impl<S: Service> Service for Gateway<S> {
     }
 
     fn wishes(&mut self, now: Nanos, wish: &mut dyn FnMut(Wish)) {
+        if self.chosen.borrow().is_some() {
+            self.take_up(now);
+        }
         if self.is_plain() {
             return;
         }
@@ -485,8 +482,7 @@ impl<S: Service> Service for Gateway<S> {
             }
         }
         for index in 0..self.servers.len() as u16 {
-            let has_news = |channel: &Channel| matches!(channel, Channel::Lines(lines) if lines.has_news());
-            if has_news(&self.servers[usize::from(index)].channel) {
+            if self.servers[usize::from(index)].channel.has_news() {
                 self.settle(now, index);
             }
         }
@@ -541,13 +537,4 @@ const MERGED: Offers = Offers {
 
 fn invalid(text: impl Into<Cow<'static, str>>) -> Served {
     Served::Failed(RpcError::new(Code::INVALID_PARAMS, text))
-}
-
-fn not_found(uri: &str, version: Version) -> RpcError {
-    let code = if version.is_modern() { Code::INVALID_PARAMS } else { Code::RESOURCE_NOT_FOUND };
-    let mut data = Vec::new();
-    let mut object = Object::begin(&mut data);
-    object.string("uri", uri);
-    object.end();
-    RpcError::new(code, format!("Resource not found: {uri}")).with_data(data)
 }

@@ -3,10 +3,8 @@
 //! Not here: how names are put together for lists (`merge`), what an operator hides (`rules`).
 //! Invariant: a name leads to one server at most, and never to what is not seen in the view.
 
-use std::borrow::Cow;
-
 use super::flight::ListKind;
-use super::{Gateway, answer, invalid, merge, uris};
+use super::{Gateway, answer, invalid, uris};
 use crate::ids::View;
 use crate::proto::json::{Envelope, Key, Scanner, Value};
 use crate::server::service::{Call, Served, Service};
@@ -20,30 +18,20 @@ impl<S: Service> Gateway<S> {
             return Some((server, settings(server).own(kind, name)?.to_owned()));
         }
         let name = if kind == ListKind::Tools { seen.tools.own(name)? } else { name };
-        // The longest prefix that fits: `a_b` before `a`.
+        let told = self.told_in(view, kind);
+        if let Some((server, own)) = told.owner_of(name) {
+            return Some((server, own.to_owned()));
+        }
+        // What is not listed may be there all the same, or its list not be at hand yet. The longest prefix that fits:
+        // `a_b` before `a`; but what is listed has no other name than the listed one.
         let rest = |server: u16| {
             let prefix = &*settings(server).prefix;
             name.strip_prefix(prefix)?.strip_prefix('_').filter(|_| !prefix.is_empty())
         };
-        let best = seen.servers.iter().copied().filter(|&server| rest(server).is_some());
-        let best = best.max_by_key(|&server| settings(server).prefix.len());
-        // Names that were shortened, or have no prefix, are found in the lists as they were told.
-        let listed = |server: u16| {
-            let items = self.lists.get(&(server, kind)).and_then(|cached| cached.items.as_ref())?;
-            let own = |item: &[u8]| Value::new(item).get(kind.key()).and_then(Value::as_str).map(Cow::into_owned);
-            let told = |own: &str| {
-                settings(server).seen(kind, own).map(|seen| merge::prefixed(&settings(server).prefix, seen))
-            };
-            items.iter().filter_map(|item| own(item)).find(|own| told(own).as_deref() == Some(name))
-        };
-        match best {
-            Some(server) => {
-                let own = (name.len() >= merge::NAME_CHARACTERS_MAX).then(|| listed(server)).flatten();
-                let own = own.or_else(|| settings(server).own(kind, rest(server)?).map(str::to_owned))?;
-                Some((server, own))
-            }
-            None => seen.servers.iter().find_map(|&server| Some((server, listed(server)?))),
-        }
+        let own = |server: u16| settings(server).own(kind, rest(server)?);
+        let fits = |server: &u16| own(*server).is_some_and(|own| !told.knows(*server, own));
+        let best = seen.servers.iter().copied().filter(fits).max_by_key(|&server| settings(server).prefix.len())?;
+        Some((best, own(best)?.to_owned()))
     }
 
     pub(super) fn owner_of_uri(&self, view: View, uri: &str) -> Option<(u16, String)> {

@@ -13,10 +13,14 @@ use super::{Gateway, bridge, uris};
 use crate::ids::CoreId;
 use crate::proto::json::{Envelope, Scanner};
 use crate::proto::jsonrpc::{Code, RpcError};
-use crate::server::service::{Call, CallKey, Change, Mail, Nanos, Service, Subject};
+use crate::server::service::{Call, CallKey, Change, Mail, Nanos, Service, Subject, Wish};
 
 /// Notifications in the course of a call.
 const NOTICES: [&str; 2] = ["notifications/progress", "notifications/message"];
+
+fn refused(error: RpcError) -> Result<Vec<u8>, RpcError> {
+    Err(error)
+}
 
 impl<S: Service> Gateway<S> {
     /// A server told of a change: lists are read anew, callers everywhere are told.
@@ -54,6 +58,7 @@ impl<S: Service> Gateway<S> {
                 // What changed is not told again: whoever heard of it wants the new one.
                 cached.items = None;
             }
+            self.forget_told(kind);
         }
     }
 
@@ -61,6 +66,13 @@ impl<S: Service> Gateway<S> {
     pub(super) fn heard(&mut self, now: Nanos, from: CoreId, what: Subject, text: &[u8]) {
         let index = what.about as u16;
         if usize::from(index) >= self.servers.len() {
+            // This core has not heard of a server that the other knows already.
+            if what.kind == kind::CALL {
+                let error = RpcError::new(Code::BAD_GATEWAY, "the server was not reached yet; try again shortly");
+                let (what, text) =
+                    (words::subject(kind::REPLY, index, what.number), words::write_outcome(&refused(error)));
+                self.post.borrow_mut().push(Wish::Tell { to: from, what, text });
+            }
             return;
         }
         let key = words::key_of(what.number);

@@ -13,26 +13,37 @@ use super::settings::{HttpLink, LinkSettings};
 use super::words::{self, kind};
 use crate::proto::http1::respond::Mark;
 use crate::proto::http1::{RequestError, RequestWriter, finish_post};
-use crate::proto::json::{Object, compact, has_newline};
+use crate::proto::json::{Key, Object, compact, has_newline};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, Version};
 use crate::server::service::Nanos;
 
+/// What is said of a `requestState` that leads nowhere.
+pub(super) const STALE: &str = "requestState is not valid for this call, or no longer";
+
 impl Server {
     /// Writes a call as a request, and the id that it has there.
+    ///
+    /// # Errors
+    /// What the caller is told if that cannot be.
     pub(super) fn compose(
         &mut self,
         call: &Outgoing<'_>,
         session: Option<Capabilities>,
-    ) -> Result<(u64, Vec<u8>), RequestError> {
+    ) -> Result<(u64, Vec<u8>), RpcError> {
         let Verdict::Known(era) = self.verdict else { unreachable!("nothing is sent before the era is known") };
+        // A legacy server gives no state: this one is of a call that is parked no longer, or of nobody.
+        if call.version.is_modern() && !era.is_modern() && call.envelope.has(Key::RequestState) {
+            return Err(RpcError::new(Code::INVALID_PARAMS, STALE));
+        }
         let serial = self.next_serial();
         let mut text = Vec::with_capacity(512 + call.text.len());
         match &self.settings.link {
             LinkSettings::Http(link) => {
                 let headers = if era.is_modern() { self.mirrors(call) } else { Mirrors::default() };
                 let method = Some(call.method.as_str());
-                let mark = self.begin_post(&mut text, link, Some(era), session, method, headers)?;
+                let mark = self.begin_post(&mut text, link, Some(era), session, method, headers);
+                let mark = mark.map_err(|error| unwritable(&error))?;
                 request::write(&mut text, call, era, serial);
                 finish_post(&mut text, mark);
             }
@@ -40,6 +51,7 @@ impl Server {
                 request::write(&mut text, call, era, serial);
                 end_line(&mut text);
             }
+            LinkSettings::Sse(..) => request::write(&mut text, call, era, serial),
         }
         Ok((serial, text))
     }
@@ -129,9 +141,13 @@ impl Server {
                 end_line(&mut text);
                 Ok(())
             }
+            LinkSettings::Sse(..) => {
+                body(&mut text);
+                Ok(())
+            }
         };
         // By lines a notification is all there is: nothing says that it arrived.
-        let is_over = self.channel.is_lines() && serial.is_none();
+        let is_over = self.channel.is_talk() && serial.is_none();
         let serial_number = serial.unwrap_or_default();
         let flight = Flight { serial: serial_number, errand, session, deadline, resumed: 0, session_id: None };
         let number = self.flights.insert(flight);
@@ -206,7 +222,7 @@ impl Server {
                 self.events = Some(number);
             }
             // A child tells of changes wherever it likes.
-            Verdict::Known(Era::Legacy(_)) if !self.channel.is_lines() => {
+            Verdict::Known(Era::Legacy(_)) if !self.channel.is_talk() => {
                 let session = Some(self.own_session());
                 let Some(text) = self.get_events(session, None) else { return };
                 let (serial, deadline) = (self.next_serial(), Nanos::MAX);
@@ -280,7 +296,7 @@ impl Server {
     /// Tells the server that nobody waits for an answer any more, if it would not see that by itself.
     pub(super) fn tell_cancelled(&mut self, now: Nanos, serial: u64, session: Option<Capabilities>) {
         let Verdict::Known(era) = self.verdict else { return };
-        if session.is_none() && !self.channel.is_lines() {
+        if session.is_none() && !self.channel.is_talk() {
             return;
         }
         let body = |out: &mut Vec<u8>| {

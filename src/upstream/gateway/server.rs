@@ -13,16 +13,17 @@ use super::callers::{Caller, Callers, Post};
 use super::channel::{Channel, Remote};
 use super::flight::{Errand, Flights, Kept, ListKind, Relay};
 use super::request::{Era, Outgoing};
-use super::send::{modern_meta, unwritable, write_request};
+use super::send::{modern_meta, write_request};
 use super::settings::{EraChoice, HttpLink, LinkSettings, ServerSettings};
 use super::words::{self, CallWord, kind};
 use crate::ids::{CoreId, OutboundAddress};
+use crate::metrics::{ServerMetrics, ServerState};
 use crate::proto::json::{Envelope, Scanner};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, HeaderParam, Version};
 use crate::server::service::{About, Call, Change, Host, Mailbox, Nanos};
 use crate::sys::guard::GuardHandle;
-use crate::upstream::http::{Pool, PoolSettings};
+use crate::upstream::http::{EventStream, Pool, PoolSettings};
 use crate::upstream::stdio::Lines;
 
 /// Longest pause between two attempts to reach a server.
@@ -86,6 +87,7 @@ pub(super) struct Server {
     pub sessions: Vec<Session>,
     pub flights: Flights,
     pub callers: Callers,
+    pub metrics: Arc<ServerMetrics>,
     pub reports: Vec<Report>,
     pub scanner: Scanner,
     /// Calls that wait until it is known what the server speaks.
@@ -94,6 +96,8 @@ pub(super) struct Server {
     pub queue: VecDeque<Kept>,
     /// It was found not to understand `server/discover`, on a channel where asking again costs it its life.
     pub is_legacy: bool,
+    /// It was taken out of the configuration: what is in flight finishes, nothing new is begun.
+    pub is_retired: bool,
     /// How it stands has changed, and the other cores were not told.
     pub is_news: bool,
     /// Cores that want a list, and which.
@@ -124,28 +128,22 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub fn new(settings: Arc<ServerSettings>, index: u16, place: Place) -> Server {
+    pub fn new(settings: Arc<ServerSettings>, index: u16, place: Place, metrics: Arc<ServerMetrics>) -> Server {
         let owner = CoreId(index % place.cores);
         let channel = match &settings.link {
             _ if settings.is_owned_by_one() && owner != place.core => {
                 Channel::Elsewhere(Remote { owner, calls: Default::default() })
             }
-            LinkSettings::Http(HttpLink { address, .. }) => {
-                let pool = PoolSettings {
-                    // One that is not known is never dialled: `reach` says why.
-                    address: address.clone().unwrap_or_else(|_| OutboundAddress::Unix(Default::default())),
-                    links_max: settings.links_max,
-                    waiting_max: settings.waiting_max,
-                    answer_bytes_max: settings.answer_bytes_max,
-                    connect_time: settings.connect_time,
-                    idle_time: LINK_IDLE,
-                };
-                Channel::Http(Box::new(Pool::new(pool, u32::from(index))))
+            LinkSettings::Http(link) => Channel::Http(Box::new(Pool::new(pool(&settings, link), u32::from(index)))),
+            LinkSettings::Sse(link, authority) => {
+                let (target, fields) = (link.target.clone(), link.fields.0.clone());
+                let pool = pool(&settings, link);
+                Channel::Talk(Box::new(EventStream::new(pool, u32::from(index), authority, target, fields)))
             }
             LinkSettings::Child(child) => {
                 let (guard, host) = (place.guard.clone(), Rc::clone(&place.host));
                 let most = settings.answer_bytes_max;
-                Channel::Lines(Box::new(Lines::new(
+                Channel::Talk(Box::new(Lines::new(
                     &settings.name,
                     Arc::clone(child),
                     guard,
@@ -155,7 +153,13 @@ impl Server {
                 )))
             }
         };
-        let callers = Callers { core: place.core, server: index, mailbox: place.mailbox, post: place.post };
+        let callers = Callers {
+            core: place.core,
+            server: index,
+            mailbox: place.mailbox,
+            post: place.post,
+            metrics: Arc::clone(&metrics),
+        };
         Server {
             channel,
             settings,
@@ -164,11 +168,13 @@ impl Server {
             sessions: Vec::new(),
             flights: Flights::default(),
             callers,
+            metrics,
             reports: Vec::new(),
             scanner: Scanner::new(),
             waiting: VecDeque::new(),
             queue: VecDeque::new(),
             is_legacy: false,
+            is_retired: false,
             is_news: false,
             list_askers: Vec::new(),
             retry_at: 0,
@@ -216,6 +222,7 @@ impl Server {
             self.callers.tell(owner, kind::CALL, words::number_of(caller.key), word.write());
             return Ok(Sent::Waits);
         }
+        self.metrics.calls.add(1);
         let is_full = self.flights.calls() >= self.settings.calls_max;
         if let (Verdict::Known(era), false) = (self.verdict, is_full) {
             let open = match era {
@@ -236,15 +243,14 @@ impl Server {
                     name,
                     round: b"",
                 };
-                let (serial, text) = self.compose(&outgoing, session).map_err(|error| unwritable(&error))?;
+                let (serial, text) = self.compose(&outgoing, session)?;
                 let relay = Relay::new(&outgoing, caller, call.may_ask, uris, kept);
                 return Ok(Sent::As(self.send_call(now, serial, text, relay, session)));
             }
         } else if now < self.retry_at && self.verdict == Verdict::Unknown {
             return Err(self.unreachable());
         }
-        let waiting = self.waiting.len() + self.sessions.iter().map(|session| session.waiting.len()).sum::<usize>();
-        let waiting = waiting + self.queue.len();
+        let waiting = self.waiting_calls();
         if waiting >= self.settings.waiting_max {
             let text = format!("{waiting} calls wait for server {} already, the most there may be", self.settings.name);
             return Err(RpcError::new(Code::OVERLOADED, text));
@@ -256,6 +262,44 @@ impl Server {
             self.enqueue(now, kept);
         }
         Ok(Sent::Waits)
+    }
+
+    /// It was taken out of the configuration.
+    pub fn retire(&mut self, now: Nanos) {
+        self.is_retired = true;
+        for session in &mut self.sessions {
+            self.waiting.append(&mut session.waiting);
+        }
+        self.waiting.append(&mut self.queue);
+        self.out_of_reach(now, format!("server {} was taken out of the configuration", self.settings.name));
+        self.is_news = false;
+        self.rounds.clear();
+        self.close_if_idle(now);
+    }
+
+    /// The last call of a retired server closes its way.
+    pub fn close_if_idle(&mut self, now: Nanos) {
+        if self.is_retired && self.flights.calls() == 0 {
+            self.channel.shut(now);
+        }
+    }
+
+    /// Lets operators see how it stands.
+    pub fn publish(&self) {
+        self.metrics.in_flight.set(self.flights.calls() as u64);
+        self.metrics.waiting.set(self.waiting_calls() as u64);
+        self.metrics.set_state(match self.verdict {
+            Verdict::Unknown => ServerState::Away,
+            Verdict::Asking => ServerState::Asking,
+            Verdict::Known(Era::Legacy(_)) => ServerState::Legacy,
+            Verdict::Known(Era::Modern) => ServerState::Modern,
+        });
+    }
+
+    /// Calls that wait: for the server to be reached, for a session, for others to end.
+    fn waiting_calls(&self) -> usize {
+        let for_sessions = self.sessions.iter().map(|session| session.waiting.len()).sum::<usize>();
+        self.waiting.len() + for_sessions + self.queue.len()
     }
 
     /// Sends calls that had to wait for others to end.
@@ -286,20 +330,23 @@ impl Server {
 
     /// Begins to find out what the server speaks, unless that is known or under way.
     pub fn reach(&mut self, now: Nanos) {
-        if self.verdict != Verdict::Unknown || now < self.retry_at {
+        if self.verdict != Verdict::Unknown || now < self.retry_at || self.is_retired {
             return;
         }
         match (&self.settings.link, &mut self.channel) {
             (_, Channel::Elsewhere(_)) => return,
-            (LinkSettings::Http(HttpLink { address: Err(why), .. }), _) => {
+            (LinkSettings::Http(HttpLink { address: Err(why), .. }), _)
+            | (LinkSettings::Sse(HttpLink { address: Err(why), .. }, _), _) => {
                 let why = format!("server {} cannot be reached: {why}", self.settings.name);
                 return self.out_of_reach(now, why);
             }
-            (_, Channel::Lines(lines)) => lines.start(now),
+            (_, Channel::Talk(talk)) => talk.start(now),
             (_, Channel::Http(_)) => {}
         }
         self.verdict = Verdict::Asking;
         match self.settings.era {
+            // There is nothing newer on such a stream.
+            _ if matches!(self.settings.link, LinkSettings::Sse(..)) => self.initialize(now, self.own_session()),
             EraChoice::Auto if self.is_legacy => self.initialize(now, self.own_session()),
             EraChoice::Auto | EraChoice::Modern => self.discover(now),
             EraChoice::Legacy => self.initialize(now, self.own_session()),
@@ -308,7 +355,7 @@ impl Server {
 
     /// Time for the handshake. A child has to be started first.
     fn handshake_time(&self) -> Nanos {
-        if self.channel.is_lines() { self.settings.connect_time } else { self.settings.list_time }
+        if self.channel.is_talk() { self.settings.connect_time } else { self.settings.list_time }
     }
 
     fn discover(&mut self, now: Nanos) {
@@ -342,7 +389,7 @@ impl Server {
     /// The capabilities by which a caller's session is chosen. A child has one session for all, whatever each can do;
     /// the tasks extension is none that `initialize` knows.
     pub(super) fn session_for(&self, capabilities: Capabilities) -> Capabilities {
-        if self.channel.is_lines() {
+        if self.channel.is_talk() {
             return Capabilities::ELICITATION_FORM.with(Capabilities::SAMPLING);
         }
         Capabilities::from_bits(capabilities.to_bits() & !Capabilities::TASKS_EXTENSION.to_bits())
@@ -397,7 +444,7 @@ impl Server {
                 relay.kept = (session.is_some() || !kept.version.is_modern()).then(|| Box::new(kept));
                 self.send_call(now, serial, text, relay, session);
             }
-            Err(error) => self.callers.reply(kept.caller, Err(unwritable(&error))),
+            Err(error) => self.callers.reply(kept.caller, Err(error)),
         }
     }
 
@@ -420,6 +467,7 @@ impl Server {
         self.last_failure = why;
         self.verdict = Verdict::Unknown;
         self.is_news = true;
+        self.metrics.lost.add(1);
         self.sessions.retain(|session| session.id.is_some());
         let pause = BACK_OFF << self.failures.min(10);
         self.failures += 1;
@@ -456,10 +504,23 @@ impl Server {
         if let Channel::Elsewhere(_) = self.channel {
             return None;
         }
-        let retry = (self.verdict == Verdict::Unknown).then_some(self.retry_at);
+        let retry = (self.verdict == Verdict::Unknown && !self.is_retired).then_some(self.retry_at);
         let resume = self.resumable.iter().map(|(at, ..)| *at).min();
         let listen = (self.listen_at != Nanos::MAX).then_some(self.listen_at);
         [self.channel.deadline(), self.flights.deadline(), retry, resume, listen].into_iter().flatten().min()
+    }
+}
+
+/// The settings of the links to a server.
+fn pool(settings: &ServerSettings, link: &HttpLink) -> PoolSettings {
+    PoolSettings {
+        // One that is not known is never dialled: `reach` says why.
+        address: link.address.clone().unwrap_or_else(|_| OutboundAddress::Unix(Default::default())),
+        links_max: settings.links_max,
+        waiting_max: settings.waiting_max,
+        answer_bytes_max: settings.answer_bytes_max,
+        connect_time: settings.connect_time,
+        idle_time: LINK_IDLE,
     }
 }
 

@@ -3,6 +3,7 @@
 //! Not here: files (`config`), name resolution (`boot` fills the addresses in).
 //! Invariant: names are unique; nothing here changes while a core lives.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::flight::ListKind;
@@ -15,8 +16,12 @@ use crate::upstream::stdio::ChildSettings;
 /// All servers, and what callers may see of them.
 #[derive(Clone, Debug, Default)]
 pub struct GatewaySettings {
-    /// The servers, by name.
+    /// The servers. One that changed has two places: where it was, which is retired, and a new one.
     pub servers: Vec<Arc<ServerSettings>>,
+    /// Places of servers that are gone, or have another.
+    pub retired: BTreeSet<u16>,
+    /// Whether the native server is seen among the others.
+    pub native_is_seen: bool,
     /// Named choices among them.
     pub views: Vec<ViewSettings>,
     /// How long a merged list is kept.
@@ -79,7 +84,7 @@ impl ServerSettings {
 
     /// Whether one core speaks to it for all.
     pub fn is_owned_by_one(&self) -> bool {
-        self.calls_max_is_for_all || matches!(self.link, LinkSettings::Child(_))
+        self.calls_max_is_for_all || !matches!(self.link, LinkSettings::Http(_))
     }
 
     /// The name under which an item of a list is seen, from the server's own; none if it is not seen.
@@ -107,6 +112,8 @@ pub enum LinkSettings {
     Child(Arc<ChildSettings>),
     /// By Streamable HTTP.
     Http(HttpLink),
+    /// By the HTTP+SSE of 2024-11-05; the host and port that the target is on stand beside it.
+    Sse(HttpLink, Box<str>),
 }
 
 /// A server behind a URL.

@@ -194,7 +194,8 @@ fn decode(
         match events.next(&mut part) {
             Ok(None) => return Ok(()),
             Ok(Some(Item::Event(event))) if !event.data.is_empty() => {
-                outcomes.push(Outcome::Message { errand, text: event.data.to_vec() });
+                let is_endpoint = event.event == b"endpoint";
+                outcomes.push(Outcome::Message { errand, is_endpoint, text: event.data.to_vec() });
             }
             Ok(Some(Item::Retry(ms))) => *retry_ms = Some(ms),
             Ok(Some(Item::Event(_) | Item::Id(_))) => {}

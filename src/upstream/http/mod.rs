@@ -3,7 +3,9 @@
 //! Not here: what is asked and answered (`gateway`), sockets (links are asked for by `Wish`).
 //! Invariant: one request at a time on a link; nothing of an answer is heard by anybody but its errand.
 
+mod event_stream;
 mod link;
 mod pool;
 
+pub use event_stream::EventStream;
 pub use pool::{Failure, Outcome, Pool, PoolSettings, Reply, Request};

@@ -115,6 +115,8 @@ pub enum Outcome {
     Message {
         /// Which errand.
         errand: u32,
+        /// It is the event by which a server of 2024-11-05 says where to post.
+        is_endpoint: bool,
         /// The event's data.
         text: Vec<u8>,
     },
@@ -196,6 +198,11 @@ impl Pool {
             self.close(place);
             self.open_for_waiting(now);
         }
+    }
+
+    /// Closes every link that is open.
+    pub fn close_all(&mut self) {
+        (0..self.links.len()).for_each(|place| self.close(place));
     }
 
     /// An attempt ended. True if the link is one of this pool's from now on.

@@ -12,6 +12,7 @@ use super::failure::Failure;
 use crate::proto::json::{self, Object, Value, ValueKind};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, Version};
+use crate::upstream::missing;
 
 /// Why there is no answer.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -23,7 +24,7 @@ pub enum AskError {
         key: String,
     },
     /// The client did not declare what the question needs.
-    #[error("this needs a client that declares {}", needs(*.0))]
+    #[error("this needs a client that declares {}", missing::needs(*.0))]
     NotDeclared(Capabilities),
     /// The client answered with an error.
     #[error("the client refused: {message} ({code})")]
@@ -45,55 +46,10 @@ impl AskError {
     /// The error a modern client gets for it, when there is one.
     pub(super) fn to_rpc(&self) -> Option<RpcError> {
         match self {
-            AskError::NotDeclared(capabilities) => Some(missing_capability(*capabilities)),
+            AskError::NotDeclared(capabilities) => Some(missing::capability(*capabilities)),
             _ => None,
         }
     }
-}
-
-fn needs(capabilities: Capabilities) -> &'static str {
-    if capabilities.has(Capabilities::TASKS_EXTENSION) {
-        "the tasks extension"
-    } else if capabilities.has(Capabilities::SAMPLING) {
-        "`sampling`"
-    } else if capabilities.has(Capabilities::ROOTS) {
-        "`roots`"
-    } else if capabilities.has(Capabilities::ELICITATION_URL) {
-        "`elicitation.url`"
-    } else {
-        "`elicitation`"
-    }
-}
-
-/// The error for a call that needs capabilities the client did not declare, with `data.requiredCapabilities`.
-pub(super) fn missing_capability(required: Capabilities) -> RpcError {
-    let mut data = Vec::new();
-    let mut outer = Object::begin(&mut data);
-    let mut object = outer.object("requiredCapabilities");
-    let (form, url) = (required.has(Capabilities::ELICITATION_FORM), required.has(Capabilities::ELICITATION_URL));
-    if form || url {
-        let mut elicitation = object.object("elicitation");
-        if form && url {
-            elicitation.raw("form", b"{}");
-        }
-        if url {
-            elicitation.raw("url", b"{}");
-        }
-    }
-    if required.has(Capabilities::ROOTS) {
-        object.raw("roots", b"{}");
-    }
-    if required.has(Capabilities::SAMPLING) {
-        let tools = required.has(Capabilities::SAMPLING_TOOLS);
-        object.raw("sampling", if tools { br#"{"tools":{}}"# } else { b"{}" });
-    }
-    if required.has(Capabilities::TASKS_EXTENSION) {
-        object.raw("extensions", br#"{"io.modelcontextprotocol/tasks":{}}"#);
-    }
-    object.end();
-    outer.end();
-    let message = format!("Missing required client capability: this call needs {}", needs(required));
-    RpcError::new(Code::MISSING_CAPABILITY, message).with_data(data)
 }
 
 /// A question with the key its answer comes back under.

@@ -10,9 +10,9 @@ use std::error::Error;
 use std::fmt;
 
 use super::ask::AskError;
-use crate::proto::json;
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::Version;
+use crate::upstream::missing;
 
 /// Why a handler failed. `?` turns any [`Error`] into one; [`Failure::new`] makes one from a sentence.
 ///
@@ -83,7 +83,7 @@ impl Failure {
                 Cow::Owned(error.to_string())
             }
             Reason::NotFound => match asked {
-                Asked::Resource { uri } => return Err(resource_not_found(uri, version)),
+                Asked::Resource { uri } => return Err(missing::resource(uri, version)),
                 Asked::Prompt | Asked::Tool => Cow::Borrowed("not found"),
             },
             Reason::Text(text) => text,
@@ -93,16 +93,6 @@ impl Failure {
             Asked::Prompt | Asked::Resource { .. } => Err(RpcError::new(Code::INTERNAL, text)),
         }
     }
-}
-
-/// The error for a URI nobody serves, with the URI in its `data` (SEP-2164).
-pub(super) fn resource_not_found(uri: &str, version: Version) -> RpcError {
-    let code = if version.is_modern() { Code::INVALID_PARAMS } else { Code::RESOURCE_NOT_FOUND };
-    let mut data = Vec::new();
-    let mut object = json::Object::begin(&mut data);
-    object.string("uri", uri);
-    object.end();
-    RpcError::new(code, "Resource not found").with_data(data)
 }
 
 impl<E: Error + 'static> From<E> for Failure {

@@ -9,13 +9,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::arguments::RawJson;
-use super::ask::{AskError, missing_capability};
+use super::ask::AskError;
 use super::catalog::Catalog;
 use super::content::JsonText;
 use super::context::{Context, Station, TaskWish};
 use super::desk::{Desk, HandlerCounts, Open, panicked};
 use super::exchange::{Exchange, Way};
-use super::failure::resource_not_found;
 use super::listing::Listing;
 use super::names;
 use super::outcome::{Outcome, Rendered};
@@ -32,6 +31,7 @@ use crate::proto::json::{Key, RawStr, Value, ValueKind};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, HeaderParam, Method, Version};
 use crate::server::service::{About, Call, CallKey, Host, LocalFuture, Mail, Mailbox, Nanos, Served, Service};
+use crate::upstream::missing;
 
 /// A server on one core.
 pub struct NativeService<S> {
@@ -250,7 +250,7 @@ impl<S: 'static> NativeService<S> {
         if call.version.is_modern() {
             let able = call.capabilities.has(Capabilities::TASKS_EXTENSION);
             return match support {
-                TaskSupport::Required if !able => Err(missing_capability(Capabilities::TASKS_EXTENSION)),
+                TaskSupport::Required if !able => Err(missing::capability(Capabilities::TASKS_EXTENSION)),
                 TaskSupport::Optional | TaskSupport::Required if able => Ok(TaskWish::Yes { ttl_ms }),
                 _ => Ok(TaskWish::No),
             };
@@ -293,7 +293,7 @@ impl<S: 'static> NativeService<S> {
     fn read_resource(&self, call: &Call<'_>, out: &mut Vec<u8>) -> Result<Served, RpcError> {
         let uri = call.envelope.str(Key::Uri, call.text).ok_or_else(|| invalid("`uri` must be a string"))?;
         let Some((reader, reading, mime_type, cache)) = self.catalog.reader(&uri) else {
-            return Err(resource_not_found(&uri, call.version));
+            return Err(missing::resource(&uri, call.version));
         };
         self.desk().count_call(self.others());
         let version = call.version;
@@ -417,7 +417,7 @@ impl<S: 'static> Service for NativeService<S> {
     }
 
     fn may_subscribe(&mut self, _view: View, uri: &str, version: Version) -> Result<(), RpcError> {
-        if self.catalog.reader(uri).is_some() { Ok(()) } else { Err(resource_not_found(uri, version)) }
+        if self.catalog.reader(uri).is_some() { Ok(()) } else { Err(missing::resource(uri, version)) }
     }
 
     fn cancel(&mut self, _now: Nanos, key: CallKey) {

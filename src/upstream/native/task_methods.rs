@@ -4,7 +4,6 @@
 //! Invariant: a task is seen only in the era, and for legacy the session, that made it; for everybody else it does not
 //! exist.
 
-use super::ask::missing_capability;
 use super::desk::Desk;
 use super::task_text;
 use super::tasks::{self, TaskKey};
@@ -13,11 +12,12 @@ use crate::proto::json::{Key, Object, Value, ValueKind};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, Method};
 use crate::server::service::{Call, Served};
+use crate::upstream::missing;
 
 /// Serves one of the methods.
 pub(super) fn serve(desk: &Desk, call: &Call<'_>, out: &mut Vec<u8>) -> Served {
     if call.version.is_modern() && !call.capabilities.has(Capabilities::TASKS_EXTENSION) {
-        return Served::Failed(missing_capability(Capabilities::TASKS_EXTENSION));
+        return Served::Failed(missing::capability(Capabilities::TASKS_EXTENSION));
     }
     if call.method == Method::TasksList {
         return list(desk, call, out);

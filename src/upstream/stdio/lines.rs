@@ -15,14 +15,15 @@ use super::stderr::StderrLines;
 use crate::ids::ConnectionId;
 use crate::limits::CHILD_UNSENT_BYTES_MAX;
 use crate::proto::ndjson::LineFinder;
-use crate::server::service::{Host, Nanos, Wish};
+use crate::server::service::{End, Host, Nanos, Wish};
 use crate::shard::restarts::{Backoff, Intensity, Restarts, Verdict};
 use crate::sys::guard::{ChildId, ChildNews, CommandSpec, Ending, GuardHandle};
+use crate::upstream::talk::{Heard, Talk};
 
 /// The place of the link that carries messages.
-pub const LINE: u16 = 0;
+const LINE: u16 = 0;
 /// The place of the link on which the child's errors are read.
-pub const ERRORS: u16 = 1;
+const ERRORS: u16 = 1;
 /// How long a child may take to end once it was asked to.
 const GRACE: Duration = Duration::from_secs(2);
 /// Most lines of standard error in one second that are logged.
@@ -41,29 +42,6 @@ impl fmt::Debug for ChildSettings {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("ChildSettings").field("command", &self.command).finish_non_exhaustive()
     }
-}
-
-/// What came of it.
-#[derive(Debug)]
-pub enum Heard {
-    /// It wrote a line.
-    Line(Vec<u8>),
-    /// A request brings no answer any more, or could not be sent.
-    Failed {
-        /// Which one.
-        errand: u32,
-        /// Why, as the end of a sentence that begins with the server's name.
-        why: String,
-        /// It was not sent, because the child does not read.
-        is_overload: bool,
-    },
-    /// It has ended, or was not started.
-    Ended {
-        /// Why, as above.
-        why: String,
-        /// It is started again no sooner than this.
-        retry_at: Nanos,
-    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -147,141 +125,8 @@ impl Lines {
         }
     }
 
-    /// Starts it, unless it is there or on its way.
-    pub fn start(&mut self, now: Nanos) {
-        match self.stage {
-            Stage::Down => {}
-            Stage::Ending { .. } => return self.stage = Stage::Ending { next: true },
-            Stage::Starting | Stage::Up => return,
-        }
-        self.life += 1;
-        self.stage = Stage::Starting;
-        let Some(guard) = &self.guard else {
-            return self.down(now, "cannot be started: there is no guard process".to_owned());
-        };
-        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-        let (life, news) = (self.life, Rc::clone(&self.news));
-        self.host.spawn(Box::pin(async move {
-            while let Some(one) = told.recv().await {
-                news.borrow_mut().push_back((life, one));
-            }
-        }));
-        // Nobody hears it when the core is gone; then `Drop` has stopped the child.
-        self.child = Some(guard.spawn(self.settings.command.clone(), move |news| drop(tell.send(news))));
-    }
-
-    /// Sends a message that ends in a newline. One with an id is answered under that by a line.
-    pub fn submit(&mut self, errand: u32, id: Option<u64>, text: &[u8]) {
-        let unsent = self.out.len();
-        if unsent + text.len() > CHILD_UNSENT_BYTES_MAX.max(text.len()) {
-            let why = format!("does not read: {unsent} bytes wait to be written to it already");
-            return self.heard.push_back(Heard::Failed { errand, why, is_overload: true });
-        }
-        self.out.extend_from_slice(text);
-        if let Some(id) = id {
-            self.outstanding.insert(id, errand);
-        }
-    }
-
-    /// Nobody waits for an errand's answer any more.
-    pub fn drop_errand(&mut self, errand: u32) {
-        self.outstanding.retain(|_, other| *other != errand);
-    }
-
-    /// The errand of this id, which is answered now.
-    pub fn answered(&mut self, id: u64) -> Option<u32> {
-        self.outstanding.remove(&id)
-    }
-
-    /// The errand of this id, which goes on.
-    pub fn errand_of(&self, id: u64) -> Option<u32> {
-        self.outstanding.get(&id).copied()
-    }
-
-    /// A link was opened. True if it is one of this child's.
-    pub fn connected(&mut self, token: u64, outcome: Result<ConnectionId, i32>) -> bool {
-        let Ok(id) = outcome else { return false };
-        if (token >> 1) as u32 & (u32::MAX >> 1) != self.life & (u32::MAX >> 1)
-            || !matches!(self.stage, Stage::Starting | Stage::Up)
-        {
-            self.wishes.push_back(Wish::Close(id));
-            return false;
-        }
-        match (token & 1) as u16 {
-            LINE => {
-                self.line = Some(id);
-                self.stage = Stage::Up;
-            }
-            _ => self.errors = Some(id),
-        }
-        true
-    }
-
-    /// The place of the link with this token.
-    pub fn place_of(token: u64) -> u16 {
-        (token & 1) as u16
-    }
-
-    /// Bytes came in.
-    pub fn received(&mut self, now: Nanos, place: u16, id: ConnectionId, bytes: &[u8]) {
-        if place == ERRORS && self.errors == Some(id) {
-            let Lines { stderr, logged, .. } = self;
-            return stderr.take(bytes, |server, line| log(logged, now, server, line));
-        }
-        if place != LINE || self.line != Some(id) {
-            return;
-        }
-        self.carry.extend_from_slice(bytes);
-        let mut lines = self.finder.lines(&self.carry, self.line_bytes_max);
-        let mut too_long = None;
-        for line in lines.by_ref() {
-            match line {
-                Ok(line) => self.heard.push_back(Heard::Line(line.to_vec())),
-                Err(error) => {
-                    too_long = Some(error);
-                    break;
-                }
-            }
-        }
-        let consumed = lines.consumed();
-        self.carry.drain(..consumed);
-        if too_long.is_some() {
-            let most = self.line_bytes_max;
-            self.down(now, format!("wrote a line of more than {most} bytes and was stopped"));
-        }
-    }
-
-    /// A link brings nothing more.
-    pub fn ended(&mut self, now: Nanos, place: u16, id: ConnectionId) {
-        if place == ERRORS && self.errors == Some(id) {
-            let Lines { stderr, logged, .. } = self;
-            stderr.end(|server, line| log(logged, now, server, line));
-            self.errors = None;
-            self.wishes.push_back(Wish::Close(id));
-        } else if place == LINE && self.line == Some(id) {
-            match (&self.guard, self.child) {
-                // It has ended, or will soon: how is known then.
-                (Some(guard), Some(child)) => guard.stop(child, GRACE),
-                _ => self.down(now, "closed its standard output".to_owned()),
-            }
-        }
-    }
-
-    /// A send ended.
-    pub fn sent(&mut self, id: ConnectionId, mut buffer: Vec<u8>) {
-        if self.line != Some(id) {
-            return;
-        }
-        self.sending = false;
-        if self.out.is_empty() {
-            buffer.clear();
-            self.out = buffer;
-        }
-        // One that could not be sent is told of by the link's end.
-    }
-
     /// Takes note of what the guard said.
-    pub fn look(&mut self, now: Nanos) {
+    fn look(&mut self, now: Nanos) {
         loop {
             let Some((life, news)) = self.news.borrow_mut().pop_front() else { return };
             if life != self.life {
@@ -322,13 +167,6 @@ impl Lines {
         }
     }
 
-    /// Ends the child on purpose, for example because what it says cannot be understood.
-    pub fn stop(&mut self, now: Nanos, why: &str) {
-        if matches!(self.stage, Stage::Starting | Stage::Up) {
-            self.down(now, why.to_owned());
-        }
-    }
-
     /// It is gone, or as good as gone: who waits is told.
     fn down(&mut self, now: Nanos, why: String) {
         self.stage = match (&self.guard, self.child) {
@@ -355,19 +193,144 @@ impl Lines {
         tracing::warn!(server = &*self.server, "the server's process {why}");
         self.heard.push_back(Heard::Ended { why, retry_at });
     }
+}
 
-    /// What was heard since the last call.
-    pub fn heard(&mut self) -> Option<Heard> {
+impl Talk for Lines {
+    fn shut(&mut self, now: Nanos) {
+        if matches!(self.stage, Stage::Starting | Stage::Up) {
+            self.down(now, "was stopped".to_owned());
+        }
+    }
+
+    fn start(&mut self, now: Nanos) {
+        match self.stage {
+            Stage::Down => {}
+            Stage::Ending { .. } => return self.stage = Stage::Ending { next: true },
+            Stage::Starting | Stage::Up => return,
+        }
+        self.life += 1;
+        self.stage = Stage::Starting;
+        let Some(guard) = &self.guard else {
+            return self.down(now, "cannot be started: there is no guard process".to_owned());
+        };
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let (life, news) = (self.life, Rc::clone(&self.news));
+        self.host.spawn(Box::pin(async move {
+            while let Some(one) = told.recv().await {
+                news.borrow_mut().push_back((life, one));
+            }
+        }));
+        // Nobody hears it when the core is gone; then `Drop` has stopped the child.
+        self.child = Some(guard.spawn(self.settings.command.clone(), move |news| drop(tell.send(news))));
+    }
+
+    fn submit(&mut self, _now: Nanos, errand: u32, id: Option<u64>, text: &[u8]) {
+        let unsent = self.out.len();
+        if unsent + text.len() > CHILD_UNSENT_BYTES_MAX.max(text.len()) {
+            let why = format!("does not read: {unsent} bytes wait to be written to it already");
+            return self.heard.push_back(Heard::Failed { errand, why, is_overload: true });
+        }
+        self.out.extend_from_slice(text);
+        if let Some(id) = id {
+            self.outstanding.insert(id, errand);
+        }
+    }
+
+    fn drop_errand(&mut self, errand: u32) {
+        self.outstanding.retain(|_, other| *other != errand);
+    }
+
+    fn answered(&mut self, id: u64) -> Option<u32> {
+        self.outstanding.remove(&id)
+    }
+
+    fn errand_of(&self, id: u64) -> Option<u32> {
+        self.outstanding.get(&id).copied()
+    }
+
+    fn connected(&mut self, _now: Nanos, token: u64, outcome: Result<ConnectionId, i32>) -> Option<u16> {
+        let id = outcome.ok()?;
+        if (token >> 1) as u32 & (u32::MAX >> 1) != self.life & (u32::MAX >> 1)
+            || !matches!(self.stage, Stage::Starting | Stage::Up)
+        {
+            self.wishes.push_back(Wish::Close(id));
+            return None;
+        }
+        let place = (token & 1) as u16;
+        if place == LINE {
+            self.line = Some(id);
+            self.stage = Stage::Up;
+        } else {
+            self.errors = Some(id);
+        }
+        Some(place)
+    }
+
+    fn received(&mut self, now: Nanos, place: u16, id: ConnectionId, bytes: &[u8]) {
+        if place == ERRORS && self.errors == Some(id) {
+            let Lines { stderr, logged, .. } = self;
+            return stderr.take(bytes, |server, line| log(logged, now, server, line));
+        }
+        if place != LINE || self.line != Some(id) {
+            return;
+        }
+        self.carry.extend_from_slice(bytes);
+        let mut lines = self.finder.lines(&self.carry, self.line_bytes_max);
+        let mut too_long = None;
+        for line in lines.by_ref() {
+            match line {
+                Ok(line) => self.heard.push_back(Heard::Message(line.to_vec())),
+                Err(error) => {
+                    too_long = Some(error);
+                    break;
+                }
+            }
+        }
+        let consumed = lines.consumed();
+        self.carry.drain(..consumed);
+        if too_long.is_some() {
+            let most = self.line_bytes_max;
+            self.down(now, format!("wrote a line of more than {most} bytes and was stopped"));
+        }
+    }
+
+    fn ended(&mut self, now: Nanos, place: u16, id: ConnectionId, _how: End) {
+        if place == ERRORS && self.errors == Some(id) {
+            let Lines { stderr, logged, .. } = self;
+            stderr.end(|server, line| log(logged, now, server, line));
+            self.errors = None;
+            self.wishes.push_back(Wish::Close(id));
+        } else if place == LINE && self.line == Some(id) {
+            match (&self.guard, self.child) {
+                // It has ended, or will soon: how is known then.
+                (Some(guard), Some(child)) => guard.stop(child, GRACE),
+                _ => self.down(now, "closed its standard output".to_owned()),
+            }
+        }
+    }
+
+    fn sent(&mut self, _place: u16, id: ConnectionId, mut buffer: Vec<u8>, _whole: bool) {
+        if self.line != Some(id) {
+            return;
+        }
+        self.sending = false;
+        if self.out.is_empty() {
+            buffer.clear();
+            self.out = buffer;
+        }
+        // One that could not be sent is told of by the link's end.
+    }
+
+    fn heard(&mut self, now: Nanos) -> Option<Heard> {
+        self.look(now);
         self.heard.pop_front()
     }
 
-    /// Whether the guard said something that was not looked at.
-    pub fn has_news(&self) -> bool {
+    fn has_news(&self) -> bool {
         !self.news.borrow().is_empty()
     }
 
-    /// Hands out what is to be done with links.
-    pub fn wishes(&mut self, wish: &mut dyn FnMut(Wish)) {
+    fn wishes(&mut self, wish: &mut dyn FnMut(Wish)) {
         if let (Some(id), false, false) = (self.line, self.sending, self.out.is_empty()) {
             self.sending = true;
             wish(Wish::Send(id, std::mem::take(&mut self.out)));

@@ -6,4 +6,4 @@
 mod lines;
 pub mod stderr;
 
-pub use lines::{ChildSettings, ERRORS, Heard, LINE, Lines};
+pub use lines::{ChildSettings, Lines};

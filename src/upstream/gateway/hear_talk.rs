@@ -1,4 +1,4 @@
-//! What a child process says: lines of which only their ids tell whose they are.
+//! What a server says by a way on which only ids tell whose a message is.
 //!
 //! Not here: what the messages mean (`hear`). Invariant: what cannot be said to belong to one call reaches no caller.
 
@@ -8,21 +8,20 @@ use super::server::{Server, Verdict};
 use crate::proto::json::{Envelope, Key, Value};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::server::service::Nanos;
-use crate::upstream::stdio::Heard;
+use crate::upstream::talk::Heard;
 
 /// The number of no flight.
 const NONE: u32 = u32::MAX;
 
 impl Server {
-    /// Hears what the child said and what became of it.
-    pub(super) fn hear_lines(&mut self, now: Nanos) {
+    /// Hears what the server said and what became of it.
+    pub(super) fn hear_talk(&mut self, now: Nanos) {
         let mut was_probe = false;
         loop {
-            let Channel::Lines(lines) = &mut self.channel else { return };
-            lines.look(now);
-            let Some(heard) = lines.heard() else { return };
+            let Channel::Talk(talk) = &mut self.channel else { return };
+            let Some(heard) = talk.heard(now) else { return };
             match heard {
-                Heard::Line(text) => self.line(now, &text),
+                Heard::Message(text) => self.spoken(now, &text),
                 Heard::Failed { errand, why, is_overload } => {
                     // A server that ends at a question of another era than its own is asked in its own next time.
                     let is_probe = self.flights.find(errand).is_some_and(|it| matches!(it.errand, Errand::Discover));
@@ -52,14 +51,14 @@ impl Server {
         }
     }
 
-    fn line(&mut self, now: Nanos, text: &[u8]) {
+    fn spoken(&mut self, now: Nanos, text: &[u8]) {
         let mut envelope = Envelope::default();
         if let Err(error) = self.scanner.scan(text, &mut envelope) {
             // Programs print what they like; that is no reason to end them.
-            tracing::debug!(server = &*self.settings.name, "a line of its standard output is no message: {error}");
+            tracing::debug!(server = &*self.settings.name, "what it said is no message: {error}");
             return;
         }
-        let Channel::Lines(lines) = &mut self.channel else { return };
+        let Channel::Talk(talk) = &mut self.channel else { return };
         if envelope.has(Key::Method) {
             if envelope.has(Key::Id) {
                 let number = self.flights.only_call().unwrap_or(NONE);
@@ -68,13 +67,13 @@ impl Server {
             let params = envelope.value(Key::Params, text);
             let token = params.and_then(|params| params.get("progressToken")).and_then(Value::as_u64);
             let number = match token {
-                Some(token) => lines.errand_of(token),
+                Some(token) => talk.errand_of(token),
                 None => self.flights.only_call(),
             };
             return self.notified(now, number.unwrap_or(NONE), &envelope, text);
         }
         let id = envelope.value(Key::Id, text).and_then(Value::as_u64);
-        let Some(number) = id.and_then(|id| lines.answered(id)) else { return };
+        let Some(number) = id.and_then(|id| talk.answered(id)) else { return };
         self.message(now, number, 200, text);
         // There is no stream whose end is to come.
         if self.flights.find(number).is_some_and(|flight| matches!(flight.errand, Errand::Over)) {

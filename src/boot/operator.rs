@@ -1,0 +1,288 @@
+//! `corelane servers|sessions|shards`: asks a running corelane what its administration API says, and prints it.
+//!
+//! Not here: the API (`control`). Invariant: what is printed came from the process that was asked; nothing is changed
+//! but what a flag says.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::config::Settings;
+
+/// Longest time for an answer: longer than the registry takes for one.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Largest answer.
+const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    /// Nobody is there.
+    #[error(
+        "no running corelane answers on {door}: {source}; start `corelane serve`, or name the configuration that it runs \
+         with (--config, CORELANE_CONTROL_LISTEN)"
+    )]
+    Unreachable {
+        /// Where it was tried.
+        door: String,
+        /// Why that failed.
+        source: std::io::Error,
+    },
+    /// What came is no answer.
+    #[error("{door} does not answer like corelane: {what}")]
+    Strange {
+        /// Who was asked.
+        door: String,
+        /// What is strange.
+        what: String,
+    },
+    /// It said no.
+    #[error("{what}")]
+    Refused {
+        /// Its words.
+        what: String,
+    },
+}
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub enum Question {
+    /// The servers behind the gateway.
+    Servers,
+    /// Sessions and connections.
+    Sessions,
+    /// The registry's shards.
+    Shards {
+        /// Counts begin anew first.
+        reset: bool,
+        /// `auto`, `on` or `off` is chosen first.
+        admission: Option<String>,
+    },
+}
+
+/// Where it is asked.
+enum Door {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Door::Tcp(address) => address.fmt(f),
+            Door::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// Asks the corelane that runs with these settings; what to print.
+///
+/// # Errors
+/// If nobody answers, or with a no.
+pub fn ask(settings: &Settings, question: &Question, json: bool) -> Result<String, OperatorError> {
+    let door = match settings.control.socket.as_path() {
+        Some(path) => Door::Unix(path.to_owned()),
+        None => Door::Tcp(settings.control.listen),
+    };
+    let strange = |what: std::io::Error| OperatorError::Strange { door: door.to_string(), what: what.to_string() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(strange)?;
+    let answer = runtime.block_on(answered(&door, question))?;
+    if json {
+        return Ok(format!("{answer:#}\n"));
+    }
+    Ok(match question {
+        Question::Servers => servers(&answer),
+        Question::Sessions => sessions(&answer),
+        Question::Shards { .. } => shards(&answer),
+    })
+}
+
+async fn answered(door: &Door, question: &Question) -> Result<Value, OperatorError> {
+    match question {
+        Question::Servers => get(door, "/admin/v1/servers").await,
+        Question::Sessions => get(door, "/admin/v1/sessions").await,
+        Question::Shards { reset, admission } => {
+            if let Some(admission) = admission {
+                let body = serde_json::json!({ "admission": admission }).to_string();
+                // Whoever types it wants it whatever it was before.
+                request(door, Method::PUT, "/admin/v1/admission", &[("If-Match", "*")], body).await?;
+            }
+            if *reset {
+                request(door, Method::POST, "/admin/v1/shards/reset", &[], String::new()).await?;
+            }
+            let mut answer = get(door, "/admin/v1/shards").await?;
+            answer["contention"] = get(door, "/admin/v1/contention").await?;
+            Ok(answer)
+        }
+    }
+}
+
+async fn get(door: &Door, path: &str) -> Result<Value, OperatorError> {
+    request(door, Method::GET, path, &[], String::new()).await
+}
+
+async fn request(
+    door: &Door,
+    method: Method,
+    path: &str,
+    fields: &[(&str, &str)],
+    body: String,
+) -> Result<Value, OperatorError> {
+    let unreachable = |source| OperatorError::Unreachable { door: door.to_string(), source };
+    let attempt = async {
+        match door {
+            Door::Tcp(address) => {
+                let stream = tokio::net::TcpStream::connect(address).await.map_err(unreachable)?;
+                exchange(door, stream, method, path, fields, body).await
+            }
+            Door::Unix(path_of_socket) => {
+                let stream = tokio::net::UnixStream::connect(path_of_socket).await.map_err(unreachable)?;
+                exchange(door, stream, method, path, fields, body).await
+            }
+        }
+    };
+    let late = |_| unreachable(std::io::ErrorKind::TimedOut.into());
+    tokio::time::timeout(PATIENCE, attempt).await.map_err(late)?
+}
+
+async fn exchange(
+    door: &Door,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    method: Method,
+    path: &str,
+    fields: &[(&str, &str)],
+    body: String,
+) -> Result<Value, OperatorError> {
+    let strange = |what: String| OperatorError::Strange { door: door.to_string(), what };
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|error| strange(error.to_string()))?;
+    let connection = tokio::spawn(connection);
+    let host = if let Door::Tcp(address) = door { address.to_string() } else { "localhost".to_owned() };
+    let mut request = Request::builder().method(method).uri(path).header("Host", host);
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::new(Bytes::from(body))).map_err(|error| strange(error.to_string()))?;
+    let answer = sender.send_request(request).await.map_err(|error| strange(error.to_string()))?;
+    let status = answer.status();
+    let text = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
+    let text = text.map_err(|error| strange(error.to_string()))?.to_bytes();
+    connection.abort();
+    if status == StatusCode::NO_CONTENT {
+        return Ok(Value::Null);
+    }
+    let answer: Value =
+        serde_json::from_slice(&text).map_err(|_| strange(format!("HTTP {status} without a JSON text")))?;
+    if status.is_success() {
+        return Ok(answer);
+    }
+    let said = answer["error"].as_str().map_or_else(|| format!("HTTP {status}"), str::to_owned);
+    Err(OperatorError::Refused { what: said })
+}
+
+/// Columns as wide as what stands in them, the first to the left, numbers to the right.
+fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let widths: Vec<usize> = (0..head.len())
+        .map(|column| rows.iter().map(|row| row[column].chars().count()).chain([head[column].len()]).max().unwrap_or(0))
+        .collect();
+    let mut out = String::new();
+    let head = head.iter().map(|word| (*word).to_owned()).collect();
+    for row in std::iter::once(&head).chain(rows) {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            // Writing to a String cannot fail.
+            let _ = match cell.parse::<u64>() {
+                Ok(_) => write!(line, "{cell:>width$}  "),
+                Err(_) => write!(line, "{cell:<width$}  "),
+            };
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+fn cell(row: &Value, name: &str) -> String {
+    match &row[name] {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn rows_of(answer: &Value, list: &str, columns: &[&str]) -> Vec<Vec<String>> {
+    let rows = answer[list].as_array().into_iter().flatten();
+    rows.map(|row| columns.iter().map(|column| cell(row, column)).collect()).collect()
+}
+
+fn servers(answer: &Value) -> String {
+    let columns = ["name", "kind", "state", "tools", "calls", "failures", "in_flight", "waiting", "lost", "reached_by"];
+    let rows = rows_of(answer, "servers", &columns);
+    if rows.is_empty() {
+        return "no servers are configured; see [servers] in `corelane config --default`\n".to_owned();
+    }
+    table(&columns, &rows)
+}
+
+fn sessions(answer: &Value) -> String {
+    let columns = ["sessions", "connections", "calls_in_flight"];
+    let mut rows = rows_of(answer, "cores", &columns);
+    for (core, row) in rows.iter_mut().enumerate() {
+        row.insert(0, format!("core {core}"));
+    }
+    rows.push(std::iter::once("all".to_owned()).chain(columns.iter().map(|column| cell(answer, column))).collect());
+    table(&["", "sessions", "connections", "calls_in_flight"], &rows)
+}
+
+fn shards(answer: &Value) -> String {
+    let columns = [
+        "shard",
+        "servers",
+        "transports",
+        "bindings",
+        "writes",
+        "refused",
+        "mean_ns",
+        "least_ns",
+        "most_ns",
+        "alarmed",
+    ];
+    let contention = &answer["contention"];
+    let closed = contention["admission_closed"].as_bool().unwrap_or(false);
+    format!(
+        "admission: {} ({}), {} of {} shards alarmed\n\n{}",
+        cell(contention, "admission"),
+        if closed { "nothing new is let in" } else { "registrations are let in" },
+        contention["alarmed"],
+        contention["shards"],
+        table(&columns, &rows_of(answer, "shards", &columns))
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_as_wide_as_what_stands_in_it() {
+        let rows = vec![vec!["a".to_owned(), "5".to_owned()], vec!["longer".to_owned(), "12345".to_owned()]];
+        assert_eq!(table(&["name", "n"], &rows), "name    n\na           5\nlonger  12345\n");
+    }
+
+    #[test]
+    fn nobody_there_is_said_with_what_to_do() {
+        let mut settings = Settings::default();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        settings.control.listen = free.local_addr().expect("its address");
+        drop(free);
+        let error = ask(&settings, &Question::Servers, false).expect_err("nobody listens there");
+        assert!(error.to_string().contains("corelane serve"), "{error}");
+    }
+}

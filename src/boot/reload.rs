@@ -1,0 +1,155 @@
+//! The servers behind the gateway, as they are configured and as they come to be configured later.
+//!
+//! Not here: what cores do about it (`upstream::gateway`). Invariant: a file that is wrong changes nothing; of one that
+//! is right servers, views and `[gateway]` are taken up, and what else is in it is said to need a restart.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use super::gateway;
+use crate::config::{Config, ServerName, ServerSettings, Settings};
+use crate::metrics::{Registry, ServerRow};
+use crate::upstream::gateway as to;
+use crate::upstream::gateway::{Behind, Choices};
+
+/// Keys that are taken up without a restart.
+const TAKEN_UP: &str = "gateway.";
+
+/// A server's place, which is its for good.
+struct Place {
+    name: ServerName,
+    configured: ServerSettings,
+    settings: Arc<to::ServerSettings>,
+    row: Arc<ServerRow>,
+    is_retired: bool,
+}
+
+/// All servers there were.
+pub(super) struct Servers {
+    places: Vec<Place>,
+    /// What is in force, with what was taken up since the start.
+    settings: Settings,
+    choices: watch::Sender<Arc<Behind>>,
+    registry: Arc<Registry>,
+    cores: usize,
+    is_demonstration: bool,
+    has_guard: bool,
+}
+
+/// Reads the configuration again.
+#[derive(Clone)]
+pub(super) struct Reloader(Arc<Mutex<(Servers, Config)>>);
+
+impl Servers {
+    /// The servers of these settings.
+    pub fn new(settings: &Settings, registry: &Arc<Registry>, is_demonstration: bool, has_guard: bool) -> Servers {
+        let (choices, _) = watch::channel(Arc::default());
+        let cores = registry.cores();
+        let (settings, registry) = (settings.clone(), Arc::clone(registry));
+        let mut servers =
+            Servers { places: Vec::new(), settings, choices, registry, cores, is_demonstration, has_guard };
+        servers.place_all();
+        servers.publish();
+        servers
+    }
+
+    /// What is there now and later.
+    pub fn choices(&self) -> Choices {
+        self.choices.subscribe()
+    }
+
+    /// Gives servers places that have none, and retires those that are gone; what was done, in words.
+    fn place_all(&mut self) -> Vec<String> {
+        let (mut added, mut changed, mut removed) = (Vec::new(), Vec::new(), Vec::new());
+        let wanted: Vec<(ServerName, ServerSettings)> = self
+            .settings
+            .servers
+            .iter()
+            .filter(|(_, server)| server.enabled)
+            .map(|(name, server)| (name.clone(), server.clone()))
+            .collect();
+        for place in self.places.iter_mut().filter(|place| !place.is_retired) {
+            match wanted.iter().find(|(name, _)| *name == place.name) {
+                Some((_, configured)) if *configured == place.configured => {}
+                Some(_) => {
+                    place.is_retired = true;
+                    changed.push(place.name.to_string());
+                }
+                None => {
+                    place.is_retired = true;
+                    removed.push(place.name.to_string());
+                }
+            }
+        }
+        for (name, configured) in wanted {
+            if self.places.iter().any(|place| !place.is_retired && place.name == name) {
+                continue;
+            }
+            if !changed.contains(&name.to_string()) {
+                added.push(name.to_string());
+            }
+            let settings = Arc::new(gateway::server(&self.settings, &name, &configured));
+            let (kind, reached_by) = gateway::shown(&configured);
+            let row = Arc::new(ServerRow::new(name.as_str(), kind, &reached_by, self.cores));
+            self.places.push(Place { name, configured, settings, row, is_retired: false });
+        }
+        let said = |what: &str, names: Vec<String>| (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")));
+        [said("added", added), said("changed", changed), said("removed", removed)].into_iter().flatten().collect()
+    }
+
+    /// Tells cores and exporters.
+    fn publish(&self) {
+        let mut settings = gateway::gateway(&self.settings, self.is_demonstration);
+        settings.servers = self.places.iter().map(|place| Arc::clone(&place.settings)).collect();
+        let retired = (0..).zip(&self.places).filter(|(_, place)| place.is_retired);
+        settings.retired = retired.map(|(number, _)| number).collect();
+        let rows: Vec<Arc<ServerRow>> = self.places.iter().map(|place| Arc::clone(&place.row)).collect();
+        let alive = self.places.iter().filter(|place| !place.is_retired);
+        self.registry.set_servers(alive.map(|place| Arc::clone(&place.row)).collect());
+        self.choices.send_replace(Arc::new(Behind { settings, rows }));
+    }
+}
+
+impl Reloader {
+    /// For servers that were read from the configuration's sources.
+    pub fn new(servers: Servers, config: Config) -> Reloader {
+        Reloader(Arc::new(Mutex::new((servers, config))))
+    }
+
+    /// Reads the configuration again; what was taken up.
+    ///
+    /// # Errors
+    /// Why nothing was.
+    pub fn reload(&self) -> Result<String, String> {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (servers, config) = &mut *held;
+        let fresh = Config::load(config.sources()).map_err(|error| error.to_string())?;
+        gateway::refuse_what_is_not_there(fresh.settings()).map_err(|error| error.to_string())?;
+        if gateway::has_children(fresh.settings()) && !servers.has_guard {
+            return Err("a server over standard input and output was added, and there was none at start: the process \
+                        that starts children must be there before all others, so this needs a restart"
+                .to_owned());
+        }
+        let views_before = (servers.settings.views.clone(), servers.settings.gateway);
+        let needs_restart: Vec<String> =
+            fresh.differences(config.settings()).into_iter().filter(|key| !key.starts_with(TAKEN_UP)).collect();
+        servers.settings.servers.clone_from(&fresh.settings().servers);
+        servers.settings.views.clone_from(&fresh.settings().views);
+        servers.settings.gateway = fresh.settings().gateway;
+        let mut done = servers.place_all();
+        if views_before != (servers.settings.views.clone(), servers.settings.gateway) {
+            done.push("changed views or gateway settings".to_owned());
+        }
+        if !done.is_empty() {
+            servers.publish();
+        }
+        if done.is_empty() {
+            done.push("no server, view or gateway setting is another".to_owned());
+        }
+        if !needs_restart.is_empty() {
+            done.push(format!("needs a restart: {}", needs_restart.join(", ")));
+        }
+        Ok(done.join("; "))
+    }
+}

@@ -1,0 +1,139 @@
+//! What one core counts about one server behind the gateway, and how that is exported.
+//!
+//! Not here: which servers there are (they are fixed at start). Invariant: one core thread writes an instance; a server
+//! that another core speaks to is counted there.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use super::cells::{Counter, Gauge};
+use super::{LABEL_CORE, LABEL_SERVER, registry::head};
+
+/// How a server stands, as one core sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ServerState {
+    /// It cannot be reached, or that was not tried yet.
+    Away = 0,
+    /// It is being asked what it speaks.
+    Asking = 1,
+    /// It is there and speaks 2025-11-25 or an older revision.
+    Legacy = 2,
+    /// It is there and speaks 2026-07-28.
+    Modern = 3,
+}
+
+impl ServerState {
+    const ALL: [ServerState; 4] = [ServerState::Away, ServerState::Asking, ServerState::Legacy, ServerState::Modern];
+
+    /// The word for it.
+    pub const fn label(self) -> &'static str {
+        match self {
+            ServerState::Away => "away",
+            ServerState::Asking => "asking",
+            ServerState::Legacy => "legacy",
+            ServerState::Modern => "modern",
+        }
+    }
+}
+
+/// One server's figures on one core.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ServerMetrics {
+    state: Gauge,
+    /// Calls that it was sent and has not answered.
+    pub in_flight: Gauge,
+    /// Calls that wait to be sent.
+    pub waiting: Gauge,
+    /// Calls that were taken for it.
+    pub calls: Counter,
+    /// Calls that ended without its answer.
+    pub failures: Counter,
+    /// Times it was reached.
+    pub reached: Counter,
+    /// Times it could not be reached, or was lost.
+    pub lost: Counter,
+    /// Its tools, as far as they were listed.
+    pub tools: Gauge,
+}
+
+impl ServerMetrics {
+    /// How it stands.
+    pub fn state(&self) -> ServerState {
+        ServerState::ALL.get(self.state.get() as usize).copied().unwrap_or(ServerState::Away)
+    }
+
+    /// Says how it stands. Only the owning core may call this.
+    pub fn set_state(&self, state: ServerState) {
+        self.state.set(state as u64);
+    }
+}
+
+/// One server's figures on all cores.
+#[derive(Debug)]
+pub struct ServerRow {
+    /// Its name.
+    pub name: Box<str>,
+    /// `http`, `sse` or `stdio`.
+    pub kind: &'static str,
+    /// Its address without secrets, or its program.
+    pub reached_by: Box<str>,
+    cores: Box<[Arc<ServerMetrics>]>,
+}
+
+impl ServerRow {
+    /// A server of which nothing is known yet.
+    pub fn new(name: &str, kind: &'static str, reached_by: &str, cores: usize) -> ServerRow {
+        let cores = std::iter::repeat_with(Arc::default).take(cores).collect();
+        ServerRow { name: name.into(), kind, reached_by: reached_by.into(), cores }
+    }
+
+    /// The figures by core.
+    pub fn cores(&self) -> &[Arc<ServerMetrics>] {
+        &self.cores
+    }
+}
+
+/// A family of samples: its name, kind, help text and value.
+type Family = (&'static str, &'static str, &'static str, fn(&ServerMetrics) -> u64);
+
+const FAMILIES: [Family; 8] = [
+    (
+        "corelane_server_state",
+        "gauge",
+        "How a server behind the gateway stands: 0 away, 1 being asked, 2 legacy, 3 modern.",
+        |server| server.state() as u64,
+    ),
+    ("corelane_server_calls_in_flight", "gauge", "Calls that a server has not answered.", |server| {
+        server.in_flight.get()
+    }),
+    ("corelane_server_calls_waiting", "gauge", "Calls that wait to be sent to a server.", |server| {
+        server.waiting.get()
+    }),
+    ("corelane_server_calls_total", "counter", "Calls taken for a server.", |server| server.calls.get()),
+    ("corelane_server_failures_total", "counter", "Calls that ended without the server's answer.", |server| {
+        server.failures.get()
+    }),
+    ("corelane_server_reached_total", "counter", "Times a server was reached.", |server| server.reached.get()),
+    ("corelane_server_lost_total", "counter", "Times a server could not be reached, or was lost.", |server| {
+        server.lost.get()
+    }),
+    ("corelane_server_tools", "gauge", "Tools that a server lists.", |server| server.tools.get()),
+];
+
+/// Appends all of it in the Prometheus text format.
+pub(super) fn write_servers(out: &mut String, servers: &[Arc<ServerRow>]) -> std::fmt::Result {
+    if servers.is_empty() {
+        return Ok(());
+    }
+    for (family, kind, help, value) in FAMILIES {
+        head(out, family, kind, help)?;
+        for row in servers {
+            for (core, server) in row.cores.iter().enumerate() {
+                let (name, value) = (&row.name, value(server));
+                writeln!(out, "{family}{{{LABEL_CORE}=\"{core}\",{LABEL_SERVER}=\"{name}\"}} {value}")?;
+            }
+        }
+    }
+    Ok(())
+}

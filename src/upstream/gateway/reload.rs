@@ -1,0 +1,122 @@
+//! Another choice of servers and views, taken up while callers are served.
+//!
+//! Not here: reading it (`boot`). Invariant: a server keeps its number for as long as the process lives, and a number
+//! is never another server's; a server that stayed as it was notices nothing; calls of one that is gone finish.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::server::{Place, Server};
+use super::settings::GatewaySettings;
+use super::{Gateway, MERGED, Seen, ToolRules};
+use crate::ids::CoreId;
+use crate::metrics::{ServerMetrics, ServerRow};
+use crate::server::service::{About, Change, Host, Mail, Nanos, Service};
+
+/// What there is behind the gateway, and where each server is counted; the same on every core.
+#[derive(Debug, Default)]
+pub struct Behind {
+    /// Servers and views.
+    pub settings: GatewaySettings,
+    /// The figures of each server, in the order of the settings.
+    pub rows: Vec<Arc<ServerRow>>,
+}
+
+impl Behind {
+    /// One core's figures of a server.
+    pub(super) fn metrics(&self, server: usize, core: CoreId) -> Arc<ServerMetrics> {
+        Arc::clone(&self.rows[server].cores()[core.index()])
+    }
+}
+
+/// What is there now, and what is chosen later.
+pub type Choices = watch::Receiver<Arc<Behind>>;
+
+/// Choices that were heard of and not taken up yet.
+pub(super) type Chosen = Rc<RefCell<Option<Arc<Behind>>>>;
+
+/// Hears of later choices, on the core's own thread.
+pub(super) fn listen(mut choices: Choices, host: &Rc<dyn Host>) -> Chosen {
+    let chosen = Chosen::default();
+    let heard = Rc::clone(&chosen);
+    host.spawn(Box::pin(async move {
+        // It fails when nobody can choose any more.
+        while choices.changed().await.is_ok() {
+            *heard.borrow_mut() = Some(Arc::clone(&choices.borrow_and_update()));
+        }
+    }));
+    chosen
+}
+
+/// The views that these settings make; their order is that of `names`, to which new ones are added.
+pub(super) fn views(settings: &GatewaySettings, names: &mut Vec<Box<str>>) -> Vec<Seen> {
+    let alive = |index: &usize| !settings.retired.contains(&(*index as u16));
+    let numbers: Vec<u16> = (0..settings.servers.len()).filter(alive).map(|index| index as u16).collect();
+    let number_of = |name: &str| numbers.iter().copied().find(|&at| *settings.servers[usize::from(at)].name == *name);
+    let about = || About { server_info: settings.server_info.clone(), instructions: None, offers: MERGED };
+    let view = |alone: Option<u16>, servers, native| Seen {
+        alone,
+        is_plain: alone.is_some_and(|alone| settings.servers[usize::from(alone)].is_plain()),
+        servers,
+        tools: ToolRules::default(),
+        native,
+        about: about(),
+    };
+    let mut made = vec![(String::new(), view(None, numbers.clone(), settings.native_is_seen))];
+    for &number in &numbers {
+        let name = settings.servers[usize::from(number)].name.to_string();
+        made.push((name, view(Some(number), vec![number], false)));
+    }
+    for chosen in &settings.views {
+        let servers = chosen.servers.iter().filter_map(|name| number_of(name)).collect();
+        let seen = Seen { tools: chosen.tools.clone(), ..view(None, servers, false) };
+        made.push((format!("@{}", chosen.name), seen));
+    }
+    for (name, _) in &made {
+        if !names.iter().any(|known| **known == **name) {
+            names.push(name.as_str().into());
+        }
+    }
+    // A view that is gone keeps its number, and shows nothing.
+    let of_name = |name: &str| made.iter().position(|(made, _)| made == name);
+    let places: Vec<Option<usize>> = names.iter().map(|name| of_name(name)).collect();
+    let mut made: Vec<Option<Seen>> = made.into_iter().map(|(_, seen)| Some(seen)).collect();
+    let empty = || view(None, Vec::new(), false);
+    places.into_iter().map(|place| place.and_then(|place| made[place].take()).unwrap_or_else(empty)).collect()
+}
+
+impl<S: Service> Gateway<S> {
+    /// Takes up what was chosen last, if anything was.
+    pub(super) fn take_up(&mut self, now: Nanos) {
+        let Some(behind) = self.chosen.borrow_mut().take() else { return };
+        let settings = &behind.settings;
+        for index in 0..settings.servers.len() {
+            let number = index as u16;
+            if index >= self.servers.len() {
+                let place: Place = self.place.clone();
+                let metrics = behind.metrics(index, self.core);
+                self.servers.push(Server::new(Arc::clone(&settings.servers[index]), number, place, metrics));
+            }
+            if settings.retired.contains(&number) && !self.servers[index].is_retired {
+                self.servers[index].retire(now);
+                for kind in super::flight::ListKind::ALL {
+                    self.lists.remove(&(number, kind));
+                }
+            }
+        }
+        self.list_ttl = settings.list_ttl;
+        self.views = views(settings, &mut self.view_names);
+        self.told.borrow_mut().clear();
+        self.greet();
+        for index in 0..self.servers.len() as u16 {
+            self.servers[usize::from(index)].reach(now);
+            self.settle(now, index);
+        }
+        for change in [Change::Prompts, Change::Resources, Change::Tools] {
+            self.mailbox.push(Mail::Changed(change));
+        }
+    }
+}

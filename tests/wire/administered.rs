@@ -1,0 +1,119 @@
+//! The administration API and the commands that speak to it.
+
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+use crate::process::{Server, until};
+use crate::request::{Request, echo, modern};
+
+fn corelane(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CORELANE_")) {
+        command.env_remove(name);
+    }
+    command.args(arguments).output().expect("the program was built with this test")
+}
+
+fn said(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).expect("text")
+}
+
+fn with_socket(more: &str) -> (Server, tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().expect("a place for files");
+    let path = folder.path().join("admin.sock").to_str().expect("a plain path").to_owned();
+    (Server::configured(&format!("[control]\nsocket = \"{path}\"\n{more}")), folder, path)
+}
+
+#[test]
+fn servers_are_shown_as_they_stand() {
+    let upstream = Server::start();
+    let (gateway, _folder, _) = with_socket(&format!(
+        "[servers.a]\nkind = \"http\"\nurl = \"http://{}/mcp\"\n[servers.gone]\nkind = \"http\"\nurl = \
+         \"http://127.0.0.1:9/mcp?token=hunter2\"\n",
+        upstream.http
+    ));
+    let ask = || gateway.connect().ask(&Request::modern(&modern(1, "tools/call", echo("x"))).target("/mcp/a"));
+    until("the server is reached", || (ask().status == 200).then_some(()));
+    let control = gateway.control.to_string();
+    let shown = said(&corelane(&["servers", "--json", "--control", &control]));
+    assert!(!shown.contains("hunter2"), "{shown}");
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    let row = |name: &str| {
+        let rows = shown["servers"].as_array().expect("a list");
+        rows.iter().find(|row| row["name"] == name).unwrap_or_else(|| panic!("no {name}: {shown}")).clone()
+    };
+    assert_eq!((&row("a")["state"], &row("a")["kind"]), (&json!("modern"), &json!("http")));
+    assert!(row("a")["calls"].as_u64().unwrap() >= 1 && row("a")["tools"].as_u64().unwrap() >= 4);
+    assert_ne!(row("gone")["state"], "modern");
+    let table = said(&corelane(&["servers", "--control", &control]));
+    assert!(table.lines().next().is_some_and(|head| head.starts_with("name")), "{table}");
+    assert!(gateway.total("corelane_server_calls_total{server=\"a\"}") >= 1);
+    let sessions = said(&corelane(&["sessions", "--control", &control]));
+    assert!(sessions.contains("core 1") && sessions.contains("all"), "{sessions}");
+}
+
+#[test]
+fn changes_are_taken_on_the_unix_socket_only() {
+    let (gateway, _folder, path) = with_socket("");
+    let control = gateway.control.to_string();
+    for change in [["--reset", ""], ["--admission", "on"]] {
+        let change: Vec<&str> = change.into_iter().filter(|word| !word.is_empty()).collect();
+        let refused = corelane(&[&["shards", "--control", &control], &change[..]].concat());
+        assert!(!refused.status.success());
+        let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(words.contains("Unix socket"), "{words}");
+        let done = said(&corelane(&[&["shards", "--socket", &path], &change[..]].concat()));
+        assert!(done.contains("admission"), "{done}");
+    }
+    let shown = said(&corelane(&["shards", "--json", "--control", &control]));
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!(shown["contention"]["admission"], "on");
+    assert_eq!(shown["contention"]["admission_closed"], true);
+    assert_eq!(shown["shards"].as_array().expect("a list").len(), 16);
+    assert!(
+        said(&corelane(&["shards", "--socket", &path, "--admission", "auto"])).contains("registrations are let in")
+    );
+}
+
+#[test]
+fn a_change_names_what_it_changes() {
+    use std::io::{Read, Write};
+    let (_gateway, _folder, path) = with_socket("");
+    let put = |condition: &str, word: &str| {
+        let mut stream = std::os::unix::net::UnixStream::connect(&path).expect("it listens");
+        let body = format!("{{\"admission\":\"{word}\"}}");
+        write!(
+            stream,
+            "PUT /admin/v1/admission HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{condition}Content-Length: \
+             {}\r\n\r\n{body}",
+            body.len()
+        )
+        .expect("it is read");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer.split(' ').nth(1).expect("a status").parse::<u16>().expect("a number")
+    };
+    assert_eq!(put("", "on"), 428);
+    assert_eq!(put("If-Match: \"off\"\r\n", "on"), 412);
+    assert_eq!(put("If-Match: \"auto\"\r\n", "sometimes"), 400);
+    assert_eq!(put("If-Match: \"auto\"\r\n", "off"), 200);
+    assert_eq!(put("If-Match: \"auto\"\r\n", "on"), 412);
+}
+
+#[test]
+fn the_socket_is_its_users_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let (gateway, _folder, path) = with_socket("");
+    let mode = std::fs::metadata(&path).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    drop(gateway);
+}
+
+#[test]
+fn nobody_there_is_an_error_with_advice() {
+    let output = corelane(&["servers", "--control", "127.0.0.1:9"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("corelane serve"), "{output:?}");
+}
