@@ -60,6 +60,7 @@ mod host {
                 Ok(io::stdout().write_all(config.to_commented_toml().as_bytes())?)
             }
             Some(cli::Command::Servers(args)) => ask(cli, &Question::Servers, args.json),
+            Some(cli::Command::Reload(args)) => ask(cli, &Question::Reload, args.json),
             Some(cli::Command::Sessions(args)) => ask(cli, &Question::Sessions, args.json),
             Some(cli::Command::Shards(args)) => {
                 let question = Question::Shards { reset: args.reset, admission: args.admission.clone() };

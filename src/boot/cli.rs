@@ -49,7 +49,7 @@ pub struct Cli {
 /// What can be asked.
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Serve until SIGTERM, SIGINT or SIGHUP; the first drains, the second ends at once
+    /// Serve until SIGTERM or SIGINT; the first drains, the second ends at once; SIGHUP reads the file again
     Serve(ServeArgs),
     /// Say whether `serve` would start on this host, and what is missing
     Check(ConfigArgs),
@@ -59,6 +59,8 @@ pub enum Command {
     Config(PrintArgs),
     /// Ask a running corelane how the servers behind it stand
     Servers(AskArgs),
+    /// Have a running corelane read its configuration file again: servers, views, gateway settings
+    Reload(AskArgs),
     /// Ask a running corelane for its sessions and connections, by core
     Sessions(AskArgs),
     /// Ask a running corelane for the shards of its registry
@@ -169,9 +171,12 @@ impl Cli {
             Some(Command::Config(args)) => (args.config.config.clone(), &serve),
             // Without a command clap reads no variable for `--config`.
             None => (std::env::var_os("CORELANE_CONFIG").map(PathBuf::from), &serve),
-            Some(Command::Servers(ask) | Command::Sessions(ask) | Command::Shards(ShardArgs { ask, .. })) => {
-                (ask.config.config.clone(), &serve)
-            }
+            Some(
+                Command::Servers(ask)
+                | Command::Sessions(ask)
+                | Command::Reload(ask)
+                | Command::Shards(ShardArgs { ask, .. }),
+            ) => (ask.config.config.clone(), &serve),
             Some(Command::Completions { .. } | Command::Import { .. }) => (None, &serve),
         };
         Sources::of_process(file, self.flags(serve))
@@ -184,7 +189,12 @@ impl Cli {
 
     fn ask_args(&self) -> Option<&AskArgs> {
         match &self.command {
-            Some(Command::Servers(ask) | Command::Sessions(ask) | Command::Shards(ShardArgs { ask, .. })) => Some(ask),
+            Some(
+                Command::Servers(ask)
+                | Command::Sessions(ask)
+                | Command::Reload(ask)
+                | Command::Shards(ShardArgs { ask, .. }),
+            ) => Some(ask),
             _ => None,
         }
     }

@@ -1,4 +1,4 @@
-//! `corelane servers|sessions|shards`: asks a running corelane what its administration API says, and prints it.
+//! `corelane servers|sessions|shards|reload`: asks a running corelane what its administration API says, and prints it.
 //!
 //! Not here: the API (`control`). Invariant: what is printed came from the process that was asked; nothing is changed
 //! but what a flag says.
@@ -57,6 +57,8 @@ pub enum OperatorError {
 pub enum Question {
     /// The servers behind the gateway.
     Servers,
+    /// The configuration file is read again.
+    Reload,
     /// Sessions and connections.
     Sessions,
     /// The registry's shards.
@@ -100,6 +102,7 @@ pub fn ask(settings: &Settings, question: &Question, json: bool) -> Result<Strin
     }
     Ok(match question {
         Question::Servers => servers(&answer),
+        Question::Reload => format!("{}\n", cell(&answer, "changed")),
         Question::Sessions => sessions(&answer),
         Question::Shards { .. } => shards(&answer),
     })
@@ -108,6 +111,7 @@ pub fn ask(settings: &Settings, question: &Question, json: bool) -> Result<Strin
 async fn answered(door: &Door, question: &Question) -> Result<Value, OperatorError> {
     match question {
         Question::Servers => get(door, "/admin/v1/servers").await,
+        Question::Reload => request(door, Method::POST, "/admin/v1/reload", &[], String::new()).await,
         Question::Sessions => get(door, "/admin/v1/sessions").await,
         Question::Shards { reset, admission } => {
             if let Some(admission) = admission {

@@ -24,6 +24,7 @@ mod observed;
 mod peer;
 mod process;
 mod questions;
+mod reloading;
 mod request;
 mod sealed;
 mod stdio;

@@ -5,7 +5,7 @@
 use std::fmt::Debug;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
@@ -77,10 +77,15 @@ impl Server {
     pub fn configured(text: &str) -> Server {
         let mut file = tempfile::NamedTempFile::new().expect("a place for files");
         file.write_all(text.as_bytes()).expect("room for a file");
+        // Read before the report is written, so it may go when this comes back.
+        Server::by_file(file.path())
+    }
+
+    /// The same by a file that stays.
+    pub fn by_file(path: &Path) -> Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
         command.args(["serve", "--listen", "127.0.0.1:0", "--tcp", "127.0.0.1:0", "--cores", "2"]);
-        command.arg("--config").arg(file.path());
-        // Read before the report is written, so it may go when `run` comes back.
+        command.arg("--config").arg(path);
         Server::run(command, &[])
     }
 

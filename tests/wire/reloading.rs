@@ -1,0 +1,162 @@
+//! A configuration that changes while callers are served.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::legacy::open_at;
+use crate::peer::Peer;
+use crate::process::{Server, until};
+use crate::request::{Request, echo, legacy, modern, sleep, text};
+
+struct File {
+    folder: tempfile::TempDir,
+    name: &'static str,
+}
+
+impl File {
+    fn new(text: &str) -> File {
+        let file = File { folder: tempfile::tempdir().expect("a place for files"), name: "corelane.toml" };
+        file.write(text);
+        file
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join(self.name)
+    }
+
+    /// Puts another file in its place, as careful editors do.
+    fn write(&self, text: &str) {
+        let fresh = self.folder.path().join("fresh");
+        std::fs::write(&fresh, text).expect("room for a file");
+        std::fs::rename(fresh, self.path()).expect("the same file system");
+    }
+}
+
+fn section(name: &str, address: SocketAddr) -> String {
+    format!("[servers.{name}]\nkind = \"http\"\nurl = \"http://{address}/mcp\"\n")
+}
+
+fn call(gateway: &Server, path: &str) -> (u16, Value) {
+    let answer = gateway.connect().ask(&Request::modern(&modern(1, "tools/call", echo("x"))).target(path));
+    (answer.status, answer.json())
+}
+
+fn until_served(gateway: &Server, path: &str) {
+    until("the server is served", || (call(gateway, path).0 == 200).then_some(()));
+}
+
+fn until_unknown(gateway: &Server, path: &str) {
+    until("the server is gone", || (call(gateway, path).0 == 404).then_some(()));
+}
+
+/// A call that waits in its server.
+fn waiting_call(gateway: &Server, path: &str, ms: u64) -> Peer {
+    let mut peer = gateway.connect();
+    peer.send(Request::modern(&modern(9, "tools/call", sleep(ms))).target(path).bytes());
+    peer
+}
+
+fn reload(path: &Path) -> std::process::Output {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_corelane"));
+    command.args(["reload", "--socket", path.to_str().expect("a plain path")]);
+    command.output().expect("the program was built with this test")
+}
+
+#[test]
+fn servers_come_and_go_when_the_file_is_another() {
+    let (one, other) = (Server::start(), Server::start());
+    let file = File::new(&section("a", one.http));
+    let gateway = Server::by_file(&file.path());
+    until_served(&gateway, "/mcp/a");
+    // Somebody who stays throughout, with a session and a call under way.
+    let mut stays = gateway.connect();
+    let session = open_at(&mut stays, "2025-11-25", "/mcp/a");
+    let ask =
+        |peer: &mut Peer| peer.ask(&Request::legacy(&session, &legacy(7, "tools/call", echo("s"))).target("/mcp/a"));
+    assert_eq!(text(&ask(&mut stays).json()), "s");
+
+    file.write(&(section("a", one.http) + &section("b", other.http)));
+    until_served(&gateway, "/mcp/b");
+    assert_eq!(text(&ask(&mut stays).json()), "s", "the same connection, the same session");
+    let listed = gateway.connect().ask(&Request::modern(&modern(1, "tools/list", json!({})))).json();
+    let names: Vec<&str> =
+        listed["result"]["tools"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"a_echo"), "{names:?}");
+
+    // A call of a server that is taken out finishes.
+    let mut under_way = waiting_call(&gateway, "/mcp/b", 1500);
+    other.until_total("corelane_calls_in_flight", 1);
+    file.write(&section("a", one.http));
+    until_unknown(&gateway, "/mcp/b");
+    assert_eq!(under_way.answer().status, 200);
+    assert_eq!(text(&ask(&mut stays).json()), "s");
+    // And then nothing connects it with the gateway any more, but for the test's own look.
+    until("its links are closed", || (other.total("corelane_connections_open") == 0).then_some(()));
+}
+
+#[test]
+fn a_server_that_moved_is_found_where_it_is() {
+    let (one, other) = (Server::start(), Server::conformance());
+    let file = File::new(&section("a", one.http));
+    let gateway = Server::by_file(&file.path());
+    until_served(&gateway, "/mcp/a");
+    file.write(&section("a", other.http));
+    until("the other server answers", || {
+        let call = modern(1, "tools/call", json!({"name": "test_simple_text", "arguments": {}}));
+        let answer = gateway.connect().ask(&Request::modern(&call).target("/mcp/a"));
+        (answer.status == 200 && answer.json()["result"].is_object()).then_some(())
+    });
+}
+
+#[test]
+fn a_wrong_file_changes_nothing_and_says_why() {
+    let one = Server::start();
+    let file = File::new(&section("a", one.http));
+    let mut gateway = Server::by_file(&file.path());
+    until_served(&gateway, "/mcp/a");
+    file.write("[servers.a]\nkind = \"carrier pigeon\"\n");
+    gateway.until_said("stays as it was");
+    gateway.until_said("carrier pigeon");
+    assert_eq!(call(&gateway, "/mcp/a").0, 200);
+    // SIGHUP reads it again, and does not end the process, since there is a file.
+    file.write(&format!("{}[cores]\nbatch_max = 7\n", section("b", one.http)));
+    gateway.signal("HUP");
+    until_served(&gateway, "/mcp/b");
+    gateway.until_said("needs a restart: cores.batch_max");
+    until_unknown(&gateway, "/mcp/a");
+}
+
+#[test]
+fn the_administration_reads_it_again_and_answers_with_what_changed() {
+    let one = Server::start();
+    let socket = tempfile::tempdir().expect("a place for files");
+    let socket = socket.path().join("admin.sock");
+    let control = format!("[control]\nsocket = \"{}\"\n", socket.display());
+    let file = File::new(&(control.clone() + &section("a", one.http)));
+    let gateway = Server::by_file(&file.path());
+    until_served(&gateway, "/mcp/a");
+    file.write(&(control.clone() + &section("c", one.http)));
+    let done = reload(&socket);
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    // The file is looked at as well, and may have been faster.
+    assert!(done.status.success() && (said.contains("added c") || said.contains("no server")), "{said} {done:?}");
+    until_served(&gateway, "/mcp/c");
+    file.write(&(control + "[servers.c]\nkind = \"http\"\n"));
+    let refused = reload(&socket);
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("url"), "{refused:?}");
+}
+
+#[test]
+fn a_child_can_be_added_later() {
+    let file = File::new("");
+    let gateway = Server::by_file(&file.path());
+    assert_eq!(call(&gateway, "/mcp").0, 200, "the demonstration server");
+    let program = env!("CARGO_BIN_EXE_corelane");
+    file.write(&format!("[servers.c]\nkind = \"stdio\"\ncommand = \"{program}\"\nargs = [\"stdio\"]\n"));
+    until_served(&gateway, "/mcp/c");
+    file.write("");
+    until_unknown(&gateway, "/mcp/c");
+}
