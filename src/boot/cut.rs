@@ -3,7 +3,7 @@
 //! Not here: reading it (`config`). Invariant: the only place that turns configured values into a module's settings.
 
 use super::BootError;
-use crate::config::Settings;
+use crate::config::{ServerKind, ServerSettings, Settings};
 use crate::limits::{TableShares, share_table};
 use crate::server::connection::Wire;
 use crate::server::settings::Settings as CoreSettings;
@@ -28,7 +28,8 @@ const DISCOVER_TTL_MS: u32 = 3_600_000;
 pub(super) fn driver(settings: &Settings, nofile: u64, listeners: usize) -> Result<DriverSettings, BootError> {
     let uring = &settings.uring;
     let descriptors = uring.descriptors.fixed().unwrap_or(nofile.min(DESCRIPTORS_AUTO_MAX));
-    let shares = shares(descriptors as usize, listeners)?;
+    let outbound = outbound(settings, descriptors as usize);
+    let shares = shares(descriptors as usize - outbound, listeners)?;
     Ok(DriverSettings {
         entries: uring.entries.u32(),
         cq_entries: uring.cq_entries.u32(),
@@ -37,8 +38,20 @@ pub(super) fn driver(settings: &Settings, nofile: u64, listeners: usize) -> Resu
         buffers_max: uring.buffers_max.get() as u16,
         buffer_bytes: uring.buffer_bytes.usize(),
         accepts: shares.accepts,
+        outbound: outbound as u32,
         ..DriverSettings::default()
     })
+}
+
+/// Descriptors that a crowd of clients must leave to the links of servers behind the gateway: all that these may have,
+/// but never more than half the table.
+fn outbound(settings: &Settings, descriptors: usize) -> usize {
+    let links = |server: &ServerSettings| match &server.kind {
+        ServerKind::Http(http) | ServerKind::Sse(http) => http.connections_per_core.usize(),
+        ServerKind::Stdio(_) => 0,
+    };
+    let enabled = settings.servers.iter().filter(|(_, server)| server.enabled);
+    enabled.map(|(_, server)| links(server)).sum::<usize>().min(descriptors / 2)
 }
 
 fn shares(descriptors: usize, listeners: usize) -> Result<TableShares, BootError> {
@@ -54,7 +67,7 @@ pub(super) fn core(
     boot: u64,
 ) -> Result<CoreSettings, BootError> {
     let limits = &settings.limits;
-    let descriptors = driver.descriptors as usize;
+    let descriptors = (driver.descriptors - driver.outbound) as usize;
     // Standard input is a listener in name only.
     let armed = if ends_when_empty { 0 } else { listeners.len() };
     let most = shares(descriptors, armed)?.connections;

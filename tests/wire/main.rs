@@ -12,6 +12,7 @@ mod churn;
 mod drain;
 mod event_stream_2024;
 mod fallbacks;
+mod faulty;
 mod gateway;
 mod http_status;
 mod http_wire;

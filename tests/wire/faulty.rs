@@ -1,0 +1,275 @@
+//! Servers behind the gateway that are broken in every way we could think of: each costs its own callers a typed error
+//! in time, and nobody else anything.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::process::{Server, until};
+use crate::request::{Request, echo, modern, text};
+
+/// A server of 2025-11-25 that answers the handshake and the list of tools as it should, and calls as it likes: `call`
+/// gets the connection and the id of the call.
+fn server(call: impl Fn(&mut TcpStream, u64) + Clone + Send + 'static) -> SocketAddr {
+    scripted(move |stream, request| {
+        let id = request["id"].as_u64().unwrap_or_default();
+        let result = match request["method"].as_str().unwrap_or_default() {
+            "initialize" => json!({"protocolVersion": "2025-11-25", "capabilities": {"tools": {}},
+                "serverInfo": {"name": "faulty", "version": "1"}}),
+            "tools/list" => json!({"tools": [{"name": "t", "inputSchema": {"type": "object"}}]}),
+            "tools/call" => return call(stream, id),
+            _ => return drop(stream.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")),
+        };
+        answer(stream, "200 OK", &json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string());
+    })
+}
+
+/// A listener whose connections are served by `serve`, one request after the other.
+fn scripted(serve: impl Fn(&mut TcpStream, &Value) + Clone + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its address");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let serve = serve.clone();
+            std::thread::spawn(move || {
+                let mut stream = stream;
+                while let Some(request) = read_request(&mut stream) {
+                    serve(&mut stream, &request);
+                }
+            });
+        }
+    });
+    address
+}
+
+fn read_request(stream: &mut TcpStream) -> Option<Value> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).ok()?;
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).ok()?.to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    stream.read_exact(&mut body).ok()?;
+    Some(serde_json::from_slice(&body).unwrap_or(Value::Null))
+}
+
+fn answer(stream: &mut TcpStream, status: &str, body: &str) {
+    let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
+    // Whoever gave up does not read it.
+    let _ = stream.write_all((head + body).as_bytes());
+}
+
+/// A gateway before a good server and one that is broken, whose calls may take a second.
+fn gateway(good: &Server, bad: SocketAddr) -> Server {
+    Server::configured(&format!(
+        "[servers.good]\nkind = \"http\"\nurl = \"http://{}/mcp\"\n\
+         [servers.bad]\nkind = \"http\"\nurl = \"http://{bad}/mcp\"\nera = \"legacy\"\ntimeout_ms = 1000\n\
+         list_timeout_ms = 1000\n",
+        good.http
+    ))
+}
+
+fn until_reached(gateway: &Server, name: &str) {
+    until("the server is reached", || {
+        let discover = Request::modern(&modern(1, "server/discover", json!({}))).target(&format!("/mcp/{name}"));
+        (gateway.connect_on(0).ask(&discover).status == 200).then_some(())
+    });
+}
+
+fn good_answers(gateway: &Server) {
+    let call = Request::modern(&modern(2, "tools/call", echo("x"))).target("/mcp/good");
+    assert_eq!(text(&gateway.connect_on(0).ask(&call).json()), "x");
+}
+
+/// What a caller of the bad server gets, and within what time.
+fn call_bad(gateway: &Server) -> (u16, Value) {
+    let call = modern(1, "tools/call", json!({"name": "t", "arguments": {}}));
+    let began = Instant::now();
+    let answer = gateway.connect_on(0).ask(&Request::modern(&call).target("/mcp/bad"));
+    // Its second, and ours to say so.
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    (answer.status, answer.json())
+}
+
+#[test]
+fn whatever_a_server_does_to_a_call_its_caller_gets_a_typed_error() {
+    type Fault = fn(&mut TcpStream, u64);
+    let faults: [(&str, Fault, i64); 12] = [
+        ("hangs up", |stream, _| drop(stream.shutdown(std::net::Shutdown::Both)), -31502),
+        ("never answers", |_, _| std::thread::sleep(Duration::from_secs(30)), -31504),
+        (
+            "trickles",
+            |stream, _| {
+                let _ = stream
+                    .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 60\r\n\r\n");
+                for _ in 0..60 {
+                    std::thread::sleep(Duration::from_millis(200));
+                    if stream.write_all(b" ").is_err() {
+                        return;
+                    }
+                }
+            },
+            -31504,
+        ),
+        ("says what is no HTTP", |stream, _| drop(stream.write_all(b"\x16\x03\x01 what?\r\n\r\n")), -31502),
+        ("says what is no JSON", |stream, _| answer(stream, "200 OK", "<html>"), -31502),
+        ("says half a JSON", |stream, _| answer(stream, "200 OK", "{\"jsonrpc\":\"2.0\",\"id\":"), -31502),
+        (
+            "answers with a page",
+            |stream, _| {
+                let _ =
+                    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>");
+            },
+            -31502,
+        ),
+        ("wants a login", |stream, _| answer(stream, "401 Unauthorized", ""), -31502),
+        ("is overloaded", |stream, _| answer(stream, "503 Service Unavailable", ""), -31502),
+        (
+            "answers with neither",
+            |stream, id| answer(stream, "200 OK", &json!({"jsonrpc": "2.0", "id": id}).to_string()),
+            -31502,
+        ),
+        (
+            "answers with no object",
+            |stream, id| answer(stream, "200 OK", &json!({"jsonrpc": "2.0", "id": id, "result": 7}).to_string()),
+            -31502,
+        ),
+        (
+            "ends its stream",
+            |stream, _| {
+                let _ = stream.write_all(
+                    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n: nothing\n\n",
+                );
+                let _ = stream.shutdown(std::net::Shutdown::Both);
+            },
+            -31502,
+        ),
+    ];
+    let good = Server::start();
+    for (what, fault, code) in faults {
+        let gateway = gateway(&good, server(fault));
+        until_reached(&gateway, "good");
+        until_reached(&gateway, "bad");
+        let (status, message) = call_bad(&gateway);
+        assert_eq!(message["error"]["code"], code, "{what}: HTTP {status} {message}");
+        assert!(
+            message["error"]["message"].as_str().is_some_and(|text| text.contains("server bad")),
+            "{what}: {message}"
+        );
+        good_answers(&gateway);
+        gateway.until_total("corelane_calls_in_flight", 0);
+    }
+}
+
+/// An answer for another id is nobody's.
+#[test]
+fn an_answer_to_another_call_is_not_taken_for_this_one() {
+    let good = Server::start();
+    let bad = server(|stream, id| {
+        let body = json!({"jsonrpc": "2.0", "id": id + 1000, "result": {"content": []}});
+        answer(stream, "200 OK", &body.to_string());
+    });
+    let gateway = gateway(&good, bad);
+    until_reached(&gateway, "bad");
+    let (_, message) = call_bad(&gateway);
+    assert_eq!(message["error"]["code"], -31504, "{message}");
+}
+
+#[test]
+fn a_result_that_is_too_large_fails_and_one_that_is_large_does_not() {
+    let good = Server::start();
+    let sized = |bytes: usize| {
+        server(move |stream, id| {
+            let text = "x".repeat(bytes);
+            let body = json!({"jsonrpc": "2.0", "id": id, "result": {"content": [{"type": "text", "text": text}]}});
+            answer(stream, "200 OK", &body.to_string());
+        })
+    };
+    let gateway = |bad| {
+        Server::configured(&format!(
+            "[servers.good]\nkind = \"http\"\nurl = \"http://{}/mcp\"\n[servers.bad]\nkind = \"http\"\nurl = \
+             \"http://{bad}/mcp\"\nera = \"legacy\"\n",
+            good.http
+        ))
+    };
+    let large = gateway(sized(8 << 20));
+    until_reached(&large, "bad");
+    let (status, message) = call_bad(&large);
+    assert_eq!((status, text(&message).len()), (200, 8 << 20));
+    let too_large = gateway(sized(64 << 20));
+    until_reached(&too_large, "bad");
+    let (_, message) = call_bad(&too_large);
+    assert_eq!(message["error"]["code"], -31502);
+    assert!(message["error"]["message"].as_str().unwrap().contains("bytes"), "{message}");
+    good_answers(&too_large);
+}
+
+/// Lists that lead round in circles, are very long, or never come.
+#[test]
+fn a_list_is_bounded_and_one_that_hangs_costs_its_own_items() {
+    let good = Server::start();
+    let listing = |list: fn(&mut TcpStream, u64, &Value)| {
+        scripted(move |stream, request| {
+            let id = request["id"].as_u64().unwrap_or_default();
+            match request["method"].as_str().unwrap_or_default() {
+                "tools/list" => list(stream, id, &request["params"]["cursor"]),
+                "initialize" => {
+                    let result = json!({"protocolVersion": "2025-11-25", "capabilities": {"tools": {}},
+                        "serverInfo": {"name": "faulty", "version": "1"}});
+                    answer(stream, "200 OK", &json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string());
+                }
+                _ => drop(stream.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")),
+            }
+        })
+    };
+    let circle = listing(|stream, id, _| {
+        let result = json!({"tools": [{"name": "t", "inputSchema": {"type": "object"}}], "nextCursor": "again"});
+        answer(stream, "200 OK", &json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string());
+    });
+    let long = listing(|stream, id, _| {
+        let tools: Vec<Value> =
+            (0..10_000).map(|n| json!({"name": format!("t{n}"), "inputSchema": {"type": "object"}})).collect();
+        answer(stream, "200 OK", &json!({"jsonrpc": "2.0", "id": id, "result": {"tools": tools}}).to_string());
+    });
+    let hangs = listing(|_, _, _| std::thread::sleep(Duration::from_secs(30)));
+    for (what, bad, fewest) in [("circle", circle, 1), ("long", long, 10_000), ("hangs", hangs, 0)] {
+        let gateway = gateway(&good, bad);
+        until_reached(&gateway, "good");
+        until_reached(&gateway, "bad");
+        let mut names = Vec::new();
+        let began = Instant::now();
+        let mut cursor = None;
+        loop {
+            let params = cursor.map_or(json!({}), |cursor: String| json!({ "cursor": cursor }));
+            let page = gateway.connect_on(0).ask(&Request::modern(&modern(1, "tools/list", params))).json();
+            let tools = page["result"]["tools"].as_array().unwrap_or_else(|| panic!("{what}: {page}"));
+            names.extend(tools.iter().map(|tool| tool["name"].as_str().expect("a name").to_owned()));
+            cursor = page["result"]["nextCursor"].as_str().map(str::to_owned);
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert!(names.iter().any(|name| name == "good_echo"), "{what}: {} names", names.len());
+        let of_bad = names.iter().filter(|name| name.starts_with("bad_")).count();
+        assert!(of_bad >= fewest, "{what}: {of_bad}");
+        assert!(began.elapsed() < Duration::from_secs(20), "{what}: {:?}", began.elapsed());
+        good_answers(&gateway);
+    }
+}
+
+#[test]
+fn a_server_that_dies_at_the_handshake_is_tried_again_and_bothers_nobody() {
+    let good = Server::start();
+    let bad = scripted(|stream, _| drop(stream.shutdown(std::net::Shutdown::Both)));
+    let gateway = gateway(&good, bad);
+    until_reached(&gateway, "good");
+    let (status, message) = call_bad(&gateway);
+    assert_eq!((status, &message["error"]["code"]), (502, &json!(-31502)), "{message}");
+    until("it was tried again", || (gateway.total("corelane_server_lost_total{server=\"bad\"}") >= 3).then_some(()));
+    good_answers(&gateway);
+}
