@@ -21,11 +21,12 @@ use super::report::Report;
 use super::topology::Topology;
 use super::{BootError, cut, desk, gateway};
 use crate::config::{Config, LogFormat, Settings};
+use crate::control::log::LogGuard;
 use crate::control::{
     self, Administration, ControlError, ControlHandle, CoreState, DeskCell, Health, SignalHandle, Stop,
 };
 use crate::ids::CoreId;
-use crate::metrics::Registry;
+use crate::metrics::{CloseCause, Registry};
 use crate::ring::{Bell, Mesh, Port, PortId};
 use crate::server::connection::Wire;
 use crate::server::drive::{Clock, Orders};
@@ -114,6 +115,9 @@ pub(super) struct Launch<S> {
     /// The registry, by the control thread's port, which is kept open for as long as the cores live.
     pub registry: desk::Registry,
     control: Option<ControlHandle>,
+    metrics: Arc<Registry>,
+    /// What is still to be logged is written when this ends.
+    log: Option<LogGuard>,
     /// Starts and ends child processes, if some server is one.
     guard: Option<AttendedGuard>,
     /// Hears signals where there is no control address.
@@ -150,8 +154,12 @@ impl<S: 'static> Launch<S> {
         gateway::refuse_what_is_not_there(&settings)?;
         // Before anything starts a thread: only then can it be forked.
         let file = config.sources().file.clone().filter(|_| matches!(doors, Doors::Listeners));
-        let wants_guard = gateway::has_children(&settings) || (file.is_some());
-        let guard = wants_guard.then(Guard::fork).transpose()?;
+        let guard = match gateway::has_children(&settings) {
+            true => Some(Guard::fork()?),
+            // A program that has threads already goes without, and then a child added later needs a restart.
+            false => file.as_ref().and_then(|_| Guard::fork().ok()),
+        };
+        let log = control::log::detach();
         let disabled = Disabled::from_environment().map_err(BootError::Environment)?;
         let features = Features::probe(disabled)?;
         let topology = Topology::of_this_host()?;
@@ -273,6 +281,7 @@ impl<S: 'static> Launch<S> {
         let intensity = Intensity::CORE;
         let founding =
             Founding { id: CoreId(cores as u16), life: 1, table: table.clone(), names, limit: hooks.write_limit };
+        let registry_of_metrics = Arc::clone(&registry);
         let port = ports.pop().expect("a mesh has a port for the control thread");
         let registry = desk::Registry::new(port, founding, clock, chimes);
         // Nobody else sets it.
@@ -289,6 +298,8 @@ impl<S: 'static> Launch<S> {
             ports,
             registry,
             control,
+            metrics: registry_of_metrics,
+            log,
             guard,
             signals,
             news,
@@ -315,7 +326,12 @@ impl<S: 'static> Launch<S> {
         for (index, port) in ports.into_iter().enumerate() {
             supervisor.start(index, port);
         }
+        let metrics = Arc::clone(&self.metrics);
         let outcome = supervisor.supervise(&self.heard);
+        let cut = metrics.closed(CloseCause::DrainDeadline);
+        if cut > 0 {
+            tracing::warn!("{cut} connections were cut off when the drain's time was up (serve.drain_deadline_ms)");
+        }
         // No core is left that could want something of a child.
         if let Some(guard) = self.guard {
             guard.end();
@@ -325,6 +341,7 @@ impl<S: 'static> Launch<S> {
             // The thread's panic, if any, was printed by the panic hook; the outcome of serving matters more.
             let _ = control.stop();
         }
+        drop(self.log);
         outcome
     }
 }

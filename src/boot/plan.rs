@@ -52,7 +52,7 @@ pub enum PlanError {
     },
     /// Only isolated CPUs are left to us, and those are never taken unasked.
     #[error(
-        "every CPU corelane could use is isolated ({eligible}); name the ones to use, such as `cores = \"{eligible}\"`"
+        "every CPU corelane could use is isolated ({eligible}); name the ones to use, such as `cores.list = \"{eligible}\"`"
     )]
     OnlyIsolated {
         /// Those that may be named.
@@ -98,7 +98,7 @@ impl fmt::Display for PlanWarning {
                 write!(f, "{count} CPUs are left over: {CORES_MAX} cores are the most; run a second corelane for them")
             }
             Self::IsolatedUnused { cpus } => {
-                write!(f, "CPUs {cpus} are isolated and unused; name them in `cores` to run on them")
+                write!(f, "CPUs {cpus} are isolated and unused; name them in `cores.list` to run on them")
             }
             Self::SiblingsShared { cpus } => {
                 write!(f, "CPUs {cpus} are threads of one physical core; name one of them for a shorter tail")
@@ -355,7 +355,7 @@ mod tests {
         let nothing_else = FakeHost { isolated: "2-3", inherited: "", ..TWO_PACKAGES };
         let topology = nothing_else.topology();
         let error = Plan::new(&topology, &CoreRequest::All).expect_err("never unasked");
-        assert!(error.to_string().contains("cores = \"2-3\""), "{error}");
+        assert!(error.to_string().contains("cores.list = \"2-3\""), "{error}");
         let named = Plan::new(&topology, &list("2")).expect("asked");
         assert_eq!((named.control.cpus.to_string().as_str(), named.control.shared_with_cores), ("2", true));
     }

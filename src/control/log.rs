@@ -1,12 +1,14 @@
 //! Where log lines go: standard error, as text or JSON, filtered by level.
 //!
-//! Not for cores while they serve: what happens there is counted. Lines are written by start-up, the control thread and
-//! whoever supervises the cores.
-//! Invariant: nothing is ever logged to standard output, which in stdio mode belongs to the protocol.
+//! What happens on cores is counted; little of it is logged. Once the process has threads, lines go through a bounded
+//! queue to one that writes them, so that a standard error which nobody reads holds up that thread and nobody else; what
+//! finds no room is left out. Invariant: nothing is ever logged to standard output, which in stdio mode belongs to the
+//! protocol; after `detach` no thread but the writer waits for standard error.
 
 use crate::config::{LogFormat, LogLevel, LogSettings};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
@@ -35,13 +37,25 @@ pub enum LogError {
     },
 }
 
-/// Sets up logging for this process, once. `CORELANE_LOG` wins over the level in `settings`.
+/// The lines' queue, once they have one.
+static QUEUE: OnceLock<NonBlocking> = OnceLock::new();
+
+/// Lines that may wait to be written.
+const LINES_MAX: usize = 8 * 1024;
+
+/// Writes what still waits when it is dropped, for as long as that takes a moment.
+#[must_use = "dropped at once, it writes nothing later"]
+#[derive(Debug)]
+pub struct LogGuard(#[expect(dead_code, reason = "its end is what counts")] WorkerGuard);
+
+/// Sets up logging for this process, once. `CORELANE_LOG` wins over the level in `settings`. Panics are logged too, from
+/// then on: without a backtrace, which takes a core longer to write than its neighbours should have to wait.
 pub fn init(settings: &LogSettings) -> Result<(), LogError> {
     let directives = std::env::var_os(LOG_VARIABLE).map(|value| value.to_string_lossy().into_owned());
     let filter = filter(settings.level, directives.as_deref())?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(line_writer)
         // Whoever read it may be gone. Saying so on the same standard error would panic, and the thread that hears
         // signals would be the first to go.
         .log_internal_errors(false)
@@ -53,7 +67,38 @@ pub fn init(settings: &LogSettings) -> Result<(), LogError> {
     .map_err(LogError::AlreadySet)?;
     // Set once, as logging is.
     let _ = FORMAT.set(settings.format);
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
+        // Threads of a program that embeds this are its own business.
+        if !thread.starts_with("corelane") {
+            return before(panic);
+        }
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let said = panic.payload_as_str().unwrap_or("something that is no text");
+        tracing::error!(thread, place, "panicked: {said}");
+    }));
     Ok(())
+}
+
+/// Where a line goes: into the queue once there is one, else straight to standard error.
+fn line_writer() -> Box<dyn Write> {
+    match QUEUE.get() {
+        Some(queue) => Box::new(queue.clone()),
+        None => Box::new(std::io::stderr()),
+    }
+}
+
+/// From now on a thread of its own writes the lines. To be called when the process may have threads, and before it has
+/// cores; none if somebody else has set up logging, or this was called before.
+pub fn detach() -> Option<LogGuard> {
+    FORMAT.get()?;
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(LINES_MAX)
+        .thread_name("corelane-log")
+        .finish(std::io::stderr());
+    QUEUE.set(writer).ok().map(|()| LogGuard(guard))
 }
 
 /// Takes note of the format that `init` will set up, where that is known before the configuration is: what is wrong

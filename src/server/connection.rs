@@ -249,6 +249,10 @@ pub enum Fault {
     /// A head that cannot be read in one way only.
     #[error("{0}")]
     Head(#[from] HeadError),
+    /// A request line of HTTP where lines of JSON are spoken. Whatever a browser can be made to send begins with one, so
+    /// nothing behind it is looked at.
+    #[error("this is a port for lines of JSON, and HTTP was sent; HTTP is spoken on serve.listen")]
+    HttpOnLines,
     /// A line longer than allowed.
     #[error("the line has more than {max} bytes; raise limits.line_bytes if that is meant")]
     LineTooLong {
@@ -262,6 +266,7 @@ impl Fault {
     pub fn status(&self) -> u16 {
         match self {
             Fault::BodyTooLarge { .. } | Fault::LineTooLong { .. } => 413,
+            Fault::HttpOnLines => 400,
             Fault::Chunk(error) => error.status(),
             Fault::Head(error) => error.status(),
         }
@@ -318,6 +323,7 @@ impl Framing {
                 let line = lines.next();
                 let consumed = lines.consumed();
                 match line {
+                    Some(Ok(line)) if is_http(line) => (consumed, Frame::Fault(Fault::HttpOnLines)),
                     Some(Ok(line)) => (consumed, Frame::Line(line)),
                     None => (consumed, Frame::More),
                     Some(Err(LineTooLong { max })) => (consumed, Frame::Fault(Fault::LineTooLong { max })),
@@ -357,4 +363,8 @@ impl Framing {
             }
         }
     }
+}
+/// Whether a line is the request line of HTTP/1 (RFC 9112, 3).
+fn is_http(line: &[u8]) -> bool {
+    line.first().is_some_and(u8::is_ascii_uppercase) && (line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0"))
 }

@@ -431,6 +431,7 @@ impl<S: Service> Core<S> {
     pub(super) fn fault(&mut self, connection: &mut Connection, fault: Fault) {
         let status = fault.status();
         self.refused(match (&fault, status) {
+            (Fault::HttpOnLines, _) => Refusal::BadJson,
             (Fault::LineTooLong { .. }, _) => Refusal::LineTooLarge,
             (_, 413) => Refusal::BodyTooLarge,
             (_, 431 | 414) => Refusal::HeadTooLarge,

@@ -31,3 +31,4 @@ mod sealed;
 mod stdio;
 mod threads;
 mod unix;
+mod unread;

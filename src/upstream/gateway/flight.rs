@@ -266,6 +266,15 @@ impl Flights {
         (self.calls == 1).then(|| self.entries.iter().position(is_call).map(|number| number as u32)).flatten()
     }
 
+    /// The one call that is in flight in a session, if there is but one.
+    pub fn only_call_in(&self, session: Option<Capabilities>) -> Option<u32> {
+        let is_call = |entry: &Option<Flight>| {
+            entry.as_ref().is_some_and(|one| one.session == session && matches!(one.errand, Errand::Call(_)))
+        };
+        let mut calls = (0..).zip(&self.entries).filter(|(_, entry)| is_call(entry)).map(|(number, _)| number);
+        calls.next().filter(|_| calls.next().is_none())
+    }
+
     /// Calls of callers on that core.
     pub fn calls_from(&self, core: CoreId) -> Vec<(u32, Caller)> {
         let caller = |(number, entry): (u32, &Option<Flight>)| match &entry.as_ref()?.errand {

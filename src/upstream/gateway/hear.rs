@@ -7,7 +7,7 @@ use super::answer;
 use super::bridge::{QUESTIONS_MAX, question};
 use super::callers::Caller;
 use super::channel::Channel;
-use super::flight::{Errand, Pages, Relay};
+use super::flight::{Errand, Flight, Pages, Relay};
 use super::request::Era;
 use super::server::{CLIENT_INFO, Report, STREAM_END, Server, Verdict};
 use super::settings::EraChoice;
@@ -144,6 +144,7 @@ impl Server {
 
     fn error(&mut self, now: Nanos, number: u32, status: u16, error: &[u8]) {
         let Some(flight) = self.flights.find(number) else { return };
+        let session = flight.session;
         if matches!(flight.errand, Errand::Discover) {
             let code = Value::new(error).get("code").and_then(Value::as_i64);
             let is_modern = code.is_some_and(|code| (-32099..=-32020).contains(&code));
@@ -163,7 +164,7 @@ impl Server {
                     "server {} answered HTTP {status}, error {}: {}",
                     self.settings.name, said.code.0, said.message
                 );
-                self.errand_lost(now, other, &RpcError::new(Code::BAD_GATEWAY, text));
+                self.errand_lost(now, other, session, &RpcError::new(Code::BAD_GATEWAY, text));
             }
             None => {}
         }
@@ -223,7 +224,7 @@ impl Server {
         else {
             let text = format!("server {} chose a protocol version that is not served", self.settings.name);
             let error = RpcError::new(Code::BAD_GATEWAY, text);
-            return self.errand_lost(now, Errand::Initialize(capabilities), &error);
+            return self.errand_lost(now, Errand::Initialize(capabilities), None, &error);
         };
         if self.verdict == Verdict::Asking {
             self.introduced(value, value.get("serverInfo"), false);
@@ -242,9 +243,7 @@ impl Server {
         for kept in std::mem::take(&mut self.waiting) {
             self.enqueue(now, kept);
         }
-        if capabilities == self.own_session() {
-            self.listen(now);
-        }
+        self.listen(now);
     }
 
     /// Notes who the server is and what it offers.
@@ -298,6 +297,12 @@ impl Server {
 
     /// The server asks something in the course of a call (legacy servers only).
     pub(super) fn asked(&mut self, now: Nanos, number: u32, envelope: &Envelope, text: &[u8]) {
+        // On a stream of its own the server does not say for whom it asks: for the one who called, if there is but one.
+        let of_session = match self.flights.find(number) {
+            Some(Flight { errand: Errand::Events, session, .. }) => Some(*session),
+            _ => None,
+        };
+        let number = of_session.map_or(number, |session| self.flights.only_call_in(session).unwrap_or(number));
         let flight = self.flights.find(number);
         let session = flight.as_ref().map_or_else(|| None, |flight| flight.session);
         let id: Box<[u8]> = envelope.get(Key::Id).of(text).into();
@@ -422,8 +427,9 @@ impl Server {
         match &flight.errand {
             Errand::Over | Errand::Notice => drop(self.flights.remove(number)),
             Errand::Events => {
+                let session = flight.session;
                 self.flights.remove(number);
-                self.events = None;
+                self.forget_events(session);
                 self.listen_at = now + pause.max(RESUME_MS * 1_000_000);
             }
             Errand::Call(_)
@@ -449,10 +455,18 @@ impl Server {
     /// A flight brings no answer.
     pub(super) fn lost(&mut self, now: Nanos, number: u32, error: &RpcError) {
         let Some(flight) = self.flights.remove(number) else { return };
-        self.errand_lost(now, flight.errand, error);
+        self.errand_lost(now, flight.errand, flight.session, error);
     }
 
-    fn errand_lost(&mut self, now: Nanos, errand: Errand, error: &RpcError) {
+    /// A stream of what belongs to no request is there no longer.
+    fn forget_events(&mut self, session: Option<Capabilities>) {
+        match self.sessions.iter_mut().find(|one| Some(one.capabilities) == session) {
+            Some(session) => session.events = None,
+            None => self.events = None,
+        }
+    }
+
+    fn errand_lost(&mut self, now: Nanos, errand: Errand, session: Option<Capabilities>, error: &RpcError) {
         match errand {
             // A caller that was sent away hears nothing: it is answered when it comes back.
             Errand::Call(Relay { parked: Some(_), .. }) => self.parked = self.parked.saturating_sub(1),
@@ -472,7 +486,7 @@ impl Server {
                 self.session_failed(capabilities, error);
             }
             Errand::Events => {
-                self.events = None;
+                self.forget_events(session);
                 self.listen_at = now + RESUME_MS * 1_000_000;
             }
             Errand::Page(pages) => self.reports.push(Report::List(pages.kind, Err(error.clone()))),
@@ -509,7 +523,7 @@ impl Server {
             }
             other => {
                 let text = format!("server {} lost its session twice", self.settings.name);
-                self.errand_lost(now, other, &RpcError::new(Code::BAD_GATEWAY, text));
+                self.errand_lost(now, other, Some(capabilities), &RpcError::new(Code::BAD_GATEWAY, text));
             }
         }
     }

@@ -44,6 +44,7 @@ impl Server {
     /// nobody could call it rightly (2026-07-28, "Custom Headers": clients leave such tools out).
     pub fn note_annotations(&mut self, tools: &mut Vec<Box<[u8]>>) {
         self.annotations.clear();
+        self.left_out.clear();
         tools.retain(|tool| {
             let tool = Value::new(tool);
             let schema = tool.get("inputSchema").map(Value::raw).unwrap_or_default();
@@ -57,6 +58,7 @@ impl Server {
                 Err(error) => {
                     let server = &*self.settings.name;
                     tracing::warn!(server, tool = &*name, "a tool is left out, because nobody could call it: {error}");
+                    self.left_out.insert((*name).into());
                     false
                 }
             }

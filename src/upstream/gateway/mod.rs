@@ -379,7 +379,11 @@ impl<S: Service> Service for Gateway<S> {
             return self.resume(call, place);
         }
         match self.seen(call.view) {
-            Some(&Seen { alone: Some(server), is_plain: true, .. }) => self.relay(call, server, None, None),
+            Some(&Seen { alone: Some(server), is_plain: true, .. })
+                if self.servers[usize::from(server)].left_out.is_empty() =>
+            {
+                self.relay(call, server, None, None)
+            }
             _ => self.call_merged(call, out),
         }
     }

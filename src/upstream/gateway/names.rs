@@ -15,7 +15,9 @@ impl<S: Service> Gateway<S> {
         let seen = self.seen(view)?;
         let settings = |server: u16| &self.servers[usize::from(server)].settings;
         if let Some(server) = seen.alone {
-            return Some((server, settings(server).own(kind, name)?.to_owned()));
+            let own = settings(server).own(kind, name)?;
+            let is_left_out = kind == ListKind::Tools && self.servers[usize::from(server)].left_out.contains(own);
+            return (!is_left_out).then(|| (server, own.to_owned()));
         }
         let name = if kind == ListKind::Tools { seen.tools.own(name)? } else { name };
         let told = self.told_in(view, kind);

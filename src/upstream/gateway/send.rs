@@ -193,6 +193,10 @@ impl Server {
 
     /// Opens the stream on which the server tells of changes, if it has one and this core is the one to listen.
     pub(super) fn listen(&mut self, now: Nanos) {
+        // A child tells of changes wherever it likes.
+        if let (Verdict::Known(Era::Legacy(_)), false) = (self.verdict, self.channel.is_talk()) {
+            return self.listen_in_sessions(now);
+        }
         if !self.listens || self.events.is_some() {
             return;
         }
@@ -221,17 +225,28 @@ impl Server {
                 let number = self.errand(now, Errand::Events, era, None, method, Some(serial), Nanos::MAX, body);
                 self.events = Some(number);
             }
-            // A child tells of changes wherever it likes.
-            Verdict::Known(Era::Legacy(_)) if !self.channel.is_talk() => {
-                let session = Some(self.own_session());
-                let Some(text) = self.get_events(session, None) else { return };
-                let (serial, deadline) = (self.next_serial(), Nanos::MAX);
-                let flight = Flight { serial, errand: Errand::Events, session, deadline, resumed: 0, session_id: None };
-                let number = self.flights.insert(flight);
-                self.events = Some(number);
-                self.channel.submit(now, number, Some(serial), text);
-            }
             _ => {}
+        }
+    }
+
+    /// Opens the streams of legacy sessions: one core's for changes, and those of callers who can be asked, because
+    /// servers ask on them as well.
+    fn listen_in_sessions(&mut self, now: Nanos) {
+        let own = self.own_session();
+        for place in 0..self.sessions.len() {
+            let session = &self.sessions[place];
+            let capabilities = session.capabilities;
+            let is_wanted = self.listens || capabilities != own;
+            if session.id.is_none() || session.events.is_some() || !is_wanted {
+                continue;
+            }
+            let Some(text) = self.get_events(Some(capabilities), None) else { return };
+            let (serial, session) = (self.next_serial(), Some(capabilities));
+            let (errand, deadline) = (Errand::Events, Nanos::MAX);
+            let number =
+                self.flights.insert(Flight { serial, errand, session, deadline, resumed: 0, session_id: None });
+            self.sessions[place].events = Some(number);
+            self.channel.submit(now, number, Some(serial), text);
         }
     }
 

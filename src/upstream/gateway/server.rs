@@ -4,7 +4,7 @@
 //! Invariant: a call that was taken ends in one `Mail::Reply`, unless it is cancelled; nothing is sent before it is
 //! known which era the server speaks.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -55,6 +55,8 @@ pub(super) struct Session {
     /// Its id; none while it is being opened, empty if the server gives none.
     pub id: Option<Box<[u8]>>,
     pub version: Version,
+    /// The stream on which the server says what belongs to no request.
+    pub events: Option<u32>,
     /// Calls that wait for it.
     pub waiting: VecDeque<Kept>,
 }
@@ -111,6 +113,8 @@ pub(super) struct Server {
     pub events: Option<u32>,
     /// Arguments of its tools that are repeated in headers, by the tool's name; tools without any are left out.
     pub annotations: HashMap<Box<str>, Vec<HeaderParam>>,
+    /// Tools that are left out, because nobody could call them rightly.
+    pub left_out: HashSet<Box<str>>,
     /// They were asked for since the last change of its tools.
     pub annotations_known: bool,
     /// When the stream of changes is opened again.
@@ -183,6 +187,7 @@ impl Server {
             listens: owner == place.core,
             events: None,
             annotations: HashMap::new(),
+            left_out: HashSet::new(),
             annotations_known: false,
             listen_at: Nanos::MAX,
             resumable: Vec::new(),
@@ -411,7 +416,7 @@ impl Server {
             return place;
         }
         let version = Version::LATEST_LEGACY;
-        self.sessions.push(Session { capabilities, id: None, version, waiting: VecDeque::new() });
+        self.sessions.push(Session { capabilities, id: None, version, events: None, waiting: VecDeque::new() });
         self.sessions.len() - 1
     }
 
