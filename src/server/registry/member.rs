@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 use std::task::Waker;
 
-use super::inbox::{Inboxes, Message};
+use super::inbox::{Inboxes, Message, Shards};
 use super::item::{Item, Query, Reader, Reply};
 use super::peers::{Peer, bit};
 use super::waiting::{Answer, Waiting};
@@ -22,7 +22,7 @@ use crate::limits::{REGISTRY_CONFIG_BYTES_MAX, REGISTRY_NAME_BYTES_MAX};
 use crate::server::outbox::Outbox;
 use crate::shard::range::{BoundaryTable, ShardRange};
 use crate::shard::registry::{
-    Contention, ContentionStatus, Delta, Key, Kind, Names, Nanos, Owner, Refusal, RegistryShard, Replica,
+    BoundServers, Contention, ContentionStatus, Delta, Key, Kind, Names, Nanos, Owner, Refusal, RegistryShard, Replica,
 };
 
 /// How long a write waits for cores that have not applied it.
@@ -77,6 +77,8 @@ pub struct Member {
     pub(super) table: BoundaryTable,
     pub(super) names: Names,
     pub(super) limit: Nanos,
+    /// Servers that transports of its shards are bound to.
+    pub(super) bound: BoundServers,
     /// What it owns; nothing at the control thread's port.
     pub(super) range: Option<ShardRange>,
     pub(super) shards: Vec<RegistryShard>,
@@ -135,6 +137,7 @@ impl Member {
             id,
             names,
             limit,
+            bound: BoundServers::default(),
             range,
             shards: range.map_or(Vec::new(), |range| range.iter().map(RegistryShard::new).collect()),
             replica: Replica::new(if range.is_some() { table.shards() } else { 0 }),
@@ -183,8 +186,8 @@ impl Member {
 
     /// An owner is gone, and with it everything it registered.
     pub fn close_owner(&mut self, owner: Owner) {
-        let Some(asked) = self.inboxes.close(owner) else { return };
-        let gone = Item::OwnerGone { slot: owner.slot, generation: owner.generation };
+        let Some((asked, shards)) = self.inboxes.close(owner) else { return };
+        let gone = Item::OwnerGone { slot: owner.slot, generation: owner.generation, shards };
         for (index, peer) in self.peers.iter_mut().enumerate() {
             let core = CoreId(index as u16);
             if core != self.id && asked & bit(core) != 0 {
@@ -192,7 +195,7 @@ impl Member {
             }
         }
         if asked & bit(self.id) != 0 {
-            self.drop_owners(owner..=owner);
+            self.drop_owners(owner..=owner, shards);
         }
     }
 
@@ -206,7 +209,7 @@ impl Member {
         if let Err(refusal) = self.check(&op) {
             return Asked::Now(Err(refusal));
         }
-        let to = match op {
+        let (key, to) = match op {
             Query::Find { kind, name } | Query::Register { kind, name, .. } | Query::Unregister { kind, name } => {
                 self.home(kind, name)
             }
@@ -218,10 +221,10 @@ impl Member {
                 if shard.index() >= self.table.shards() {
                     return Asked::Now(Err(Refusal::ShardUnknown));
                 }
-                self.table.owner_of(shard)
+                (Key::LEAST, self.table.owner_of(shard))
             }
-            Query::Status if self.range.is_some() => self.id,
-            Query::Status => CoreId(0),
+            Query::Status if self.range.is_some() => (Key::LEAST, self.id),
+            Query::Status => (Key::LEAST, CoreId(0)),
             Query::Broadcast { .. }
             | Query::List { .. }
             | Query::Reset
@@ -230,13 +233,20 @@ impl Member {
                 return self.ask_everyone(now, op);
             }
         };
-        if let Query::Register { owner, .. } = op
-            && !self.inboxes.asks(owner, to)
-        {
-            return Asked::Now(Err(Refusal::OwnerGone));
+        if let Query::Register { owner, kind, .. } = op {
+            if !self.inboxes.holds(owner) {
+                return Asked::Now(Err(Refusal::OwnerGone));
+            }
+            if self.knows_to_be_taken(key) {
+                return Asked::Now(Err(self.turn_away(now, key, to, kind)));
+            }
+            self.inboxes.asks(owner, to, key.shard(self.table.shards()));
         }
         let Some(ticket) = self.ticket(bit(to), now) else { return Asked::Now(Err(Refusal::Busy)) };
-        self.ask_of(now, to, ticket, op);
+        if matches!(op, Query::Unregister { .. }) {
+            self.waiting.marks_end(ticket);
+        }
+        self.ask_of(now, to, ticket, key, op);
         self.answered(ticket)
     }
 
@@ -246,6 +256,24 @@ impl Member {
             Asked::Now(answer) => Some(std::mem::replace(answer, Err(Refusal::NoAnswer))),
             Asked::Later(ticket) => self.waiting.take(*ticket, None),
         }
+    }
+
+    /// Whether a name is taken, without asking its shard. A write is answered once this core knows, so what the replica
+    /// says is what a shard could have said a moment ago; unless this core itself has since asked to have the entry
+    /// ended, or ended its owner: those go before the registration on the same way, and may be what it relies on.
+    fn knows_to_be_taken(&self, key: Key) -> bool {
+        let Some(owner) = (self.range.is_some()).then(|| self.replica.find(key)).flatten() else { return false };
+        !self.waiting.any_end_asked() && (owner.core != self.id || self.inboxes.holds(owner))
+    }
+
+    /// Refuses a name that is taken; its shard counts it.
+    fn turn_away(&mut self, now: Nanos, key: Key, to: CoreId, kind: Kind) -> Refusal {
+        if to == self.id {
+            self.note_refused(now, key);
+        } else if !self.peers[to.index()].is_jammed() {
+            self.peers[to.index()].say(&Item::Refused(key));
+        }
+        Refusal::AlreadyRegistered(kind)
     }
 
     /// The answer if it is there already.
@@ -262,18 +290,18 @@ impl Member {
         let all = cores.clone().fold(0, |all, core| all | bit(core));
         let Some(ticket) = self.ticket(all, now) else { return Asked::Now(Err(Refusal::Busy)) };
         for core in cores {
-            self.ask_of(now, core, ticket, op);
+            self.ask_of(now, core, ticket, Key::LEAST, op);
         }
         self.answered(ticket)
     }
 
-    fn ask_of(&mut self, now: Nanos, to: CoreId, ticket: Ticket, op: Query<'_>) {
+    fn ask_of(&mut self, now: Nanos, to: CoreId, ticket: Ticket, key: Key, op: Query<'_>) {
         if to == self.id {
-            self.serve(now, Origin { core: to, ticket }, now, op);
+            self.serve(now, Origin { core: to, ticket }, now, key, op);
         } else if self.peers[to.index()].is_jammed() {
             self.waiting.answer(ticket, bit(to), false, &Reply::Refused(Refusal::Busy));
         } else {
-            self.peers[to.index()].say(&Item::Ask { ticket, since: now, op });
+            self.peers[to.index()].say(&Item::Ask { ticket, since: now, key, op });
         }
     }
 
@@ -295,7 +323,7 @@ impl Member {
         } else {
             None
         };
-        let asked = to.map_or_else(|| self.home(kind, name), |owner| owner.core);
+        let asked = to.map_or_else(|| self.owner_of_shard(key), |owner| owner.core);
         if self.peers[asked.index()].is_jammed() {
             return Asked::Now(Err(Refusal::Busy));
         }
@@ -305,7 +333,7 @@ impl Member {
                 let item = Item::Deliver { origin: self.id, ticket, to, kind, key, from, message };
                 self.peers[asked.index()].say(&item);
             }
-            None => self.ask_of(now, asked, ticket, Query::Route { kind, name, from, message }),
+            None => self.ask_of(now, asked, ticket, key, Query::Route { kind, name, from, message }),
         }
         Asked::Later(ticket)
     }
@@ -348,8 +376,14 @@ impl Member {
         Ok(())
     }
 
-    fn home(&self, kind: Kind, name: &str) -> CoreId {
-        self.table.owner_of(self.names.key(kind, name).shard(self.table.shards()))
+    /// The key of a name, and the core where it lives.
+    fn home(&self, kind: Kind, name: &str) -> (Key, CoreId) {
+        let key = self.names.key(kind, name);
+        (key, self.owner_of_shard(key))
+    }
+
+    fn owner_of_shard(&self, key: Key) -> CoreId {
+        self.table.owner_of(key.shard(self.table.shards()))
     }
 
     /// Hears what another port said in one parcel.
@@ -370,7 +404,7 @@ impl Member {
                 self.peers[from.index()].followed(version, self.version);
                 self.conclude(now);
             }
-            Item::Ask { ticket, since, op } => self.serve(now, Origin { core: from, ticket }, since, op),
+            Item::Ask { ticket, since, key, op } => self.serve(now, Origin { core: from, ticket }, since, key, op),
             Item::Deliver { origin, ticket, to, kind, key, from: sender, message } => {
                 let told = self.inboxes.deliver(to, Message::new(kind, key, sender, message));
                 let reply = match told {
@@ -399,10 +433,11 @@ impl Member {
                 self.unwelcomed &= !bit(from);
                 self.peers[from.index()].say(&Item::Alarmed(self.contention.alarmed_of(self.id)));
             }
-            Item::OwnerGone { slot, generation } => {
+            Item::OwnerGone { slot, generation, shards } => {
                 let owner = Owner { core: from, slot, generation };
-                self.drop_owners(owner..=owner);
+                self.drop_owners(owner..=owner, shards);
             }
+            Item::Refused(key) => self.note_refused(now, key),
             Item::Version(version) => {
                 self.known[from.index()] = version;
                 self.peers[from.index()].say(&Item::Applied(version));
@@ -444,7 +479,7 @@ impl Member {
                     self.drop_server(server);
                 }
             }
-            self.drop_owners(Owner::all_of(core));
+            self.drop_owners(Owner::all_of(core), Shards::ALL);
         }
         self.conclude(now);
     }
