@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::item::Query;
-use super::member::{APPLY_TIME, Asked, Founding, Member};
+use super::member::{APPLY_TIME, Asked, Founding, LINGER, Member};
 use super::waiting::Answer;
 use crate::ids::{CoreId, ShardId};
 use crate::limits::OUTBOX_BYTES_MAX;
@@ -274,6 +274,23 @@ fn a_taken_name_is_refused_where_it_is_asked_for_unless_it_is_being_ended_from_t
     rig.settle();
     assert_eq!((rig.members[0].poll(&mut anew), refused(&rig)), (done, 1));
     assert_eq!(rig.members[1].owner_of(Kind::Server, &name), Some(second));
+}
+
+#[test]
+fn cores_that_talk_stay_awake_for_a_moment_and_no_longer() {
+    let mut rig = Rig::new(2);
+    let (name, owner) = (of_core_one(&rig), rig.owner(0));
+    assert!(rig.members.iter().all(|member| !member.lingers(rig.now)), "nobody has said anything");
+    let query = Query::Register { kind: Kind::Server, owner, name: &name, server: "", config: b"" };
+    let _ = rig.begin(0, query);
+    rig.flush(0);
+    assert!(rig.members[0].lingers(rig.now) && !rig.members[1].lingers(rig.now), "one has said something");
+    rig.settle();
+    assert!(rig.members[1].lingers(rig.now + LINGER - 1));
+    rig.pass(LINGER);
+    assert!(rig.members.iter().all(|member| !member.lingers(rig.now)), "a moment has passed");
+    assert_eq!(rig.ask(2, Query::Unregister { kind: Kind::Server, name: &name }), Ok(Answer::Done { applied: true }));
+    assert!(!rig.members[2].lingers(rig.now), "the control thread sleeps as it likes");
 }
 
 #[test]
