@@ -46,6 +46,9 @@ pub struct Contention {
     /// A table of the most that is expected, to compare with
     #[arg(long)]
     expected: Option<PathBuf>,
+    /// Write such a table of the most that is expected, made from this run
+    #[arg(long)]
+    expect: Option<PathBuf>,
     /// Only do this iteration, and print its row
     #[arg(long, hide = true)]
     row: Option<usize>,
@@ -88,6 +91,12 @@ impl Contention {
             std::fs::create_dir_all(folder)?;
         }
         std::fs::write(&self.output, &table)?;
+        if let Some(file) = self.expect {
+            if let Some(folder) = file.parent() {
+                std::fs::create_dir_all(folder)?;
+            }
+            std::fs::write(file, bounds(&parse(&table)?))?;
+        }
         let expected = self.expected.map(std::fs::read_to_string).transpose()?;
         let (page, met) = judge(&ground, &table, expected.as_deref())?;
         std::fs::write(self.output.with_extension("md"), &page)?;
@@ -202,11 +211,7 @@ fn judge(ground: &Ground, table: &str, expected: Option<&str>) -> Result<(String
     scales.dedup();
     for scale in scales {
         let of_scale: Vec<&Vec<f64>> = rows.iter().filter(|row| row[0] as usize == scale).collect();
-        let median = |column: usize| {
-            let mut values: Vec<f64> = of_scale.iter().map(|row| row[column]).collect();
-            values.sort_by(f64::total_cmp);
-            values[values.len() / 2]
-        };
+        let median = |column: usize| median_of(&of_scale, column);
         let (p99, p999, ratio, memory) = (median(10), median(11), median(19), median(20));
         let (p99_most, p999_most) = limits(scale);
         let verdict = if p99 > 1.0 {
@@ -241,6 +246,42 @@ fn judge(ground: &Ground, table: &str, expected: Option<&str>) -> Result<(String
     }
     page.push_str(if met { "\nEverything is within its limits.\n" } else { "\nSomething is not within its limits.\n" });
     Ok((page, met))
+}
+
+/// The most that is expected of each scale after a run: four times its medians, since a machine that others use varies
+/// by about that; never less than 10 us or 100 switches, which are within what a clock tick does, and no more than the
+/// original's limits.
+fn bounds(rows: &[Vec<f64>]) -> String {
+    let mut table = format!("{COLUMNS}\n");
+    let names: Vec<&str> = COLUMNS.split(',').collect();
+    let mut scales: Vec<usize> = rows.iter().map(|row| row[0] as usize).collect();
+    scales.dedup();
+    for scale in scales {
+        let of_scale: Vec<&Vec<f64>> = rows.iter().filter(|row| row[0] as usize == scale).collect();
+        table.push_str(&format!("{scale},{},0", of_scale[0][1]));
+        for column in 3..names.len() {
+            let median = median_of(&of_scale, column);
+            let (p99_most, p999_most) = limits(scale);
+            let bound = match names[column] {
+                "ops_per_second" => (median / 4.0).round(),
+                "lock_contention_ratio" => 2.0,
+                "memory_used_mb" => (median * 2.0).ceil().min(100.0),
+                "context_switches" => (median * 4.0).max(100.0),
+                "lookup_latency_p99_ms" => (median * 4.0).max(0.01).min(p99_most),
+                "lookup_latency_p99_9_ms" => (median * 4.0).max(0.01).min(p999_most),
+                _ => (median * 4.0).max(0.01),
+            };
+            table.push_str(&format!(",{bound}"));
+        }
+        table.push('\n');
+    }
+    table
+}
+
+fn median_of(rows: &[&Vec<f64>], column: usize) -> f64 {
+    let mut values: Vec<f64> = rows.iter().map(|row| row[column]).collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 /// Where a scale's medians are worse than the table that is expected: one row of bounds for each scale.
