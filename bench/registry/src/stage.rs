@@ -3,8 +3,10 @@
 //! Not here: what workers do. Invariant: a worker is a local task of a core; workers are dealt out to the cores in
 //! turn.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
@@ -109,20 +111,59 @@ impl Stage {
         done(self.begin(core, job))
     }
 
-    /// Runs workers, dealt out to the cores in turn, and waits for all.
+    /// Runs workers, dealt out to the cores in turn, and waits for all. This thread sleeps until a core's last worker is
+    /// done: on a machine without a CPU to spare for it, it would take a core's in the middle of what is measured.
     pub fn work<T, F>(&self, workers: usize, job: impl Fn(usize, OnCore) -> F + Clone + Send + 'static) -> Vec<T>
     where
         T: Send + 'static,
         F: Future<Output = T> + 'static,
     {
-        let begun: Vec<_> = (0..workers)
-            .map(|worker| {
+        let cores = self.cores();
+        let begun: Vec<_> = (0..cores)
+            .map(|core| {
                 let job = job.clone();
-                self.begin(worker % self.cores(), move |core| job(worker, core))
+                self.begin(core, move |on| all(on, (core..workers).step_by(cores), job))
             })
             .collect();
-        begun.into_iter().map(done).collect()
+        let mut results: Vec<(usize, T)> = begun.into_iter().flat_map(done).collect();
+        results.sort_by_key(|(worker, _)| *worker);
+        results.into_iter().map(|(_, result)| result).collect()
     }
+}
+
+/// Runs workers of one core side by side, until the last is done.
+async fn all<T, F>(
+    core: OnCore,
+    workers: impl Iterator<Item = usize>,
+    job: impl Fn(usize, OnCore) -> F,
+) -> Vec<(usize, T)>
+where
+    T: 'static,
+    F: Future<Output = T> + 'static,
+{
+    let finished = Rc::new(RefCell::new((Vec::new(), None::<Waker>)));
+    let mut count = 0;
+    for worker in workers {
+        count += 1;
+        let (finished, work) = (Rc::clone(&finished), job(worker, core.clone()));
+        core.spawn(async move {
+            let result = work.await;
+            let (results, waker) = &mut *finished.borrow_mut();
+            results.push((worker, result));
+            if let Some(waker) = waker.take() {
+                waker.wake();
+            }
+        });
+    }
+    std::future::poll_fn(|context| {
+        let (results, waker) = &mut *finished.borrow_mut();
+        if results.len() == count {
+            return Poll::Ready(std::mem::take(results));
+        }
+        *waker = Some(context.waker().clone());
+        Poll::Pending
+    })
+    .await
 }
 
 /// What comes of a job; one that does not end within five minutes ends the process.
