@@ -52,9 +52,10 @@ within "${CARGO_TARGET_DIR:-target}/release/registry-bench" contention "${option
     --output "$output/registry_contention.csv" --expected bench/expected/registry_contention.csv || worst=$?
 ((worst <= 1)) || exit 2
 
-if ! within cargo test --locked --lib registry >"$output/registry_correctness.txt" 2>&1; then
-    worst=1
-fi
-grep --extended-regexp '^(test |test result)' "$output/registry_correctness.txt" || worst=2
+log=$(mktemp)
+trap 'rm --force "$log"' EXIT
+within cargo test --locked --lib registry >"$log" 2>&1 || worst=1
+grep --extended-regexp '^test ' "$log" | tee "$output/registry_correctness.txt" || worst=2
+((worst == 0)) || tail --lines 100 "$log" >&2
 echo "results: $output/registry_contention.csv, registry_contention.md, registry_correctness.txt; ends with $worst" >&2
 exit "$worst"
