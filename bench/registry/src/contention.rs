@@ -276,10 +276,10 @@ fn bounds(rows: &[Vec<f64>]) -> String {
     for scale in scales {
         let of_scale: Vec<&Vec<f64>> = rows.iter().filter(|row| row[0] as usize == scale).collect();
         table.push_str(&format!("{scale},{},0", of_scale[0][1]));
-        for column in 3..names.len() {
+        for (column, name) in names.iter().enumerate().skip(3) {
             let median = median_of(&of_scale, column);
             let (p99_most, p999_most) = limits(scale);
-            let bound = match names[column] {
+            let bound = match *name {
                 "ops_per_second" => (median / 4.0).round(),
                 "lock_contention_ratio" => 2.0,
                 "memory_used_mb" => (median * 2.0).ceil().min(100.0),

@@ -111,8 +111,8 @@ impl Stage {
         done(self.begin(core, job))
     }
 
-    /// Runs workers, dealt out to the cores in turn, and waits for all. This thread sleeps until a core's last worker is
-    /// done: on a machine without a CPU to spare for it, it would take a core's in the middle of what is measured.
+    /// Runs workers, dealt out to the cores in turn, and waits for all. This thread sleeps until a core's last worker
+    /// is done: without a CPU of its own, it would take a core's in the middle of what is measured.
     pub fn work<T, F>(&self, workers: usize, job: impl Fn(usize, OnCore) -> F + Clone + Send + 'static) -> Vec<T>
     where
         T: Send + 'static,

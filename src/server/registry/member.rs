@@ -30,8 +30,8 @@ pub(super) const APPLY_TIME: Nanos = 50_000_000;
 /// How long anything waits for an answer.
 const ANSWER_TIME: Nanos = 2_000_000_000;
 /// How long after the last word from or to another member a core goes on looking instead of going to sleep: about what
-/// it costs to sleep and be woken (110 us measured on a virtual CPU), so it is never more than twice as long as the best
-/// choice would have been. What is asked in a row finds both sides awake.
+/// it costs to sleep and be woken (110 us measured on a virtual CPU), so never more than twice the best choice. What is
+/// asked in a row finds both sides awake.
 pub(super) const LINGER: Nanos = 100_000;
 /// How often open tickets are looked through.
 const SWEEP: Nanos = 100_000_000;
