@@ -351,6 +351,11 @@ impl<S: Service> Core<S> {
             || registry()
     }
 
+    /// Whether sleeping now is likely to cost more than looking again: other cores are talking with this one.
+    pub fn lingers(&self, now: Nanos) -> bool {
+        self.registry.as_ref().is_some_and(|registry| registry.machine().lingers(now))
+    }
+
     /// Whoever answers the calls.
     pub fn service(&mut self) -> &mut S {
         &mut self.service

@@ -209,7 +209,8 @@ impl<S: Service> Loop<'_, S> {
 
     /// How long the turn may wait: not at all if anything is left to do, else until the next deadline.
     fn patience(&self, now: Duration) -> Option<Duration> {
-        if self.tasks.runnable() > 0 || !self.mailbox.is_empty() || self.core.has_work() {
+        let lingers = self.core.lingers(now.as_nanos() as Nanos);
+        if lingers || self.tasks.runnable() > 0 || !self.mailbox.is_empty() || self.core.has_work() {
             return Some(Duration::ZERO);
         }
         let next = match (self.core.deadline(), self.alarms.next()) {

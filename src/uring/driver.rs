@@ -1,4 +1,4 @@
-//! The ring itself: operations in, events out, one `io_uring_enter` per turn, and the only place a core sleeps.
+//! The ring itself: operations in, events out, at most one `io_uring_enter` per turn, and the only place a core sleeps.
 //!
 //! Not here: what each kind of operation means: `accept`, `connect`, `receive`, `send`, `close`, `wake`.
 //! Invariant: memory the kernel may touch outlives the ring; a turn sleeps only if no completion is at hand and no
@@ -126,6 +126,8 @@ impl Driver {
         let ring: IoUring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
+            // What the kernel has put off shows in the ring, so a turn that has nothing to hand over need not ask.
+            .setup_taskrun_flag()
             // One operation that cannot even start is one completion, and no end of the others.
             .setup_submit_all()
             .setup_cqsize(settings.cq_entries)
@@ -233,7 +235,12 @@ impl Driver {
         let overflowed = self.ring.submission().cq_overflow();
         self.stats.overflows += u64::from(overflowed);
         let sleep = wait != Some(Duration::ZERO) && self.reaped.is_empty() && !overflowed && served;
-        self.enter(sleep.then_some(wait))?;
+        let submission = self.ring.submission();
+        let idle = submission.is_empty() && !submission.taskrun() && !overflowed;
+        drop(submission);
+        if sleep || !idle {
+            self.enter(sleep.then_some(wait))?;
+        }
         self.reap();
         Ok(())
     }

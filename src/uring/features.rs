@@ -112,6 +112,7 @@ impl Features {
         let mut ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
+            .setup_taskrun_flag()
             .build(8)
             .map_err(|source| ProbeError::TooOld { missing: "SINGLE_ISSUER with DEFER_TASKRUN", source })?;
         ring.submitter()

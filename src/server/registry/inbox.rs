@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::task::Waker;
 
-use crate::ids::CoreId;
+use crate::ids::{CoreId, ShardId};
 use crate::limits::{INBOX_BYTES_MAX, INBOX_MESSAGES_MAX, OWNERS_PER_CORE_MAX};
 use crate::shard::registry::{Key, Kind, Owner, Refusal};
 
@@ -43,11 +43,29 @@ impl Message {
     }
 }
 
+/// Shards, as bits: of number modulo 64. Whoever looks through them finds those of one owner, and few others.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Shards(pub u64);
+
+impl Shards {
+    pub(super) const ALL: Shards = Shards(u64::MAX);
+
+    pub(super) fn insert(&mut self, shard: ShardId) {
+        self.0 |= 1 << (shard.0 % 64);
+    }
+
+    pub(super) fn may_hold(self, shard: ShardId) -> bool {
+        self.0 >> (shard.0 % 64) & 1 == 1
+    }
+}
+
 struct Inbox {
     generation: u32,
     alive: bool,
     /// Cores that this owner has asked to register something.
     asked: u64,
+    /// And the shards it was about.
+    shards: Shards,
     messages: VecDeque<Message>,
     bytes: usize,
     waker: Option<Waker>,
@@ -72,7 +90,15 @@ impl Inboxes {
             None if self.slots.len() >= OWNERS_PER_CORE_MAX => return None,
             None => {
                 let (messages, waker) = (VecDeque::new(), None);
-                self.slots.push(Inbox { generation: 0, alive: false, asked: 0, messages, bytes: 0, waker });
+                self.slots.push(Inbox {
+                    generation: 0,
+                    alive: false,
+                    asked: 0,
+                    shards: Shards(0),
+                    messages,
+                    bytes: 0,
+                    waker,
+                });
                 (self.slots.len() - 1) as u32
             }
         };
@@ -81,23 +107,30 @@ impl Inboxes {
         Some(Owner { core: self.core, slot, generation: inbox.generation })
     }
 
-    /// Ends an owner. The cores it had asked to register something, if it was there.
-    pub(super) fn close(&mut self, owner: Owner) -> Option<u64> {
+    /// Ends an owner. The cores it had asked to register something, and in which shards, if it was there.
+    pub(super) fn close(&mut self, owner: Owner) -> Option<(u64, Shards)> {
         let inbox = self.find(owner)?;
         inbox.alive = false;
         inbox.generation = inbox.generation.wrapping_add(1);
         inbox.messages = VecDeque::new();
         (inbox.bytes, inbox.waker) = (0, None);
-        let asked = std::mem::take(&mut inbox.asked);
+        let asked = (std::mem::take(&mut inbox.asked), std::mem::take(&mut inbox.shards));
         self.vacant.push(owner.slot);
         Some(asked)
     }
 
-    /// The owner asks a core to register something; false if it is not there.
-    pub(super) fn asks(&mut self, owner: Owner, core: CoreId) -> bool {
-        let Some(inbox) = self.find(owner) else { return false };
-        inbox.asked |= 1 << core.0;
-        true
+    /// Whether an owner is there.
+    pub(super) fn holds(&self, owner: Owner) -> bool {
+        let inbox = self.slots.get(owner.slot as usize);
+        inbox.is_some_and(|inbox| inbox.alive && inbox.generation == owner.generation && owner.core == self.core)
+    }
+
+    /// The owner asks a core to register something.
+    pub(super) fn asks(&mut self, owner: Owner, core: CoreId, shard: ShardId) {
+        if let Some(inbox) = self.find(owner) {
+            inbox.asked |= 1 << core.0;
+            inbox.shards.insert(shard);
+        }
     }
 
     /// Lays a message into an inbox.

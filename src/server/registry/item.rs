@@ -3,6 +3,7 @@
 //! Not here: when they are sent (`peers`) and what follows (`member`). Invariant: an item that was written is read as
 //! the same; bytes that are no item end the batch, they do not end the core.
 
+use super::inbox::Shards;
 use crate::ids::{CoreId, ShardId, Ticket};
 use crate::shard::registry::{Admission, Delta, Key, Kind, Owner, Record, Refusal, ShardStatistics, Tie};
 
@@ -66,8 +67,9 @@ pub(super) enum Item<'a> {
     Answer { ticket: Ticket, part: bool, reply: Reply<'a> },
     /// The reader's deltas were applied up to this version.
     Applied(u64),
-    /// A request, asked for at that time.
-    Ask { ticket: Ticket, since: u64, op: Query<'a> },
+    /// A request, asked for at that time. The key is of the name that brings it to its reader, if one does: whoever
+    /// asks has had to make it.
+    Ask { ticket: Ticket, since: u64, key: Key, op: Query<'a> },
     /// A message for an owner of the reader's.
     Deliver { origin: CoreId, ticket: Ticket, to: Owner, kind: Kind, key: Key, from: &'a str, message: &'a [u8] },
     /// A message for many owners of the reader's, each for one of their transports: 20 bytes each.
@@ -78,8 +80,10 @@ pub(super) enum Item<'a> {
     Begin(ShardId),
     /// The writer has begun another life and knows nothing.
     Hello,
-    /// An owner of the writer's is gone.
-    OwnerGone { slot: u32, generation: u32 },
+    /// An owner of the writer's is gone; it registered in shards of these bits ([`Shards`]) only.
+    OwnerGone { slot: u32, generation: u32, shards: Shards },
+    /// The writer refused a registration, because it knows that the name of this key is taken.
+    Refused(Key),
     /// All of the writer's deltas up to this version have been sent.
     Version(u64),
     /// All that the writer had when it was greeted has been sent; and so admission is set.
@@ -168,7 +172,7 @@ impl Writer<'_> {
             Item::Alarmed(shards) => self.u8(0).u16(*shards),
             Item::Answer { ticket, part, reply } => self.u8(1).ticket(*ticket).u8(u8::from(*part)).reply(reply),
             Item::Applied(version) => self.u8(2).u64(*version),
-            Item::Ask { ticket, since, op } => self.u8(3).ticket(*ticket).u64(*since).op(op),
+            Item::Ask { ticket, since, key, op } => self.u8(3).ticket(*ticket).u64(*since).key(*key).op(op),
             Item::Deliver { origin, ticket, to, kind, key, from, message } => {
                 self.u8(4).u16(origin.0).ticket(*ticket).owner(*to).u8(*kind as u8).key(*key).text(from).bytes(message)
             }
@@ -181,10 +185,11 @@ impl Writer<'_> {
             Item::Delta(Delta::Unbound(transport)) => self.u8(9).key(*transport),
             Item::Begin(shard) => self.u8(10).u16(shard.0),
             Item::Hello => self.u8(11),
-            Item::OwnerGone { slot, generation } => self.u8(12).u32(*slot).u32(*generation),
+            Item::OwnerGone { slot, generation, shards } => self.u8(12).u32(*slot).u32(*generation).u64(shards.0),
             Item::Version(version) => self.u8(13).u64(*version),
             Item::Welcome(admission) => self.u8(14).u8(*admission as u8),
             Item::Whole(shard) => self.u8(15).u16(shard.0),
+            Item::Refused(key) => self.u8(16).key(*key),
         };
     }
 
@@ -272,7 +277,7 @@ impl<'a> Iterator for Reader<'a> {
             0 => Item::Alarmed(self.u16()?),
             1 => Item::Answer { ticket: self.ticket()?, part: self.u8()? != 0, reply: self.reply()? },
             2 => Item::Applied(self.u64()?),
-            3 => Item::Ask { ticket: self.ticket()?, since: self.u64()?, op: self.op()? },
+            3 => Item::Ask { ticket: self.ticket()?, since: self.u64()?, key: self.key()?, op: self.op()? },
             4 => Item::Deliver {
                 origin: CoreId(self.u16()?),
                 ticket: self.ticket()?,
@@ -298,10 +303,11 @@ impl<'a> Iterator for Reader<'a> {
             9 => Item::Delta(Delta::Unbound(self.key()?)),
             10 => Item::Begin(ShardId(self.u16()?)),
             11 => Item::Hello,
-            12 => Item::OwnerGone { slot: self.u32()?, generation: self.u32()? },
+            12 => Item::OwnerGone { slot: self.u32()?, generation: self.u32()?, shards: Shards(self.u64()?) },
             13 => Item::Version(self.u64()?),
             14 => Item::Welcome(Admission::from_number(self.u8()?)?),
             15 => Item::Whole(ShardId(self.u16()?)),
+            16 => Item::Refused(self.key()?),
             _ => return None,
         })
     }
@@ -482,7 +488,8 @@ mod tests {
             Item::Delta(Delta::Unbound(key)),
             Item::Begin(ShardId(11)),
             Item::Hello,
-            Item::OwnerGone { slot: 12, generation: 13 },
+            Item::OwnerGone { slot: 12, generation: 13, shards: Shards(14) },
+            Item::Refused(key),
             Item::Version(14),
             Item::Welcome(Admission::On),
             Item::Whole(ShardId(15)),
@@ -502,7 +509,7 @@ mod tests {
             Query::Unbind { transport: name },
             Query::Unregister { kind, name },
         ];
-        items.extend(ops.into_iter().map(|op| Item::Ask { ticket, since: 15, op }));
+        items.extend(ops.into_iter().map(|op| Item::Ask { ticket, since: 15, key, op }));
         let refusals = [
             Refusal::AdmissionClosed { alarmed: 1, shards: 2 },
             Refusal::AlreadyRegistered(kind),

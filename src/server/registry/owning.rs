@@ -2,46 +2,42 @@
 //!
 //! Not here: asking (`member`). Invariant: a change is said to every live core before its answer is said to anybody.
 
-use super::inbox::Message;
+use super::inbox::{Message, Shards};
 use super::item::{Item, Query, RECEIVER_BYTES, Reply, Writer};
 use super::member::{APPLY_TIME, Member, Origin, Pending};
 use super::peers::bit;
 use crate::ids::{CoreId, ShardId};
-use crate::shard::registry::{Delta, Entry, Key, Kind, Nanos, Owner, Refusal, Registration, RegistryShard};
+use crate::shard::registry::{Delta, Key, Kind, Nanos, Owner, Refusal, Registration, RegistryShard, Tie};
 
 /// Bytes of names that go into one item.
 const NAMES_BYTES: usize = 256 * 1024;
 
 impl Member {
-    /// Does what was asked for at `since`, and answers or remembers to.
-    pub(super) fn serve(&mut self, now: Nanos, origin: Origin, since: Nanos, op: Query<'_>) {
+    /// Does what was asked for at `since`, and answers or remembers to. `key` is of the name whose shard it is about.
+    pub(super) fn serve(&mut self, now: Nanos, origin: Origin, since: Nanos, key: Key, op: Query<'_>) {
         match op {
             Query::Register { kind, owner, name, server, config } => {
-                let key = self.names.key(kind, name);
                 let done = self.register(Registration { kind, key, name, config, owner }, server);
                 self.wrote(now, origin, since, key, done);
             }
-            Query::Unregister { kind, name } => {
-                let key = self.names.key(kind, name);
+            Query::Unregister { kind, .. } => {
                 let done = self.change(key, |shard, mut tell| shard.unregister(kind, key, &mut tell));
                 if done.is_ok() && kind == Kind::Server {
                     self.drop_server(key);
                 }
                 self.wrote(now, origin, since, key, done);
             }
-            Query::Bind { transport, server } => {
-                let key = self.names.key(Kind::Transport, transport);
+            Query::Bind { server, .. } => {
                 let done = self.bind(key, server);
                 self.wrote(now, origin, since, key, done);
             }
-            Query::Unbind { transport } => {
-                let key = self.names.key(Kind::Transport, transport);
+            Query::Unbind { .. } => {
                 let done = self.change(key, |shard, mut tell| shard.unbind(key, &mut tell));
                 self.wrote(now, origin, since, key, done);
             }
             Query::Broadcast { server, message } => self.broadcast(origin, server, message),
-            Query::Find { kind, name } => {
-                let found = self.own(self.names.key(kind, name)).and_then(|shard| shard.find(self.key(kind, name)));
+            Query::Find { kind, .. } => {
+                let found = self.own(key).and_then(|shard| shard.find(key));
                 let found = found.map(|entry| (entry.owner(), entry.config().to_vec()));
                 match found {
                     Some((owner, config)) => self.reply(origin, &Reply::Entry { owner, config: &config }),
@@ -56,9 +52,8 @@ impl Member {
                 }
                 self.reply(origin, &Reply::Done { applied: true });
             }
-            Query::Route { kind, name, from, message } => self.pass_on(origin, kind, name, from, message),
-            Query::ServerOf { transport } => {
-                let key = self.key(Kind::Transport, transport);
+            Query::Route { kind, from, message, .. } => self.pass_on(origin, kind, key, from, message),
+            Query::ServerOf { .. } => {
                 let Some(shard) = self.own(key) else { return };
                 let name = shard.server_of(key).map(|(_, name)| name.to_owned());
                 let known = shard.find(key).is_some();
@@ -120,9 +115,17 @@ impl Member {
         id: ShardId,
         act: impl FnOnce(&mut RegistryShard, &mut dyn FnMut(Delta)) -> T,
     ) -> T {
-        let Self { shards, replica, peers, version, .. } = self;
+        let Self { shards, replica, peers, version, bound, .. } = self;
         act(&mut shards[place], &mut |delta| {
             *version += 1;
+            if let Delta::Bound(Tie { transport, .. }) | Delta::Unbound(transport) = delta
+                && let Some(before) = replica.server_of(transport)
+            {
+                bound.remove(before);
+            }
+            if let Delta::Bound(tie) = delta {
+                bound.add(tie.server);
+            }
             replica.apply(delta);
             peers.iter_mut().for_each(|peer| peer.tell(id, delta));
         })
@@ -160,12 +163,7 @@ impl Member {
     /// A write ended: it is timed, and answered once all live cores know. Whoever asked from a core hears of the change
     /// before the answer, on the same ring, so nobody waits for it.
     fn wrote(&mut self, now: Nanos, origin: Origin, since: Nanos, key: Key, done: Result<(), Refusal>) {
-        let place = self.range.and_then(|range| range.place_of(key.shard(self.table.shards())));
-        let limit = self.limit;
-        let shard = place.and_then(|place| self.shards.get_mut(place));
-        if shard.is_some_and(|shard| shard.note_write(since, now, limit, done.is_ok())) {
-            self.count_alarms(now);
-        }
+        self.note(now, since, key, done.is_ok());
         if let Err(refusal) = done {
             return self.reply(origin, &Reply::Refused(refusal));
         }
@@ -177,6 +175,20 @@ impl Member {
             return self.reply(origin, &Reply::Done { applied: true });
         }
         self.pending.push_back(Pending { version: self.version, cores, origin, deadline: now + APPLY_TIME });
+    }
+
+    /// A registration was refused before it came here.
+    pub(super) fn note_refused(&mut self, now: Nanos, key: Key) {
+        self.note(now, now, key, false);
+    }
+
+    fn note(&mut self, now: Nanos, since: Nanos, key: Key, done: bool) {
+        let place = self.range.and_then(|range| range.place_of(key.shard(self.table.shards())));
+        let limit = self.limit;
+        let shard = place.and_then(|place| self.shards.get_mut(place));
+        if shard.is_some_and(|shard| shard.note_write(since, now, limit, done)) {
+            self.count_alarms(now);
+        }
     }
 
     /// Answers the writes that all live cores have applied, and those that have waited long enough.
@@ -199,9 +211,10 @@ impl Member {
     }
 
     /// Owners are gone: so is what they registered in these shards, and what was bound to it.
-    pub(super) fn drop_owners(&mut self, owners: std::ops::RangeInclusive<Owner>) {
+    pub(super) fn drop_owners(&mut self, owners: std::ops::RangeInclusive<Owner>, within: Shards) {
         let mut servers = Vec::new();
-        for (place, id) in self.range.into_iter().flat_map(|range| range.iter().enumerate()) {
+        let shards = self.range.into_iter().flat_map(|range| range.iter().enumerate());
+        for (place, id) in shards.filter(|(_, id)| within.may_hold(*id)) {
             servers.extend(self.change_at(place, id, |shard, mut tell| shard.drop_owners(owners.clone(), &mut tell)));
         }
         servers.into_iter().for_each(|server| self.drop_server(server));
@@ -209,6 +222,9 @@ impl Member {
 
     /// A server is gone, wherever it lived: the transports here that were bound to it are so no more.
     pub(super) fn drop_server(&mut self, server: Key) {
+        if !self.bound.contains(server) {
+            return;
+        }
         for (place, id) in self.range.into_iter().flat_map(|range| range.iter().enumerate()) {
             self.change_at(place, id, |shard, mut tell| shard.drop_server(server, &mut tell));
         }
@@ -236,7 +252,7 @@ impl Member {
     fn list(&mut self, origin: Origin, kind: Kind) {
         let mut parts = vec![Vec::new()];
         let entries = self.shards.iter().flat_map(RegistryShard::entries);
-        for name in entries.filter(|entry| entry.kind() == kind).map(Entry::name) {
+        for name in entries.filter(|entry| entry.kind() == kind).map(|entry| entry.name()) {
             if let Some(part) = parts.last_mut() {
                 Writer(part).name(name);
                 if part.len() >= NAMES_BYTES {
@@ -251,8 +267,7 @@ impl Member {
     }
 
     /// Hands a message to the owner of something of these shards, on behalf of a port that has no replica.
-    fn pass_on(&mut self, origin: Origin, kind: Kind, name: &str, from: &str, message: &[u8]) {
-        let key = self.key(kind, name);
+    fn pass_on(&mut self, origin: Origin, kind: Kind, key: Key, from: &str, message: &[u8]) {
         let Some(to) = self.replica.find(key) else {
             return self.reply(origin, &Reply::Refused(Refusal::Unknown(kind)));
         };

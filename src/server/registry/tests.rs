@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::item::Query;
-use super::member::{APPLY_TIME, Asked, Founding, Member};
+use super::member::{APPLY_TIME, Asked, Founding, LINGER, Member};
 use super::waiting::Answer;
 use crate::ids::{CoreId, ShardId};
 use crate::limits::OUTBOX_BYTES_MAX;
@@ -154,6 +154,8 @@ impl Rig {
                 }
             }
             assert_eq!(core.replica.len(), total);
+            let own = core.shards.iter().map(|shard| shard.statistics().bindings).sum::<u32>();
+            assert_eq!(core.bound.total(), own, "what is bound is counted");
         }
     }
 }
@@ -237,6 +239,58 @@ fn refusals_are_typed_on_every_way() {
         rig.settle();
         assert_eq!(rig.ask(at, Query::Find { kind: Kind::Server, name: &server }), unknown(Kind::Server));
     }
+}
+
+/// A name whose shard core 1 of two owns.
+fn of_core_one(rig: &Rig) -> String {
+    let far = |name: &String| rig.members[0].key(Kind::Server, name).shard(SHARDS).index() >= SHARDS / 2;
+    (0..).map(name).find(far).expect("half of all names")
+}
+
+#[test]
+fn a_taken_name_is_refused_where_it_is_asked_for_unless_it_is_being_ended_from_there() {
+    let mut rig = Rig::new(2);
+    let (name, first, second) = (of_core_one(&rig), rig.owner(0), rig.owner(0));
+    let register = |owner| Query::Register { kind: Kind::Server, owner, name: &name, server: "", config: b"" };
+    let unregister = Query::Unregister { kind: Kind::Server, name: &name };
+    let done = Some(Ok(Answer::Done { applied: true }));
+    assert_eq!(rig.ask(0, register(first)), Ok(Answer::Done { applied: true }));
+    let taken = Err(Refusal::AlreadyRegistered(Kind::Server));
+    assert!(matches!(rig.begin(0, register(second)), Asked::Now(answer) if answer == taken), "nobody is asked");
+    rig.settle();
+    let refused = |rig: &Rig| rig.members[1].shards.iter().map(|shard| shard.statistics().refused).sum::<u64>();
+    assert_eq!(refused(&rig), 1, "its shard counts it");
+    // What this core has asked for before goes before: the end of the entry, heard of or not, and of its owner.
+    let (mut end, mut anew) = (rig.begin(0, unregister), rig.begin(0, register(second)));
+    rig.settle();
+    assert_eq!((rig.members[0].poll(&mut end), rig.members[0].poll(&mut anew)), (done.clone(), done.clone()));
+    let Asked::Later(ticket) = rig.begin(0, unregister) else { panic!("core 1 has to be asked") };
+    rig.members[0].waiting.abandon(ticket);
+    let mut anew = rig.begin(0, register(first));
+    rig.settle();
+    assert_eq!((rig.members[0].poll(&mut anew), rig.members[0].waiting.open()), (done.clone(), 0));
+    rig.members[0].close_owner(first);
+    let mut anew = rig.begin(0, register(second));
+    rig.settle();
+    assert_eq!((rig.members[0].poll(&mut anew), refused(&rig)), (done, 1));
+    assert_eq!(rig.members[1].owner_of(Kind::Server, &name), Some(second));
+}
+
+#[test]
+fn cores_that_talk_stay_awake_for_a_moment_and_no_longer() {
+    let mut rig = Rig::new(2);
+    let (name, owner) = (of_core_one(&rig), rig.owner(0));
+    assert!(rig.members.iter().all(|member| !member.lingers(rig.now)), "nobody has said anything");
+    let query = Query::Register { kind: Kind::Server, owner, name: &name, server: "", config: b"" };
+    let _ = rig.begin(0, query);
+    rig.flush(0);
+    assert!(rig.members[0].lingers(rig.now) && !rig.members[1].lingers(rig.now), "one has said something");
+    rig.settle();
+    assert!(rig.members[1].lingers(rig.now + LINGER - 1));
+    rig.pass(LINGER);
+    assert!(rig.members.iter().all(|member| !member.lingers(rig.now)), "a moment has passed");
+    assert_eq!(rig.ask(2, Query::Unregister { kind: Kind::Server, name: &name }), Ok(Answer::Done { applied: true }));
+    assert!(!rig.members[2].lingers(rig.now), "the control thread sleeps as it likes");
 }
 
 #[test]

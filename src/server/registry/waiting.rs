@@ -49,6 +49,10 @@ struct Wait {
     forwarded: i32,
     so_far: Option<Answer>,
     refused: Option<Refusal>,
+    /// Something is to be unregistered.
+    ends: bool,
+    /// Nobody waits for the answer; the ticket is kept until it comes, because something ends by it.
+    unheard: bool,
     deadline: Nanos,
     waker: Option<Waker>,
 }
@@ -70,12 +74,23 @@ pub(super) struct Waiting {
     slots: Vec<Slot>,
     free: Option<u32>,
     open: usize,
+    /// Open ones by which something is to be unregistered.
+    ends: usize,
 }
 
 impl Waiting {
     /// A ticket for an answer by these cores. None if all tickets are out.
     pub(super) fn reserve(&mut self, cores: u64, deadline: Nanos) -> Option<Ticket> {
-        let wait = Wait { cores, forwarded: 0, so_far: None, refused: None, deadline, waker: None };
+        let wait = Wait {
+            cores,
+            forwarded: 0,
+            so_far: None,
+            refused: None,
+            ends: false,
+            unheard: false,
+            deadline,
+            waker: None,
+        };
         let index = match self.free {
             Some(index) => index,
             None if self.slots.len() >= CORE_TICKETS_MAX => return None,
@@ -91,6 +106,19 @@ impl Waiting {
         slot.hold = Hold::Open(wait);
         self.open += 1;
         Some(Ticket { index, generation: slot.generation })
+    }
+
+    /// By this ticket something is to be unregistered.
+    pub(super) fn marks_end(&mut self, ticket: Ticket) {
+        if let Some(wait) = self.wait(ticket) {
+            wait.ends = true;
+            self.ends += 1;
+        }
+    }
+
+    /// Whether anything is to be unregistered that no answer was heard of.
+    pub(super) fn any_end_asked(&self) -> bool {
+        self.ends > 0
     }
 
     /// Tickets without an answer.
@@ -176,9 +204,14 @@ impl Waiting {
 
     /// Nobody waits any more.
     pub(super) fn abandon(&mut self, ticket: Ticket) {
-        let Some(slot) = self.slots.get(ticket.index as usize) else { return };
-        if slot.generation == ticket.generation && !matches!(slot.hold, Hold::Free { .. }) {
-            self.end(ticket);
+        let Some(slot) = self.slots.get_mut(ticket.index as usize) else { return };
+        if slot.generation != ticket.generation {
+            return;
+        }
+        match &mut slot.hold {
+            Hold::Free { .. } => {}
+            Hold::Open(wait) if wait.ends => (wait.unheard, wait.waker) = (true, None),
+            Hold::Open(_) | Hold::Answered(_) => self.end(ticket),
         }
     }
 
@@ -218,11 +251,15 @@ impl Waiting {
         if wait.cores != 0 || wait.forwarded != 0 {
             return;
         }
+        if wait.unheard {
+            return self.end(ticket);
+        }
         let answer = match wait.refused.take() {
             Some(refusal) => Err(refusal),
             None => wait.so_far.take().ok_or(Refusal::NoAnswer),
         };
-        let waker = wait.waker.take();
+        let (waker, ends) = (wait.waker.take(), wait.ends);
+        self.ends -= usize::from(ends);
         self.slots[ticket.index as usize].hold = Hold::Answered(answer);
         self.open -= 1;
         if let Some(waker) = waker {
@@ -232,8 +269,9 @@ impl Waiting {
 
     fn end(&mut self, ticket: Ticket) {
         let slot = &mut self.slots[ticket.index as usize];
-        if matches!(slot.hold, Hold::Open(_)) {
+        if let Hold::Open(wait) = &slot.hold {
             self.open -= 1;
+            self.ends -= usize::from(wait.ends);
         }
         slot.generation = slot.generation.wrapping_add(1);
         slot.hold = Hold::Free { next: self.free };

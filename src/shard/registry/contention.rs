@@ -61,8 +61,7 @@ pub(super) fn judge(latency: &mut WriteLatency, limit: Nanos, now: Nanos) -> boo
     if latency.held() > 0 && now.saturating_sub(latency.last_at()) >= HOLD {
         latency.forget_samples();
     }
-    let (mean, ..) = latency.summary();
-    latency.held() >= SAMPLES && mean > limit
+    latency.held() >= SAMPLES && latency.mean() > limit
 }
 
 /// What one core knows of the alarms of all.

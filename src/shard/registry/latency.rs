@@ -14,6 +14,8 @@ pub struct WriteLatency {
     samples: [Nanos; SAMPLES],
     held: u8,
     next: u8,
+    /// Of the samples held, so that a write is judged without going through them.
+    sum: Nanos,
     writes: u64,
     last_at: Nanos,
 }
@@ -21,7 +23,13 @@ pub struct WriteLatency {
 impl WriteLatency {
     /// Remembers a write that ended at `now`.
     pub fn record(&mut self, took: Nanos, now: Nanos) {
-        self.samples[usize::from(self.next)] = took;
+        // Ten of them have a sum.
+        let took = took.min(Nanos::MAX / SAMPLES as Nanos);
+        let oldest = std::mem::replace(&mut self.samples[usize::from(self.next)], took);
+        self.sum += took;
+        if usize::from(self.held) == SAMPLES {
+            self.sum -= oldest;
+        }
         self.next = (self.next + 1) % SAMPLES as u8;
         self.held = (self.held + 1).min(SAMPLES as u8);
         self.writes += 1;
@@ -30,7 +38,7 @@ impl WriteLatency {
 
     /// Forgets the samples, not how many writes there were: they say nothing about now any more.
     pub fn forget_samples(&mut self) {
-        (self.held, self.next) = (0, 0);
+        (self.held, self.next, self.sum) = (0, 0, 0);
     }
 
     /// Forgets everything.
@@ -53,12 +61,16 @@ impl WriteLatency {
         self.last_at
     }
 
+    /// The mean of those remembered; zero if there are none.
+    pub fn mean(&self) -> Nanos {
+        self.sum / Nanos::from(self.held.max(1))
+    }
+
     /// Mean, least and most of those remembered; zeros if there are none.
     pub fn summary(&self) -> (Nanos, Nanos, Nanos) {
         // Before the ring has gone round once, the samples lie at its start.
         let held = &self.samples[..usize::from(self.held)];
         let (Some(least), Some(most)) = (held.iter().min(), held.iter().max()) else { return (0, 0, 0) };
-        let sum: u128 = held.iter().map(|&took| u128::from(took)).sum();
-        ((sum / held.len() as u128) as Nanos, *least, *most)
+        (self.mean(), *least, *most)
     }
 }

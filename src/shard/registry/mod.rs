@@ -11,11 +11,13 @@ mod contention;
 mod entry;
 mod latency;
 mod names;
+mod probed;
 mod refusal;
 mod replica;
 mod shard;
 mod statistics;
 
+pub use binding::BoundServers;
 pub use contention::{Admission, Contention, ContentionStatus, WRITE_LATENCY_LIMIT_DEFAULT};
 pub use entry::{Entry, Owner};
 pub use latency::{SAMPLES, WriteLatency};

@@ -54,6 +54,7 @@ impl Key {
     }
 
     /// As it travels.
+    #[inline]
     pub fn to_bytes(self) -> [u8; 12] {
         let mut bytes = [0; 12];
         for (four, word) in bytes.chunks_exact_mut(4).zip(self.0) {
@@ -63,6 +64,7 @@ impl Key {
     }
 
     /// As it arrives.
+    #[inline]
     pub fn from_bytes(bytes: [u8; 12]) -> Key {
         let [a, b, c, d, e, f, g, h, i, j, k, l] = bytes;
         Key([u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]), u32::from_le_bytes([i, j, k, l])])

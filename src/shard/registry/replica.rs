@@ -4,10 +4,9 @@
 //! Invariant: for each shard, a replica is what the shard was at the version it names: deltas are applied in the order
 //! in which they were made, and a snapshot replaces all of its shard.
 
-use hashbrown::HashTable;
-
 use super::entry::Owner;
 use super::names::{Key, Kind};
+use super::probed::{Keyed, Probed};
 use crate::ids::ShardId;
 
 /// One entry, as all cores know it.
@@ -45,6 +44,24 @@ impl Record {
     }
 }
 
+impl Keyed for Record {
+    #[inline]
+    fn key(&self) -> Key {
+        self.key
+    }
+
+    const VACANT: Record = Record { key: Key::MOST, slot: 0, generation: 0, core: 0, kind: Kind::Server };
+}
+
+impl Keyed for Tie {
+    #[inline]
+    fn key(&self) -> Key {
+        self.transport
+    }
+
+    const VACANT: Tie = Tie { transport: Key::MOST, server: Key::MOST };
+}
+
 /// A change, as it is told to the other cores.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Delta {
@@ -60,8 +77,8 @@ pub enum Delta {
 
 #[derive(Default)]
 struct Table {
-    records: HashTable<Record>,
-    ties: HashTable<Tie>,
+    records: Probed<Record>,
+    ties: Probed<Tie>,
 }
 
 /// One core's knowledge of all shards.
@@ -92,14 +109,14 @@ impl Replica {
     #[inline]
     pub fn find(&self, key: Key) -> Option<Owner> {
         let table = &self.tables[key.shard(self.tables.len()).index()];
-        table.find(key).map(Record::owner)
+        table.records.find(key).map(Record::owner)
     }
 
     /// The server a transport is bound to.
     #[inline]
     pub fn server_of(&self, transport: Key) -> Option<Key> {
         let table = &self.tables[transport.shard(self.tables.len()).index()];
-        table.ties.find(transport.spread(), |tie| tie.transport == transport).map(|tie| tie.server)
+        table.ties.find(transport).map(|tie| tie.server)
     }
 
     /// Applies a change.
@@ -136,7 +153,7 @@ impl Replica {
         let before = std::mem::replace(&mut self.tables[shard.index()], table);
         let known = &self.tables[shard.index()];
         self.known = self.known + known.records.len() - before.records.len();
-        before.servers().filter(|&server| known.find(server).is_none()).collect()
+        before.servers().filter(|&server| known.records.find(server).is_none()).collect()
     }
 
     /// Forgets a shard: its owner died. The servers it knew there are handed out.
@@ -147,38 +164,16 @@ impl Replica {
 }
 
 impl Table {
-    #[inline]
-    fn find(&self, key: Key) -> Option<&Record> {
-        self.records.find(key.spread(), |record| record.key == key)
-    }
-
     fn servers(&self) -> impl Iterator<Item = Key> {
         self.records.iter().filter(|record| record.kind == Kind::Server).map(|record| record.key)
     }
 
     fn apply(&mut self, delta: Delta) {
-        let Table { records, ties } = self;
         match delta {
-            Delta::Bound(tie) => {
-                match ties.find_mut(tie.transport.spread(), |known| known.transport == tie.transport) {
-                    Some(known) => *known = tie,
-                    None => drop(ties.insert_unique(tie.transport.spread(), tie, |tie| tie.transport.spread())),
-                }
-            }
-            Delta::Gone(_, key) => {
-                if let Ok(known) = records.find_entry(key.spread(), |record| record.key == key) {
-                    known.remove();
-                }
-            }
-            Delta::New(record) => match records.find_mut(record.key.spread(), |known| known.key == record.key) {
-                Some(known) => *known = record,
-                None => drop(records.insert_unique(record.key.spread(), record, |record| record.key.spread())),
-            },
-            Delta::Unbound(transport) => {
-                if let Ok(known) = ties.find_entry(transport.spread(), |tie| tie.transport == transport) {
-                    known.remove();
-                }
-            }
+            Delta::Bound(tie) => self.ties.insert(tie),
+            Delta::Gone(_, key) => self.records.remove(key),
+            Delta::New(record) => self.records.insert(record),
+            Delta::Unbound(transport) => self.ties.remove(transport),
         }
     }
 }

@@ -1,0 +1,209 @@
+//! Two simpler registries under the mix: one map behind one Mutex, and one map whose owner is reached by messages.
+//!
+//! 100 tasks on two threads, as the real one has 100 tasks on two cores. Neither has shards, replicas, bounds, or a
+//! word about whether a write is known everywhere: they show what the shape costs, not what the work costs.
+//! Invariant: the three do the same operations in the same shares on the same names.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::Failure;
+use crate::stage::{Ground, Row, Stage, publish};
+use crate::stress::{Did, Mix, POPULATION, Tally, Words, populate, worker};
+use crate::words::{Dice, names};
+
+/// `baselines`: its options.
+#[derive(clap::Args)]
+pub struct Baselines {
+    /// Seconds for each
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// Where the figures go
+    #[arg(long, default_value = "bench/results/registry_baselines.json")]
+    output: PathBuf,
+}
+
+const MIX: Mix = Mix { find: 40, route: 30, register: 20, bind: 10 };
+const WORKERS: usize = 100;
+
+enum Asked {
+    Bind(String, String),
+    Find(String),
+    Register(String),
+    Route(String),
+}
+
+#[derive(Default)]
+struct Plain {
+    servers: HashMap<String, Vec<u8>>,
+    bindings: HashMap<String, String>,
+    /// What a sink has taken.
+    routed: Arc<AtomicU64>,
+}
+
+impl Plain {
+    fn populated(words: &Words) -> Plain {
+        let servers = words.servers.iter().chain(&words.transports);
+        Plain { servers: servers.map(|name| (name.clone(), b"{}".to_vec())).collect(), ..Plain::default() }
+    }
+
+    fn serve(&mut self, asked: Asked) -> bool {
+        match asked {
+            Asked::Find(name) => self.servers.contains_key(&name),
+            Asked::Route(name) => {
+                let message = b"{\"test\":true}".to_vec();
+                let known = self.servers.contains_key(&name);
+                self.routed.fetch_add(message.len() as u64, Ordering::Relaxed);
+                known
+            }
+            Asked::Register(name) => {
+                self.servers.entry(name).or_insert_with(|| b"{}".to_vec());
+                true
+            }
+            Asked::Bind(transport, server) => {
+                let known = self.servers.contains_key(&transport) && self.servers.contains_key(&server);
+                self.bindings.insert(transport, server);
+                known
+            }
+        }
+    }
+}
+
+fn deal(dice: &mut Dice, words: &Words) -> (Did, Asked) {
+    let dealt = dice.below(100);
+    let server = words.servers[dice.below(POPULATION)].clone();
+    let transport = words.transports[dice.below(POPULATION)].clone();
+    match dealt {
+        0..40 => (Did::Find, Asked::Find(server)),
+        40..70 => (Did::Route, Asked::Route(server)),
+        70..90 => (Did::Register, Asked::Register(format!("mixed_server_{}", dice.below(1_000_000)))),
+        _ => (Did::Bind, Asked::Bind(transport, server)),
+    }
+}
+
+fn simple<F>(
+    words: &Arc<Words>,
+    seconds: f64,
+    ask: impl Fn(Asked) -> F + Clone + Send + 'static,
+) -> Result<Tally, Failure>
+where
+    F: Future<Output = bool> + Send,
+{
+    let tallies = Arc::new(Mutex::new(Vec::new()));
+    let of_threads = Arc::clone(&tallies);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_time()
+        .on_thread_stop(move || of_threads.lock().expect("nobody panics with it").push(Tally::take()))
+        .build()?;
+    runtime.block_on(async {
+        let workers: Vec<_> = (0..WORKERS)
+            .map(|number| {
+                let (ask, words) = (ask.clone(), Arc::clone(words));
+                tokio::spawn(async move {
+                    let until = Instant::now() + Duration::from_secs_f64(seconds);
+                    let (mut operations, mut dice) = (0u64, Dice::new(number as u64 + 1));
+                    let mut begun = Instant::now();
+                    while begun < until {
+                        let (kind, asked) = deal(&mut dice, &words);
+                        let done = ask(asked).await;
+                        let took = begun.elapsed().as_nanos() as u64;
+                        Tally::count(kind, took, (!done).then(|| "unknown".to_owned()));
+                        operations += 1;
+                        if operations.is_multiple_of(8) {
+                            tokio::task::yield_now().await;
+                        }
+                        begun = Instant::now();
+                    }
+                })
+            })
+            .collect();
+        for worker in workers {
+            worker.await?;
+        }
+        Ok::<_, Failure>(())
+    })?;
+    // Its threads hand over what they counted when they end.
+    drop(runtime);
+    let tallies = std::mem::take(&mut *tallies.lock().expect("nobody panics with it"));
+    Ok(Tally::sum(tallies))
+}
+
+fn behind_a_mutex(words: &Arc<Words>, seconds: f64) -> Result<Tally, Failure> {
+    let plain = Arc::new(Mutex::new(Plain::populated(words)));
+    simple(words, seconds, move |asked| {
+        let plain = Arc::clone(&plain);
+        async move { plain.lock().expect("nobody panics with it").serve(asked) }
+    })
+}
+
+fn by_messages(words: &Arc<Words>, seconds: f64) -> Result<Tally, Failure> {
+    let (send, mut receive) = mpsc::channel::<(Asked, oneshot::Sender<bool>)>(1024);
+    let mut plain = Plain::populated(words);
+    let owner = std::thread::spawn(move || {
+        while let Some((asked, answer)) = receive.blocking_recv() {
+            let _ = answer.send(plain.serve(asked));
+        }
+    });
+    let tally = simple(words, seconds, move |asked| {
+        let send = send.clone();
+        async move {
+            let (answer, answered) = oneshot::channel();
+            send.send((asked, answer)).await.is_ok() && answered.await.unwrap_or(false)
+        }
+    })?;
+    owner.join().map_err(|_| "the owner panicked")?;
+    Ok(tally)
+}
+
+impl Baselines {
+    pub fn run(self) -> Result<bool, Failure> {
+        let ground = Ground::now();
+        let words =
+            Arc::new(Words { servers: names("server_", POPULATION), transports: names("transport_", POPULATION) });
+        let messages = by_messages(&words, self.seconds)?;
+        let mutex = behind_a_mutex(&words, self.seconds)?;
+        let stage = Stage::open(2, 64)?;
+        populate(&stage, &words);
+        let (shared, time) = (Arc::clone(&words), (self.seconds * 1e9) as u64);
+        stage.work(WORKERS, move |number, core| {
+            let until = core.now() + time;
+            worker(core, number, Arc::clone(&shared), MIX, until, usize::MAX)
+        });
+        let sharded = Tally::of(&stage);
+        let mut rows = Vec::new();
+        let rate = |tally: &Tally| tally.operations as f64 / self.seconds;
+        for (what, tally) in [("one owner, by messages", &messages), ("one Mutex", &mutex), ("sharded", &sharded)] {
+            rows.push(Row::plain(format!("{what}: operations"), rate(tally), "/s"));
+            for (kind, ranks) in [
+                ("look-up", &tally.find),
+                ("route", &tally.route),
+                ("register", &tally.register),
+                ("bind", &tally.bind),
+                ("all", &tally.all()),
+            ] {
+                rows.push(Row::plain(format!("{what}: {kind} p50"), ranks.us(0.5), "us"));
+                rows.push(Row::plain(format!("{what}: {kind} p99"), ranks.us(0.99), "us"));
+            }
+            rows.push(Row::below(format!("{what}: failed"), tally.failed as f64, "", 0.5));
+        }
+        let over = |what: &str, base: &Tally| {
+            Row::plain(format!("sharded over {what} (the original claims 100)"), rate(&sharded) / rate(base), "x")
+        };
+        rows.push(over("one owner", &messages));
+        rows.push(over("one Mutex", &mutex));
+        let look_up = messages.find.us(0.5) / sharded.find.us(0.5);
+        rows.push(Row::plain("look-up p50, one owner over sharded (the original claims 100)", look_up, "x"));
+        publish(
+            ground,
+            "The registry beside two simpler ones: mix 40/30/20/10, 100 workers on 2 threads, one operation in flight for each",
+            rows,
+            &self.output,
+        )
+    }
+}

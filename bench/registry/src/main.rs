@@ -1,0 +1,55 @@
+//! `registry-bench`: the registry of servers and transports on real cores, through the real mesh.
+//!
+//! Unlike the load generator beside it, it links corelane: what it measures has no wire. Workers are local tasks of the
+//! cores, as handlers are. Each stage runs in a process of its own, so none finds what another left.
+//!
+//! Invariant: an operation counts once it was answered; one that is not answered in time, or otherwise than it may be,
+//! fails the run.
+
+mod baselines;
+mod contention;
+mod count;
+mod facts;
+mod ranks;
+mod shapes;
+mod stage;
+mod stress;
+mod words;
+
+use clap::Parser;
+
+/// Why a subcommand ended without a result.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+#[derive(Parser)]
+#[command(version, about)]
+enum Command {
+    /// The mix on one registry behind one Mutex, and on one that is reached by messages, beside the real one.
+    Baselines(baselines::Baselines),
+    /// The contention benchmark: 4 scales, 5 iterations, 22 columns.
+    Contention(contention::Contention),
+    /// Single figures: bytes of an entry, look-ups and writes of one core, a register across cores, broadcasts.
+    Facts(facts::Facts),
+    /// Sub-shards against flat ones, and replicas against asking the owner.
+    Shapes(shapes::Shapes),
+    /// The ten stress scenarios, and readers beside writers.
+    Stress(stress::Stress),
+}
+
+fn main() -> std::process::ExitCode {
+    let ended = match Command::parse() {
+        Command::Baselines(baselines) => baselines.run(),
+        Command::Contention(contention) => contention.run(),
+        Command::Facts(facts) => facts.run(),
+        Command::Shapes(shapes) => shapes.run(),
+        Command::Stress(stress) => stress.run(),
+    };
+    match ended {
+        Ok(true) => std::process::ExitCode::SUCCESS,
+        Ok(false) => std::process::ExitCode::from(1),
+        Err(failure) => {
+            eprintln!("registry-bench: {failure}");
+            std::process::ExitCode::from(2)
+        }
+    }
+}
