@@ -24,7 +24,8 @@ A flag wins over the environment, the environment over the file, the file over
 the default. In the environment a key is CORELANE_<SECTION>_<KEY>, such as
 CORELANE_LIMITS_BODY_BYTES. `corelane config --default` explains every key.
 
-Exit codes: 0 success, 1 failed or would not serve, 2 wrong usage.";
+Exit codes: 0 success, 1 failed or would not serve, 2 wrong usage, 130 ended at
+once by a second signal.";
 
 /// Route MCP (Model Context Protocol) messages, thread-per-core on io_uring.
 ///

@@ -1,9 +1,9 @@
 //! Where log lines go: standard error, as text or JSON, filtered by level.
 //!
 //! What happens on cores is counted; little of it is logged. Once the process has threads, lines go through a bounded
-//! queue to one that writes them, so that a standard error which nobody reads holds up that thread and nobody else; what
-//! finds no room is left out. Invariant: nothing is ever logged to standard output, which in stdio mode belongs to the
-//! protocol; after `detach` no thread but the writer waits for standard error.
+//! queue to one that writes them, so that a standard error which nobody reads holds up that thread and nobody else;
+//! what finds no room is left out. Invariant: nothing is ever logged to standard output, which in stdio mode belongs to
+//! the protocol; after `detach` no thread but the writer waits for standard error.
 
 use crate::config::{LogFormat, LogLevel, LogSettings};
 use std::io::{IsTerminal, Write};
@@ -48,8 +48,8 @@ const LINES_MAX: usize = 8 * 1024;
 #[derive(Debug)]
 pub struct LogGuard(#[expect(dead_code, reason = "its end is what counts")] WorkerGuard);
 
-/// Sets up logging for this process, once. `CORELANE_LOG` wins over the level in `settings`. Panics are logged too, from
-/// then on: without a backtrace, which takes a core longer to write than its neighbours should have to wait.
+/// Sets up logging for this process, once. `CORELANE_LOG` wins over the level in `settings`. Panics are logged too,
+/// from then on: without a backtrace, which takes a core longer to write than its neighbours should have to wait.
 pub fn init(settings: &LogSettings) -> Result<(), LogError> {
     let directives = std::env::var_os(LOG_VARIABLE).map(|value| value.to_string_lossy().into_owned());
     let filter = filter(settings.level, directives.as_deref())?;

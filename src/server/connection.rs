@@ -249,8 +249,8 @@ pub enum Fault {
     /// A head that cannot be read in one way only.
     #[error("{0}")]
     Head(#[from] HeadError),
-    /// A request line of HTTP where lines of JSON are spoken. Whatever a browser can be made to send begins with one, so
-    /// nothing behind it is looked at.
+    /// A request line of HTTP where lines of JSON are spoken. Whatever a browser can be made to send begins with one,
+    /// so nothing behind it is looked at.
     #[error("this is a port for lines of JSON, and HTTP was sent; HTTP is spoken on serve.listen")]
     HttpOnLines,
     /// A line longer than allowed.
