@@ -37,6 +37,8 @@ fn servers_are_shown_as_they_stand() {
     let ask = || gateway.connect().ask(&Request::modern(&modern(1, "tools/call", echo("x"))).target("/mcp/a"));
     until("the server is reached", || (ask().status == 200).then_some(()));
     let control = gateway.control.to_string();
+    // Its tools are listed a moment after it was reached.
+    until("its tools are listed", || (gateway.total("corelane_server_tools{server=\"a\"}") >= 4).then_some(()));
     let shown = said(&corelane(&["servers", "--json", "--control", &control]));
     assert!(!shown.contains("hunter2"), "{shown}");
     let shown: Value = serde_json::from_str(&shown).expect("JSON");

@@ -39,16 +39,25 @@ fn section(name: &str, address: SocketAddr) -> String {
 }
 
 fn call(gateway: &Server, path: &str) -> (u16, Value) {
-    let answer = gateway.connect().ask(&Request::modern(&modern(1, "tools/call", echo("x"))).target(path));
+    call_on(gateway, 0, path)
+}
+
+fn call_on(gateway: &Server, core: usize, path: &str) -> (u16, Value) {
+    let answer = gateway.connect_on(core).ask(&Request::modern(&modern(1, "tools/call", echo("x"))).target(path));
     (answer.status, answer.json())
 }
 
+/// Each core takes a change up for itself.
 fn until_served(gateway: &Server, path: &str) {
-    until("the server is served", || (call(gateway, path).0 == 200).then_some(()));
+    for core in 0..2 {
+        until("the server is served", || (call_on(gateway, core, path).0 == 200).then_some(()));
+    }
 }
 
 fn until_unknown(gateway: &Server, path: &str) {
-    until("the server is gone", || (call(gateway, path).0 == 404).then_some(()));
+    for core in 0..2 {
+        until("the server is gone", || (call_on(gateway, core, path).0 == 404).then_some(()));
+    }
 }
 
 /// A call that waits in its server.
