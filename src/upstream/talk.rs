@@ -3,6 +3,8 @@
 //!
 //! Not here: what is said. Invariant: a request that was taken is answered or failed once, unless it is dropped.
 
+use std::collections::{HashMap, VecDeque};
+
 use crate::ids::ConnectionId;
 use crate::server::service::{End, Nanos, Wish};
 
@@ -29,6 +31,39 @@ pub enum Heard {
     },
 }
 
+/// Requests that wait for their answers: the errand by the id on the wire.
+#[derive(Default)]
+pub struct Outstanding(HashMap<u64, u32>);
+
+impl Outstanding {
+    /// A request was sent.
+    pub fn insert(&mut self, id: u64, errand: u32) {
+        self.0.insert(id, errand);
+    }
+
+    /// The errand of this id, which is answered now.
+    pub fn answered(&mut self, id: u64) -> Option<u32> {
+        self.0.remove(&id)
+    }
+
+    /// The errand of this id, which goes on.
+    pub fn errand_of(&self, id: u64) -> Option<u32> {
+        self.0.get(&id).copied()
+    }
+
+    /// Nobody waits for an errand's answer any more.
+    pub fn drop_errand(&mut self, errand: u32) {
+        self.0.retain(|_, other| *other != errand);
+    }
+
+    /// None of them is answered any more.
+    pub fn fail(&mut self, why: &str, heard: &mut VecDeque<Heard>) {
+        for (_, errand) in self.0.drain() {
+            heard.push_back(Heard::Failed { errand, why: why.to_owned(), is_overload: false });
+        }
+    }
+}
+
 /// The way.
 pub trait Talk {
     /// Opens it, unless it is open or on its way.
@@ -40,14 +75,8 @@ pub trait Talk {
     /// Sends a message, which waits until the way is open. One with an id is answered under that.
     fn submit(&mut self, now: Nanos, errand: u32, id: Option<u64>, text: &[u8]);
 
-    /// Nobody waits for an errand's answer any more.
-    fn drop_errand(&mut self, errand: u32);
-
-    /// The errand of this id, which is answered now.
-    fn answered(&mut self, id: u64) -> Option<u32>;
-
-    /// The errand of this id, which goes on.
-    fn errand_of(&self, id: u64) -> Option<u32>;
+    /// The requests that wait for their answers.
+    fn outstanding(&mut self) -> &mut Outstanding;
 
     /// What was heard, the oldest first.
     fn heard(&mut self, now: Nanos) -> Option<Heard>;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::gateway::reached;
 use crate::legacy::open_at;
 use crate::process::{Server, until};
 use crate::request::{Request, echo, legacy, modern, sleep, text, told_sleep};
@@ -18,15 +19,6 @@ fn with_child(name: &str, more: &str) -> Server {
     Server::configured(&format!(
         "[servers.{name}]\nkind = \"stdio\"\ncommand = \"{program}\"\nargs = [\"stdio\"]\n{more}\n"
     ))
-}
-
-fn reached(gateway: &Server, path: &str) {
-    for core in 0..2 {
-        until("the child is reached", || {
-            let discover = Request::modern(&modern(1, "server/discover", json!({}))).target(path);
-            (gateway.connect_on(core).ask(&discover).status == 200).then_some(())
-        });
-    }
 }
 
 /// The processes that have this one as their parent, or their parent's parent and so on.

@@ -17,7 +17,7 @@ fn gateway(servers: &[(&str, SocketAddr, &str)]) -> Server {
 }
 
 /// Asks until the server behind the path was reached, by each core for itself.
-fn reached(gateway: &Server, path: &str) {
+pub fn reached(gateway: &Server, path: &str) {
     for core in 0..2 {
         until("the server behind the gateway is reached", || {
             let discover = Request::modern(&modern(1, "server/discover", json!({}))).target(path);
@@ -242,11 +242,8 @@ fn a_server_of_2024_is_spoken_to_by_its_event_stream() {
         "[servers.old]\nkind = \"sse\"\nurl = \"http://{}/sse\"\nconnections_per_core = 4\n",
         server.http
     ));
+    reached(&gateway, "/mcp/old");
     for core in 0..2 {
-        until("the server behind the gateway is reached", || {
-            let discover = Request::modern(&modern(1, "server/discover", json!({}))).target("/mcp/old");
-            (gateway.connect_on(core).ask(&discover).status == 200).then_some(())
-        });
         let ask = |message: &Value| gateway.connect_on(core).ask(&Request::modern(message).target("/mcp/old"));
         assert_eq!(text(&ask(&modern("a", "tools/call", echo("\u{e9}"))).json()), "\u{e9}");
         let unknown = ask(&modern(1, "tools/call", json!({"name": "nobody", "arguments": {}})));

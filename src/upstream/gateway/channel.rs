@@ -69,7 +69,7 @@ impl Channel {
         match self {
             Channel::Elsewhere(_) => {}
             Channel::Http(pool) => pool.drop_errand(now, errand),
-            Channel::Talk(talk) => talk.drop_errand(errand),
+            Channel::Talk(talk) => talk.outstanding().drop_errand(errand),
         }
     }
 

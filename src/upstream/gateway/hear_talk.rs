@@ -67,13 +67,13 @@ impl Server {
             let params = envelope.value(Key::Params, text);
             let token = params.and_then(|params| params.get("progressToken")).and_then(Value::as_u64);
             let number = match token {
-                Some(token) => talk.errand_of(token),
+                Some(token) => talk.outstanding().errand_of(token),
                 None => self.flights.only_call(),
             };
             return self.notified(now, number.unwrap_or(NONE), &envelope, text);
         }
         let id = envelope.value(Key::Id, text).and_then(Value::as_u64);
-        let Some(number) = id.and_then(|id| talk.answered(id)) else { return };
+        let Some(number) = id.and_then(|id| talk.outstanding().answered(id)) else { return };
         self.message(now, number, 200, text);
         // There is no stream whose end is to come.
         if self.flights.find(number).is_some_and(|flight| matches!(flight.errand, Errand::Over)) {

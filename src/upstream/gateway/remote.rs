@@ -18,10 +18,6 @@ use crate::server::service::{Call, CallKey, Change, Mail, Nanos, Service, Subjec
 /// Notifications in the course of a call.
 const NOTICES: [&str; 2] = ["notifications/progress", "notifications/message"];
 
-fn refused(error: RpcError) -> Result<Vec<u8>, RpcError> {
-    Err(error)
-}
-
 impl<S: Service> Gateway<S> {
     /// A server told of a change: lists are read anew, callers everywhere are told.
     pub(super) fn changed(&mut self, server: u16, change: Change) {
@@ -70,7 +66,7 @@ impl<S: Service> Gateway<S> {
             if what.kind == kind::CALL {
                 let error = RpcError::new(Code::BAD_GATEWAY, "the server was not reached yet; try again shortly");
                 let (what, text) =
-                    (words::subject(kind::REPLY, index, what.number), words::write_outcome(&refused(error)));
+                    (words::subject(kind::REPLY, index, what.number), words::write_outcome(&Err::<Vec<u8>, _>(error)));
                 self.post.borrow_mut().push(Wish::Tell { to: from, what, text });
             }
             return;

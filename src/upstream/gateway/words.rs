@@ -223,60 +223,33 @@ impl<'a> Parts<'a> {
     }
 }
 
-fn bits_of(offers: Offers) -> [u8; 10] {
-    let Offers {
-        tools,
-        tools_list_changed,
-        prompts,
-        prompts_list_changed,
-        resources,
-        resources_list_changed,
-        resources_subscribe,
-        completions,
-        logging,
-        tasks,
-    } = offers;
-    [
-        tools,
-        tools_list_changed,
-        prompts,
-        prompts_list_changed,
-        resources,
-        resources_list_changed,
-        resources_subscribe,
-        completions,
-        logging,
-        tasks,
-    ]
-    .map(u8::from)
+/// Everything that can be offered, in the order in which it is written.
+const OFFERS: [fn(&mut Offers) -> &mut bool; 10] = [
+    |offers| &mut offers.tools,
+    |offers| &mut offers.tools_list_changed,
+    |offers| &mut offers.prompts,
+    |offers| &mut offers.prompts_list_changed,
+    |offers| &mut offers.resources,
+    |offers| &mut offers.resources_list_changed,
+    |offers| &mut offers.resources_subscribe,
+    |offers| &mut offers.completions,
+    |offers| &mut offers.logging,
+    |offers| &mut offers.tasks,
+];
+
+const _: () = assert!(size_of::<Offers>() == OFFERS.len(), "every offer is written");
+
+fn bits_of(mut offers: Offers) -> [u8; OFFERS.len()] {
+    OFFERS.map(|offer| u8::from(*offer(&mut offers)))
 }
 
 fn offers_of(bits: &[u8]) -> Option<Offers> {
-    let bits: [u8; 10] = bits.try_into().ok()?;
-    let [
-        tools,
-        tools_list_changed,
-        prompts,
-        prompts_list_changed,
-        resources,
-        resources_list_changed,
-        resources_subscribe,
-        completions,
-        logging,
-        tasks,
-    ] = bits.map(|bit| bit != 0);
-    Some(Offers {
-        tools,
-        tools_list_changed,
-        prompts,
-        prompts_list_changed,
-        resources,
-        resources_list_changed,
-        resources_subscribe,
-        completions,
-        logging,
-        tasks,
-    })
+    let bits: [u8; OFFERS.len()] = bits.try_into().ok()?;
+    let mut offers = Offers::default();
+    for (offer, bit) in OFFERS.iter().zip(bits) {
+        *offer(&mut offers) = bit != 0;
+    }
+    Some(offers)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::pool::{Outcome, Pool, PoolSettings, Request};
 use crate::ids::ConnectionId;
 use crate::proto::http1::{MediaType, RequestError, RequestWriter, Target, finish_post};
 use crate::server::service::{End, Nanos, Wish};
-use crate::upstream::talk::{Heard, Talk};
+use crate::upstream::talk::{Heard, Outstanding, Talk};
 
 /// The stream's errand in the pool; posts count up from 0.
 const STREAM: u32 = u32::MAX;
@@ -38,8 +38,7 @@ pub struct EventStream {
     /// Posts under way, by number: the errand and the id they carry.
     posts: HashMap<u32, (u32, Option<u64>)>,
     next_post: u32,
-    /// Requests that wait for their answers: the errand by the id on the wire.
-    outstanding: HashMap<u64, u32>,
+    outstanding: Outstanding,
     failures: u32,
     heard: VecDeque<Heard>,
 }
@@ -58,7 +57,7 @@ impl EventStream {
             unsent: VecDeque::new(),
             posts: HashMap::new(),
             next_post: 0,
-            outstanding: HashMap::new(),
+            outstanding: Outstanding::default(),
             failures: 0,
             heard: VecDeque::new(),
         }
@@ -81,7 +80,7 @@ impl EventStream {
 
     /// A request fails that is not answered yet.
     fn fail(&mut self, id: Option<u64>, why: String, is_overload: bool) {
-        if let Some(errand) = id.and_then(|id| self.outstanding.remove(&id)) {
+        if let Some(errand) = id.and_then(|id| self.outstanding.answered(id)) {
             self.heard.push_back(Heard::Failed { errand, why, is_overload });
         }
     }
@@ -147,9 +146,7 @@ impl EventStream {
         self.pool.drop_errand(now, STREAM);
         self.unsent.clear();
         self.posts.clear();
-        for (_, errand) in self.outstanding.drain() {
-            self.heard.push_back(Heard::Failed { errand, why: why.clone(), is_overload: false });
-        }
+        self.outstanding.fail(&why, &mut self.heard);
         let pause = (PAUSE << self.failures.min(10)).min(PAUSE_MAX);
         self.failures += 1;
         self.heard.push_back(Heard::Ended { why, retry_at: now + pause });
@@ -189,16 +186,8 @@ impl Talk for EventStream {
         self.post(now, (errand, id, text.to_vec()));
     }
 
-    fn drop_errand(&mut self, errand: u32) {
-        self.outstanding.retain(|_, other| *other != errand);
-    }
-
-    fn answered(&mut self, id: u64) -> Option<u32> {
-        self.outstanding.remove(&id)
-    }
-
-    fn errand_of(&self, id: u64) -> Option<u32> {
-        self.outstanding.get(&id).copied()
+    fn outstanding(&mut self) -> &mut Outstanding {
+        &mut self.outstanding
     }
 
     fn heard(&mut self, now: Nanos) -> Option<Heard> {

@@ -5,7 +5,7 @@
 //! is gone is stopped.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::proto::ndjson::LineFinder;
 use crate::server::service::{End, Host, Nanos, Wish};
 use crate::shard::restarts::{Backoff, Intensity, Restarts, Verdict};
 use crate::sys::guard::{ChildId, ChildNews, CommandSpec, Ending, GuardHandle};
-use crate::upstream::talk::{Heard, Talk};
+use crate::upstream::talk::{Heard, Outstanding, Talk};
 
 /// The place of the link that carries messages.
 const LINE: u16 = 0;
@@ -78,8 +78,7 @@ pub struct Lines {
     sending: bool,
     carry: Vec<u8>,
     finder: LineFinder,
-    /// Requests that wait for their answers: the errand by the id on the wire.
-    outstanding: HashMap<u64, u32>,
+    outstanding: Outstanding,
     restarts: Restarts,
     stderr: StderrLines,
     /// Lines of standard error in the second that began then, and how many of them were left out.
@@ -117,7 +116,7 @@ impl Lines {
             sending: false,
             carry: Vec::new(),
             finder: LineFinder::new(),
-            outstanding: HashMap::new(),
+            outstanding: Outstanding::default(),
             restarts: Restarts::new(Intensity::CHILD, Backoff::CHILD),
             logged: (0, 0, 0),
             wishes: VecDeque::new(),
@@ -183,9 +182,7 @@ impl Lines {
         self.carry.clear();
         self.finder = LineFinder::new();
         self.sending = false;
-        for (_, errand) in self.outstanding.drain() {
-            self.heard.push_back(Heard::Failed { errand, why: why.clone(), is_overload: false });
-        }
+        self.outstanding.fail(&why, &mut self.heard);
         let retry_at = match self.restarts.died(Duration::from_nanos(now)) {
             Verdict::Restart { after } => now + after.as_nanos() as Nanos,
             Verdict::TooMany { calm_at, .. } => calm_at.as_nanos() as Nanos,
@@ -236,16 +233,8 @@ impl Talk for Lines {
         }
     }
 
-    fn drop_errand(&mut self, errand: u32) {
-        self.outstanding.retain(|_, other| *other != errand);
-    }
-
-    fn answered(&mut self, id: u64) -> Option<u32> {
-        self.outstanding.remove(&id)
-    }
-
-    fn errand_of(&self, id: u64) -> Option<u32> {
-        self.outstanding.get(&id).copied()
+    fn outstanding(&mut self) -> &mut Outstanding {
+        &mut self.outstanding
     }
 
     fn connected(&mut self, _now: Nanos, token: u64, outcome: Result<ConnectionId, i32>) -> Option<u16> {
