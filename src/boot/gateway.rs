@@ -6,13 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
-use super::BootError;
+use super::resolve::{self, Lookup};
+use super::{BootError, trust};
 use crate::config::{
     Demonstration, EraChoice, HttpServer, ListRules, Pinning, ServerKind, ServerName, ServerSettings, Settings,
-    StdioServer, Supplied, ToolName, UrlHost,
+    StdioServer, Supplied, ToolName,
 };
 use crate::ids::OutboundAddress;
 use crate::proto::http1::Target;
@@ -101,12 +101,17 @@ fn native_is_seen(settings: &Settings, is_demonstration: bool) -> bool {
 }
 
 /// One server's part.
-pub(super) fn server(settings: &Settings, name: &ServerName, server: &ServerSettings) -> to::ServerSettings {
+pub(super) fn server(
+    settings: &Settings,
+    name: &ServerName,
+    server: &ServerSettings,
+    lookup: Lookup,
+) -> to::ServerSettings {
     let (link, links_max) = match &server.kind {
-        ServerKind::Http(http) => (to::LinkSettings::Http(link(http)), http.connections_per_core.usize()),
+        ServerKind::Http(http) => (to::LinkSettings::Http(link(http, lookup)), http.connections_per_core.usize()),
         ServerKind::Stdio(child) => (to::LinkSettings::Child(Arc::new(self::child(child))), 1),
         ServerKind::Sse(http) => {
-            let link = to::LinkSettings::Sse(link(http), http.url.authority().as_str().into());
+            let link = to::LinkSettings::Sse(link(http, lookup), http.url.authority().as_str().into());
             (link, http.connections_per_core.usize().max(2))
         }
     };
@@ -137,6 +142,7 @@ pub(super) fn server(settings: &Settings, name: &ServerName, server: &ServerSett
         waiting_max: waiting * WAITING_PER_LINK,
         calls_max: if is_for_all { server.concurrency.usize() } else { usize::MAX },
         calls_max_is_for_all,
+        trusts_annotations: server.trust_annotations,
         answer_bytes_max: settings.limits.body_bytes.usize().max(ANSWER_BYTES_MIN),
     }
 }
@@ -160,7 +166,7 @@ fn child(server: &StdioServer) -> ChildSettings {
     ChildSettings { command, secrets: server.env.values().map(secret).collect() }
 }
 
-fn link(http: &HttpServer) -> to::HttpLink {
+fn link(http: &HttpServer, lookup: Lookup) -> to::HttpLink {
     let url = &http.url;
     let field = |value: &str| value.as_bytes().into();
     let fields = http.headers.iter().map(|(name, value)| (name.as_str().into(), field(value.value().reveal())));
@@ -168,26 +174,11 @@ fn link(http: &HttpServer) -> to::HttpLink {
         Ok(target) => target,
         Err(error) => unreachable!("the URL was checked when it was read: {error}"),
     };
-    let address = resolve(http).map(OutboundAddress::Internet).map_err(Into::into);
-    to::HttpLink { address, target, fields: to::Fields(fields.collect()) }
-}
-
-/// The first address that the server's host leads to and that its rule allows.
-fn resolve(http: &HttpServer) -> Result<SocketAddr, String> {
-    let port = http.url.port();
-    let found: Vec<SocketAddr> = match http.url.host() {
-        UrlHost::Address(address) => vec![(*address, port).into()],
-        UrlHost::Name(name) => (name.as_str(), port)
-            .to_socket_addrs()
-            .map_err(|error| format!("the name {name} cannot be resolved: {error}"))?
-            .collect(),
+    let tls = url.is_tls().then(|| trust::towards(url.host(), &http.roots)).transpose();
+    let address = resolve::addresses(http, lookup).map(|found| OutboundAddress::Internet(found[0]));
+    let (address, tls) = match (address, tls) {
+        (Ok(address), Ok(tls)) => (Ok(address), tls),
+        (Err(why), _) | (_, Err(why)) => (Err(why.into()), None),
     };
-    let mut refusal = None;
-    for address in found {
-        match http.addresses.judge(address.ip()) {
-            Ok(()) => return Ok(address),
-            Err(error) => refusal = Some(error.to_string()),
-        }
-    }
-    Err(refusal.unwrap_or_else(|| "its name leads to no address".to_owned()))
+    to::HttpLink { address, tls, target, fields: to::Fields(fields.collect()) }
 }

@@ -18,6 +18,7 @@ use super::on_core::Hooks;
 use super::plan::{CoreRequest, Plan};
 use super::reload::{Reloader, Servers};
 use super::report::Report;
+use super::resolve;
 use super::topology::Topology;
 use super::{BootError, cut, desk, gateway};
 use crate::config::{Config, LogFormat, Settings};
@@ -179,9 +180,13 @@ impl<S: 'static> Launch<S> {
             _ => Steering::Off,
         };
         let registry = Arc::new(Registry::new(cores));
-        let servers = Servers::new(&settings, &registry, is_demonstration, guard.is_some());
+        let servers = Servers::new(&settings, &registry, is_demonstration, guard.is_some(), resolve::by_system);
         let choices = servers.choices();
         let reloader = Reloader::new(servers, config);
+        let resolve: (_, control::Resolve) = {
+            let reloader = reloader.clone();
+            (settings.gateway.resolve_ms.duration(), Arc::new(move || reloader.resolve()))
+        };
         let health = Health::new(cores);
         let (news, heard) = channel();
         let (beside, on_signal) = (plan.control.cpus.clone(), on_signal(news.clone()));
@@ -193,13 +198,14 @@ impl<S: 'static> Launch<S> {
                 let socket = socket.map(|path| patiently(|| UnixListenSocket::bind(path, ADMIN_MODE, ADMIN_BACKLOG)));
                 let desk = Arc::clone(&desk_cell);
                 let reload = file.map(|file| (file, Arc::new(move || reloader.reload()) as control::Reload));
-                let administration = Administration { desk, socket: socket.transpose()?, reload };
+                let resolve = Some(resolve);
+                let administration = Administration { desk, socket: socket.transpose()?, reload, resolve };
                 let spawned =
                     control::spawn(settings.control.clone(), registry, health, administration, beside, on_signal);
                 (Some(spawned.map_err(control_error)?), None)
             }
             Doors::Pipes => {
-                let spawned = control::spawn_for_signals(health.clone(), beside, on_signal);
+                let spawned = control::spawn_for_signals(health.clone(), Some(resolve), beside, on_signal);
                 (None, Some(spawned.map_err(control_error)?))
             }
         };

@@ -18,8 +18,10 @@ pub mod operator;
 pub mod plan;
 mod reload;
 mod report;
+mod resolve;
 mod servers;
 pub mod topology;
+mod trust;
 
 #[cfg(test)]
 mod tests {

@@ -66,6 +66,9 @@ pub enum ControlError {
     Start(#[source] io::Error),
 }
 
+/// Looks names of servers up again: what changed, if something did. May take as long as a name takes to resolve.
+pub type Resolve = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// What administration shows and reaches beyond the metrics.
 #[derive(Default)]
 pub struct Administration {
@@ -75,6 +78,8 @@ pub struct Administration {
     pub socket: Option<UnixListenSocket>,
     /// Reads this file again, on SIGHUP and when it is another.
     pub reload: Option<(PathBuf, Reload)>,
+    /// Looks the names of servers up again, so often; what changed, in words.
+    pub resolve: Option<(Duration, Resolve)>,
 }
 
 /// The running control thread. Dropping it ends the thread without waiting.
@@ -115,9 +120,10 @@ pub struct SignalHandle {
 }
 
 /// Starts a control thread that only hears signals, for a process that serves one client and has no address. When this
-/// returns, signals are handled; `cpus`, `health` and `on_signal` are as for `spawn`.
+/// returns, signals are handled; `cpus`, `health`, `resolve` and `on_signal` are as for `spawn`.
 pub fn spawn_for_signals(
     health: Health,
+    resolve: Option<(Duration, Resolve)>,
     cpus: CpuSet,
     on_signal: impl FnMut(Stop) + Send + 'static,
 ) -> Result<SignalHandle, ControlError> {
@@ -132,6 +138,7 @@ pub fn spawn_for_signals(
         runtime.block_on(async {
             tokio::select! {
                 () = signals.watch(&health, None, on_signal) => {}
+                () = look_up_names(resolve) => {}
                 _ = stopped => {}
             }
         });
@@ -177,7 +184,7 @@ pub fn spawn(
         (tokio::net::TcpListener::from_std(listener).map_err(bind_error)?, Signals::new().map_err(ControlError::Start)?)
     };
     let hosts = settings.allowed_hosts.alone();
-    let Administration { desk, socket, reload } = administration;
+    let Administration { desk, socket, reload, resolve } = administration;
     let again = reload.as_ref().map(|(_, reload)| Arc::clone(reload));
     let shown = Arc::new(http::Shown { registry, health: health.clone(), hosts, desk, reload: again });
     let routes = http::routes(Arc::clone(&shown));
@@ -202,6 +209,7 @@ pub fn spawn(
             tokio::select! {
                 () = signals.watch(&health, again, on_signal) => {}
                 () = watch_file(reload) => {}
+                () = look_up_names(resolve) => {}
                 _ = stopped => {}
             }
             drop(end);
@@ -241,6 +249,19 @@ async fn watch_file(reload: Option<(PathBuf, Reload)>) {
             read_again("the file is another", &reload).await;
         }
         seen = now;
+    }
+}
+
+/// Looks the names of servers up again now and then; never ends.
+async fn look_up_names(resolve: Option<(Duration, Resolve)>) {
+    let Some((every, resolve)) = resolve else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(every).await;
+        let resolve = Arc::clone(&resolve);
+        // Its panic was printed by the panic hook.
+        if let Ok(Some(changed)) = tokio::task::spawn_blocking(move || resolve()).await {
+            tracing::info!("names lead elsewhere: {changed}");
+        }
     }
 }
 

@@ -55,6 +55,12 @@ pub struct ServerMetrics {
     pub lost: Counter,
     /// Its tools, as far as they were listed.
     pub tools: Gauge,
+    /// Tools whose calls are kept from it for a while, or tried one at a time.
+    pub breakers_open: Gauge,
+    /// Times that began.
+    pub breakers_opened: Counter,
+    /// Calls that were sent a second time.
+    pub retries: Counter,
 }
 
 impl ServerMetrics {
@@ -97,7 +103,7 @@ impl ServerRow {
 /// A family of samples: its name, kind, help text and value.
 type Family = (&'static str, &'static str, &'static str, fn(&ServerMetrics) -> u64);
 
-const FAMILIES: [Family; 8] = [
+const FAMILIES: [Family; 11] = [
     (
         "corelane_server_state",
         "gauge",
@@ -119,6 +125,21 @@ const FAMILIES: [Family; 8] = [
         server.lost.get()
     }),
     ("corelane_server_tools", "gauge", "Tools that a server lists.", |server| server.tools.get()),
+    (
+        "corelane_server_breakers_open",
+        "gauge",
+        "Tools whose calls fail, so that none or one at a time is sent to a server.",
+        |server| server.breakers_open.get(),
+    ),
+    (
+        "corelane_server_breakers_opened_total",
+        "counter",
+        "Times that calls of a tool were kept from a server because they failed.",
+        |server| server.breakers_opened.get(),
+    ),
+    ("corelane_server_retries_total", "counter", "Calls that were sent to a server a second time.", |server| {
+        server.retries.get()
+    }),
 ];
 
 /// Appends all of it in the Prometheus text format.

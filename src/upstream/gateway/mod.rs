@@ -6,6 +6,7 @@
 //! the native server's, at the price of one comparison.
 
 mod answer;
+mod breaking;
 mod bridge;
 mod callers;
 mod channel;
@@ -25,6 +26,7 @@ mod server;
 mod settings;
 mod told;
 mod uris;
+mod watching;
 mod words;
 
 use std::borrow::Cow;
@@ -111,6 +113,8 @@ pub struct Gateway<S> {
     /// Names in views of several servers, made from the lists.
     told: told::Tables,
     jobs: Vec<Job>,
+    /// Subscribers on this core, by topic.
+    watched: HashMap<Box<str>, u32>,
     /// By slot of the connection.
     links: Vec<Option<Owner>>,
     /// By index of the call.
@@ -147,6 +151,7 @@ impl<S: Service> Gateway<S> {
             lists: HashMap::new(),
             told: Default::default(),
             jobs: Vec::new(),
+            watched: HashMap::new(),
             links: Vec::new(),
             calls: Vec::new(),
             mailbox,
@@ -396,11 +401,17 @@ impl<S: Service> Service for Gateway<S> {
         Some(CoreId(place.core)).filter(|core| *core != self.core && core.0 < self.cores)
     }
 
-    fn may_subscribe(&mut self, view: View, uri: &str, version: Version) -> Result<(), RpcError> {
+    fn topic(&mut self, view: View, uri: &str, version: Version) -> Result<Box<str>, RpcError> {
         if self.is_plain() {
-            return self.native.may_subscribe(view, uri, version);
+            return self.native.topic(view, uri, version);
         }
-        Ok(())
+        self.topic_of(view, uri, version)
+    }
+
+    fn watched(&mut self, now: Nanos, topic: &str, is_more: bool) {
+        if !self.is_plain() {
+            self.count_watcher(now, topic, is_more);
+        }
     }
 
     fn cancel(&mut self, now: Nanos, key: CallKey) {
@@ -533,7 +544,7 @@ const MERGED: Offers = Offers {
     prompts_list_changed: true,
     resources: true,
     resources_list_changed: true,
-    resources_subscribe: false,
+    resources_subscribe: true,
     completions: true,
     logging: true,
     tasks: false,

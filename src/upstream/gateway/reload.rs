@@ -111,6 +111,7 @@ impl<S: Service> Gateway<S> {
         self.views = views(settings, &mut self.view_names);
         self.told.borrow_mut().clear();
         self.greet();
+        self.tell_all_watched(now);
         for index in 0..self.servers.len() as u16 {
             self.servers[usize::from(index)].reach(now);
             self.settle(now, index);

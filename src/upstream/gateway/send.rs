@@ -197,13 +197,22 @@ impl Server {
         if let (Verdict::Known(Era::Legacy(_)), false) = (self.verdict, self.channel.is_talk()) {
             return self.listen_in_sessions(now);
         }
-        if !self.listens || self.events.is_some() {
+        if !self.listens || (self.events.is_some() && !self.is_choice_new) {
             return;
         }
         let Some(offers) = self.about.as_ref().map(|about| about.offers) else { return };
-        let changes = offers.tools_list_changed || offers.prompts_list_changed || offers.resources_list_changed;
+        let lists = offers.tools_list_changed || offers.prompts_list_changed || offers.resources_list_changed;
+        let watches = offers.resources_subscribe && !self.watchers.is_empty();
+        self.is_choice_new = false;
+        if !lists
+            && !watches
+            && let Some(number) = self.events.take()
+        {
+            self.end_events(now, number);
+        }
+        let watched: Vec<Box<str>> = self.watchers.keys().filter(|_| watches).cloned().collect();
         match self.verdict {
-            Verdict::Known(Era::Modern) if changes => {
+            Verdict::Known(Era::Modern) if lists || watches => {
                 let serial = self.next_serial();
                 let body = |out: &mut Vec<u8>| {
                     write_request(out, serial, "subscriptions/listen", |params| {
@@ -218,15 +227,31 @@ impl Server {
                                 wanted.boolean(name, true);
                             }
                         }
+                        if watches {
+                            let mut uris = wanted.array("resourceSubscriptions");
+                            watched.iter().for_each(|uri| uris.string(uri));
+                            uris.end();
+                        }
                         wanted.end();
                     });
                 };
                 let (era, method) = (Some(Era::Modern), Some("subscriptions/listen"));
                 let number = self.errand(now, Errand::Events, era, None, method, Some(serial), Nanos::MAX, body);
-                self.events = Some(number);
+                if let Some(before) = self.events.replace(number)
+                    && let Some(older) = self.events_before.replace(before)
+                {
+                    self.end_events(now, older);
+                }
             }
             _ => {}
         }
+    }
+
+    /// Ends a stream of changes of our own accord.
+    pub(super) fn end_events(&mut self, now: Nanos, number: u32) {
+        let Some(flight) = self.flights.remove(number) else { return };
+        self.channel.drop_errand(now, number);
+        self.tell_cancelled(now, flight.serial, flight.session);
     }
 
     /// Opens the streams of legacy sessions: one core's for changes, and those of callers who can be asked, because
@@ -297,12 +322,16 @@ impl Server {
         }
         self.waiting.retain(|kept| kept.caller != caller);
         self.queue.retain(|kept| kept.caller != caller);
+        self.to_repeat.retain(|(_, kept)| kept.caller != caller);
         self.drop_round(caller);
         for session in &mut self.sessions {
             session.waiting.retain(|kept| kept.caller != caller);
         }
         let Some(number) = number else { return };
         let Some(flight) = self.flights.remove(number) else { return };
+        if let Errand::Call(relay) = &flight.errand {
+            self.breakers.untold(&relay.tool);
+        }
         self.channel.drop_errand(now, number);
         self.resumable.retain(|(_, other, _)| *other != number);
         self.tell_cancelled(now, flight.serial, flight.session);

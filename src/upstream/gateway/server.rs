@@ -4,10 +4,11 @@
 //! Invariant: a call that was taken ends in one `Mail::Reply`, unless it is cancelled; nothing is sent before it is
 //! known which era the server speaks.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::breaking::{BREAKERS_MAX, tool_of};
 use super::bridge::Round;
 use super::callers::{Caller, Callers, Post};
 use super::channel::{Channel, Remote};
@@ -22,6 +23,8 @@ use crate::proto::json::{Envelope, Scanner};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, HeaderParam, Version};
 use crate::server::service::{About, Call, Change, Host, Mailbox, Nanos};
+use crate::shard::breaker::Breakers;
+use crate::shard::retry_budget::RetryBudget;
 use crate::sys::guard::GuardHandle;
 use crate::upstream::http::{EventStream, Pool, PoolSettings};
 use crate::upstream::stdio::Lines;
@@ -108,9 +111,17 @@ pub(super) struct Server {
     pub retry_at: Nanos,
     pub failures: u32,
     pub last_failure: String,
-    /// Whether this core listens to the server's changes for all.
+    /// The core that listens to the server's changes for all.
+    pub listener: CoreId,
+    /// Whether this is it.
     pub listens: bool,
     pub events: Option<u32>,
+    /// The stream before, which is ended once the new one is there.
+    pub events_before: Option<u32>,
+    /// Another choice of what is to be heard of was made since the stream was opened.
+    pub is_choice_new: bool,
+    /// Cores that want to hear of a resource, by its URI; on the core that listens only.
+    pub watchers: BTreeMap<Box<str>, BTreeSet<CoreId>>,
     /// Arguments of its tools that are repeated in headers, by the tool's name; tools without any are left out.
     pub annotations: HashMap<Box<str>, Vec<HeaderParam>>,
     /// Tools that are left out, because nobody could call them rightly.
@@ -123,6 +134,13 @@ pub(super) struct Server {
     pub resumable: Vec<(Nanos, u32, Box<[u8]>)>,
     /// Questions of modern servers that legacy callers are being asked.
     pub rounds: Vec<Round>,
+    /// Which tools are not called for a while, because they fail.
+    pub breakers: Breakers,
+    pub retry_budget: RetryBudget,
+    /// Tools that may be called twice for once.
+    pub repeatable: HashSet<Box<str>>,
+    /// Calls that failed and are sent again, and when.
+    pub to_repeat: Vec<(Nanos, Kept)>,
     /// Calls whose modern callers were sent away with a question.
     pub parked: usize,
     /// Seals where they are.
@@ -184,14 +202,22 @@ impl Server {
             retry_at: 0,
             failures: 0,
             last_failure: String::new(),
+            listener: owner,
             listens: owner == place.core,
             events: None,
+            events_before: None,
+            is_choice_new: false,
+            watchers: BTreeMap::new(),
             annotations: HashMap::new(),
             left_out: HashSet::new(),
             annotations_known: false,
             listen_at: Nanos::MAX,
             resumable: Vec::new(),
             rounds: Vec::new(),
+            breakers: Breakers::new(BREAKERS_MAX),
+            retry_budget: RetryBudget::new(0),
+            repeatable: HashSet::new(),
+            to_repeat: Vec::new(),
             parked: 0,
             seal: place.host,
             index,
@@ -228,6 +254,8 @@ impl Server {
             return Ok(Sent::Waits);
         }
         self.metrics.calls.add(1);
+        let tool = tool_of(call.method, name, call.envelope, call.text);
+        self.may_try(now, &tool)?;
         let is_full = self.flights.calls() >= self.settings.calls_max;
         if let (Verdict::Known(era), false) = (self.verdict, is_full) {
             let open = match era {
@@ -236,7 +264,7 @@ impl Server {
             };
             if let Some(session) = open {
                 // What may have to be sent again is kept: to a session that was lost, or with answers to questions.
-                let keeps = session.is_some() || !call.version.is_modern();
+                let keeps = session.is_some() || !call.version.is_modern() || self.is_repeatable(&tool);
                 let kept = keeps.then(|| Box::new(keep(call, caller, name, uris)));
                 let outgoing = Outgoing {
                     text: call.text,
@@ -248,7 +276,8 @@ impl Server {
                     name,
                     round: b"",
                 };
-                let (serial, text) = self.compose(&outgoing, session)?;
+                let composed = self.compose(&outgoing, session);
+                let (serial, text) = composed.inspect_err(|_| self.breakers.untold(&tool))?;
                 let relay = Relay::new(&outgoing, caller, call.may_ask, uris, kept);
                 return Ok(Sent::As(self.send_call(now, serial, text, relay, session)));
             }
@@ -276,6 +305,7 @@ impl Server {
             self.waiting.append(&mut session.waiting);
         }
         self.waiting.append(&mut self.queue);
+        self.waiting.extend(std::mem::take(&mut self.to_repeat).into_iter().map(|(_, kept)| kept));
         self.out_of_reach(now, format!("server {} was taken out of the configuration", self.settings.name));
         self.is_news = false;
         self.rounds.clear();
@@ -304,7 +334,7 @@ impl Server {
     /// Calls that wait: for the server to be reached, for a session, for others to end.
     fn waiting_calls(&self) -> usize {
         let for_sessions = self.sessions.iter().map(|session| session.waiting.len()).sum::<usize>();
-        self.waiting.len() + for_sessions + self.queue.len()
+        self.waiting.len() + for_sessions + self.queue.len() + self.to_repeat.len()
     }
 
     /// Sends calls that had to wait for others to end.
@@ -446,7 +476,8 @@ impl Server {
                 let mut relay = Relay::new(&outgoing, kept.caller, kept.may_ask, kept.uris.as_deref(), None);
                 relay.asked = kept.asked;
                 // What may have to be sent again is kept on: to a session that was lost, or with answers to questions.
-                relay.kept = (session.is_some() || !kept.version.is_modern()).then(|| Box::new(kept));
+                let keeps = session.is_some() || !kept.version.is_modern() || self.is_repeatable(&relay.tool);
+                relay.kept = keeps.then(|| Box::new(kept));
                 self.send_call(now, serial, text, relay, session);
             }
             Err(error) => self.callers.reply(kept.caller, Err(error)),
@@ -477,6 +508,7 @@ impl Server {
         let pause = BACK_OFF << self.failures.min(10);
         self.failures += 1;
         self.retry_at = now + pause.min(BACK_OFF_MAX);
+        self.breakers.all_untold();
         let error = self.unreachable();
         for kept in std::mem::take(&mut self.waiting) {
             self.callers.reply(kept.caller, Err(error.clone()));
@@ -502,6 +534,7 @@ impl Server {
             self.lost(now, number, &RpcError::new(Code::DEADLINE, text));
         }
         self.resume_streams(now);
+        self.repeat(now);
         self.reach(now);
     }
 
@@ -512,7 +545,8 @@ impl Server {
         let retry = (self.verdict == Verdict::Unknown && !self.is_retired).then_some(self.retry_at);
         let resume = self.resumable.iter().map(|(at, ..)| *at).min();
         let listen = (self.listen_at != Nanos::MAX).then_some(self.listen_at);
-        [self.channel.deadline(), self.flights.deadline(), retry, resume, listen].into_iter().flatten().min()
+        let repeat = self.to_repeat.iter().map(|(at, _)| *at).min();
+        [repeat, self.channel.deadline(), self.flights.deadline(), retry, resume, listen].into_iter().flatten().min()
     }
 }
 
@@ -521,6 +555,7 @@ fn pool(settings: &ServerSettings, link: &HttpLink) -> PoolSettings {
     PoolSettings {
         // One that is not known is never dialled: `reach` says why.
         address: link.address.clone().unwrap_or_else(|_| OutboundAddress::Unix(Default::default())),
+        tls: link.tls.clone(),
         links_max: settings.links_max,
         waiting_max: settings.waiting_max,
         answer_bytes_max: settings.answer_bytes_max,

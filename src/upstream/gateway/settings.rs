@@ -11,6 +11,7 @@ use super::rules::{ListRules, ToolRules};
 use crate::ids::OutboundAddress;
 use crate::proto::http1::Target;
 use crate::server::service::Nanos;
+use crate::upstream::http::TlsSettings;
 use crate::upstream::stdio::ChildSettings;
 
 /// All servers, and what callers may see of them.
@@ -74,6 +75,8 @@ pub struct ServerSettings {
     pub calls_max_is_for_all: bool,
     /// Largest answer.
     pub answer_bytes_max: usize,
+    /// Whether its tools are believed when they say that they may be called twice for once.
+    pub trusts_annotations: bool,
 }
 
 impl ServerSettings {
@@ -121,6 +124,8 @@ pub enum LinkSettings {
 pub struct HttpLink {
     /// Where to, or why that is not known.
     pub address: Result<OutboundAddress, Box<str>>,
+    /// TLS, if it is spoken there.
+    pub tls: Option<TlsSettings>,
     /// Host and path.
     pub target: Target,
     /// Fields of every request, among them secrets.
