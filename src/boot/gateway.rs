@@ -44,6 +44,21 @@ pub(super) fn refuse_what_is_not_there(settings: &Settings) -> Result<(), BootEr
     Ok(())
 }
 
+/// Looks for a view by the name that stands behind the endpoint's path; empty for all servers.
+///
+/// # Errors
+/// Which there are, if it is none of them.
+pub(super) fn find_view(settings: &Settings, name: &str) -> Result<(), BootError> {
+    let servers = settings.servers.iter().filter(|(_, server)| server.enabled).map(|(name, _)| name.to_string());
+    let views = settings.views.iter().map(|(name, _)| format!("@{name}"));
+    let there: Vec<String> = servers.chain(views).collect();
+    if name.is_empty() || there.iter().any(|one| one == name) {
+        return Ok(());
+    }
+    let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+    Err(BootError::NoView(name.to_owned(), there))
+}
+
 /// Whether a server is a child process, so that there has to be a guard.
 pub(super) fn has_children(settings: &Settings) -> bool {
     let is_child = |server: &ServerSettings| server.enabled && matches!(server.kind, ServerKind::Stdio(_));

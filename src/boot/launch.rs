@@ -72,7 +72,24 @@ pub(super) enum Doors {
     /// Listening sockets, by the configuration.
     Listeners,
     /// Standard input and output.
-    Pipes,
+    Pipes {
+        /// The name of what is seen; empty for all.
+        view: String,
+    },
+}
+
+impl Doors {
+    fn are_pipes(&self) -> bool {
+        matches!(self, Doors::Pipes { .. })
+    }
+
+    /// The name of what connections of lines see at first.
+    fn view(&self) -> &str {
+        match self {
+            Doors::Listeners => "",
+            Doors::Pipes { view } => view,
+        }
+    }
 }
 
 /// Serves until a signal, or for standard input its end, has drained everything.
@@ -86,11 +103,17 @@ pub(super) fn serve<S: 'static>(
 }
 
 /// Serves one client on standard input and output.
-pub(super) fn stdio<S: 'static>(server: Server<S>, config: Config, is_demonstration: bool) -> Result<(), BootError> {
+pub(super) fn stdio<S: 'static>(
+    server: Server<S>,
+    config: Config,
+    view: String,
+    is_demonstration: bool,
+) -> Result<(), BootError> {
     if is_stand_in_of_closed("1") {
         return Err(BootError::NoOutput);
     }
-    Launch::prepare(server, config, &Doors::Pipes, is_demonstration)?.run()
+    gateway::find_view(config.settings(), &view)?;
+    Launch::prepare(server, config, &Doors::Pipes { view }, is_demonstration)?.run()
 }
 
 /// Whether a standard stream is what the standard library puts in the place of a closed one before `main`: /dev/null,
@@ -166,7 +189,7 @@ impl<S: 'static> Launch<S> {
         let topology = Topology::of_this_host()?;
         let request = match doors {
             Doors::Listeners => request(&settings)?,
-            Doors::Pipes => CoreRequest::Count(1),
+            Doors::Pipes { .. } => CoreRequest::Count(1),
         };
         let plan = Plan::new(&topology, &request)?;
         let cores = plan.cores.len();
@@ -204,7 +227,7 @@ impl<S: 'static> Launch<S> {
                     control::spawn(settings.control.clone(), registry, health, administration, beside, on_signal);
                 (Some(spawned.map_err(control_error)?), None)
             }
-            Doors::Pipes => {
+            Doors::Pipes { .. } => {
                 let spawned = control::spawn_for_signals(health.clone(), Some(resolve), beside, on_signal);
                 (None, Some(spawned.map_err(control_error)?))
             }
@@ -231,8 +254,7 @@ impl<S: 'static> Launch<S> {
         for placement in &plan.cores {
             let core = placement.core;
             let (listeners, wires) = opened.of(core);
-            let pipes =
-                matches!(doors, Doors::Pipes).then(|| (std::io::stdin().as_raw_fd(), std::io::stdout().as_raw_fd()));
+            let pipes = doors.are_pipes().then(|| (std::io::stdin().as_raw_fd(), std::io::stdout().as_raw_fd()));
             let driver = cut::driver(&settings, nofile, listeners.len())?;
             // Leaked on purpose: counters are read for as long as the process lives, whatever becomes of the core.
             let metrics = Box::leak(Box::new(Arc::clone(registry.core(core))));
@@ -240,7 +262,7 @@ impl<S: 'static> Launch<S> {
                 core,
                 cpu: (settings.cores.pin && matches!(doors, Doors::Listeners)).then_some(placement.place.cpu),
                 range: table.range_of(core),
-                settings: cut::core(&settings, &driver, wires, matches!(doors, Doors::Pipes), boot)?,
+                settings: cut::core(&settings, &driver, wires, doors.are_pipes(), doors.view(), boot)?,
                 driver,
                 features,
                 accepts_for_all_from: if core.0 == 0 { listeners.len() - opened.unix.len() } else { usize::MAX },
@@ -283,7 +305,7 @@ impl<S: 'static> Launch<S> {
                 LogFormat::Text => drop(write!(std::io::stderr(), "{report}")),
             }
         }
-        let ends_with_cores = matches!(doors, Doors::Pipes);
+        let ends_with_cores = doors.are_pipes();
         let intensity = Intensity::CORE;
         let founding =
             Founding { id: CoreId(cores as u16), life: 1, table: table.clone(), names, limit: hooks.write_limit };
@@ -532,7 +554,7 @@ fn patiently<T>(open: impl Fn() -> Result<T, ListenError>) -> Result<T, ListenEr
 impl Opened {
     fn open(settings: &Settings, doors: &Doors, cores: usize) -> Result<Opened, BootError> {
         let mut opened = Opened::default();
-        if matches!(doors, Doors::Pipes) {
+        if doors.are_pipes() {
             return Ok(opened);
         }
         let backlog = settings.serve.backlog.u32();
