@@ -11,8 +11,8 @@ use std::sync::Arc;
 use super::resolve::{self, Lookup};
 use super::{BootError, trust};
 use crate::config::{
-    Demonstration, EraChoice, HttpServer, ListRules, Pinning, ServerKind, ServerName, ServerSettings, Settings,
-    StdioServer, Supplied, ToolName,
+    Demonstration, EraChoice, HttpServer, ListRules, Pinning, ServerKind, ServerName, ServerSettings, SessionUse,
+    Settings, StdioServer, Supplied, ToolName,
 };
 use crate::ids::OutboundAddress;
 use crate::proto::http1::Target;
@@ -34,12 +34,6 @@ pub(super) fn refuse_what_is_not_there(settings: &Settings) -> Result<(), BootEr
     let refuse = |what: String| Err(BootError::NotThere(what));
     if settings.gateway.pinning != Pinning::Off {
         return refuse("gateway.pinning; write pinning = \"off\"".to_owned());
-    }
-    for (name, server) in settings.servers.iter().filter(|(_, server)| server.enabled) {
-        let defaults = ServerSettings::new(name, server.kind.clone());
-        if server.sessions != defaults.sessions {
-            return refuse(format!("servers.{name}.sessions = \"per_session\""));
-        }
     }
     Ok(())
 }
@@ -157,6 +151,7 @@ pub(super) fn server(
         waiting_max: waiting * WAITING_PER_LINK,
         calls_max: if is_for_all { server.concurrency.usize() } else { usize::MAX },
         calls_max_is_for_all,
+        is_per_session: server.sessions == SessionUse::PerSession,
         trusts_annotations: server.trust_annotations,
         answer_bytes_max: settings.limits.body_bytes.usize().max(ANSWER_BYTES_MIN),
     }

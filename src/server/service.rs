@@ -152,6 +152,11 @@ pub trait Service {
         Ok(uri.into())
     }
 
+    /// A legacy session is over (`Call::session`).
+    fn session_ended(&mut self, now: Nanos, session: u64) {
+        let _ = (now, session);
+    }
+
     /// The core keeps a subscriber of a topic more, or one less; said once for each.
     fn watched(&mut self, now: Nanos, topic: &str, is_more: bool) {
         let _ = (now, topic, is_more);

@@ -213,6 +213,7 @@ impl<S: Service> Core<S> {
             }
             self.end_sink(exchange.sink);
         }
+        self.service.session_ended(self.now, key.number());
     }
 
     /// Ends sessions that were idle for too long.

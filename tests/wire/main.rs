@@ -23,6 +23,7 @@ mod lines;
 mod modern;
 mod no_lock;
 mod observed;
+mod own;
 mod peer;
 mod process;
 mod questions;

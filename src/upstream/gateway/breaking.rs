@@ -59,7 +59,6 @@ impl Server {
     /// A call was answered.
     pub(super) fn call_answered(&mut self, now: Nanos, relay: &Relay) {
         self.breakers.succeeded(now, &relay.tool);
-        self.metrics.breakers_open.set(self.breakers.not_closed() as u64);
     }
 
     /// A call ended without an answer.
@@ -72,7 +71,6 @@ impl Server {
             tracing::warn!(server, tool, "calls fail, and are kept from it for a while");
             self.metrics.breakers_opened.add(1);
         }
-        self.metrics.breakers_open.set(self.breakers.not_closed() as u64);
     }
 
     /// Takes a call that failed, if it may be sent again; gives it back if not.

@@ -267,6 +267,16 @@ impl Flights {
         self.calls
     }
 
+    /// Whether nothing is in flight at all.
+    pub fn is_empty(&self) -> bool {
+        self.vacant.len() == self.entries.len()
+    }
+
+    /// Whether something was told that is not taken note of yet.
+    pub fn has_notices(&self) -> bool {
+        self.entries.iter().flatten().any(|flight| matches!(flight.errand, Errand::Notice))
+    }
+
     /// The one call that is in flight, if there is but one.
     pub fn only_call(&self) -> Option<u32> {
         let is_call = |entry: &Option<Flight>| entry.as_ref().is_some_and(|one| matches!(one.errand, Errand::Call(_)));

@@ -60,7 +60,7 @@ impl Server {
         let Some(flight) = self.flights.find(number) else { return };
         flight.session_id.clone_from(&reply.session_id);
         let session = flight.session;
-        if let (Some(session), true) = (session, is_session_lost(reply.status, text)) {
+        if let (Some(session), true, false) = (session, is_session_lost(reply.status, text), self.is_retired) {
             return self.session_lost(now, number, session);
         }
         match flight.errand {

@@ -98,10 +98,12 @@ impl<S: Service> Gateway<S> {
             if index >= self.servers.len() {
                 let place: Place = self.place.clone();
                 let metrics = behind.metrics(index, self.core);
-                self.servers.push(Server::new(Arc::clone(&settings.servers[index]), number, place, metrics));
+                let owner = CoreId(number % self.cores);
+                self.servers.push(Server::new(Arc::clone(&settings.servers[index]), number, owner, place, metrics));
             }
             if settings.retired.contains(&number) && !self.servers[index].is_retired {
                 self.servers[index].retire(now);
+                self.retire_own(now, number);
                 for kind in super::flight::ListKind::ALL {
                     self.lists.remove(&(number, kind));
                 }

@@ -220,12 +220,12 @@ impl<S: Service> Gateway<S> {
 
     /// Asks the owners of servers how these stand, and everybody what is watched.
     pub(super) fn greet(&mut self) {
-        if let Some(server) = self.servers.first() {
+        if let Some(server) = self.servers.iter().next() {
             for core in (0..self.cores).map(CoreId).filter(|core| *core != self.core) {
                 server.callers.tell(core, kind::BEGUN, 0, Vec::new());
             }
         }
-        for server in &self.servers {
+        for server in self.servers.iter() {
             if let Some(owner) = server.channel.owner() {
                 server.callers.tell(owner, kind::GREET, 0, Vec::new());
             }

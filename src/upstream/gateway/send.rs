@@ -287,6 +287,33 @@ impl Server {
         writer.end().ok().map(|()| text)
     }
 
+    /// Ends the sessions of a server behind HTTP (2025-11-25, "Session Management").
+    pub(super) fn tell_sessions_over(&mut self, now: Nanos) {
+        let LinkSettings::Http(link) = &self.settings.link else { return };
+        let mut over = Vec::new();
+        for session in self.sessions.iter().filter(|session| session.id.as_ref().is_some_and(|id| !id.is_empty())) {
+            let mut text = Vec::new();
+            let mut writer = RequestWriter::delete(&mut text, &link.target);
+            for (field, value) in &link.fields.0 {
+                writer.field(field, value);
+            }
+            self.session_fields(&mut writer, Some(session.capabilities));
+            if writer.end().is_ok() {
+                over.push((session.capabilities, session.events, text));
+            }
+        }
+        for (capabilities, events, text) in over {
+            if let Some(events) = events {
+                self.flights.remove(events);
+                self.channel.drop_errand(now, events);
+            }
+            let (session, errand, deadline) = (Some(capabilities), Errand::Notice, now + self.settings.list_time);
+            let flight = Flight { serial: 0, errand, session, deadline, resumed: 0, session_id: None };
+            let number = self.flights.insert(flight);
+            self.channel.submit(now, number, None, text);
+        }
+    }
+
     /// Takes up the streams again whose pause is over.
     pub(super) fn resume_streams(&mut self, now: Nanos) {
         let (due, later) = std::mem::take(&mut self.resumable).into_iter().partition(|(at, ..)| *at <= now);

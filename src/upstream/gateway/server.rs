@@ -4,6 +4,7 @@
 //! Invariant: a call that was taken ends in one `Mail::Reply`, unless it is cancelled; nothing is sent before it is
 //! known which era the server speaks.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -68,7 +69,6 @@ pub(super) struct Session {
 #[derive(Clone)]
 pub(super) struct Place {
     pub core: CoreId,
-    pub cores: u16,
     pub host: Rc<dyn Host>,
     pub guard: Option<GuardHandle>,
     pub mailbox: Mailbox,
@@ -146,12 +146,26 @@ pub(super) struct Server {
     /// Seals where they are.
     pub seal: Rc<dyn Host>,
     pub index: u16,
+    /// Whether it is one session's own, in the place of the configured one at `base`.
+    pub is_own: bool,
+    /// What the client of that session can do.
+    pub client: Option<Capabilities>,
+    pub base: u16,
+    /// What was added to gauges: calls in flight, calls that wait, breakers that are open.
+    published: Cell<(u64, u64, u64)>,
     pub serial: u64,
 }
 
 impl Server {
-    pub fn new(settings: Arc<ServerSettings>, index: u16, place: Place, metrics: Arc<ServerMetrics>) -> Server {
-        let owner = CoreId(index % place.cores);
+    /// A server to which nothing was said yet. `owner` speaks to it where one core does for all, and listens to it for
+    /// all.
+    pub fn new(
+        settings: Arc<ServerSettings>,
+        index: u16,
+        owner: CoreId,
+        place: Place,
+        metrics: Arc<ServerMetrics>,
+    ) -> Server {
         let channel = match &settings.link {
             _ if settings.is_owned_by_one() && owner != place.core => {
                 Channel::Elsewhere(Remote { owner, calls: Default::default() })
@@ -221,6 +235,10 @@ impl Server {
             parked: 0,
             seal: place.host,
             index,
+            is_own: false,
+            client: None,
+            base: index,
+            published: Cell::default(),
             serial: 0,
         }
     }
@@ -312,17 +330,44 @@ impl Server {
         self.close_if_idle(now);
     }
 
+    /// The session whose own it is is over: the server is told, and it ends.
+    pub fn farewell(&mut self, now: Nanos) {
+        self.tell_sessions_over(now);
+        self.retire(now);
+    }
+
+    /// It goes, and takes back what it added to gauges.
+    pub fn withdraw(&mut self) {
+        self.breakers = Breakers::new(0);
+        self.publish();
+    }
+
     /// The last call of a retired server closes its way.
     pub fn close_if_idle(&mut self, now: Nanos) {
-        if self.is_retired && self.flights.calls() == 0 {
+        if self.is_retired && self.flights.calls() == 0 && !(self.is_own && self.flights.has_notices()) {
             self.channel.shut(now);
         }
     }
 
     /// Lets operators see how it stands.
     pub fn publish(&self) {
-        self.metrics.in_flight.set(self.flights.calls() as u64);
-        self.metrics.waiting.set(self.waiting_calls() as u64);
+        let (in_flight, waiting) = (self.flights.calls() as u64, self.waiting_calls() as u64);
+        let now = (in_flight, waiting, self.breakers.not_closed() as u64);
+        let before = self.published.replace(now);
+        // Those that are sessions' own share the gauges of the configured one.
+        let metrics = &self.metrics;
+        for (gauge, now, before) in [
+            (&metrics.in_flight, now.0, before.0),
+            (&metrics.waiting, now.1, before.1),
+            (&metrics.breakers_open, now.2, before.2),
+        ] {
+            if now != before {
+                gauge.set(gauge.get() + now - before);
+            }
+        }
+        if self.is_own {
+            return;
+        }
         self.metrics.set_state(match self.verdict {
             Verdict::Unknown => ServerState::Away,
             Verdict::Asking => ServerState::Asking,
@@ -424,6 +469,7 @@ impl Server {
     /// The capabilities by which a caller's session is chosen. A child has one session for all, whatever each can do;
     /// the tasks extension is none that `initialize` knows.
     pub(super) fn session_for(&self, capabilities: Capabilities) -> Capabilities {
+        let capabilities = self.client.unwrap_or(capabilities);
         if self.channel.is_talk() {
             return Capabilities::ELICITATION_FORM.with(Capabilities::SAMPLING);
         }

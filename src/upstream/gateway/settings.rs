@@ -75,6 +75,8 @@ pub struct ServerSettings {
     pub calls_max_is_for_all: bool,
     /// Largest answer.
     pub answer_bytes_max: usize,
+    /// Whether each legacy session of a client has one of its own.
+    pub is_per_session: bool,
     /// Whether its tools are believed when they say that they may be called twice for once.
     pub trusts_annotations: bool,
 }
