@@ -1,4 +1,4 @@
-//! The servers of one core: those that are configured, by their place, and behind them those that are one session's own.
+//! The servers of one core: those that are configured, by their place, and behind them those of one session each.
 //!
 //! Not here: when a session needs one (`own`). Invariant: a number is one server's for as long as that is here; numbers
 //! of sessions' own servers are never those of configured ones.
