@@ -207,6 +207,38 @@ fn a_server_that_is_gone_is_said_to_be_and_is_found_again() {
 }
 
 #[test]
+fn a_list_says_which_servers_it_is_without_and_which_it_remembers() {
+    let (here, there) = (Server::start(), Server::start());
+    let address = there.http;
+    let section = |name, address| format!("[servers.{name}]\nkind = \"http\"\nurl = \"http://{address}/mcp\"\n");
+    let nobody = "127.0.0.1:9".parse().expect("an address");
+    let sections = section("a", here.http) + &section("b", address) + &section("dead", nobody);
+    let gateway = Server::configured(&(sections + "[gateway]\nlist_ttl_ms = 20\n"));
+    reached(&gateway, "/mcp/a");
+    reached(&gateway, "/mcp/b");
+    let list = |method: &str| gateway.connect_on(0).ask(&Request::modern(&modern(1, method, json!({})))).json();
+    let meta = |listed: &Value, name: &str| listed["result"]["_meta"][format!("corelane/{name}")].clone();
+    // What a server does not have it is not said to be away for: the demonstration has no templates but these.
+    for method in ["tools/list", "prompts/list", "resources/list", "resources/templates/list"] {
+        let listed = list(method);
+        assert_eq!((meta(&listed, "absent"), meta(&listed, "stale")), (json!(["dead"]), Value::Null), "{listed}");
+    }
+    assert!(names(&list("tools/list"), "tools").contains(&"b_echo".to_owned()));
+    drop(there);
+    let remembered = until("it is found to be away", || {
+        let listed = list("tools/list");
+        (meta(&listed, "stale") == json!(["b"])).then_some(listed)
+    });
+    assert!(names(&remembered, "tools").contains(&"b_echo".to_owned()), "{remembered}");
+    let mut peer = gateway.connect_on(0);
+    let session = open_at(&mut peer, "2025-11-25", "/mcp");
+    let listed = peer.ask(&Request::legacy(&session, &legacy(1, "tools/list", json!({})))).json();
+    assert_eq!(meta(&listed, "absent"), json!(["dead"]), "{listed}");
+    let _again = Server::at(address);
+    until("it is there again", || meta(&list("tools/list"), "stale").is_null().then_some(()));
+}
+
+#[test]
 fn a_session_that_the_server_lost_is_opened_again() {
     let server = Server::start();
     let address = server.http;

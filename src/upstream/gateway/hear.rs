@@ -169,6 +169,10 @@ impl Server {
             }
             Some(other) => {
                 let said = answer::error_for(Version::LATEST_LEGACY, error);
+                // A server without such things has a list without items.
+                if let (Errand::Page(pages), Code::METHOD_NOT_FOUND) = (&other, said.code) {
+                    return self.reports.push(Report::List(pages.kind, Ok(Vec::new())));
+                }
                 let text = format!(
                     "server {} answered HTTP {status}, error {}: {}",
                     self.settings.name, said.code.0, said.message

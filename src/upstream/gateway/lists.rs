@@ -99,9 +99,21 @@ impl<S: Service> Gateway<S> {
                 }
             })
         });
+        let mut marks = merge::Marks::default();
+        for &server in &seen.servers {
+            let (cached, server) = (self.lists.get(&(server, kind)), &self.servers[usize::from(server)]);
+            let has_failed = cached.is_some_and(|cached| cached.has_failed);
+            if matches!(server.verdict, Verdict::Known(_)) && !has_failed {
+                continue;
+            }
+            match cached.is_some_and(|cached| cached.items.is_some()) {
+                true => marks.stale.push(&server.settings.name),
+                false => marks.absent.push(&server.settings.name),
+            }
+        }
         let native = job.native.iter().map(|item| item.to_vec());
         let ttl_ms = self.list_ttl / 1_000_000;
-        merge::page(job.kind, native.chain(items), job.start, job.version, ttl_ms, &seen.about.server_info)
+        merge::page(job.kind, native.chain(items), job.start, job.version, ttl_ms, &seen.about.server_info, &marks)
     }
 
     /// A server that has just been reached is asked for the lists that somebody waits for.

@@ -24,6 +24,8 @@ pub(super) struct Cached {
     pub at: Nanos,
     /// It is being read.
     pub fetching: bool,
+    /// It could not be read the last time that was tried.
+    pub has_failed: bool,
 }
 
 impl Cached {
@@ -89,7 +91,16 @@ fn described(item: Value<'_>, words: &str) -> Vec<u8> {
     out
 }
 
-/// One page of a merged list, as a result object.
+/// What a merged list does not have as it is now.
+#[derive(Default, PartialEq, Eq, Debug)]
+pub(super) struct Marks<'a> {
+    /// Servers that are away, whose items are those they had last.
+    pub stale: Vec<&'a str>,
+    /// Servers that are away, of whose items nothing is known.
+    pub absent: Vec<&'a str>,
+}
+
+/// One page of a merged list, as a result object. `_meta` says what is not as it is now, if anything is.
 pub(super) fn page<'a>(
     kind: ListKind,
     items: impl Iterator<Item = Vec<u8>> + 'a,
@@ -97,6 +108,7 @@ pub(super) fn page<'a>(
     version: Version,
     ttl_ms: u64,
     server_info: &[u8],
+    marks: &Marks<'_>,
 ) -> Vec<u8> {
     let mut out = Vec::new();
     let mut result = Object::begin(&mut out);
@@ -118,9 +130,18 @@ pub(super) fn page<'a>(
     if more {
         result.string("nextCursor", &format!("at-{}", start + LIST_PAGE_DEFAULT));
     }
-    if version.is_modern() {
+    if version.is_modern() || *marks != Marks::default() {
         let mut meta = result.object("_meta");
-        meta.raw(super::answer::SERVER_INFO, server_info);
+        if version.is_modern() {
+            meta.raw(super::answer::SERVER_INFO, server_info);
+        }
+        for (name, servers) in [("corelane/stale", &marks.stale), ("corelane/absent", &marks.absent)] {
+            if !servers.is_empty() {
+                let mut names = meta.array(name);
+                servers.iter().for_each(|server| names.string(server));
+                names.end();
+            }
+        }
         meta.end();
     }
     result.end();
@@ -145,10 +166,10 @@ mod tests {
     #[test]
     fn pages_follow_each_other() {
         let items = || (0..LIST_PAGE_DEFAULT + 1).map(|number| number.to_string().into_bytes());
-        let first = page(ListKind::Tools, items(), 0, Version::V2025_11_25, 0, b"{}");
+        let first = page(ListKind::Tools, items(), 0, Version::V2025_11_25, 0, b"{}", &Marks::default());
         let cursor = Value::new(&first).get("nextCursor").and_then(Value::as_str).expect("more").into_owned();
         let start = start_of(Some(&cursor)).expect("one of ours");
-        let second = page(ListKind::Tools, items(), start, Version::V2025_11_25, 0, b"{}");
+        let second = page(ListKind::Tools, items(), start, Version::V2025_11_25, 0, b"{}", &Marks::default());
         assert_eq!(second, format!(r#"{{"tools":[{LIST_PAGE_DEFAULT}]}}"#).as_bytes());
         for strange in ["", "at-", "at-0", "at-01", "at--1", "x", "at-1 "] {
             assert_eq!(start_of(Some(strange)), None, "{strange}");

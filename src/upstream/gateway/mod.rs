@@ -300,7 +300,8 @@ impl<S: Service> Gateway<S> {
                 Report::Changed(change) => self.changed(base, change),
                 Report::List(kind, outcome) => {
                     self.tell_list(index, kind, &outcome);
-                    self.lists.entry((index, kind)).or_default().fetching = false;
+                    let cached = self.lists.entry((index, kind)).or_default();
+                    (cached.fetching, cached.has_failed) = (false, outcome.is_err());
                     if let Ok(mut items) = outcome {
                         if kind == ListKind::Tools {
                             let server = &mut self.servers[usize::from(index)];
