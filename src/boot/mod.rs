@@ -14,6 +14,7 @@ pub mod host;
 mod launch;
 mod lend;
 mod on_core;
+mod pins;
 pub mod operator;
 pub mod plan;
 mod reload;
@@ -32,6 +33,7 @@ mod tests {
 
 pub use desk::{OutsideOwner, Registry};
 pub use on_core::{Hooks, OnCore};
+pub use pins::PinsError;
 
 use crate::config::Config;
 use crate::control::ControlError;
@@ -85,6 +87,9 @@ pub enum BootError {
     /// The host does not do.
     #[error("this host would not serve; what to change stands in the table above")]
     NotFit,
+    /// What is pinned of servers' tools cannot be read or kept.
+    #[error(transparent)]
+    Pins(#[from] PinsError),
     /// The cores asked for cannot be had.
     #[error(transparent)]
     Plan(#[from] PlanError),

@@ -8,13 +8,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 use super::gateway;
-use crate::config::{Config, ServerName, ServerSettings, Settings};
+use super::pins::Keeper;
+use crate::config::{Config, GatewaySettings, ServerName, ServerSettings, Settings};
 use crate::metrics::{Registry, ServerRow};
 use crate::upstream::gateway as to;
 use crate::upstream::gateway::{Behind, Choices};
 
-/// Keys that are taken up without a restart.
+/// Keys that are taken up without a restart, and one of them that is not: what is pinned would be another.
 const TAKEN_UP: &str = "gateway.";
+const NOT_TAKEN_UP: &str = "gateway.pins";
 
 /// A server's place, which is its for good.
 struct Place {
@@ -32,6 +34,7 @@ pub(super) struct Servers {
     settings: Settings,
     choices: watch::Sender<Arc<Behind>>,
     registry: Arc<Registry>,
+    pins: Keeper,
     cores: usize,
     is_demonstration: bool,
     has_guard: bool,
@@ -43,12 +46,18 @@ pub(super) struct Reloader(Arc<Mutex<(Servers, Config)>>);
 
 impl Servers {
     /// The servers of these settings.
-    pub fn new(settings: &Settings, registry: &Arc<Registry>, is_demonstration: bool, has_guard: bool) -> Servers {
+    pub fn new(
+        settings: &Settings,
+        registry: &Arc<Registry>,
+        pins: Keeper,
+        is_demonstration: bool,
+        has_guard: bool,
+    ) -> Servers {
         let (choices, _) = watch::channel(Arc::default());
         let cores = registry.cores();
         let (settings, registry) = (settings.clone(), Arc::clone(registry));
         let mut servers =
-            Servers { places: Vec::new(), settings, choices, registry, cores, is_demonstration, has_guard };
+            Servers { places: Vec::new(), settings, choices, registry, pins, cores, is_demonstration, has_guard };
         servers.place_all();
         servers.publish();
         servers
@@ -61,7 +70,7 @@ impl Servers {
 
     /// Gives servers places that have none, and retires those that are gone; what was done, in words.
     fn place_all(&mut self) -> Vec<String> {
-        let (mut added, mut changed, mut removed) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut added, mut changed, mut removed, mut repinned) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let wanted: Vec<(ServerName, ServerSettings)> = self
             .settings
             .servers
@@ -72,6 +81,11 @@ impl Servers {
         for place in self.places.iter_mut().filter(|place| !place.is_retired) {
             match wanted.iter().find(|(name, _)| *name == place.name) {
                 Some((_, configured)) if *configured == place.configured => {}
+                // Cores are told of it beside the server, which goes on.
+                Some((_, configured)) if is_same_but_for_pinning(configured, &place.configured) => {
+                    place.configured.pinning = configured.pinning;
+                    repinned.push(place.name.to_string());
+                }
                 Some(_) => {
                     place.is_retired = true;
                     changed.push(place.name.to_string());
@@ -95,7 +109,13 @@ impl Servers {
             self.places.push(Place { name, configured, settings, row, is_retired: false });
         }
         let said = |what: &str, names: Vec<String>| (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")));
-        [said("added", added), said("changed", changed), said("removed", removed)].into_iter().flatten().collect()
+        let said = [
+            said("added", added),
+            said("changed", changed),
+            said("removed", removed),
+            said("pinning of tools is another for", repinned),
+        ];
+        said.into_iter().flatten().collect()
     }
 
     /// Tells cores and exporters.
@@ -104,11 +124,22 @@ impl Servers {
         settings.servers = self.places.iter().map(|place| Arc::clone(&place.settings)).collect();
         let retired = (0..).zip(&self.places).filter(|(_, place)| place.is_retired);
         settings.retired = retired.map(|(number, _)| number).collect();
+        settings.pinning =
+            self.places.iter().map(|place| gateway::pinning(&self.settings, &place.configured)).collect();
+        self.pins.take_up(&self.settings);
         let rows: Vec<Arc<ServerRow>> = self.places.iter().map(|place| Arc::clone(&place.row)).collect();
         let alive = self.places.iter().filter(|place| !place.is_retired);
         self.registry.set_servers(alive.map(|place| Arc::clone(&place.row)).collect());
         self.choices.send_replace(Arc::new(Behind { settings, rows }));
     }
+}
+
+fn is_same_but_for_pinning(one: &ServerSettings, other: &ServerSettings) -> bool {
+    ServerSettings { pinning: other.pinning, ..one.clone() } == *other
+}
+
+fn needs_restart(key: &str) -> bool {
+    !key.starts_with(TAKEN_UP) || key == NOT_TAKEN_UP
 }
 
 impl Reloader {
@@ -131,14 +162,17 @@ impl Reloader {
                         that starts children must be there before all others, so this needs a restart"
                 .to_owned());
         }
-        let views_before = (servers.settings.views.clone(), servers.settings.gateway);
+        let views_before = (servers.settings.views.clone(), servers.settings.gateway.clone());
         let needs_restart: Vec<String> =
-            fresh.differences(config.settings()).into_iter().filter(|key| !key.starts_with(TAKEN_UP)).collect();
+            fresh.differences(config.settings()).into_iter().filter(|key| needs_restart(key)).collect();
         servers.settings.servers.clone_from(&fresh.settings().servers);
         servers.settings.views.clone_from(&fresh.settings().views);
-        servers.settings.gateway = fresh.settings().gateway;
+        servers.settings.gateway = GatewaySettings {
+            pins: servers.settings.gateway.pins.clone(),
+            ..fresh.settings().gateway.clone()
+        };
         let mut done = servers.place_all();
-        if views_before != (servers.settings.views.clone(), servers.settings.gateway) {
+        if views_before != (servers.settings.views.clone(), servers.settings.gateway.clone()) {
             done.push("changed views or gateway settings".to_owned());
         }
         if !done.is_empty() {

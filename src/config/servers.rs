@@ -8,7 +8,8 @@ use super::given::{Given, Refused, Setting, quoted};
 use super::names::{HeaderName, Prefix, ServerName, ToolName};
 use super::secret::Supplied;
 use super::url::ServerUrl;
-use super::words::word_set;
+use super::settings::GatewaySettings;
+use super::words::{Pinning, word_set};
 use crate::proto::address::AddressRule;
 use crate::proto::mcp::NamePattern;
 use std::collections::BTreeMap;
@@ -38,6 +39,8 @@ pub struct ServerSettings {
     pub list_timeout_ms: Millis<1, { 10 * MINUTE_MS }>,
     /// Most calls in flight, over all cores.
     pub concurrency: Bounded<1, 65_536>,
+    /// What happens when it changes a tool, if that is to be other than `gateway.pinning`.
+    pub pinning: Option<Pinning>,
     /// Which of its tools are seen, and how.
     pub tools: ToolRules,
     /// Which of its prompts are seen.
@@ -156,10 +159,18 @@ impl ServerSettings {
             connect_timeout_ms,
             list_timeout_ms: const { Millis::known(5_000) },
             concurrency: const { Bounded::known(256) },
+            pinning: None,
             tools: ToolRules::default(),
             prompts: ListRules::default(),
             resources: ListRules::default(),
         }
+    }
+}
+
+impl ServerSettings {
+    /// What happens when it changes a tool.
+    pub fn pinning(&self, gateway: &GatewaySettings) -> Pinning {
+        self.pinning.unwrap_or(gateway.pinning)
     }
 }
 

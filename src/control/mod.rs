@@ -9,9 +9,11 @@ mod http;
 mod listener;
 mod local;
 pub mod log;
+mod pins;
 
 pub use admin::{Desk, DeskCell, Reload};
 pub use health::{CoreState, Health};
+pub use pins::{Approved, Definition, Difference, NotApproved, PinDesk, Standing};
 
 use crate::config::ControlSettings;
 use crate::metrics::Registry;
@@ -23,6 +25,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -75,7 +78,14 @@ pub struct Administration {
     pub socket: Option<UnixListenSocket>,
     /// Reads this file again, on SIGHUP and when it is another.
     pub reload: Option<(PathBuf, Reload)>,
+    /// Keeps what is pinned of servers' tools.
+    pub pins: Option<Arc<dyn PinDesk>>,
+    /// What the control thread runs besides.
+    pub beside: Option<Beside>,
 }
+
+/// Something that the control thread runs besides, for as long as it lives. It must not block.
+pub type Beside = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The running control thread. Dropping it ends the thread without waiting.
 #[derive(Debug)]
@@ -118,6 +128,7 @@ pub struct SignalHandle {
 /// returns, signals are handled; `cpus`, `health` and `on_signal` are as for `spawn`.
 pub fn spawn_for_signals(
     health: Health,
+    beside: Beside,
     cpus: CpuSet,
     on_signal: impl FnMut(Stop) + Send + 'static,
 ) -> Result<SignalHandle, ControlError> {
@@ -130,6 +141,7 @@ pub fn spawn_for_signals(
     let body = move || {
         run_beside_the_cores(&cpus);
         runtime.block_on(async {
+            tokio::spawn(beside);
             tokio::select! {
                 () = signals.watch(&health, None, on_signal) => {}
                 _ = stopped => {}
@@ -177,9 +189,9 @@ pub fn spawn(
         (tokio::net::TcpListener::from_std(listener).map_err(bind_error)?, Signals::new().map_err(ControlError::Start)?)
     };
     let hosts = settings.allowed_hosts.alone();
-    let Administration { desk, socket, reload } = administration;
+    let Administration { desk, socket, reload, pins, beside } = administration;
     let again = reload.as_ref().map(|(_, reload)| Arc::clone(reload));
-    let shown = Arc::new(http::Shown { registry, health: health.clone(), hosts, desk, reload: again });
+    let shown = Arc::new(http::Shown { registry, health: health.clone(), hosts, desk, reload: again, pins });
     let routes = http::routes(Arc::clone(&shown));
     let local = {
         let _inside = runtime.enter();
@@ -191,6 +203,7 @@ pub fn spawn(
         let listener = listener::BoundedListener::new(listener, BOUNDS);
         let (end, ended) = oneshot::channel::<()>();
         runtime.block_on(async {
+            beside.map(tokio::spawn);
             let ended = async { drop(ended.await) };
             let server = tokio::spawn(async { axum::serve(listener, routes).with_graceful_shutdown(ended).await });
             // Ends with the runtime: who administers waits for nothing that is in flight.

@@ -55,6 +55,10 @@ pub struct ServerMetrics {
     pub lost: Counter,
     /// Its tools, as far as they were listed.
     pub tools: Gauge,
+    /// Tools that are not what was pinned.
+    pub tools_changed: Gauge,
+    /// Calls of such tools that were refused.
+    pub quarantined: Counter,
 }
 
 impl ServerMetrics {
@@ -97,7 +101,7 @@ impl ServerRow {
 /// A family of samples: its name, kind, help text and value.
 type Family = (&'static str, &'static str, &'static str, fn(&ServerMetrics) -> u64);
 
-const FAMILIES: [Family; 8] = [
+const FAMILIES: [Family; 10] = [
     (
         "corelane_server_state",
         "gauge",
@@ -119,6 +123,12 @@ const FAMILIES: [Family; 8] = [
         server.lost.get()
     }),
     ("corelane_server_tools", "gauge", "Tools that a server lists.", |server| server.tools.get()),
+    ("corelane_server_tools_changed", "gauge", "Tools of a server that are not what was approved.", |server| {
+        server.tools_changed.get()
+    }),
+    ("corelane_server_calls_quarantined_total", "counter", "Calls refused because their tool is quarantined.", |server| {
+        server.quarantined.get()
+    }),
 ];
 
 /// Appends all of it in the Prometheus text format.

@@ -16,6 +16,7 @@ mod lists;
 mod merge;
 mod mirrors;
 mod names;
+mod pins;
 mod reload;
 mod remote;
 mod request;
@@ -36,6 +37,8 @@ use bridge::Parked;
 use callers::{Caller, Post};
 use flight::ListKind;
 use merge::{Cached, Job};
+use pins::Board;
+pub use pins::{ChangedTool, PinPort, Pinning, Pins, SeenTool, ServerPins, Sha256, Sighting, ToolPin, hex};
 use reload::Chosen;
 pub use reload::{Behind, Choices};
 pub use rules::{ListRules, ToolRules};
@@ -98,6 +101,8 @@ pub struct Station {
     pub guard: Option<GuardHandle>,
     /// What is behind the gateway, now and later.
     pub choices: Choices,
+    /// What is pinned of their tools.
+    pub pins: PinPort,
 }
 
 /// A native server and the servers beside it, on one core.
@@ -125,6 +130,8 @@ pub struct Gateway<S> {
     post: Post,
     /// Another choice of servers, to be taken up.
     chosen: Chosen,
+    /// What is pinned of servers' tools.
+    board: Board,
     begun: bool,
     draining: bool,
     due: Nanos,
@@ -133,7 +140,7 @@ pub struct Gateway<S> {
 impl<S: Service> Gateway<S> {
     /// A gateway on one of so many cores.
     pub fn new(native: S, station: Station) -> Gateway<S> {
-        let Station { core, cores, mailbox, host, guard, mut choices } = station;
+        let Station { core, cores, mailbox, host, guard, mut choices, pins } = station;
         let post = Post::default();
         let place =
             Place { core, cores, host: Rc::clone(&host), guard, mailbox: mailbox.clone(), post: Rc::clone(&post) };
@@ -151,6 +158,7 @@ impl<S: Service> Gateway<S> {
             calls: Vec::new(),
             mailbox,
             chosen: reload::listen(choices, &host),
+            board: Board::new(pins, &host),
             host,
             list_ttl: behind.settings.list_ttl,
             core,
@@ -165,6 +173,7 @@ impl<S: Service> Gateway<S> {
             let metrics = behind.metrics(index, core);
             let mut server = Server::new(Arc::clone(server), index as u16, gateway.place.clone(), metrics);
             server.is_retired = behind.settings.retired.contains(&(index as u16));
+            server.pinned = gateway.board.tools_of(&server.settings.name, behind.settings.pinning_of(index));
             gateway.servers.push(server);
         }
         gateway
@@ -239,6 +248,9 @@ impl<S: Service> Gateway<S> {
                 let kind = if call.method == Method::ToolsCall { ListKind::Tools } else { ListKind::Prompts };
                 match self.owner_of_name(call.view, kind, &name) {
                     Some((server, own)) => {
+                        if let Some(refusal) = self.quarantined(call, server, &own) {
+                            return Served::Failed(refusal);
+                        }
                         let before = self.before_uris(call.view, server);
                         self.relay(call, server, Some(&own), before.as_deref())
                     }
@@ -284,27 +296,13 @@ impl<S: Service> Gateway<S> {
                 Report::Changed(change) => self.changed(index, change),
                 Report::List(kind, outcome) => {
                     self.tell_list(index, kind, &outcome);
-                    let cached = self.lists.entry((index, kind)).or_default();
-                    cached.fetching = false;
-                    if let Ok(mut items) = outcome {
-                        if kind == ListKind::Tools {
-                            self.servers[usize::from(index)].note_annotations(&mut items);
-                        }
-                        if kind == ListKind::Tools {
-                            self.servers[usize::from(index)].metrics.tools.set(items.len() as u64);
-                        }
-                        cached.items = Some(items);
-                        cached.at = now;
-                        self.forget_told(kind);
-                    }
-                    for job in &mut self.jobs {
-                        if job.kind == kind {
-                            job.waits.retain(|&server| server != index);
-                        }
+                    if let Some(outcome) = self.compared(now, index, kind, outcome) {
+                        self.listed(now, index, kind, outcome);
                     }
                 }
             }
         }
+        self.end_hold(now, index);
         self.begin_awaited(now, index);
         self.read_annotations(now, index);
         self.servers[usize::from(index)].publish();
@@ -319,6 +317,12 @@ impl<S: Service> Gateway<S> {
         self.note_deadline(index);
     }
 
+    /// Whether nothing in such a call to a plain server has to be looked at.
+    fn is_open(&self, server: u16, method: Method) -> bool {
+        let server = &self.servers[usize::from(server)];
+        server.left_out.is_empty() && !server.pinned.concerns(method)
+    }
+
     fn settle_all(&mut self, now: Nanos) {
         for index in 0..self.servers.len() as u16 {
             self.settle(now, index);
@@ -330,7 +334,9 @@ impl<S: Service> Gateway<S> {
     }
 
     fn note_deadline(&mut self, index: u16) {
-        if let Some(deadline) = self.servers[usize::from(index)].deadline() {
+        let server = &self.servers[usize::from(index)];
+        let held = server.pinned.deadline(server.settings.list_time);
+        if let Some(deadline) = server.deadline().into_iter().chain(held).min() {
             self.due = self.due.min(deadline);
         }
     }
@@ -379,9 +385,7 @@ impl<S: Service> Service for Gateway<S> {
             return self.resume(call, place);
         }
         match self.seen(call.view) {
-            Some(&Seen { alone: Some(server), is_plain: true, .. })
-                if self.servers[usize::from(server)].left_out.is_empty() =>
-            {
+            Some(&Seen { alone: Some(server), is_plain: true, .. }) if self.is_open(server, call.method) => {
                 self.relay(call, server, None, None)
             }
             _ => self.call_merged(call, out),
@@ -473,6 +477,9 @@ impl<S: Service> Service for Gateway<S> {
     fn wishes(&mut self, now: Nanos, wish: &mut dyn FnMut(Wish)) {
         if self.chosen.borrow().is_some() {
             self.take_up(now);
+        }
+        if self.board.has_news() {
+            self.take_up_pins(now);
         }
         if self.is_plain() {
             return;

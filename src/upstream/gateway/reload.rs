@@ -100,6 +100,7 @@ impl<S: Service> Gateway<S> {
                 let metrics = behind.metrics(index, self.core);
                 self.servers.push(Server::new(Arc::clone(&settings.servers[index]), number, place, metrics));
             }
+            self.set_pinning(number, settings.pinning_of(index));
             if settings.retired.contains(&number) && !self.servers[index].is_retired {
                 self.servers[index].retire(now);
                 for kind in super::flight::ListKind::ALL {
