@@ -138,7 +138,9 @@ impl Keeper {
                 let mut state = lock(&self.0.state);
                 (state.is_unwritten, state.is_writing) = (true, false);
                 let path = file.path().display();
-                tracing::error!("gateway.pins: {path} cannot be written, and is tried again with the next change: {error}");
+                tracing::error!(
+                    "gateway.pins: {path} cannot be written, and is tried again with the next change: {error}"
+                );
                 return;
             }
         }

@@ -167,10 +167,8 @@ impl Reloader {
             fresh.differences(config.settings()).into_iter().filter(|key| needs_restart(key)).collect();
         servers.settings.servers.clone_from(&fresh.settings().servers);
         servers.settings.views.clone_from(&fresh.settings().views);
-        servers.settings.gateway = GatewaySettings {
-            pins: servers.settings.gateway.pins.clone(),
-            ..fresh.settings().gateway.clone()
-        };
+        servers.settings.gateway =
+            GatewaySettings { pins: servers.settings.gateway.pins.clone(), ..fresh.settings().gateway.clone() };
         let mut done = servers.place_all();
         if views_before != (servers.settings.views.clone(), servers.settings.gateway.clone()) {
             done.push("changed views or gateway settings".to_owned());

@@ -39,8 +39,8 @@ pub use settings::{
 };
 pub use url::{ServerUrl, UrlHost};
 pub use words::{
-    CoreList, Demonstration, HttpPath, LogFormat, LogLevel, OptionalFilePath, OptionalHttpPath, OptionalUnixPath, Pinning,
-    TicketKey, UnixPath,
+    CoreList, Demonstration, HttpPath, LogFormat, LogLevel, OptionalFilePath, OptionalHttpPath, OptionalUnixPath,
+    Pinning, TicketKey, UnixPath,
 };
 
 use file::SourceFile;

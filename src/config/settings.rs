@@ -6,8 +6,8 @@
 use super::bounded::{AutoOr, Bounded, Millis, PowerOfTwo};
 use super::hosts::{AllowedHosts, AllowedOrigins};
 use super::words::{
-    CoreList, Demonstration, HttpPath, LogFormat, LogLevel, OptionalFilePath, OptionalHttpPath, OptionalUnixPath, Pinning,
-    TicketKey, UnixPath,
+    CoreList, Demonstration, HttpPath, LogFormat, LogLevel, OptionalFilePath, OptionalHttpPath, OptionalUnixPath,
+    Pinning, TicketKey, UnixPath,
 };
 use crate::limits::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX, CORES_MAX, SESSIONS_PER_CORE_MAX, SHARDS_MAX};
 use std::net::{Ipv4Addr, SocketAddr};

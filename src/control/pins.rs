@@ -141,7 +141,9 @@ fn wanted(body: &[u8]) -> Option<Option<Vec<String>>> {
     let body: Value = serde_json::from_slice(body).ok()?;
     match body.get("approve")? {
         Value::String(all) if all == "all" => Some(None),
-        Value::Array(tools) => tools.iter().map(|tool| Some(tool.as_str()?.to_owned())).collect::<Option<_>>().map(Some),
+        Value::Array(tools) => {
+            tools.iter().map(|tool| Some(tool.as_str()?.to_owned())).collect::<Option<_>>().map(Some)
+        }
         _ => None,
     }
 }
@@ -169,8 +171,7 @@ pub(super) async fn approve(
         Some("*") => None,
         Some(given) => Some(given.trim_matches('"').to_owned()),
     };
-    let outcome =
-        tokio::task::spawn_blocking(move || desk.approve(&server, tools.as_deref(), given.as_deref())).await;
+    let outcome = tokio::task::spawn_blocking(move || desk.approve(&server, tools.as_deref(), given.as_deref())).await;
     match outcome {
         Ok(Ok(approved)) => {
             let tools = approved.tools.iter().map(|(tool, sha256)| json!({ "tool": tool, "sha256": sha256 }));

@@ -126,9 +126,12 @@ const FAMILIES: [Family; 10] = [
     ("corelane_server_tools_changed", "gauge", "Tools of a server that are not what was approved.", |server| {
         server.tools_changed.get()
     }),
-    ("corelane_server_calls_quarantined_total", "counter", "Calls refused because their tool is quarantined.", |server| {
-        server.quarantined.get()
-    }),
+    (
+        "corelane_server_calls_quarantined_total",
+        "counter",
+        "Calls refused because their tool is quarantined.",
+        |server| server.quarantined.get(),
+    ),
 ];
 
 /// Appends all of it in the Prometheus text format.

@@ -27,7 +27,7 @@ fn server(call: impl Fn(&mut TcpStream, u64) + Clone + Send + 'static) -> Socket
 }
 
 /// A listener whose connections are served by `serve`, one request after the other.
-fn scripted(serve: impl Fn(&mut TcpStream, &Value) + Clone + Send + 'static) -> SocketAddr {
+pub fn scripted(serve: impl Fn(&mut TcpStream, &Value) + Clone + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("its address");
     std::thread::spawn(move || {
@@ -58,7 +58,7 @@ fn read_request(stream: &mut TcpStream) -> Option<Value> {
     Some(serde_json::from_slice(&body).unwrap_or(Value::Null))
 }
 
-fn answer(stream: &mut TcpStream, status: &str, body: &str) {
+pub fn answer(stream: &mut TcpStream, status: &str, body: &str) {
     let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
     // Whoever gave up does not read it.
     let _ = stream.write_all((head + body).as_bytes());

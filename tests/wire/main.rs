@@ -23,6 +23,7 @@ mod modern;
 mod no_lock;
 mod observed;
 mod peer;
+mod pinned;
 mod process;
 mod questions;
 mod reloading;

@@ -137,8 +137,7 @@ mod tests {
     fn nothing_is_hidden_and_nothing_is_changed() {
         let hidden = "{\"description\":\"a\u{200b}b\u{202e}c\u{e0041}d\u{9b}e\u{7f}f\u{fe0f}\u{e9}\u{4e2d}\u{1f600}\"}";
         let shown = pretty(hidden);
-        let expected =
-            "{\n  \"description\": \"a\\u200bb\\u202ec\\udb40\\udc41d\\u009be\\u007ff\\ufe0f\u{e9}\u{4e2d}\u{1f600}\"\n}";
+        let expected = "{\n  \"description\": \"a\\u200bb\\u202ec\\udb40\\udc41d\\u009be\\u007ff\\ufe0f\u{e9}\u{4e2d}\u{1f600}\"\n}";
         assert_eq!(shown, expected);
         let (mut one, mut other) = (Vec::new(), Vec::new());
         assert!(canonical(&mut one, hidden.as_bytes()) && canonical(&mut other, shown.as_bytes()));

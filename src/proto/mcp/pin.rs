@@ -155,7 +155,10 @@ mod tests {
     #[test]
     fn what_differs_is_named() {
         let differing = |one: &str, other: &str| super::differing(one.as_bytes(), other.as_bytes());
-        assert_eq!(differing(r#"{"description":"a","name":"n"}"#, r#"{"name":"n","title":""}"#), ["description", "title"]);
+        assert_eq!(
+            differing(r#"{"description":"a","name":"n"}"#, r#"{"name":"n","title":""}"#),
+            ["description", "title"]
+        );
         assert_eq!(differing(r#"{"name":"n"}"#, r#"{"name":"n"}"#), [""; 0]);
         assert_eq!(differing(r#"{"title":null}"#, "{}"), ["title"]);
         assert_eq!(differing("[{},{}]", "{}"), [""; 0]);

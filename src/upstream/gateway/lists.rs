@@ -59,13 +59,7 @@ impl<S: Service> Gateway<S> {
     }
 
     /// A list of one server was read, or could not be: whoever waits for it waits no longer.
-    pub(super) fn listed(
-        &mut self,
-        at: Nanos,
-        index: u16,
-        kind: ListKind,
-        outcome: Result<Vec<Box<[u8]>>, RpcError>,
-    ) {
+    pub(super) fn listed(&mut self, at: Nanos, index: u16, kind: ListKind, outcome: Result<Vec<Box<[u8]>>, RpcError>) {
         let cached = self.lists.entry((index, kind)).or_default();
         cached.fetching = false;
         if let Ok(mut items) = outcome {
