@@ -54,8 +54,8 @@ pub const VIEWS_MAX: usize = 256;
 
 /// Most tools of one server that are pinned, gone ones included; what appears beyond that is not.
 pub const PINS_PER_SERVER_MAX: usize = 20_000;
-/// Most bytes of definitions kept for one server: those that are pinned, and those seen in their place. Twice as much as
-/// a list may have.
+/// Most bytes of definitions kept for one server: those that are pinned, and those seen in their place. Twice as much
+/// as a list may have.
 pub const PIN_BYTES_PER_SERVER_MAX: usize = 32 * 1024 * 1024;
 /// Most servers whose pins are kept, ones that are not configured any more included.
 pub const PINNED_SERVERS_MAX: usize = 2 * SERVERS_MAX;

@@ -1,7 +1,7 @@
 //! The `corelane` program: command line to configuration to `boot`, and errors to exit codes.
 //!
-//! Nothing is served here. Invariant: 0 is success, 1 is "failed or would not serve", 2 is wrong usage, 3 is "something differs"; standard output
-//! carries only what was asked for, everything else goes to standard error.
+//! Nothing is served here. Invariant: 0 is success, 1 is "failed or would not serve", 2 is wrong usage, 3 is "something
+//! differs"; standard output carries only what was asked for, everything else goes to standard error.
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]

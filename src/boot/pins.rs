@@ -1,9 +1,9 @@
 //! What is pinned of servers' tools, kept for all cores: cores report what they read, operators approve, and everybody
 //! is told what is pinned since.
 //!
-//! Not here: what a core does about it (`upstream::gateway`), the API (`control`). Invariant: what is approved is in the
-//! file before anybody hears of it; no core waits for a lock or a disk: it hears by a watch channel and reports by a
-//! bounded one.
+//! Not here: what a core does about it (`upstream::gateway`), the API (`control`). Invariant: what is approved is in
+//! the file before anybody hears of it; no core waits for a lock or a disk: it hears by a watch channel and reports by
+//! a bounded one.
 
 mod file;
 mod ledger;

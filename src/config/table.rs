@@ -245,7 +245,7 @@ keys! {
         wrong "a new tool is seen late: too long; servers are asked for lists too often: too short";
     gateway.pinning, "word",
         "What happens when a server changes the definition of a tool seen before: \"off\" nothing, \"warn\" it is logged and counted, \"quarantine\" the tool is kept from callers until it is approved (`corelane servers diff` and `approve`). servers.NAME.pinning is for one server.",
-        memory "the definitions, once, and about 200 B per tool and core",
+        memory "the definitions, once; on each core up to 112 B per tool and its name",
         wrong "a server that is updated has its tools missing until they are approved: quarantine; corelane_server_tools_changed is not 0";
     gateway.pins, "file path",
         "Where the definitions of tools are kept that were seen first or approved, as JSON for people to read; \"\" keeps them as long as the process lasts. One corelane writes it (mode 0600); another path needs a restart.",

@@ -212,8 +212,6 @@ fn not_approved(why: NotApproved) -> Refused {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn a_body_names_tools_or_all() {
         let wanted = |body: &str| super::wanted(body.as_bytes());

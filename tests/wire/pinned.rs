@@ -48,7 +48,7 @@ impl Changeable {
                     "serverInfo": {"name": "changeable", "version": "1"}}),
                 "tools/list" => {
                     state.lists += 1;
-                    let other = state.other.as_ref().filter(|_| state.lists % 2 == 0);
+                    let other = state.other.as_ref().filter(|_| state.lists.is_multiple_of(2));
                     json!({ "tools": other.unwrap_or(&state.tools) })
                 }
                 "tools/call" => {

@@ -330,7 +330,7 @@ mod tests {
             (good.replace(&sha256, "12"), "not 64 digits"),
             (good.replace("\"corelane_pins\": 1", "\"corelane_pins\": 2"), "its form is 2"),
             (good.replace("\"seen\"", "\"sean\""), "unknown field"),
-            ("[]".to_owned(), "invalid type"),
+            ("7".to_owned(), "invalid type"),
         ] {
             assert_ne!(broken, good, "{said}");
             fs::write(&path, &broken).expect("written");

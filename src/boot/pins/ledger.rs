@@ -28,6 +28,8 @@ pub(super) struct Tool {
     pub changed: Option<Definition>,
     /// The change that was said last, so that each is said once.
     said: Option<Sha256>,
+    /// And that it is taken back.
+    is_back_said: bool,
 }
 
 /// One server.
@@ -80,7 +82,7 @@ impl Definition {
 impl Tool {
     /// One that is pinned as it is.
     pub fn new(pinned: Definition, changed: Option<Definition>) -> Tool {
-        Tool { pinned, changed, said: None }
+        Tool { pinned, changed, said: None, is_back_said: false }
     }
 
     /// What differs, in words.
@@ -119,13 +121,15 @@ impl Server {
             let is_back = tool.changed.take().is_some();
             self.readmitted += u64::from(is_back);
             *edits += u64::from(is_back);
-            is_back.then(|| Event::Back { tool: seen.name.clone() })
+            let is_news = is_back && !std::mem::replace(&mut tool.is_back_said, true);
+            is_news.then(|| Event::Back { tool: seen.name.clone() })
         } else {
             let room = PIN_BYTES_PER_SERVER_MAX.saturating_sub(*bytes + tool.pinned.bytes());
             let is_known = tool.changed.as_ref().is_some_and(|changed| changed.sha256 == seen.sha256);
             *edits += u64::from(!is_known);
             tool.changed = Some(Definition::of(seen, room));
             let is_said = tool.said.replace(seen.sha256) == Some(seen.sha256);
+            tool.is_back_said &= is_said;
             (!is_said).then(|| Event::Changed { tool: seen.name.clone(), differing: tool.differing() })
         };
         *bytes += tool.bytes();
@@ -230,8 +234,9 @@ mod tests {
         SeenTool { name: name.into(), sha256: pin::sha256(text.as_bytes()), text: text.into() }
     }
 
-    fn see(ledger: &mut Ledger, number: Nanos, tools: &[SeenTool]) -> Vec<Event> {
-        let sighting = Sighting { core: CoreId(1), number, server: "s".into(), tools: tools.to_vec() };
+    fn see(ledger: &mut Ledger, number: Nanos, tools: &[&SeenTool]) -> Vec<Event> {
+        let tools = tools.iter().copied().cloned().collect();
+        let sighting = Sighting { core: CoreId(1), number, server: "s".into(), tools };
         ledger.see(&sighting, |_| true)
     }
 
@@ -244,18 +249,20 @@ mod tests {
     fn the_first_sight_pins_and_a_change_is_said_once() {
         let mut ledger = Ledger::default();
         let (one, other, third) = (seen("a", "1"), seen("a", "2"), seen("a", "3"));
-        assert_eq!(see(&mut ledger, 5, &[one.clone(), seen("b", "1")]), [Event::First { tools: 2 }]);
-        assert_eq!(see(&mut ledger, 6, &[one.clone()]), [], "another core saw the same");
+        assert_eq!(see(&mut ledger, 5, &[&one, &seen("b", "1")]), [Event::First { tools: 2 }]);
+        assert_eq!(see(&mut ledger, 6, &[&one]), [], "another core saw the same");
         let changed = |differing: &str| Event::Changed { tool: "a".into(), differing: differing.to_owned() };
-        assert_eq!(see(&mut ledger, 7, &[other.clone()]), [changed("description")]);
-        assert_eq!(see(&mut ledger, 8, &[other.clone()]), []);
+        assert_eq!(see(&mut ledger, 7, &[&other]), [changed("description")]);
+        assert_eq!(see(&mut ledger, 8, &[&other]), []);
         assert_eq!(standing(&ledger, "a"), (one.sha256, Some(other.sha256)));
-        assert_eq!(see(&mut ledger, 9, &[third.clone()]), [changed("description")], "another change is another");
-        assert_eq!(see(&mut ledger, 10, &[one.clone()]), [Event::Back { tool: "a".into() }]);
+        assert_eq!(see(&mut ledger, 9, &[&third]), [changed("description")], "another change is another");
+        assert_eq!(see(&mut ledger, 10, &[&one]), [Event::Back { tool: "a".into() }]);
         assert_eq!(standing(&ledger, "a"), (one.sha256, None));
-        assert_eq!(see(&mut ledger, 11, &[third.clone()]), [], "a server that goes to and fro does not fill the log");
+        assert_eq!(see(&mut ledger, 11, &[&third]), [], "a server that goes to and fro does not fill the log");
+        assert_eq!(see(&mut ledger, 11, &[&one]), []);
+        assert_eq!(see(&mut ledger, 11, &[&third]), []);
         assert_eq!(standing(&ledger, "a"), (one.sha256, Some(third.sha256)));
-        assert_eq!(see(&mut ledger, 12, &[seen("c", "1")]), [Event::New { tool: "c".into() }]);
+        assert_eq!(see(&mut ledger, 12, &[&seen("c", "1")]), [Event::New { tool: "c".into() }]);
         let pins = ledger.pins();
         assert_eq!((pins.heard, pins.servers["s"].changed), (vec![0, 12], 1));
     }
@@ -264,15 +271,15 @@ mod tests {
     fn what_is_approved_is_what_was_looked_at() {
         let mut ledger = Ledger::default();
         let (one, other, third) = (seen("a", "1"), seen("a", "2"), seen("a", "3"));
-        see(&mut ledger, 1, &[one, seen("b", "1")]);
-        see(&mut ledger, 2, &[other.clone(), seen("b", "2")]);
+        see(&mut ledger, 1, &[&one, &seen("b", "1")]);
+        see(&mut ledger, 2, &[&other, &seen("b", "2")]);
         let looked_at = ledger.servers["s"].tools["a"].changed.clone().expect("changed");
         let before = ledger.pins().servers["s"].readmitted;
         ledger.approve("s", &[("a".into(), looked_at.clone())]);
         assert_eq!(standing(&ledger, "a"), (other.sha256, None));
         assert!(standing(&ledger, "b").1.is_some(), "nobody approved that");
         assert_ne!(ledger.pins().servers["s"].readmitted, before);
-        see(&mut ledger, 3, &[third.clone()]);
+        see(&mut ledger, 3, &[&third]);
         ledger.approve("s", &[("a".into(), looked_at)]);
         assert_eq!(standing(&ledger, "a"), (other.sha256, Some(third.sha256)), "it changed meanwhile");
     }
@@ -281,7 +288,7 @@ mod tests {
     fn there_is_room_for_so_much_and_no_more() {
         let mut ledger = Ledger::default();
         let many: Vec<SeenTool> = (0..PINS_PER_SERVER_MAX + 5).map(|n| seen(&n.to_string(), "")).collect();
-        let events = see(&mut ledger, 1, &many);
+        let events = see(&mut ledger, 1, &many.iter().collect::<Vec<_>>());
         assert_eq!(events.len(), 2, "{events:?}");
         assert_eq!(events[0], Event::First { tools: PINS_PER_SERVER_MAX });
         assert!(matches!(events[1], Event::Full { .. }));
@@ -289,18 +296,18 @@ mod tests {
 
         let mut ledger = Ledger::default();
         let (small, large) = (seen("a", "x"), seen("a", &"x".repeat(PIN_BYTES_PER_SERVER_MAX)));
-        see(&mut ledger, 1, &[small.clone(), seen("b", "x")]);
-        see(&mut ledger, 2, &[large.clone()]);
+        see(&mut ledger, 1, &[&small, &seen("b", "x")]);
+        see(&mut ledger, 2, &[&large]);
         let tool = &ledger.servers["s"].tools["a"];
         assert_eq!(tool.changed, Some(Definition { sha256: large.sha256, text: None }), "kept back all the same");
         assert_eq!(tool.differing(), "its definition");
         let nearly = seen("a", &"x".repeat(PIN_BYTES_PER_SERVER_MAX - 1000));
-        see(&mut ledger, 3, &[nearly]);
+        see(&mut ledger, 3, &[&nearly]);
         assert!(ledger.servers["s"].tools["a"].changed.as_ref().expect("changed").text.is_some());
-        let full = see(&mut ledger, 4, &[seen("c", &"x".repeat(2000))]);
+        let full = see(&mut ledger, 4, &[&seen("c", &"x".repeat(2000))]);
         assert!(matches!(full[..], [Event::Full { .. }]));
-        see(&mut ledger, 5, &[small]);
-        assert!(matches!(see(&mut ledger, 6, &[seen("c", &"x".repeat(2000))])[..], [Event::New { .. }]), "room again");
+        see(&mut ledger, 5, &[&small]);
+        assert!(matches!(see(&mut ledger, 6, &[&seen("c", &"x".repeat(2000))])[..], [Event::New { .. }]), "room again");
     }
 
     #[test]

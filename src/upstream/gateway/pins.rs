@@ -241,12 +241,11 @@ impl PinnedTools {
 
     /// Whether what was read last of some tool is neither what it is to be nor what it was reported to be.
     fn is_behind(&self) -> bool {
-        let is_known = |(name, seen): (&Box<str>, &Sha256)| {
-            self.pins.tools.get(name).is_none_or(|pin| {
-                pin.pinned == *seen || pin.changed.as_ref().is_some_and(|changed| changed.sha256 == *seen)
+        self.seen.iter().any(|(name, seen)| {
+            self.pins.tools.get(name).is_some_and(|pin| {
+                pin.pinned != *seen && pin.changed.as_ref().is_none_or(|changed| changed.sha256 != *seen)
             })
-        };
-        !self.seen.iter().all(is_known)
+        })
     }
 
     /// What a caller of a tool is told that is kept back.
