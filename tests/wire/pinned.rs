@@ -2,8 +2,10 @@
 //! an operator lets it in.
 
 use std::collections::HashMap;
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -11,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use serde_json::{Value, json};
 
 use crate::faulty::{answer, scripted};
+use crate::gateway::reached;
 use crate::legacy::open_at;
 use crate::process::{PATIENCE, Server, until};
 use crate::request::{Request, legacy, modern, text};
@@ -56,10 +59,7 @@ impl Changeable {
                     *state.calls.entry(name).or_default() += 1;
                     json!({"content": [{"type": "text", "text": "called"}]})
                 }
-                _ => {
-                    use std::io::Write as _;
-                    return drop(stream.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"));
-                }
+                _ => return drop(stream.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")),
             };
             drop(state);
             answer(stream, "200 OK", &json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string());
@@ -119,6 +119,21 @@ impl Folder {
         }
         command.arg("servers").args(arguments).args(["--socket", socket.to_str().expect("a plain path")]);
         command.output().expect("the program was built with this test")
+    }
+
+    /// The status of an attempt to approve by the API.
+    fn post(&self, condition: &str, body: &str) -> u16 {
+        let mut stream = UnixStream::connect(self.path("admin.sock")).expect("it listens");
+        write!(
+            stream,
+            "POST /admin/v1/servers/s/pins HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{condition}\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .expect("it is read");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer.split(' ').nth(1).expect("a status").parse().expect("a number")
     }
 
     fn said(&self, arguments: &[&str]) -> String {
@@ -181,7 +196,11 @@ fn a_changed_tool_is_quarantined_on_every_core_until_it_is_approved() {
     let upstream = Changeable::new(&[tool("a", "Adds"), tool("b", "Bakes")]);
     let folder = Folder::new();
     let gateway = folder.start("quarantine", &upstream.section());
-    until_listed(&gateway, "/mcp/s", &[pair("a", "Adds"), pair("b", "Bakes")]);
+    reached(&gateway, "/mcp/s");
+    // The first list that anybody is told is whole: what is seen first is pinned before.
+    for core in 0..2 {
+        assert_eq!(listed(&gateway, core, "/mcp/s"), [pair("a", "Adds"), pair("b", "Bakes")], "core {core}");
+    }
     works(&gateway, "/mcp/s", "a");
     works(&gateway, "/mcp", "s_a");
     assert_eq!(folder.said(&["diff", "s"]), "server s: all 2 tools are what was approved (quarantine)\n");
@@ -228,6 +247,14 @@ fn a_changed_tool_is_quarantined_on_every_core_until_it_is_approved() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("changed meanwhile"), "{refused:?}");
     let refused = folder.corelane(&["approve", "s", "b"]);
     assert!(String::from_utf8_lossy(&refused.stderr).contains("changed have a"), "{refused:?}");
+    let control = gateway.control.to_string();
+    let mut by_tcp = Command::new(env!("CARGO_BIN_EXE_corelane"));
+    let refused = by_tcp.args(["servers", "approve", "s", "--control", &control]).output().expect("it runs");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("Unix socket"), "{refused:?}");
+    assert_eq!(folder.post("", r#"{"approve":"all"}"#), 428);
+    assert_eq!(folder.post("If-Match: \"0123\"\r\n", r#"{"approve":"all"}"#), 412);
+    assert_eq!(folder.post(&format!("If-Match: \"{tag}\"\r\n"), r#"{"approve":"a"}"#), 400);
+    assert_eq!(folder.post(&format!("If-Match: \"{tag}\"\r\n"), r#"{"approve":["b"]}"#), 404);
     assert_eq!(changed(&gateway), [1, 1]);
     let mut streams: Vec<_> = (0..2).map(|core| gateway.connect_on(core)).collect();
     for stream in &mut streams {
@@ -395,7 +422,7 @@ fn a_policy_is_taken_up_while_callers_are_served() {
     until("it is pinned", || folder.said(&["diff", "s"]).contains("all 1 tools").then_some(()));
     upstream.lists(&[tool("a", "2")]);
     until_listed(&gateway, "/mcp/s", &[]);
-    // The server's own word counts for it, and it is the same server: its session goes on.
+    // What counts for the server comes before what counts for all, and it is the same server: its sessions go on.
     reload(&gateway, "quarantine", "pinning = \"warn\"\n");
     gateway.until_said("pinning of tools is another for s");
     until_listed(&gateway, "/mcp/s", &[pair("a", "2")]);
