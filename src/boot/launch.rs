@@ -155,7 +155,6 @@ impl<S: 'static> Launch<S> {
         let non_defaults = config.non_defaults();
         let settings = config.settings().clone();
         gateway::refuse_what_is_not_there(&settings)?;
-        let (pins, pin_port, beside) = Keeper::new(&settings)?;
         // Before anything starts a thread: only then can it be forked.
         let file = config.sources().file.clone().filter(|_| matches!(doors, Doors::Listeners));
         let guard = match gateway::has_children(&settings) {
@@ -163,6 +162,8 @@ impl<S: 'static> Launch<S> {
             // A program that has threads already goes without, and then a child added later needs a restart.
             false => file.as_ref().and_then(|_| Guard::fork().ok()),
         };
+        // Not shared with the guard, which outlives this process for a moment.
+        let (pins, pin_port, beside) = Keeper::new(&settings)?;
         let log = control::log::detach();
         let disabled = Disabled::from_environment().map_err(BootError::Environment)?;
         let features = Features::probe(disabled)?;

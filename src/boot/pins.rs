@@ -55,7 +55,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// If `serve` would refuse it.
 pub(super) fn look(settings: &Settings) -> Result<Option<usize>, PinsError> {
     let Some(path) = settings.gateway.pins.as_path() else { return Ok(None) };
-    Ok(PinsFile::look(path)?.map(|(_, ledger)| ledger.servers.len()))
+    Ok(PinsFile::look(path)?.map(|ledger| ledger.servers.len()))
 }
 
 impl Keeper {
@@ -67,6 +67,12 @@ impl Keeper {
         let (file, ledger) = match settings.gateway.pins.as_path() {
             Some(path) => {
                 let (file, ledger) = PinsFile::open(path)?;
+                if !file.is_ours() {
+                    let path = file.path().display();
+                    tracing::warn!(
+                        "gateway.pins: another corelane keeps {path}: what it holds counts, and nothing is approved here"
+                    );
+                }
                 (Some(Mutex::new(file)), ledger)
             }
             None => (None, Ledger::default()),
@@ -125,7 +131,10 @@ impl Keeper {
     fn write_what_is_new(&self) {
         let Some(file) = &self.0.file else { return };
         loop {
-            let file = lock(file);
+            let mut file = lock(file);
+            if !file.is_ours() {
+                return;
+            }
             let ledger = {
                 let mut state = lock(&self.0.state);
                 if !std::mem::replace(&mut state.is_unwritten, false) {
@@ -223,7 +232,7 @@ impl PinDesk for Keeper {
     }
 
     fn approve(&self, server: &str, tools: Option<&[String]>, tag: Option<&str>) -> Result<Approved, NotApproved> {
-        let file = self.0.file.as_ref().map(lock);
+        let mut file = self.0.file.as_ref().map(lock);
         let (approved, ledger) = {
             let state = lock(&self.0.state);
             let now = tag_of(&state.ledger, server);
@@ -235,7 +244,7 @@ impl PinDesk for Keeper {
             ledger.approve(server, &approved);
             (approved, ledger)
         };
-        if let Some(file) = &file {
+        if let Some(file) = &mut file {
             file.write(&ledger).map_err(|error| NotApproved::File(error.to_string()))?;
         }
         let tag = {

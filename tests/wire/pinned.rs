@@ -13,7 +13,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use serde_json::{Value, json};
 
 use crate::faulty::{answer, scripted};
-use crate::gateway::reached;
 use crate::legacy::open_at;
 use crate::process::{PATIENCE, Server, until};
 use crate::request::{Request, legacy, modern, text};
@@ -31,6 +30,8 @@ struct State {
     /// Listed instead, every second time.
     other: Option<Vec<Value>>,
     lists: usize,
+    /// `initialize` is not answered for as long as this is set.
+    waits: bool,
     /// By the tool's name.
     calls: HashMap<String, usize>,
 }
@@ -45,7 +46,9 @@ impl Changeable {
         let shared = Arc::clone(&state);
         let address = scripted(move |stream, request| {
             let id = request["id"].as_u64().unwrap_or_default();
-            let mut state = shared.lock().expect("nobody panics with it");
+            let lock = || shared.lock().expect("nobody panics with it");
+            until("it may answer", || (!lock().waits).then_some(()));
+            let mut state = lock();
             let result = match request["method"].as_str().unwrap_or_default() {
                 "initialize" => json!({"protocolVersion": "2025-11-25", "capabilities": {"tools": {}},
                     "serverInfo": {"name": "changeable", "version": "1"}}),
@@ -196,11 +199,7 @@ fn a_changed_tool_is_quarantined_on_every_core_until_it_is_approved() {
     let upstream = Changeable::new(&[tool("a", "Adds"), tool("b", "Bakes")]);
     let folder = Folder::new();
     let gateway = folder.start("quarantine", &upstream.section());
-    reached(&gateway, "/mcp/s");
-    // The first list that anybody is told is whole: what is seen first is pinned before.
-    for core in 0..2 {
-        assert_eq!(listed(&gateway, core, "/mcp/s"), [pair("a", "Adds"), pair("b", "Bakes")], "core {core}");
-    }
+    until_listed(&gateway, "/mcp/s", &[pair("a", "Adds"), pair("b", "Bakes")]);
     works(&gateway, "/mcp/s", "a");
     works(&gateway, "/mcp", "s_a");
     assert_eq!(folder.said(&["diff", "s"]), "server s: all 2 tools are what was approved (quarantine)\n");
@@ -272,6 +271,24 @@ fn a_changed_tool_is_quarantined_on_every_core_until_it_is_approved() {
     works(&gateway, "/mcp", "s_a");
     assert_eq!(changed(&gateway), [0, 0]);
     assert_eq!(folder.corelane(&["diff", "s"]).status.code(), Some(0));
+}
+
+/// What is seen first is pinned before it is told, so that the first list is whole.
+#[test]
+fn the_first_list_has_all_that_is_pinned_by_it() {
+    let upstream = Changeable::new(&[tool("a", "1"), tool("b", "1")]);
+    upstream.state().waits = true;
+    let folder = Folder::new();
+    let gateway = folder.start("quarantine", &upstream.section());
+    let list = Request::modern(&modern(1, "tools/list", json!({})));
+    let mut peers: Vec<_> = (0..2).map(|core| gateway.connect_on(core)).collect();
+    peers.iter_mut().for_each(|peer| peer.send(list.bytes()));
+    gateway.until_total("corelane_calls_in_flight", 2);
+    upstream.state().waits = false;
+    for peer in &mut peers {
+        let names: Vec<_> = peer.answer().json()["result"]["tools"].as_array().expect("a list").clone();
+        assert_eq!(names.iter().map(|tool| &tool["name"]).collect::<Vec<_>>(), ["s_a", "s_b"]);
+    }
 }
 
 /// Calls alone: nobody lists after the approval, and the tool is let in all the same.

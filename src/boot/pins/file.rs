@@ -1,10 +1,11 @@
 //! The file in which pins outlast the process: JSON that people can read and compare.
 //!
-//! Not here: when it is written. Invariant: it is replaced as a whole or not at all, and only its owner may write it; a
-//! file that cannot be understood, or whose hashes are not those of its definitions, is refused and left as it is.
+//! Not here: when it is written. Invariant: it is replaced as a whole or not at all, by one process at a time (who has
+//! the lock on it, which goes with the process); a file that cannot be understood, or whose hashes are not those of its
+//! definitions, is refused and left as it is.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -86,6 +87,8 @@ struct StoredChange {
 #[derive(Debug)]
 pub(super) struct PinsFile {
     path: PathBuf,
+    /// The file that is there, locked; none if another process has it.
+    held: Option<File>,
 }
 
 impl PinsFile {
@@ -94,35 +97,64 @@ impl PinsFile {
     /// # Errors
     /// If it cannot be used; then it is left as it is.
     pub fn open(path: &Path) -> Result<(PinsFile, Ledger), PinsError> {
-        if let Some((file, ledger)) = PinsFile::look(path)? {
+        let mut file = PinsFile::at(path);
+        if file.path.exists() {
+            // Before it is read: whoever had it may have replaced it until then.
+            file.held = file.lock().map_err(|source| file.failed("locked", source))?;
+        }
+        if let Some(ledger) = file.read()? {
             return Ok((file, ledger));
         }
-        let file = PinsFile { path: path.to_owned() };
         // Better refused now than when something is to be approved.
-        file.write(&Ledger::default()).map_err(|source| file.failed("written", source))?;
-        Ok((file, Ledger::default()))
+        let made = file.replace(&Ledger::default()).map_err(|source| file.failed("written", source))?;
+        Ok((PinsFile { held: Some(made), ..file }, Ledger::default()))
+    }
+
+    fn at(path: &Path) -> PinsFile {
+        // What stands behind a link is replaced, not the link.
+        PinsFile { path: fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()), held: None }
+    }
+
+    /// Locks the file that is there; none if another process has it.
+    fn lock(&self) -> io::Result<Option<File>> {
+        loop {
+            let file = File::open(&self.path)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+            // It may have been replaced between the two.
+            if fs::metadata(&self.path)?.ino() == file.metadata()?.ino() {
+                return Ok(Some(file));
+            }
+        }
+    }
+
+    /// Whether this process may write it.
+    pub fn is_ours(&self) -> bool {
+        self.held.is_some()
     }
 
     /// What the file at a path holds, if there is one.
     ///
     /// # Errors
     /// If it cannot be used.
-    pub fn look(path: &Path) -> Result<Option<(PinsFile, Ledger)>, PinsError> {
-        // What stands behind a link is replaced, not the link.
-        let file = PinsFile { path: fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()) };
-        let text = match fs::read_to_string(&file.path) {
+    pub fn look(path: &Path) -> Result<Option<Ledger>, PinsError> {
+        PinsFile::at(path).read()
+    }
+
+    fn read(&self) -> Result<Option<Ledger>, PinsError> {
+        let text = match fs::read_to_string(&self.path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(file.failed("read", source)),
+            Err(source) => return Err(self.failed("read", source)),
         };
-        let mode = fs::metadata(&file.path).map_err(|source| file.failed("read", source))?.mode() & 0o7777;
+        let mode = fs::metadata(&self.path).map_err(|source| self.failed("read", source))?.mode() & 0o7777;
         if mode & OTHERS_MAY_WRITE != 0 {
-            return Err(PinsError::Open { path: file.path, mode });
+            return Err(PinsError::Open { path: self.path.clone(), mode });
         }
-        match parse(&text) {
-            Ok(ledger) => Ok(Some((file, ledger))),
-            Err(why) => Err(PinsError::Broken { path: file.path, why }),
-        }
+        parse(&text).map(Some).map_err(|why| PinsError::Broken { path: self.path.clone(), why })
     }
 
     fn failed(&self, done: &'static str, source: io::Error) -> PinsError {
@@ -137,8 +169,16 @@ impl PinsFile {
     /// Puts another content in the place of what it holds, and comes back when that is on the disk.
     ///
     /// # Errors
-    /// If that cannot be; what it held is still there.
-    pub fn write(&self, ledger: &Ledger) -> io::Result<()> {
+    /// If that cannot be, or another process has it; what it held is still there.
+    pub fn write(&mut self, ledger: &Ledger) -> io::Result<()> {
+        if !self.is_ours() {
+            return Err(io::Error::other("another corelane keeps it; approve there"));
+        }
+        self.held = Some(self.replace(ledger)?);
+        Ok(())
+    }
+
+    fn replace(&self, ledger: &Ledger) -> io::Result<File> {
         let mut fresh = self.path.clone().into_os_string();
         fresh.push(".new");
         let fresh = PathBuf::from(fresh);
@@ -147,17 +187,20 @@ impl PinsFile {
             _ => {}
         }
         let written = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&fresh).and_then(|mut file| {
+            // Ours from the moment on in which others see it.
+            file.try_lock().map_err(io::Error::from)?;
             file.write_all(print(ledger).as_bytes())?;
-            file.sync_all()
+            file.sync_all()?;
+            Ok(file)
         });
-        let replaced = written.and_then(|()| fs::rename(&fresh, &self.path));
-        if let Err(error) = replaced {
+        let replaced = written.and_then(|file| fs::rename(&fresh, &self.path).map(|()| file));
+        let file = replaced.inspect_err(|_| {
             // What is left over is in nobody's way: it is removed before the next attempt.
             let _ = fs::remove_file(&fresh);
-            return Err(error);
-        }
+        })?;
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+        Ok(file)
     }
 }
 
@@ -287,12 +330,13 @@ mod tests {
     fn what_was_written_is_read_as_it_was() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("pins.json");
-        let (file, empty) = PinsFile::open(&path).expect("made");
+        let (mut file, empty) = PinsFile::open(&path).expect("made");
         assert!(empty.servers.is_empty() && path.exists());
         let ledger = ledger();
         file.write(&ledger).expect("written");
         let mode = fs::metadata(&path).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+        drop(file);
         let (_, read) = PinsFile::open(&path).expect("read");
         assert_eq!(read.servers["s"].tools["a"].pinned, ledger.servers["s"].tools["a"].pinned);
         assert_eq!(read.servers["s"].tools["a"].changed, ledger.servers["s"].tools["a"].changed);
@@ -309,10 +353,27 @@ mod tests {
         let (path, link) = (folder.path().join("pins.json"), folder.path().join("link"));
         drop(PinsFile::open(&path).expect("made"));
         std::os::unix::fs::symlink(&path, &link).expect("made");
-        let (file, _) = PinsFile::open(&link).expect("read");
+        let (mut file, _) = PinsFile::open(&link).expect("read");
         file.write(&ledger()).expect("written");
         assert!(fs::symlink_metadata(&link).expect("there").is_symlink());
         assert!(fs::read_to_string(&path).expect("text").contains("\u{22}s\u{22}"));
+    }
+
+    #[test]
+    fn one_at_a_time_writes_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("pins.json");
+        let (mut first, _) = PinsFile::open(&path).expect("made");
+        let (mut second, _) = PinsFile::open(&path).expect("read");
+        assert!(first.is_ours() && !second.is_ours());
+        first.write(&ledger()).expect("written");
+        let error = second.write(&Ledger::default()).expect_err("not its").to_string();
+        assert!(error.contains("another corelane"), "{error}");
+        // Also the file that took the place of the one that was locked.
+        let (third, read) = PinsFile::open(&path).expect("read");
+        assert!(!third.is_ours() && read.servers.contains_key("s"));
+        drop(first);
+        assert!(PinsFile::open(&path).expect("read").0.is_ours());
     }
 
     #[test]

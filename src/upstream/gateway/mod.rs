@@ -478,11 +478,11 @@ impl<S: Service> Service for Gateway<S> {
         if self.chosen.borrow().is_some() {
             self.take_up(now);
         }
-        if self.board.has_news() {
-            self.take_up_pins(now);
-        }
         if self.is_plain() {
             return;
+        }
+        if self.board.has_news() {
+            self.take_up_pins(now);
         }
         if !self.begun {
             self.begun = true;
