@@ -299,8 +299,8 @@ fn an_approval_lets_calls_in_on_every_core_though_nobody_lists() {
     let gateway = folder.start("quarantine", &upstream.section());
     until_listed(&gateway, "/mcp/s", &[pair("a", "1")]);
     upstream.lists(&[tool("a", "2")]);
-    // One core has read what is new; the other hears of it.
-    until("one core reads it", || listed(&gateway, 0, "/mcp/s").is_empty().then_some(()));
+    // One core reads what is new, the one that may be reading still; the other hears of it.
+    until("one core reads it", || listed(&gateway, 1, "/mcp/s").is_empty().then_some(()));
     until("both refuse it", || (0..2).all(|core| call(&gateway, core, "/mcp/s", "a").1 == -31409).then_some(()));
     folder.said(&["approve", "s"]);
     for core in 0..2 {
@@ -372,8 +372,11 @@ fn what_is_pinned_and_approved_outlasts_the_process() {
     let pins = folder.path("pins.json");
     let mut gateway = folder.start("quarantine", &upstream.section());
     until_listed(&gateway, "/mcp/s", &[pair("a", "1"), pair("b", "1")]);
-    gateway.signal("TERM");
-    assert!(gateway.wait().success());
+    // What is seen first is in the file a moment later, however the process ends.
+    let holds = |text: &str| std::fs::read_to_string(&pins).is_ok_and(|file| file.contains(text));
+    until("it is written", || holds("\"description\": \"1\"").then_some(()));
+    gateway.signal("KILL");
+    gateway.wait();
     assert_eq!(std::fs::metadata(&pins).expect("written").permissions().mode() & 0o777, 0o600);
 
     // It changes while nobody looks.
@@ -459,18 +462,22 @@ fn a_server_that_says_two_things_is_asked_no_more_often() {
     let gateway = folder.start("quarantine", &upstream.section());
     until_listed(&gateway, "/mcp/s", &[pair("a", "1"), pair("b", "1")]);
     upstream.state().other = Some(vec![tool("a", "2"), tool("b", "1")]);
-    let before = upstream.state().lists;
-    for _ in 0..20 {
-        for core in 0..2 {
-            for (name, description) in listed(&gateway, core, "/mcp/s") {
-                assert_eq!(description, "1", "{name}");
+    // First now what is pinned and now something else, then now this and now that.
+    for instead in ["1", "3"] {
+        upstream.lists(&[tool("a", instead), tool("b", "1")]);
+        let before = upstream.state().lists;
+        for _ in 0..20 {
+            for core in 0..2 {
+                for (name, description) in listed(&gateway, core, "/mcp/s") {
+                    assert_eq!(description, "1", "{name}");
+                }
             }
         }
+        // Each look reads the list once, and what it finds has the other core read it once.
+        let asked = upstream.state().lists - before;
+        assert!((20..=100).contains(&asked), "{asked} times");
+        assert_eq!(call(&gateway, 0, "/mcp/s", "b").0, 200);
     }
-    // Each look reads the list once, and what it finds has the other core read it once.
-    let asked = upstream.state().lists - before;
-    assert!((20..=100).contains(&asked), "{asked} times");
-    assert_eq!(call(&gateway, 0, "/mcp/s", "b").0, 200);
 }
 
 /// Two tools of one name are one definition: whichever comes first, a change of either is a change.
