@@ -52,6 +52,16 @@ pub const SERVERS_MAX: usize = 1024;
 /// Most configured views.
 pub const VIEWS_MAX: usize = 256;
 
+/// Most tools of one server that are pinned, gone ones included; what appears beyond that is not.
+pub const PINS_PER_SERVER_MAX: usize = 20_000;
+/// Most bytes of definitions kept for one server: those that are pinned, and those seen in their place. Twice as much
+/// as a list may have.
+pub const PIN_BYTES_PER_SERVER_MAX: usize = 32 * 1024 * 1024;
+/// Most servers whose pins are kept, ones that are not configured any more included.
+pub const PINNED_SERVERS_MAX: usize = 2 * SERVERS_MAX;
+/// Most reports of lists that differ from what is pinned, each of at most one list, that wait to be reckoned in.
+pub const SIGHTINGS_MAX: usize = 64;
+
 /// Most legacy sessions one core can be configured to hold.
 pub const SESSIONS_PER_CORE_MAX: usize = 1_048_576;
 /// Most shards.

@@ -1,7 +1,7 @@
 //! The `corelane` program: command line to configuration to `boot`, and errors to exit codes.
 //!
-//! Nothing is served here. Invariant: 0 is success, 1 is "failed or would not serve", 2 is wrong usage; standard output
-//! carries only what was asked for, everything else goes to standard error.
+//! Nothing is served here. Invariant: 0 is success, 1 is "failed or would not serve", 2 is wrong usage, 3 is "something
+//! differs"; standard output carries only what was asked for, everything else goes to standard error.
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
@@ -28,6 +28,8 @@ mod host {
         Log(#[from] LogError),
         #[error(transparent)]
         Operator(#[from] OperatorError),
+        #[error("something differs")]
+        Differs,
         #[error("cannot write to standard output: {0}")]
         Output(#[from] io::Error),
     }
@@ -37,6 +39,8 @@ mod host {
         match failure {
             // The reader of a pipe has seen enough.
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
+            // What differs stands on standard output.
+            Failure::Differs => return ExitCode::from(3),
             _ => log::last_words(&failure),
         }
         match failure {
@@ -59,7 +63,14 @@ mod host {
                 let config = if args.default { Config::default() } else { Config::load(&cli.sources())? };
                 Ok(io::stdout().write_all(config.to_commented_toml().as_bytes())?)
             }
-            Some(cli::Command::Servers(args)) => ask(cli, &Question::Servers, args.json),
+            Some(cli::Command::Servers { ask: args, action: None }) => ask(cli, &Question::Servers, args.json),
+            Some(cli::Command::Servers { action: Some(action), .. }) => match action {
+                cli::ServersAction::Diff { server, ask: args } => ask(cli, &Question::Diff(server.clone()), args.json),
+                cli::ServersAction::Approve { server, tools, tag, ask: args } => {
+                    let question = Question::Approve { server: server.clone(), tools: tools.clone(), tag: tag.clone() };
+                    ask(cli, &question, args.json)
+                }
+            },
             Some(cli::Command::Reload(args)) => ask(cli, &Question::Reload, args.json),
             Some(cli::Command::Sessions(args)) => ask(cli, &Question::Sessions, args.json),
             Some(cli::Command::Shards(args)) => {
@@ -79,7 +90,9 @@ mod host {
         if cli.names_control_address() {
             config.control.socket = Default::default();
         }
-        Ok(io::stdout().write_all(operator::ask(&config, question, json)?.as_bytes())?)
+        let said = operator::ask(&config, question, json)?;
+        io::stdout().write_all(said.text.as_bytes())?;
+        if said.differs { Err(Failure::Differs) } else { Ok(()) }
     }
 
     /// Loads the configuration and sets up logging as it says.

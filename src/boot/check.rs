@@ -14,7 +14,7 @@ use super::advice::{MEMLOCK_BYTES_PER_CORE, advised};
 use super::host::{Finding, HostNeeds, HostReadings, HostReport, Severity};
 use super::plan::{CoreRequest, Plan};
 use super::topology::Topology;
-use super::{BootError, cut, gateway, launch, servers};
+use super::{BootError, cut, launch, pins, servers};
 use crate::config::{Config, NonDefault, Settings};
 use crate::limits::table_for;
 use crate::runtime;
@@ -88,9 +88,7 @@ pub(super) fn check(config: Config) -> Result<(), BootError> {
     };
     report.findings.push(files(&settings, before.unwrap_or(3), per_core, nofile, cores));
     doors(&settings, &mut report.findings);
-    if let Err(refusal) = gateway::refuse_what_is_not_there(&settings) {
-        report.findings.push(fail("servers", "configured", "what this version has", &refusal));
-    }
+    report.findings.extend(pinned(&settings));
     servers::findings(&settings, std::env::var_os("PATH"), &mut report.findings);
 
     let mut text = report.to_string();
@@ -198,6 +196,16 @@ fn probed(features: &Features) -> Finding {
     let advice = missing.join("\n      ");
     let seen = format!("{} missing", missing.len());
     Finding { name: "io_uring", severity: Severity::Note, seen, wanted: wanted.into(), advice }
+}
+
+/// Whether what is pinned of servers' tools could be read, if there is a file for it.
+fn pinned(settings: &Settings) -> Option<Finding> {
+    let path = settings.gateway.pins.as_path()?.display();
+    Some(match pins::look(settings) {
+        Ok(Some(servers)) => ok("gateway.pins", format!("{path}: {}", counted(servers, "server")), "readable"),
+        Ok(None) => ok("gateway.pins", format!("{path}: not there yet"), "readable, or not there"),
+        Err(error) => fail("gateway.pins", "refused", "a file of pins, or none", &error),
+    })
 }
 
 /// Every address and path that would be listened on, each tried.

@@ -18,14 +18,15 @@ Examples:
   corelane check --config corelane.toml           would it serve here? what is missing?
   corelane import claude_desktop_config.json      its servers as TOML, to be read before use
   corelane servers                                how the servers behind a running corelane stand
+  corelane servers diff weather                   how its tools differ from what was approved
   corelane stdio                                  one client on standard input and output
 
 A flag wins over the environment, the environment over the file, the file over
 the default. In the environment a key is CORELANE_<SECTION>_<KEY>, such as
 CORELANE_LIMITS_BODY_BYTES. `corelane config --default` explains every key.
 
-Exit codes: 0 success, 1 failed or would not serve, 2 wrong usage, 130 ended at
-once by a second signal.";
+Exit codes: 0 success, 1 failed or would not serve, 2 wrong usage, 3 something
+differs (servers diff), 130 ended at once by a second signal.";
 
 /// Route MCP (Model Context Protocol) messages, thread-per-core on io_uring.
 ///
@@ -59,7 +60,15 @@ pub enum Command {
     /// Print the configuration as commented TOML
     Config(PrintArgs),
     /// Ask a running corelane how the servers behind it stand
-    Servers(AskArgs),
+    #[command(args_conflicts_with_subcommands = true)]
+    Servers {
+        /// Who is asked.
+        #[command(flatten)]
+        ask: AskArgs,
+        /// What else is asked.
+        #[command(subcommand)]
+        action: Option<ServersAction>,
+    },
     /// Have a running corelane read its configuration file again: servers, views, gateway settings
     Reload(AskArgs),
     /// Ask a running corelane for its sessions and connections, by core
@@ -75,6 +84,35 @@ pub enum Command {
     Completions {
         /// The shell
         shell: clap_complete::Shell,
+    },
+}
+
+/// What is asked of one server.
+#[derive(Subcommand, Debug)]
+pub enum ServersAction {
+    /// Show how the tools of a server differ from what was approved; ends with 3 if one does
+    Diff {
+        /// The server
+        #[arg(value_name = "NAME")]
+        server: String,
+        /// Who is asked.
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// Approve changed tools of a server as they are
+    Approve {
+        /// The server
+        #[arg(value_name = "NAME")]
+        server: String,
+        /// The tools, by the server's own names for them; all that changed if none is named
+        #[arg(value_name = "TOOL")]
+        tools: Vec<String>,
+        /// Approve only what was looked at: `diff` prints the tag
+        #[arg(long)]
+        tag: Option<String>,
+        /// Who is asked.
+        #[command(flatten)]
+        ask: AskArgs,
     },
 }
 
@@ -186,13 +224,7 @@ impl Cli {
             Some(Command::Config(args)) => (args.config.config.clone(), &serve),
             // Without a command clap reads no variable for `--config`.
             None => (std::env::var_os("CORELANE_CONFIG").map(PathBuf::from), &serve),
-            Some(
-                Command::Servers(ask)
-                | Command::Sessions(ask)
-                | Command::Reload(ask)
-                | Command::Shards(ShardArgs { ask, .. }),
-            ) => (ask.config.config.clone(), &serve),
-            Some(Command::Completions { .. } | Command::Import { .. }) => (None, &serve),
+            Some(_) => (self.ask_args().and_then(|ask| ask.config.config.clone()), &serve),
         };
         Sources::of_process(file, self.flags(serve))
     }
@@ -205,7 +237,9 @@ impl Cli {
     fn ask_args(&self) -> Option<&AskArgs> {
         match &self.command {
             Some(
-                Command::Servers(ask)
+                Command::Servers { action: Some(ServersAction::Diff { ask, .. }), .. }
+                | Command::Servers { action: Some(ServersAction::Approve { ask, .. }), .. }
+                | Command::Servers { ask, action: None }
                 | Command::Sessions(ask)
                 | Command::Reload(ask)
                 | Command::Shards(ShardArgs { ask, .. }),

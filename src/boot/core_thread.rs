@@ -35,7 +35,7 @@ use crate::shard::seal::Sealer;
 use crate::sys::cpu::{Cpu, CpuSet};
 use crate::sys::guard::GuardHandle;
 use crate::sys::{affinity, entropy};
-use crate::upstream::gateway::{Choices, Gateway, Station};
+use crate::upstream::gateway::{Choices, Gateway, PinPort, Station};
 use crate::upstream::native::Server;
 use crate::uring::{Chime, Driver, DriverSettings, Features};
 
@@ -59,6 +59,8 @@ pub(super) struct Seed<S> {
     pub server: Server<S>,
     /// The servers beside it, now and later.
     pub choices: Choices,
+    /// What is pinned of their tools, now and later.
+    pub pins: PinPort,
     /// Starts those that are child processes.
     pub guard: Option<GuardHandle>,
     pub metrics: &'static CoreMetrics,
@@ -131,6 +133,7 @@ impl<S: 'static> Seed<S> {
             clock: self.clock,
             server: self.server.share(),
             choices: self.choices.clone(),
+            pins: self.pins.clone(),
             guard: self.guard.clone(),
             metrics: self.metrics,
             health: self.health.clone(),
@@ -211,6 +214,7 @@ fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, port: Port<Header>, driver:
             host,
             guard: seed.guard.clone(),
             choices: seed.choices.clone(),
+            pins: seed.pins.clone(),
         };
         let service = Gateway::new(native, station);
         let mut core = Core::new(CoreParts {

@@ -26,18 +26,6 @@ const WAITING_PER_LINK: usize = 64;
 /// Answers may be larger than requests: results hold pictures and files.
 const ANSWER_BYTES_MIN: usize = 16 * 1024 * 1024;
 
-/// What is configured and understood, but not there yet: better refused than ignored.
-///
-/// # Errors
-/// The first such setting.
-pub(super) fn refuse_what_is_not_there(settings: &Settings) -> Result<(), BootError> {
-    let refuse = |what: String| Err(BootError::NotThere(what));
-    if settings.gateway.pinning != Pinning::Off {
-        return refuse("gateway.pinning; write pinning = \"off\"".to_owned());
-    }
-    Ok(())
-}
-
 /// Looks for a view by the name that stands behind the endpoint's path; empty for all servers.
 ///
 /// # Errors
@@ -69,6 +57,7 @@ pub(super) fn gateway(settings: &Settings, is_demonstration: bool) -> to::Gatewa
     to::GatewaySettings {
         servers: Vec::new(),
         retired: Default::default(),
+        pinning: Vec::new(),
         native_is_seen: native_is_seen(settings, is_demonstration),
         views: settings
             .views
@@ -106,6 +95,15 @@ fn native_is_seen(settings: &Settings, is_demonstration: bool) -> bool {
         Demonstration::On => true,
         // Without servers somebody has to answer all the same.
         Demonstration::Auto | Demonstration::Off => alone,
+    }
+}
+
+/// What happens when a server changes a tool.
+pub(super) fn pinning(settings: &Settings, server: &ServerSettings) -> to::Pinning {
+    match server.pinning(&settings.gateway) {
+        Pinning::Off => to::Pinning::Off,
+        Pinning::Quarantine => to::Pinning::Quarantine,
+        Pinning::Warn => to::Pinning::Warn,
     }
 }
 

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::core_thread::{Outcome, Remains, Seed, start};
 use super::lend::OffloadPool;
 use super::on_core::Hooks;
+use super::pins::Keeper;
 use super::plan::{CoreRequest, Plan};
 use super::reload::{Reloader, Servers};
 use super::report::Report;
@@ -24,7 +25,7 @@ use super::{BootError, cut, desk, gateway};
 use crate::config::{Config, LogFormat, Settings};
 use crate::control::log::LogGuard;
 use crate::control::{
-    self, Administration, ControlError, ControlHandle, CoreState, DeskCell, Health, SignalHandle, Stop,
+    self, Administration, ControlError, ControlHandle, CoreState, DeskCell, Health, PinDesk, SignalHandle, Stop,
 };
 use crate::ids::CoreId;
 use crate::metrics::{CloseCause, Registry};
@@ -142,6 +143,8 @@ pub(super) struct Launch<S> {
     metrics: Arc<Registry>,
     /// What is still to be logged is written when this ends.
     log: Option<LogGuard>,
+    /// What is pinned of servers' tools.
+    pins: Keeper,
     /// Starts and ends child processes, if some server is one.
     guard: Option<AttendedGuard>,
     /// Hears signals where there is no control address.
@@ -175,7 +178,6 @@ impl<S: 'static> Launch<S> {
         let started = Instant::now();
         let non_defaults = config.non_defaults();
         let settings = config.settings().clone();
-        gateway::refuse_what_is_not_there(&settings)?;
         // Before anything starts a thread: only then can it be forked.
         let file = config.sources().file.clone().filter(|_| matches!(doors, Doors::Listeners));
         let guard = match gateway::has_children(&settings) {
@@ -183,6 +185,8 @@ impl<S: 'static> Launch<S> {
             // A program that has threads already goes without, and then a child added later needs a restart.
             false => file.as_ref().and_then(|_| Guard::fork().ok()),
         };
+        // Not shared with the guard, which outlives this process for a moment.
+        let (pins, pin_port, beside) = Keeper::new(&settings)?;
         let log = control::log::detach();
         let disabled = Disabled::from_environment().map_err(BootError::Environment)?;
         let features = Features::probe(disabled)?;
@@ -203,16 +207,17 @@ impl<S: 'static> Launch<S> {
             _ => Steering::Off,
         };
         let registry = Arc::new(Registry::new(cores));
-        let servers = Servers::new(&settings, &registry, is_demonstration, guard.is_some(), resolve::by_system);
+        let has_guard = guard.is_some();
+        let servers = Servers::new(&settings, &registry, pins.clone(), is_demonstration, has_guard, resolve::by_system);
         let choices = servers.choices();
         let reloader = Reloader::new(servers, config);
-        let resolve: (_, control::Resolve) = {
-            let reloader = reloader.clone();
-            (settings.gateway.resolve_ms.duration(), Arc::new(move || reloader.resolve()))
-        };
+        let look_ups = reloader.clone().look_up_names(settings.gateway.resolve_ms.duration());
+        let beside = Box::pin(async move {
+            tokio::join!(beside, look_ups);
+        });
         let health = Health::new(cores);
         let (news, heard) = channel();
-        let (beside, on_signal) = (plan.control.cpus.clone(), on_signal(news.clone()));
+        let (apart, on_signal) = (plan.control.cpus.clone(), on_signal(news.clone()));
         let desk_cell = DeskCell::default();
         let (control, signals) = match doors {
             Doors::Listeners => {
@@ -221,14 +226,15 @@ impl<S: 'static> Launch<S> {
                 let socket = socket.map(|path| patiently(|| UnixListenSocket::bind(path, ADMIN_MODE, ADMIN_BACKLOG)));
                 let desk = Arc::clone(&desk_cell);
                 let reload = file.map(|file| (file, Arc::new(move || reloader.reload()) as control::Reload));
-                let resolve = Some(resolve);
-                let administration = Administration { desk, socket: socket.transpose()?, reload, resolve };
+                let pins: Option<Arc<dyn PinDesk>> = Some(Arc::new(pins.clone()));
+                let socket = socket.transpose()?;
+                let administration = Administration { desk, socket, reload, pins, beside: Some(beside) };
                 let spawned =
-                    control::spawn(settings.control.clone(), registry, health, administration, beside, on_signal);
+                    control::spawn(settings.control.clone(), registry, health, administration, apart, on_signal);
                 (Some(spawned.map_err(control_error)?), None)
             }
             Doors::Pipes { .. } => {
-                let spawned = control::spawn_for_signals(health.clone(), Some(resolve), beside, on_signal);
+                let spawned = control::spawn_for_signals(health.clone(), beside, apart, on_signal);
                 (None, Some(spawned.map_err(control_error)?))
             }
         };
@@ -273,6 +279,7 @@ impl<S: 'static> Launch<S> {
                 clock,
                 server: server.share(),
                 choices: choices.clone(),
+                pins: pin_port.clone(),
                 guard: guard.as_ref().map(AttendedGuard::handle),
                 metrics,
                 health: health.clone(),
@@ -328,6 +335,7 @@ impl<S: 'static> Launch<S> {
             control,
             metrics: registry_of_metrics,
             log,
+            pins,
             guard,
             signals,
             news,
@@ -369,6 +377,7 @@ impl<S: 'static> Launch<S> {
             // The thread's panic, if any, was printed by the panic hook; the outcome of serving matters more.
             let _ = control.stop();
         }
+        self.pins.finish();
         drop(self.log);
         outcome
     }

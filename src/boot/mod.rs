@@ -15,6 +15,7 @@ mod launch;
 mod lend;
 mod on_core;
 pub mod operator;
+mod pins;
 pub mod plan;
 mod reload;
 mod report;
@@ -34,6 +35,7 @@ mod tests {
 
 pub use desk::{OutsideOwner, Registry};
 pub use on_core::{Hooks, OnCore};
+pub use pins::PinsError;
 
 use crate::config::Config;
 use crate::control::ControlError;
@@ -78,9 +80,6 @@ pub enum BootError {
          start it with a pipe there, as MCP clients do, or use `corelane serve`"
     )]
     NoOutput,
-    /// Something is configured that this version does not have.
-    #[error("not there yet: {0}")]
-    NotThere(String),
     /// Servers that are child processes cannot be started.
     #[error(transparent)]
     Guard(#[from] crate::sys::guard::GuardError),
@@ -90,6 +89,9 @@ pub enum BootError {
     /// The host does not do.
     #[error("this host would not serve; what to change stands in the table above")]
     NotFit,
+    /// What is pinned of servers' tools cannot be read or kept.
+    #[error(transparent)]
+    Pins(#[from] PinsError),
     /// The cores asked for cannot be had.
     #[error(transparent)]
     Plan(#[from] PlanError),

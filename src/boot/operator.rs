@@ -3,6 +3,8 @@
 //! Not here: the API (`control`). Invariant: what is printed came from the process that was asked; nothing is changed
 //! but what a flag says.
 
+mod pins;
+
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::config::Settings;
+use crate::config::{ServerName, Settings};
 
 /// Longest time for an answer: longer than the registry takes for one.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -55,6 +57,17 @@ pub enum OperatorError {
 /// What is asked.
 #[derive(Clone, Debug)]
 pub enum Question {
+    /// From now on tools of a server are to be what they are.
+    Approve {
+        /// The server.
+        server: String,
+        /// Which tools; none for all that changed.
+        tools: Vec<String>,
+        /// What was looked at; none for whatever is there.
+        tag: Option<String>,
+    },
+    /// How the tools of this server differ from what was approved.
+    Diff(String),
     /// The servers behind the gateway.
     Servers,
     /// The configuration file is read again.
@@ -85,11 +98,26 @@ impl std::fmt::Display for Door {
     }
 }
 
-/// Asks the corelane that runs with these settings; what to print.
+/// What was said to a question.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Said {
+    /// To be printed.
+    pub text: String,
+    /// It was asked what differs, and something does.
+    pub differs: bool,
+}
+
+/// Asks the corelane that runs with these settings.
 ///
 /// # Errors
 /// If nobody answers, or with a no.
-pub fn ask(settings: &Settings, question: &Question, json: bool) -> Result<String, OperatorError> {
+pub fn ask(settings: &Settings, question: &Question, json: bool) -> Result<Said, OperatorError> {
+    if let Question::Approve { server, .. } | Question::Diff(server) = question
+        && ServerName::new(server).is_none()
+    {
+        let what = format!("{server:?} cannot be the name of a server: allowed is {}", ServerName::RULE);
+        return Err(OperatorError::Refused { what });
+    }
     let door = match settings.control.socket.as_path() {
         Some(path) => Door::Unix(path.to_owned()),
         None => Door::Tcp(settings.control.listen),
@@ -97,19 +125,30 @@ pub fn ask(settings: &Settings, question: &Question, json: bool) -> Result<Strin
     let strange = |what: std::io::Error| OperatorError::Strange { door: door.to_string(), what: what.to_string() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(strange)?;
     let answer = runtime.block_on(answered(&door, question))?;
-    if json {
-        return Ok(format!("{answer:#}\n"));
-    }
-    Ok(match question {
-        Question::Servers => servers(&answer),
-        Question::Reload => format!("{}\n", cell(&answer, "changed")),
-        Question::Sessions => sessions(&answer),
-        Question::Shards { .. } => shards(&answer),
-    })
+    let (text, differs) = match question {
+        Question::Approve { server, .. } => (pins::approved(server, &answer), false),
+        Question::Diff(_) => pins::difference(&answer),
+        Question::Servers => (servers(&answer), false),
+        Question::Reload => (format!("{}\n", cell(&answer, "changed")), false),
+        Question::Sessions => (sessions(&answer), false),
+        Question::Shards { .. } => (shards(&answer), false),
+    };
+    Ok(Said { text: if json { format!("{answer:#}\n") } else { text }, differs })
 }
 
 async fn answered(door: &Door, question: &Question) -> Result<Value, OperatorError> {
     match question {
+        Question::Approve { server, tools, tag } => {
+            let path = format!("/admin/v1/servers/{server}/pins");
+            let tag = match tag {
+                Some(tag) => format!("\"{}\"", tag.trim_matches('"')),
+                None => format!("\"{}\"", cell(&get(door, &path).await?, "tag")),
+            };
+            let approve = if tools.is_empty() { Value::from("all") } else { Value::from(tools.clone()) };
+            let body = serde_json::json!({ "approve": approve }).to_string();
+            request(door, Method::POST, &path, &[("If-Match", &tag)], body).await
+        }
+        Question::Diff(server) => get(door, &format!("/admin/v1/servers/{server}/pins")).await,
         Question::Servers => get(door, "/admin/v1/servers").await,
         Question::Reload => request(door, Method::POST, "/admin/v1/reload", &[], String::new()).await,
         Question::Sessions => get(door, "/admin/v1/sessions").await,
@@ -227,8 +266,24 @@ fn rows_of(answer: &Value, list: &str, columns: &[&str]) -> Vec<Vec<String>> {
 }
 
 fn servers(answer: &Value) -> String {
-    let columns = ["name", "kind", "state", "tools", "calls", "failures", "in_flight", "waiting", "lost", "reached_by"];
-    let rows = rows_of(answer, "servers", &columns);
+    let columns = [
+        "name",
+        "kind",
+        "state",
+        "tools",
+        "changed",
+        "calls",
+        "failures",
+        "in_flight",
+        "waiting",
+        "lost",
+        "reached_by",
+    ];
+    let mut rows = rows_of(answer, "servers", &columns);
+    let all = answer["servers"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for (row, server) in rows.iter_mut().zip(all) {
+        row[4] = server["pinning"]["changed"].as_array().map_or(0, Vec::len).to_string();
+    }
     if rows.is_empty() {
         return "no servers are configured; see [servers] in `corelane config --default`\n".to_owned();
     }

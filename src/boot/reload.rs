@@ -5,19 +5,22 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::gateway;
+use super::pins::Keeper;
 use super::resolve::{self, Lookup};
-use crate::config::{Config, HttpServer, ServerKind, ServerName, ServerSettings, Settings, UrlHost};
+use crate::config::{Config, GatewaySettings, HttpServer, ServerKind, ServerName, ServerSettings, Settings, UrlHost};
 use crate::ids::OutboundAddress;
 use crate::metrics::{Registry, ServerRow};
 use crate::upstream::gateway as to;
 use crate::upstream::gateway::{Behind, Choices};
 
-/// Keys that are taken up without a restart.
+/// Keys that are taken up without a restart, and one of them that is not: what is pinned would be another.
 const TAKEN_UP: &str = "gateway.";
+const NOT_TAKEN_UP: &str = "gateway.pins";
 
 /// A server's place, which is its for good.
 struct Place {
@@ -35,6 +38,7 @@ pub(super) struct Servers {
     settings: Settings,
     choices: watch::Sender<Arc<Behind>>,
     registry: Arc<Registry>,
+    pins: Keeper,
     cores: usize,
     is_demonstration: bool,
     has_guard: bool,
@@ -50,6 +54,7 @@ impl Servers {
     pub fn new(
         settings: &Settings,
         registry: &Arc<Registry>,
+        pins: Keeper,
         is_demonstration: bool,
         has_guard: bool,
         lookup: Lookup,
@@ -57,8 +62,17 @@ impl Servers {
         let (choices, _) = watch::channel(Arc::default());
         let cores = registry.cores();
         let (settings, registry) = (settings.clone(), Arc::clone(registry));
-        let mut servers =
-            Servers { places: Vec::new(), settings, choices, registry, cores, is_demonstration, has_guard, lookup };
+        let mut servers = Servers {
+            places: Vec::new(),
+            settings,
+            choices,
+            registry,
+            pins,
+            cores,
+            is_demonstration,
+            has_guard,
+            lookup,
+        };
         servers.place_all();
         servers.publish();
         servers
@@ -71,7 +85,7 @@ impl Servers {
 
     /// Gives servers places that have none, and retires those that are gone; what was done, in words.
     fn place_all(&mut self) -> Vec<String> {
-        let (mut added, mut changed, mut removed) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut added, mut changed, mut removed, mut repinned) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let wanted: Vec<(ServerName, ServerSettings)> = self
             .settings
             .servers
@@ -82,6 +96,11 @@ impl Servers {
         for place in self.places.iter_mut().filter(|place| !place.is_retired) {
             match wanted.iter().find(|(name, _)| *name == place.name) {
                 Some((_, configured)) if *configured == place.configured => {}
+                // Cores are told of it beside the server, which goes on.
+                Some((_, configured)) if is_same_but_for_pinning(configured, &place.configured) => {
+                    place.configured.pinning = configured.pinning;
+                    repinned.push(place.name.to_string());
+                }
                 Some(_) => {
                     place.is_retired = true;
                     changed.push(place.name.to_string());
@@ -105,7 +124,13 @@ impl Servers {
             self.places.push(Place { name, configured, settings, row, is_retired: false });
         }
         let said = |what: &str, names: Vec<String>| (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")));
-        [said("added", added), said("changed", changed), said("removed", removed)].into_iter().flatten().collect()
+        let said = [
+            said("added", added),
+            said("changed", changed),
+            said("removed", removed),
+            said("pinning of tools is another for", repinned),
+        ];
+        said.into_iter().flatten().collect()
     }
 
     /// Servers behind names: their places, how they are configured, and the addresses in use.
@@ -124,6 +149,9 @@ impl Servers {
         settings.servers = self.places.iter().map(|place| Arc::clone(&place.settings)).collect();
         let retired = (0..).zip(&self.places).filter(|(_, place)| place.is_retired);
         settings.retired = retired.map(|(number, _)| number).collect();
+        settings.pinning =
+            self.places.iter().map(|place| gateway::pinning(&self.settings, &place.configured)).collect();
+        self.pins.take_up(&self.settings);
         let rows: Vec<Arc<ServerRow>> = self.places.iter().map(|place| Arc::clone(&place.row)).collect();
         let alive = self.places.iter().filter(|place| !place.is_retired);
         self.registry.set_servers(alive.map(|place| Arc::clone(&place.row)).collect());
@@ -142,7 +170,27 @@ impl Place {
     }
 }
 
+fn is_same_but_for_pinning(one: &ServerSettings, other: &ServerSettings) -> bool {
+    ServerSettings { pinning: other.pinning, ..one.clone() } == *other
+}
+
+fn needs_restart(key: &str) -> bool {
+    !key.starts_with(TAKEN_UP) || key == NOT_TAKEN_UP
+}
+
 impl Reloader {
+    /// Looks names up again every so often; never ends.
+    pub async fn look_up_names(self, every: Duration) {
+        loop {
+            tokio::time::sleep(every).await;
+            let reloader = self.clone();
+            // Its panic was printed by the panic hook.
+            if let Ok(Some(changed)) = tokio::task::spawn_blocking(move || reloader.resolve()).await {
+                tracing::info!("names lead elsewhere: {changed}");
+            }
+        }
+    }
+
     /// Looks names up again. A server whose name no longer leads to the address in use gets a new place, from whose
     /// links on the name is right; what changed, in words.
     pub fn resolve(&self) -> Option<String> {
@@ -187,20 +235,20 @@ impl Reloader {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (servers, config) = &mut *held;
         let fresh = Config::load(config.sources()).map_err(|error| error.to_string())?;
-        gateway::refuse_what_is_not_there(fresh.settings()).map_err(|error| error.to_string())?;
         if gateway::has_children(fresh.settings()) && !servers.has_guard {
             return Err("a server over standard input and output was added, and there was none at start: the process \
                         that starts children must be there before all others, so this needs a restart"
                 .to_owned());
         }
-        let views_before = (servers.settings.views.clone(), servers.settings.gateway);
+        let views_before = (servers.settings.views.clone(), servers.settings.gateway.clone());
         let needs_restart: Vec<String> =
-            fresh.differences(config.settings()).into_iter().filter(|key| !key.starts_with(TAKEN_UP)).collect();
+            fresh.differences(config.settings()).into_iter().filter(|key| needs_restart(key)).collect();
         servers.settings.servers.clone_from(&fresh.settings().servers);
         servers.settings.views.clone_from(&fresh.settings().views);
-        servers.settings.gateway = fresh.settings().gateway;
+        servers.settings.gateway =
+            GatewaySettings { pins: servers.settings.gateway.pins.clone(), ..fresh.settings().gateway.clone() };
         let mut done = servers.place_all();
-        if views_before != (servers.settings.views.clone(), servers.settings.gateway) {
+        if views_before != (servers.settings.views.clone(), servers.settings.gateway.clone()) {
             done.push("changed views or gateway settings".to_owned());
         }
         if !done.is_empty() {
@@ -242,7 +290,8 @@ mod tests {
             section("moves", "moves.example") + &section("stays", "stays.example") + &section("fixed", "1.1.1.1");
         let config = Config::from_toml("c.toml", &text).expect("valid");
         let registry = Arc::new(Registry::new(1));
-        let servers = Servers::new(config.settings(), &registry, true, false, looked_up);
+        let (pins, ..) = Keeper::new(config.settings()).expect("no file is named");
+        let servers = Servers::new(config.settings(), &registry, pins, true, false, looked_up);
         let choices = servers.choices();
         let reloader = Reloader::new(servers, config);
         let alive = || -> Vec<(String, SocketAddr)> {

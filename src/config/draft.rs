@@ -14,6 +14,7 @@ use super::servers::{
 };
 use super::shapes::{Arguments, CommandWord, Descriptions, Environment, Folder, Headers, Renames};
 use super::url::ServerUrl;
+use super::words::Pinning;
 use crate::proto::address::AddressRule;
 use crate::proto::mcp::NamePattern;
 use std::collections::BTreeMap;
@@ -48,6 +49,7 @@ pub(super) struct ServerDraft {
     pub(super) list_timeout_ms: Option<Millis<1, { 10 * MINUTE_MS }>>,
     pub(super) concurrency: Option<Bounded<1, 65_536>>,
     pub(super) trust_annotations: Option<bool>,
+    pub(super) pinning: Option<Pinning>,
     pub(super) tools_include: Option<Vec<NamePattern>>,
     pub(super) tools_exclude: Option<Vec<NamePattern>>,
     pub(super) tools_rename: Option<Renames>,
@@ -125,6 +127,7 @@ impl ServerDraft {
             list_timeout_ms: Some(server.list_timeout_ms),
             concurrency: Some(server.concurrency),
             trust_annotations: Some(server.trust_annotations),
+            pinning: server.pinning,
             tools_include: Some(server.tools.names.include.clone()),
             tools_exclude: Some(server.tools.names.exclude.clone()),
             tools_rename: Some(Renames(server.tools.rename.clone())),
@@ -182,6 +185,7 @@ impl ServerDraft {
             list_timeout_ms: self.list_timeout_ms.unwrap_or(default.list_timeout_ms),
             concurrency: self.concurrency.unwrap_or(default.concurrency),
             trust_annotations: self.trust_annotations.unwrap_or(default.trust_annotations),
+            pinning: self.pinning,
             tools: ToolRules {
                 names: rules(self.tools_include, self.tools_exclude),
                 rename: self.tools_rename.map_or_else(BTreeMap::new, |renames| renames.0),

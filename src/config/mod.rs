@@ -41,8 +41,8 @@ pub use settings::{
 };
 pub use url::{ServerUrl, UrlHost};
 pub use words::{
-    CoreList, Demonstration, HttpPath, LogFormat, LogLevel, OptionalHttpPath, OptionalUnixPath, Pinning, TicketKey,
-    UnixPath,
+    CoreList, Demonstration, HttpPath, LogFormat, LogLevel, OptionalFilePath, OptionalHttpPath, OptionalUnixPath,
+    Pinning, TicketKey, UnixPath,
 };
 
 use file::SourceFile;
@@ -394,10 +394,29 @@ impl Config {
                 bare.join(", ")
             ));
         }
+        self.warnings_of_pins(warnings);
         for (name, view) in views {
             for server in view.servers.iter().filter(|server| !enabled.iter().any(|(name, _)| name == *server)) {
                 warnings.push(format!("views.{name} names the server {server}, which is not enabled"));
             }
+        }
+    }
+
+    fn warnings_of_pins(&self, warnings: &mut Vec<String>) {
+        let Settings { servers, gateway, control, .. } = &self.settings;
+        let quarantines = |server: &ServerSettings| server.pinning(gateway) == Pinning::Quarantine;
+        let Some((name, _)) = servers.iter().find(|(_, server)| server.enabled && quarantines(server)) else { return };
+        if gateway.pins.as_path().is_none() {
+            warnings.push(format!(
+                "tools of servers.{name} are quarantined when they change, but gateway.pins is empty: what is approved is \
+                 forgotten when the process ends; name a file"
+            ));
+        }
+        if control.socket.as_path().is_none() {
+            warnings.push(format!(
+                "tools of servers.{name} are quarantined when they change, but control.socket is empty: nobody can \
+                 approve them; name a Unix socket"
+            ));
         }
     }
 

@@ -178,6 +178,12 @@ pub(super) const SERVER_ROWS: &[Row<ServerDraft>] = rows! { ServerDraft;
         example "false",
         memory "a call in flight of such a tool, kept",
         wrong "a tool does twice what it should have done once: its annotations are untrue";
+    "pinning" pinning ANY, "word",
+        "What happens when it changes the definition of one of its tools, if that is to be other than for all servers.",
+        default "gateway.pinning",
+        example "\"quarantine\"",
+        memory "as gateway.pinning",
+        wrong "its tools are missing until they are approved, or changed ones are taken: see gateway.pinning";
     "tools.include" tools_include ANY, "patterns",
         "Which of its tools are seen, by its own names; none means all.",
         default "",

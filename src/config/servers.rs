@@ -8,8 +8,9 @@ use super::given::{Given, Refused, Setting, quoted};
 use super::names::{HeaderName, Prefix, ServerName, ToolName};
 use super::roots::Roots;
 use super::secret::Supplied;
+use super::settings::GatewaySettings;
 use super::url::ServerUrl;
-use super::words::word_set;
+use super::words::{Pinning, word_set};
 use crate::proto::address::AddressRule;
 use crate::proto::mcp::NamePattern;
 use std::collections::BTreeMap;
@@ -41,6 +42,8 @@ pub struct ServerSettings {
     pub concurrency: Bounded<1, 65_536>,
     /// Whether its tools are believed when they say that they may be called twice.
     pub trust_annotations: bool,
+    /// What happens when it changes a tool, if that is to be other than `gateway.pinning`.
+    pub pinning: Option<Pinning>,
     /// Which of its tools are seen, and how.
     pub tools: ToolRules,
     /// Which of its prompts are seen.
@@ -162,10 +165,18 @@ impl ServerSettings {
             list_timeout_ms: const { Millis::known(5_000) },
             concurrency: const { Bounded::known(256) },
             trust_annotations: false,
+            pinning: None,
             tools: ToolRules::default(),
             prompts: ListRules::default(),
             resources: ListRules::default(),
         }
+    }
+}
+
+impl ServerSettings {
+    /// What happens when it changes a tool.
+    pub fn pinning(&self, gateway: &GatewaySettings) -> Pinning {
+        self.pinning.unwrap_or(gateway.pinning)
     }
 }
 

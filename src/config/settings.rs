@@ -6,8 +6,8 @@
 use super::bounded::{AutoOr, Bounded, Millis, PowerOfTwo};
 use super::hosts::{AllowedHosts, AllowedOrigins};
 use super::words::{
-    CoreList, Demonstration, HttpPath, LogFormat, LogLevel, OptionalHttpPath, OptionalUnixPath, Pinning, TicketKey,
-    UnixPath,
+    CoreList, Demonstration, HttpPath, LogFormat, LogLevel, OptionalFilePath, OptionalHttpPath, OptionalUnixPath,
+    Pinning, TicketKey, UnixPath,
 };
 use crate::limits::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX, CORES_MAX, SESSIONS_PER_CORE_MAX, SHARDS_MAX};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -90,13 +90,14 @@ pub struct CallSettings {
 }
 
 /// `[gateway]`: what all configured servers have in common. For `upstream` and `boot`.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 #[expect(missing_docs, reason = "each field is documented in `table`, where operators read it too")]
 pub struct GatewaySettings {
     pub demonstration: Demonstration,
     pub list_ttl_ms: Millis<0, HOUR_MS>,
     pub resolve_ms: Millis<1_000, { 24 * HOUR_MS }>,
     pub pinning: Pinning,
+    pub pins: OptionalFilePath,
 }
 
 /// `[uring]`: sizes of each core's ring. For `uring`.
@@ -233,6 +234,7 @@ impl Default for GatewaySettings {
             list_ttl_ms: const { Millis::known(5_000) },
             resolve_ms: const { Millis::known(30_000) },
             pinning: Pinning::Off,
+            pins: OptionalFilePath::default(),
         }
     }
 }

@@ -248,9 +248,13 @@ keys! {
         memory "none",
         wrong "calls to a server that has moved fail for this long: too long; name servers complain: too short";
     gateway.pinning, "word",
-        "What happens when a server changes the definition of a tool seen before: \"off\" nothing, \"warn\" it is logged, \"quarantine\" the tool is kept from callers until it is approved.",
-        memory "32 B per tool",
-        wrong "a server that is updated has its tools missing until they are approved: quarantine";
+        "What happens when a server changes the definition of a tool seen before: \"off\" nothing, \"warn\" it is logged and counted, \"quarantine\" the tool is kept from callers until it is approved (`corelane servers diff` and `approve`). servers.NAME.pinning is for one server.",
+        memory "the definitions, once; on each core up to 112 B per tool and its name",
+        wrong "a server that is updated has its tools missing until they are approved: quarantine; corelane_server_tools_changed is not 0";
+    gateway.pins, "file path",
+        "Where the definitions of tools are kept that were seen first or approved, as JSON for people to read; \"\" keeps them as long as the process lasts. One corelane writes it (mode 0600); another path needs a restart.",
+        memory "none beyond gateway.pinning",
+        wrong "the log says that it cannot be written; tools that were approved are quarantined after a restart";
 
     uring.entries, "submission entries, a power of two",
         "Submissions gathered in one turn before the kernel is entered early.",

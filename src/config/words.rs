@@ -253,6 +253,38 @@ impl Setting for OptionalUnixPath {
     }
 }
 
+/// The path of a file of our own, or none.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct OptionalFilePath(Option<PathBuf>);
+
+impl OptionalFilePath {
+    /// The path, if there is one.
+    pub fn as_path(&self) -> Option<&Path> {
+        self.0.as_deref()
+    }
+}
+
+impl Setting for OptionalFilePath {
+    fn allowed() -> String {
+        "\"\" (none) or a file path of at most 4095 bytes (the kernel's limit)".to_owned()
+    }
+
+    fn read(given: &Given) -> Result<Self, Refused> {
+        let text = given.text(Self::allowed)?;
+        if text.len() > 4095 || text.contains('\0') {
+            return Err(given.refused(Self::allowed()));
+        }
+        if text.ends_with('/') {
+            return Err(given.refused(Self::allowed()).advise("this names a folder: add the file's name"));
+        }
+        Ok(OptionalFilePath((!text.is_empty()).then(|| PathBuf::from(text))))
+    }
+
+    fn write(&self) -> String {
+        self.0.as_ref().map_or_else(|| quoted(""), |path| quoted(&path.to_string_lossy()))
+    }
+}
+
 impl UnixPath {
     /// The path.
     pub fn as_path(&self) -> &Path {
@@ -420,6 +452,10 @@ mod tests {
         assert_eq!(read::<OptionalHttpPath>("").expect("off").as_str(), None);
         assert!(read::<UnixPath>(&"x".repeat(108)).is_err());
         assert!(read::<UnixPath>(&"x".repeat(107)).is_ok());
+        assert_eq!(read::<OptionalFilePath>("").expect("none").as_path(), None);
+        assert_eq!(read::<OptionalFilePath>("/a/b").expect("a path").as_path(), Some(Path::new("/a/b")));
+        assert!(read::<OptionalFilePath>("/a/").expect_err("a folder").advice.is_some());
+        assert!(read::<OptionalFilePath>(&"x".repeat(4096)).is_err());
     }
 
     #[test]

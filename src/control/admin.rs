@@ -14,6 +14,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::http::Shown;
+use super::pins;
 use crate::metrics::{Metric, ServerMetrics, ServerRow, ServerState};
 use crate::shard::registry::{Admission, ContentionStatus, Refusal, ShardStatistics};
 
@@ -61,7 +62,7 @@ pub(super) enum Door {
 }
 
 /// The routes of the API.
-pub(super) const PATHS: [&str; 11] = [
+pub(super) const PATHS: [&str; 12] = [
     "/admin/v1/servers",
     "/admin/v1/servers/{name}",
     "/admin/v1/sessions",
@@ -73,6 +74,7 @@ pub(super) const PATHS: [&str; 11] = [
     "/admin/v1/bindings",
     "/admin/v1/openapi.json",
     "/admin/v1/reload",
+    "/admin/v1/servers/{name}/pins",
 ];
 
 pub(super) fn routes() -> Router<Arc<Shown>> {
@@ -88,13 +90,14 @@ pub(super) fn routes() -> Router<Arc<Shown>> {
         .route(PATHS[8], get(bindings))
         .route(PATHS[9], get(openapi))
         .route(PATHS[10], post(reload))
+        .route(PATHS[11], get(pins::pins).post(pins::approve))
 }
 
 async fn openapi() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], OPENAPI)
 }
 
-fn described(row: &ServerRow) -> Value {
+fn described(shown: &Shown, row: &ServerRow) -> Value {
     let sum = |value: fn(&ServerMetrics) -> u64| row.cores().iter().map(|core| value(core)).sum::<u64>();
     let states: Vec<ServerState> = row.cores().iter().map(|core| core.state()).collect();
     // One core that reached it knows what it speaks.
@@ -111,25 +114,27 @@ fn described(row: &ServerRow) -> Value {
         "reached": sum(|core| core.reached.get()),
         "lost": sum(|core| core.lost.get()),
         "tools": row.cores().iter().map(|core| core.tools.get()).max().unwrap_or(0),
+        "pinning": pins::summary(shown, &row.name),
         "cores": states.iter().map(|state| state.label()).collect::<Vec<_>>(),
     })
 }
 
 async fn servers(State(shown): State<Arc<Shown>>) -> Json<Value> {
     let servers = shown.registry.servers();
-    Json(json!({ "servers": servers.iter().map(|row| described(row)).collect::<Vec<_>>() }))
+    Json(json!({ "servers": servers.iter().map(|row| described(&shown, row)).collect::<Vec<_>>() }))
 }
 
 async fn server(State(shown): State<Arc<Shown>>, Path(name): Path<String>) -> Response {
-    let servers = shown.registry.servers();
-    match servers.iter().find(|row| *row.name == *name) {
-        Some(row) => Json(described(row)).into_response(),
-        None => {
-            let names: Vec<_> = servers.iter().map(|row| &row.name).collect();
-            refused(StatusCode::NOT_FOUND, json!({ "error": "there is no such server", "servers": names }))
-                .into_response()
-        }
+    match shown.registry.servers().iter().find(|row| *row.name == *name) {
+        Some(row) => Json(described(&shown, row)).into_response(),
+        None => no_such_server(&shown).into_response(),
     }
+}
+
+pub(super) fn no_such_server(shown: &Shown) -> Refused {
+    let servers = shown.registry.servers();
+    let names: Vec<_> = servers.iter().map(|row| &row.name).collect();
+    refused(StatusCode::NOT_FOUND, json!({ "error": "there is no such server", "servers": names }))
 }
 
 async fn sessions(State(shown): State<Arc<Shown>>) -> Json<Value> {
@@ -174,9 +179,9 @@ async fn ask<T: Send + 'static>(
 }
 
 /// A no, and why.
-type Refused = (StatusCode, Json<Value>);
+pub(super) type Refused = (StatusCode, Json<Value>);
 
-fn refused(status: StatusCode, what: Value) -> Refused {
+pub(super) fn refused(status: StatusCode, what: Value) -> Refused {
     (status, Json(what))
 }
 
@@ -221,7 +226,7 @@ async fn admission(State(shown): State<Arc<Shown>>) -> Result<Response, Refused>
 }
 
 /// Refuses a change that came by the wrong door.
-fn may_change(door: Door) -> Result<(), Refused> {
+pub(super) fn may_change(door: Door) -> Result<(), Refused> {
     match door {
         Door::Unix => Ok(()),
         Door::Tcp => Err(refused(

@@ -5,6 +5,7 @@
 
 use super::Health;
 use super::admin::{self, DeskCell, Door, Reload};
+use super::pins::PinDesk;
 use crate::ids::CoreId;
 use crate::metrics::Registry;
 use crate::proto::http1::HostRules;
@@ -24,6 +25,7 @@ pub(super) struct Shown {
     pub(super) hosts: HostRules,
     pub(super) desk: DeskCell,
     pub(super) reload: Option<Reload>,
+    pub(super) pins: Option<Arc<dyn PinDesk>>,
 }
 
 const PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];

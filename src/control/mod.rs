@@ -9,9 +9,11 @@ mod http;
 mod listener;
 mod local;
 pub mod log;
+mod pins;
 
 pub use admin::{Desk, DeskCell, Reload};
 pub use health::{CoreState, Health};
+pub use pins::{Approved, Definition, Difference, NotApproved, PinDesk, Standing};
 
 use crate::config::ControlSettings;
 use crate::metrics::Registry;
@@ -23,6 +25,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -66,9 +69,6 @@ pub enum ControlError {
     Start(#[source] io::Error),
 }
 
-/// Looks names of servers up again: what changed, if something did. May take as long as a name takes to resolve.
-pub type Resolve = Arc<dyn Fn() -> Option<String> + Send + Sync>;
-
 /// What administration shows and reaches beyond the metrics.
 #[derive(Default)]
 pub struct Administration {
@@ -78,9 +78,14 @@ pub struct Administration {
     pub socket: Option<UnixListenSocket>,
     /// Reads this file again, on SIGHUP and when it is another.
     pub reload: Option<(PathBuf, Reload)>,
-    /// Looks the names of servers up again, so often; what changed, in words.
-    pub resolve: Option<(Duration, Resolve)>,
+    /// Keeps what is pinned of servers' tools.
+    pub pins: Option<Arc<dyn PinDesk>>,
+    /// What the control thread runs besides.
+    pub beside: Option<Beside>,
 }
+
+/// Something that the control thread runs besides, for as long as it lives. It must not block.
+pub type Beside = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The running control thread. Dropping it ends the thread without waiting.
 #[derive(Debug)]
@@ -120,10 +125,10 @@ pub struct SignalHandle {
 }
 
 /// Starts a control thread that only hears signals, for a process that serves one client and has no address. When this
-/// returns, signals are handled; `cpus`, `health`, `resolve` and `on_signal` are as for `spawn`.
+/// returns, signals are handled; `cpus`, `health` and `on_signal` are as for `spawn`.
 pub fn spawn_for_signals(
     health: Health,
-    resolve: Option<(Duration, Resolve)>,
+    beside: Beside,
     cpus: CpuSet,
     on_signal: impl FnMut(Stop) + Send + 'static,
 ) -> Result<SignalHandle, ControlError> {
@@ -136,9 +141,9 @@ pub fn spawn_for_signals(
     let body = move || {
         run_beside_the_cores(&cpus);
         runtime.block_on(async {
+            tokio::spawn(beside);
             tokio::select! {
                 () = signals.watch(&health, None, on_signal) => {}
-                () = look_up_names(resolve) => {}
                 _ = stopped => {}
             }
         });
@@ -184,9 +189,9 @@ pub fn spawn(
         (tokio::net::TcpListener::from_std(listener).map_err(bind_error)?, Signals::new().map_err(ControlError::Start)?)
     };
     let hosts = settings.allowed_hosts.alone();
-    let Administration { desk, socket, reload, resolve } = administration;
+    let Administration { desk, socket, reload, pins, beside } = administration;
     let again = reload.as_ref().map(|(_, reload)| Arc::clone(reload));
-    let shown = Arc::new(http::Shown { registry, health: health.clone(), hosts, desk, reload: again });
+    let shown = Arc::new(http::Shown { registry, health: health.clone(), hosts, desk, reload: again, pins });
     let routes = http::routes(Arc::clone(&shown));
     let local = {
         let _inside = runtime.enter();
@@ -198,6 +203,7 @@ pub fn spawn(
         let listener = listener::BoundedListener::new(listener, BOUNDS);
         let (end, ended) = oneshot::channel::<()>();
         runtime.block_on(async {
+            beside.map(tokio::spawn);
             let ended = async { drop(ended.await) };
             let server = tokio::spawn(async { axum::serve(listener, routes).with_graceful_shutdown(ended).await });
             // Ends with the runtime: who administers waits for nothing that is in flight.
@@ -209,7 +215,6 @@ pub fn spawn(
             tokio::select! {
                 () = signals.watch(&health, again, on_signal) => {}
                 () = watch_file(reload) => {}
-                () = look_up_names(resolve) => {}
                 _ = stopped => {}
             }
             drop(end);
@@ -249,19 +254,6 @@ async fn watch_file(reload: Option<(PathBuf, Reload)>) {
             read_again("the file is another", &reload).await;
         }
         seen = now;
-    }
-}
-
-/// Looks the names of servers up again now and then; never ends.
-async fn look_up_names(resolve: Option<(Duration, Resolve)>) {
-    let Some((every, resolve)) = resolve else { return std::future::pending().await };
-    loop {
-        tokio::time::sleep(every).await;
-        let resolve = Arc::clone(&resolve);
-        // Its panic was printed by the panic hook.
-        if let Ok(Some(changed)) = tokio::task::spawn_blocking(move || resolve()).await {
-            tracing::info!("names lead elsewhere: {changed}");
-        }
     }
 }
 

@@ -61,6 +61,10 @@ pub struct ServerMetrics {
     pub breakers_opened: Counter,
     /// Calls that were sent a second time.
     pub retries: Counter,
+    /// Tools that are not what was pinned.
+    pub tools_changed: Gauge,
+    /// Calls of such tools that were refused.
+    pub quarantined: Counter,
 }
 
 impl ServerMetrics {
@@ -103,7 +107,7 @@ impl ServerRow {
 /// A family of samples: its name, kind, help text and value.
 type Family = (&'static str, &'static str, &'static str, fn(&ServerMetrics) -> u64);
 
-const FAMILIES: [Family; 11] = [
+const FAMILIES: [Family; 13] = [
     (
         "corelane_server_state",
         "gauge",
@@ -140,6 +144,15 @@ const FAMILIES: [Family; 11] = [
     ("corelane_server_retries_total", "counter", "Calls that were sent to a server a second time.", |server| {
         server.retries.get()
     }),
+    ("corelane_server_tools_changed", "gauge", "Tools of a server that are not what was approved.", |server| {
+        server.tools_changed.get()
+    }),
+    (
+        "corelane_server_calls_quarantined_total",
+        "counter",
+        "Calls refused because their tool is quarantined.",
+        |server| server.quarantined.get(),
+    ),
 ];
 
 /// Appends all of it in the Prometheus text format.

@@ -25,6 +25,7 @@ mod no_lock;
 mod observed;
 mod own;
 mod peer;
+mod pinned;
 mod process;
 mod questions;
 mod reloading;

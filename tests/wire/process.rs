@@ -257,6 +257,11 @@ impl Server {
             }
         }
     }
+
+    /// How many lines of standard error, as far as it was read, have this text in them.
+    pub fn count_said(&self, text: &str) -> usize {
+        self.seen.lines().filter(|line| line.contains(text)).count()
+    }
 }
 
 impl Debug for Server {

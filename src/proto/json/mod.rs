@@ -1,5 +1,5 @@
 //! JSON texts as bytes: one strict pass that finds what routing needs, a navigator, a writer, and what
-//! rewrites a text where it stands or gives it its one canonical form.
+//! rewrites a text where it stands, gives it its one canonical form, or shows it to people.
 //!
 //! Not here: values that own memory, serde, or any meaning beyond where a member of a JSON-RPC message begins and ends.
 //! Invariant: the bytes that were judged are the bytes that are forwarded, so every result is a [`Span`] of the text
@@ -9,6 +9,7 @@
 mod canonical;
 mod envelope;
 mod error;
+mod pretty;
 mod scan;
 mod splice;
 mod strings;
@@ -18,6 +19,7 @@ mod write;
 pub use canonical::canonical;
 pub use envelope::{Envelope, IdKind, Key, Kind, Root, Span};
 pub use error::ScanError;
+pub use pretty::{pretty, visibly};
 pub use scan::Scanner;
 pub use splice::{first_byte, is_empty, splice};
 pub use value::{Elements, Members, RawStr, Value, ValueKind};

@@ -16,5 +16,5 @@ pub use annotation::{AnnotationFault, HeaderParam, HeaderParamKind, InvalidAnnot
 pub use capability::{Capabilities, LogLevel};
 pub use method::{Method, Notice};
 pub use pattern::NamePattern;
-pub use pin::{pin, pinned};
+pub use pin::{differing, pin, pinned, pinned_together, sha256};
 pub use version::Version;

@@ -6,7 +6,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::proto::json::{Object, Value, canonical};
+use crate::proto::json::{Array, Object, Value, ValueKind, canonical};
 
 /// The members that count, in the order of the canonical form.
 const PINNED: [&str; 6] = ["annotations", "description", "inputSchema", "name", "outputSchema", "title"];
@@ -32,10 +32,57 @@ pub fn pinned(out: &mut Vec<u8>, tool: &[u8]) -> bool {
     written
 }
 
+/// Appends what a server says a tool is that its list has under one name as often as `tools` are: the form of the one,
+/// or, where the list has different ones, an array of all, each once and in their own order, so that neither the order
+/// of the list nor repetition makes a difference.
+///
+/// False, with nothing appended, if there is none, or nobody judged one.
+#[must_use = "a text that nobody judged has no canonical form"]
+pub fn pinned_together(out: &mut Vec<u8>, tools: &[&[u8]]) -> bool {
+    if let [tool] = tools {
+        return pinned(out, tool);
+    }
+    let mut texts = Vec::with_capacity(tools.len());
+    for tool in tools {
+        let mut text = Vec::new();
+        if !pinned(&mut text, tool) {
+            return false;
+        }
+        texts.push(text);
+    }
+    texts.sort_unstable();
+    texts.dedup();
+    match &texts[..] {
+        [] => return false,
+        [text] => out.extend_from_slice(text),
+        texts => {
+            let mut array = Array::begin(out);
+            texts.iter().for_each(|text| array.raw(text));
+            array.end();
+        }
+    }
+    true
+}
+
+/// Which members differ between two texts of [`pinned`] or [`pinned_together`]; none if one of them is an array.
+pub fn differing(one: &[u8], other: &[u8]) -> Vec<&'static str> {
+    let (one, other) = (Value::new(one), Value::new(other));
+    if one.kind() != ValueKind::Object || other.kind() != ValueKind::Object {
+        return Vec::new();
+    }
+    let raw = |value: Value<'_>, name| value.get(name).map(|value| value.raw().to_vec());
+    PINNED.into_iter().filter(|name| raw(one, name) != raw(other, name)).collect()
+}
+
+/// SHA-256 of a text of [`pinned`] or [`pinned_together`].
+pub fn sha256(text: &[u8]) -> [u8; 32] {
+    Sha256::digest(text).into()
+}
+
 /// SHA-256 of what [`pinned`] writes; `None` only if nobody judged the text.
 pub fn pin(tool: &[u8]) -> Option<[u8; 32]> {
     let mut text = Vec::new();
-    pinned(&mut text, tool).then(|| Sha256::digest(&text).into())
+    pinned(&mut text, tool).then(|| sha256(&text))
 }
 
 #[cfg(test)]
@@ -88,6 +135,33 @@ mod tests {
         for tool in other {
             assert_ne!(hex(&tool), hex(TOOL), "{tool}");
         }
+    }
+
+    #[test]
+    fn a_name_that_is_listed_twice_is_one_definition() {
+        let together = |tools: &[&str]| {
+            let tools: Vec<&[u8]> = tools.iter().map(|tool| tool.as_bytes()).collect();
+            let mut text = Vec::new();
+            pinned_together(&mut text, &tools).then(|| String::from_utf8(text).unwrap())
+        };
+        let (one, other) = (r#"{"name":"a","title":"1"}"#, r#"{"name":"a","title":"2"}"#);
+        assert_eq!(together(&[one]).as_deref(), Some(one));
+        assert_eq!(together(&[one, " {\"title\":\"1\", \"name\":\"a\"}"]).as_deref(), Some(one));
+        assert_eq!(together(&[other, one, other]), Some(format!("[{one},{other}]")));
+        assert_eq!(together(&[one, other]), together(&[other, one]));
+        assert_eq!((together(&[]), together(&[one, "{\"name\":?}"])), (None, None));
+    }
+
+    #[test]
+    fn what_differs_is_named() {
+        let differing = |one: &str, other: &str| super::differing(one.as_bytes(), other.as_bytes());
+        assert_eq!(
+            differing(r#"{"description":"a","name":"n"}"#, r#"{"name":"n","title":""}"#),
+            ["description", "title"]
+        );
+        assert_eq!(differing(r#"{"name":"n"}"#, r#"{"name":"n"}"#), [""; 0]);
+        assert_eq!(differing(r#"{"title":null}"#, "{}"), ["title"]);
+        assert_eq!(differing("[{},{}]", "{}"), [""; 0]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::merge::{self, Job};
 use super::server::Verdict;
 use super::{Gateway, invalid, uris};
 use crate::proto::json::{Key, Value};
+use crate::proto::jsonrpc::RpcError;
 use crate::server::service::{Call, Nanos, Served, Service};
 
 impl<S: Service> Gateway<S> {
@@ -55,6 +56,27 @@ impl<S: Service> Gateway<S> {
         self.jobs.push(job);
         self.settle_all(call.now);
         Served::Pending
+    }
+
+    /// A list of one server was read, or could not be: whoever waits for it waits no longer.
+    pub(super) fn listed(&mut self, at: Nanos, index: u16, kind: ListKind, outcome: Result<Vec<Box<[u8]>>, RpcError>) {
+        let cached = self.lists.entry((index, kind)).or_default();
+        (cached.fetching, cached.has_failed) = (false, outcome.is_err());
+        if let Ok(mut items) = outcome {
+            if kind == ListKind::Tools {
+                let server = &mut self.servers[usize::from(index)];
+                server.note_annotations(&mut items);
+                server.metrics.tools.set(items.len() as u64);
+                self.tell_own_annotations(index);
+            }
+            let cached = self.lists.entry((index, kind)).or_default();
+            cached.items = Some(items);
+            cached.at = at;
+            self.forget_told(kind);
+        }
+        for job in self.jobs.iter_mut().filter(|job| job.kind == kind) {
+            job.waits.retain(|&server| server != index);
+        }
     }
 
     /// The native server's own items, if it is seen: it has them at hand.

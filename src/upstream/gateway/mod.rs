@@ -19,6 +19,7 @@ mod merge;
 mod mirrors;
 mod names;
 mod own;
+mod pins;
 mod reload;
 mod remote;
 mod request;
@@ -41,6 +42,8 @@ use callers::{Caller, Post};
 use fleet::Fleet;
 use flight::ListKind;
 use merge::{Cached, Job};
+use pins::Board;
+pub use pins::{ChangedTool, PinPort, Pinning, Pins, SeenTool, ServerPins, Sha256, Sighting, ToolPin, hex};
 use reload::Chosen;
 pub use reload::{Behind, Choices};
 pub use rules::{ListRules, ToolRules};
@@ -103,6 +106,8 @@ pub struct Station {
     pub guard: Option<GuardHandle>,
     /// What is behind the gateway, now and later.
     pub choices: Choices,
+    /// What is pinned of their tools.
+    pub pins: PinPort,
 }
 
 /// A native server and the servers beside it, on one core.
@@ -132,6 +137,8 @@ pub struct Gateway<S> {
     post: Post,
     /// Another choice of servers, to be taken up.
     chosen: Chosen,
+    /// What is pinned of servers' tools.
+    board: Board,
     begun: bool,
     draining: bool,
     due: Nanos,
@@ -140,7 +147,7 @@ pub struct Gateway<S> {
 impl<S: Service> Gateway<S> {
     /// A gateway on one of so many cores.
     pub fn new(native: S, station: Station) -> Gateway<S> {
-        let Station { core, cores, mailbox, host, guard, mut choices } = station;
+        let Station { core, cores, mailbox, host, guard, mut choices, pins } = station;
         let post = Post::default();
         let place = Place { core, host: Rc::clone(&host), guard, mailbox: mailbox.clone(), post: Rc::clone(&post) };
         let behind = Arc::clone(&choices.borrow_and_update());
@@ -158,6 +165,7 @@ impl<S: Service> Gateway<S> {
             calls: Vec::new(),
             mailbox,
             chosen: reload::listen(choices, &host),
+            board: Board::new(pins, &host),
             host,
             list_ttl: behind.settings.list_ttl,
             core,
@@ -173,6 +181,7 @@ impl<S: Service> Gateway<S> {
             let owner = CoreId(index as u16 % cores);
             let mut server = Server::new(Arc::clone(server), index as u16, owner, gateway.place.clone(), metrics);
             server.is_retired = behind.settings.retired.contains(&(index as u16));
+            server.pinned = gateway.board.tools_of(&server.settings.name, behind.settings.pinning_of(index));
             gateway.servers.push(server);
         }
         gateway
@@ -251,6 +260,9 @@ impl<S: Service> Gateway<S> {
                 let kind = if call.method == Method::ToolsCall { ListKind::Tools } else { ListKind::Prompts };
                 match self.owner_of_name(call.view, kind, &name) {
                     Some((server, own)) => {
+                        if let Some(refusal) = self.quarantined(call, server, &own) {
+                            return Served::Failed(refusal);
+                        }
                         let before = self.before_uris(call.view, server);
                         self.relay(call, server, Some(&own), before.as_deref())
                     }
@@ -300,28 +312,13 @@ impl<S: Service> Gateway<S> {
                 Report::Changed(change) => self.changed(base, change),
                 Report::List(kind, outcome) => {
                     self.tell_list(index, kind, &outcome);
-                    let cached = self.lists.entry((index, kind)).or_default();
-                    (cached.fetching, cached.has_failed) = (false, outcome.is_err());
-                    if let Ok(mut items) = outcome {
-                        if kind == ListKind::Tools {
-                            let server = &mut self.servers[usize::from(index)];
-                            server.note_annotations(&mut items);
-                            server.metrics.tools.set(items.len() as u64);
-                            self.tell_own_annotations(index);
-                        }
-                        let cached = self.lists.entry((index, kind)).or_default();
-                        cached.items = Some(items);
-                        cached.at = now;
-                        self.forget_told(kind);
-                    }
-                    for job in &mut self.jobs {
-                        if job.kind == kind {
-                            job.waits.retain(|&server| server != index);
-                        }
+                    if let Some(outcome) = self.compared(now, index, kind, outcome) {
+                        self.listed(now, index, kind, outcome);
                     }
                 }
             }
         }
+        self.end_hold(now, index);
         self.begin_awaited(now, index);
         self.read_annotations(now, index);
         self.servers[usize::from(index)].publish();
@@ -334,6 +331,12 @@ impl<S: Service> Gateway<S> {
             self.mailbox.push(Mail::Reply { key: job.key, outcome });
         }
         self.note_deadline(index);
+    }
+
+    /// Whether nothing in such a call to a plain server has to be looked at.
+    fn is_open(&self, server: u16, method: Method) -> bool {
+        let server = &self.servers[usize::from(server)];
+        server.left_out.is_empty() && !server.pinned.concerns(method)
     }
 
     fn settle_all(&mut self, now: Nanos) {
@@ -354,7 +357,9 @@ impl<S: Service> Gateway<S> {
     }
 
     fn note_deadline(&mut self, index: u16) {
-        if let Some(deadline) = self.servers[usize::from(index)].deadline() {
+        let server = &self.servers[usize::from(index)];
+        let held = server.pinned.deadline(server.settings.list_time);
+        if let Some(deadline) = server.deadline().into_iter().chain(held).min() {
             self.due = self.due.min(deadline);
         }
     }
@@ -403,9 +408,7 @@ impl<S: Service> Service for Gateway<S> {
             return self.resume(call, place);
         }
         match self.seen(call.view) {
-            Some(&Seen { alone: Some(server), is_plain: true, .. })
-                if self.servers[usize::from(server)].left_out.is_empty() =>
-            {
+            Some(&Seen { alone: Some(server), is_plain: true, .. }) if self.is_open(server, call.method) => {
                 self.relay(call, server, None, None)
             }
             _ => self.call_merged(call, out),
@@ -512,6 +515,9 @@ impl<S: Service> Service for Gateway<S> {
         }
         if self.is_plain() {
             return;
+        }
+        if self.board.has_news() {
+            self.take_up_pins(now);
         }
         if !self.begun {
             self.begun = true;

@@ -101,6 +101,7 @@ impl<S: Service> Gateway<S> {
                 let owner = CoreId(number % self.cores);
                 self.servers.push(Server::new(Arc::clone(&settings.servers[index]), number, owner, place, metrics));
             }
+            self.set_pinning(number, settings.pinning_of(index));
             if settings.retired.contains(&number) && !self.servers[index].is_retired {
                 self.servers[index].retire(now);
                 self.retire_own(now, number);

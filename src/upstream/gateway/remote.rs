@@ -15,6 +15,8 @@ use crate::proto::json::{Envelope, Scanner};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::server::service::{Call, CallKey, Change, Mail, Nanos, Service, Subject, Wish};
 
+/// The number that stands for a change of tools.
+pub(super) const TOOLS: u64 = 2;
 /// Notifications in the course of a call.
 const NOTICES: [&str; 2] = ["notifications/progress", "notifications/message"];
 
@@ -24,7 +26,7 @@ impl<S: Service> Gateway<S> {
         let number = match &change {
             Change::Prompts => 0,
             Change::Resources => 1,
-            Change::Tools => 2,
+            Change::Tools => TOOLS,
             Change::Resource(uri) => {
                 let before = uris::before(&self.servers[usize::from(server)].settings.name);
                 return self.mailbox.push(Mail::Changed(Change::Resource(format!("{before}{uri}"))));
@@ -38,7 +40,7 @@ impl<S: Service> Gateway<S> {
         self.mailbox.push(Mail::Changed(change));
     }
 
-    fn make_stale(&mut self, server: u16, number: u64) {
+    pub(super) fn make_stale(&mut self, server: u16, number: u64) {
         let kinds: &[ListKind] = match number {
             0 => &[ListKind::Prompts],
             1 => &[ListKind::Resources, ListKind::Templates],
@@ -163,6 +165,11 @@ impl<S: Service> Gateway<S> {
     /// Another core wants a list of a server that this core speaks to.
     fn fetch_for(&mut self, now: Nanos, from: CoreId, index: u16, kind: ListKind) {
         let server = &mut self.servers[usize::from(index)];
+        // One that waits here to be compared is the newest there is, and each core compares for itself.
+        if let Some(items) = server.pinned.held().filter(|_| kind == ListKind::Tools) {
+            let written = words::write_outcome(&Ok(words::write_items(items)));
+            return server.callers.tell(from, words::kind::LIST, words::number_of_list(kind), written);
+        }
         if !server.list_askers.contains(&(from, kind)) {
             server.list_askers.push((from, kind));
         }

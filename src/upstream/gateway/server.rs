@@ -14,6 +14,7 @@ use super::bridge::Round;
 use super::callers::{Caller, Callers, Post};
 use super::channel::{Channel, Remote};
 use super::flight::{Errand, Flights, Kept, ListKind, Relay};
+use super::pins::PinnedTools;
 use super::request::{Era, Outgoing};
 use super::send::{modern_meta, write_request};
 use super::settings::{EraChoice, HttpLink, LinkSettings, ServerSettings};
@@ -126,6 +127,8 @@ pub(super) struct Server {
     pub annotations: HashMap<Box<str>, Vec<HeaderParam>>,
     /// Tools that are left out, because nobody could call them rightly.
     pub left_out: HashSet<Box<str>>,
+    /// What is known of its tools, where they are held to what was pinned.
+    pub pinned: PinnedTools,
     /// They were asked for since the last change of its tools.
     pub annotations_known: bool,
     /// When the stream of changes is opened again.
@@ -224,6 +227,7 @@ impl Server {
             watchers: BTreeMap::new(),
             annotations: HashMap::new(),
             left_out: HashSet::new(),
+            pinned: PinnedTools::default(),
             annotations_known: false,
             listen_at: Nanos::MAX,
             resumable: Vec::new(),

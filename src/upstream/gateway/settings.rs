@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::flight::ListKind;
+use super::pins::Pinning;
 use super::rules::{ListRules, ToolRules};
 use crate::ids::OutboundAddress;
 use crate::proto::http1::Target;
@@ -21,6 +22,8 @@ pub struct GatewaySettings {
     pub servers: Vec<Arc<ServerSettings>>,
     /// Places of servers that are gone, or have another.
     pub retired: BTreeSet<u16>,
+    /// What happens when one changes a tool, by place.
+    pub pinning: Vec<Pinning>,
     /// Whether the native server is seen among the others.
     pub native_is_seen: bool,
     /// Named choices among them.
@@ -29,6 +32,13 @@ pub struct GatewaySettings {
     pub list_ttl: Nanos,
     /// The `Implementation` object by which the gateway introduces itself, a JSON text.
     pub server_info: Vec<u8>,
+}
+
+impl GatewaySettings {
+    /// What happens when the server at a place changes a tool.
+    pub fn pinning_of(&self, place: usize) -> Pinning {
+        self.pinning.get(place).copied().unwrap_or_default()
+    }
 }
 
 /// Which revisions a server is spoken to in.

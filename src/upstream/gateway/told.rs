@@ -62,7 +62,10 @@ impl<S: Service> Gateway<S> {
     fn tell_apart(&self, view: View, kind: ListKind) -> Told {
         let mut own_names: Vec<(u16, String)> = Vec::new();
         for &server in self.seen(view).map_or(&[][..], |seen| &seen.servers) {
-            let items = self.lists.get(&(server, kind)).and_then(|cached| cached.items.as_deref()).unwrap_or_default();
+            let cached = self.lists.get(&(server, kind)).and_then(|cached| cached.items.as_deref());
+            // A tool that is kept back has its name all the same, so that those of others stay what they are.
+            let whole = self.servers[usize::from(server)].pinned.whole().filter(|_| kind == ListKind::Tools);
+            let items = cached.map(|items| whole.unwrap_or(items)).unwrap_or_default();
             let own =
                 |item: &[u8]| Value::new(item).get(kind.key()).and_then(Value::as_str).map(|own| own.into_owned());
             own_names.extend(items.iter().filter_map(|item| Some((server, own(item)?))));
