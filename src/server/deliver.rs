@@ -44,7 +44,7 @@ impl<S: Service> Core<S> {
     }
 
     /// A call's outcome.
-    fn reply(&mut self, key: ExchangeKey, outcome: Result<Vec<u8>, RpcError>) {
+    pub(super) fn reply(&mut self, key: ExchangeKey, outcome: Result<Vec<u8>, RpcError>) {
         let Some(exchange) = self.exchanges.find(key) else { return };
         self.metrics.step(Step::Handle).record(self.now.saturating_sub(exchange.since));
         let mut message = Vec::new();

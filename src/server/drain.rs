@@ -5,14 +5,20 @@
 use super::connection::{Connection, HttpAnswer, Phase, Wire};
 use super::core::{Core, Effect, Timer};
 use super::exchange::{Kind, Sink};
-use super::service::Service;
-use crate::metrics::CloseCause;
+use super::service::{Nanos, Service};
+use crate::metrics::{CloseCause, Refusal};
 use crate::proto::http1;
+use crate::proto::jsonrpc::{Code, RpcError};
+
+/// How long what is said at the end of a drain's time has to leave.
+const LAST_WORDS: Nanos = 200_000_000;
 
 /// Whether a core drains.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Drain {
     on: bool,
+    /// Its time is up, and those who waited were told.
+    is_over: bool,
 }
 
 impl Drain {
@@ -91,8 +97,17 @@ impl<S: Service> Core<S> {
         }
     }
 
-    /// The drain's time is up.
+    /// The drain's time is up: who waits is told, and has a moment to hear it; then all is cut off.
     pub(super) fn drain_due(&mut self) {
+        if !std::mem::replace(&mut self.drain.is_over, true) {
+            for key in self.exchanges.keys(|exchange| exchange.kind == Kind::Call) {
+                self.refused(Refusal::Draining);
+                self.service.cancel(self.now, key.into());
+                let text = "the server is ending, and waits for this call no longer; try again shortly";
+                self.reply(key, Err(RpcError::new(Code::OVERLOADED, text)));
+            }
+            return self.remind(self.now + LAST_WORDS, Timer::Drain);
+        }
         let ids: Vec<_> = self.connections.iter().flatten().map(|connection| connection.id).collect();
         for id in ids {
             self.with(id, |core, connection| {

@@ -211,6 +211,13 @@ fn a_drain_has_a_deadline() {
     peers[2].write_line(&modern(1, "tools/call", sleep(60_000)));
     server.until_total("corelane_calls_in_flight", 3);
     server.signal("TERM");
+    // Nobody is left without an answer.
+    let [modern_http, legacy_http, lines] = &mut peers;
+    let answer = modern_http.answer();
+    assert_eq!((answer.status, answer.code()), (503, -31503), "{}", answer.text());
+    assert!(answer.text().contains("the server is ending"));
+    assert_eq!(legacy_http.answer().code(), -31503);
+    assert_eq!(lines.read_line()["error"]["code"], -31503);
     assert_eq!(server.wait().code(), Some(0));
     assert!(peers.iter_mut().all(|peer| peer.ends()));
 }
