@@ -169,7 +169,8 @@ fn files(settings: &Settings, open: u64, per_core: u64, nofile: u64, cores: usiz
     Finding { name: "open files", severity: Severity::Fail, seen, wanted, advice }
 }
 
-fn descriptors(settings: &Settings, per_ring: u64, nofile: u64, cores: usize) -> Finding {
+/// Whether the connections that are expected find room in the tables of rings.
+pub(super) fn descriptors(settings: &Settings, per_ring: u64, nofile: u64, cores: usize) -> Finding {
     let seen = format!("{per_ring} per ring, {} in all", per_ring * cores as u64);
     let expected = settings.cores.expected_connections.get();
     let wanted = format!("{expected} connections, and a reserve");

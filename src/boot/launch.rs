@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::core_thread::{Outcome, Remains, Seed, start};
+use super::host::Severity;
 use super::lend::OffloadPool;
 use super::on_core::Hooks;
 use super::pins::Keeper;
@@ -21,7 +22,7 @@ use super::reload::{Reloader, Servers};
 use super::report::Report;
 use super::resolve;
 use super::topology::Topology;
-use super::{BootError, cut, desk, gateway};
+use super::{BootError, check, cut, desk, gateway};
 use crate::config::{Config, LogFormat, Settings};
 use crate::control::log::LogGuard;
 use crate::control::{
@@ -262,6 +263,12 @@ impl<S: 'static> Launch<S> {
             let (listeners, wires) = opened.of(core);
             let pipes = doors.are_pipes().then(|| (std::io::stdin().as_raw_fd(), std::io::stdout().as_raw_fd()));
             let driver = cut::driver(&settings, nofile, listeners.len())?;
+            if core.0 == 0 && !doors.are_pipes() {
+                let room = check::descriptors(&settings, u64::from(driver.descriptors), nofile, cores);
+                if room.severity != Severity::Ok {
+                    tracing::warn!("{}: {}, wanted are {}: {}", room.name, room.seen, room.wanted, room.advice);
+                }
+            }
             // Leaked on purpose: counters are read for as long as the process lives, whatever becomes of the core.
             let metrics = Box::leak(Box::new(Arc::clone(registry.core(core))));
             let seed = Seed {

@@ -226,7 +226,8 @@ impl fmt::Display for UriTemplate {
     }
 }
 
-/// Decodes `%41` and the like; `None` if the result is not UTF-8 or a `%` is not followed by two digits.
+/// Decodes `%41` and the like; `None` if the result is not UTF-8 or holds a NUL, at which other programs would end it, or
+/// if a `%` is not followed by two digits.
 pub fn percent_decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -236,7 +237,7 @@ pub fn percent_decode(text: &str) -> Option<String> {
             if !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
                 return None;
             }
-            bytes.push(u8::from_str_radix(hex, 16).ok()?);
+            bytes.push(u8::from_str_radix(hex, 16).ok().filter(|byte| *byte != 0)?);
             rest = &tail[2..];
         } else {
             bytes.push(*first);
@@ -290,6 +291,7 @@ mod tests {
         assert_eq!(percent_decode("a%20b%C3%A9").as_deref(), Some("a bé"));
         assert_eq!(percent_decode("%ff"), None);
         assert_eq!(percent_decode("%+1"), None);
+        assert_eq!(percent_decode("a%00b"), None);
     }
 
     proptest! {

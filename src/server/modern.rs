@@ -90,7 +90,7 @@ impl<S: Service> Core<S> {
                 }
                 Err(error) => self.fail(Some(id), false, error.code.http_status(), error, out),
             },
-            Some(Method::SubscriptionsListen) => self.listen(lane, id, envelope, text, out),
+            Some(Method::SubscriptionsListen) => self.listen(lane, facts.capabilities, id, envelope, text, out),
             Some(_) if let Some(owner) = self.owner_elsewhere(envelope, text) => {
                 if self.is_over_limit(lane) {
                     return self.over_limit(id, out);

@@ -13,7 +13,7 @@ use super::service::{Change, Service};
 use crate::metrics::Refusal;
 use crate::proto::json::{Array, Envelope, Key, Object, Value, ValueKind};
 use crate::proto::jsonrpc::{self, Code, RpcError};
-use crate::proto::mcp::Version;
+use crate::proto::mcp::{Capabilities, Version};
 use crate::shard::session::SessionKey;
 
 /// What a subscription stream asked for and got.
@@ -70,6 +70,7 @@ impl<S: Service> Core<S> {
     pub(super) fn listen(
         &mut self,
         lane: Lane<'_>,
+        capabilities: Capabilities,
         id: &[u8],
         envelope: &Envelope,
         text: &[u8],
@@ -121,7 +122,7 @@ impl<S: Service> Core<S> {
             prompts: asked("promptsListChanged") && offers.prompts_list_changed,
             resources: asked("resourcesListChanged") && offers.resources_list_changed,
             uris,
-            tasks: listed("taskIds", offers.tasks),
+            tasks: listed("taskIds", offers.tasks && capabilities.has(Capabilities::TASKS_EXTENSION)),
         };
         filter.uris.keys().for_each(|topic| self.service.watched(self.now, topic, true));
         let mut params = Vec::new();

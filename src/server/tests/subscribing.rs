@@ -77,13 +77,18 @@ fn a_session_subscribes_to_so_many_resources_and_its_end_is_the_end_of_them() {
 fn a_modern_stream_hears_of_the_resources_and_tasks_it_names() {
     let mut rig = Rig::new(2);
     let listener = rig.connect(1, Wire::Lines);
-    let meta = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
+    let meta = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{"extensions":{"io.modelcontextprotocol/tasks":{}}}}"#;
     let wanted = r#"{"resourceSubscriptions":["a:b"],"taskIds":["t1"]}"#;
     let listen = format!(
         r#"{{"jsonrpc":"2.0","id":"s","method":"subscriptions/listen","params":{{"notifications":{wanted},{meta}}}}}"#
     );
-    let acknowledged = rig.ask(listener, listen + "\n");
+    let acknowledged = rig.ask(listener, listen.clone() + "\n");
     assert!(acknowledged.contains(&format!(r#""notifications":{wanted}"#)), "{acknowledged}");
+    // Whoever does not know tasks is not told of any.
+    let stranger = rig.connect(0, Wire::Lines);
+    let without = listen.replace(r#""extensions":{"io.modelcontextprotocol/tasks":{}}"#, "");
+    let acknowledged = rig.ask(stranger, without + "\n");
+    assert!(acknowledged.contains(r#""notifications":{"resourceSubscriptions":["a:b"]}"#), "{acknowledged}");
     update(&mut rig, 0, "a:c");
     assert_eq!(rig.take(listener), "");
     update(&mut rig, 0, "a:b");
