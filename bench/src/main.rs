@@ -20,9 +20,11 @@ mod observe;
 mod parsers;
 mod record;
 mod ring;
+mod rounds;
 mod server;
 mod sys;
 mod tally;
+mod target;
 
 use clap::Parser;
 
