@@ -25,6 +25,7 @@ mod server;
 mod sys;
 mod tally;
 mod target;
+mod upstream;
 
 use clap::Parser;
 
@@ -46,6 +47,8 @@ enum Command {
     Load(load::Load),
     /// Hold very many sessions at once and show that they live.
     Sessions(mass::Sessions),
+    /// Serve MCP as cheaply as the kernel allows, for proxies to stand before.
+    Upstream(upstream::Upstream),
 }
 
 fn main() -> std::process::ExitCode {
@@ -56,6 +59,7 @@ fn main() -> std::process::ExitCode {
         Command::Ladder(ladder) => ladder.run(),
         Command::Load(load) => load.run(),
         Command::Sessions(sessions) => sessions.run(),
+        Command::Upstream(upstream) => upstream.run(),
     };
     match ended {
         Ok(()) => std::process::ExitCode::SUCCESS,
