@@ -1,4 +1,4 @@
-//! `corelane-bench`: the floor, the load generator, the mass runs and the ladder that compares servers.
+//! `corelane-bench`: the floor, the load generator, the mass runs, and what compares servers and proxies.
 //!
 //! It is not part of corelane and links none of it: it sees servers as any client does, by their bytes and by /proc.
 //!
@@ -10,6 +10,7 @@ mod dice;
 mod drive;
 mod fleet;
 mod floor;
+mod forwarding;
 mod judge;
 mod ladder;
 mod lane;
@@ -39,6 +40,8 @@ enum Command {
     Choices(choices::Choices),
     /// Serve fixed bytes as cheaply as the kernel allows.
     Floor(floor::Floor),
+    /// Compare corelane and other proxies before the same server, round after round.
+    Forwarding(forwarding::Forwarding),
     /// Open many connections, call once on each, and report the memory of an idle one.
     Idle(mass::Idle),
     /// Compare the floor, corelane and rmcp, round after round.
@@ -55,6 +58,7 @@ fn main() -> std::process::ExitCode {
     let ended = match Command::parse() {
         Command::Choices(choices) => choices.run(),
         Command::Floor(floor) => floor.run(),
+        Command::Forwarding(forwarding) => forwarding.run(),
         Command::Idle(idle) => idle.run(),
         Command::Ladder(ladder) => ladder.run(),
         Command::Load(load) => load.run(),
