@@ -112,9 +112,10 @@ struct Rung {
     tool: &'static str,
 }
 
-const RUNGS: [Rung; 6] = [
+const RUNGS: [Rung; 7] = [
     rung(FLOOR, "floor, HTTP: an echo of the same bytes", Front::Floor, "/mcp/up", "echo"),
     rung(DIRECT, "the upstream without a proxy, on the load's CPU", Front::Nobody, "/mcp", "echo"),
+    rung(FAR, "the same on the proxy's CPU", Front::NobodyFar, "/mcp", "echo"),
     rung(ONE, "corelane, the server by itself at /mcp/up", Front::Corelane, "/mcp/up", "echo"),
     rung(ALL, "corelane, the server among others at /mcp", Front::Corelane, "/mcp", "up_echo"),
     rung(RMCP, "a minimal proxy on rmcp, JSON", Front::Rmcp, "/mcp", "echo"),
@@ -122,6 +123,7 @@ const RUNGS: [Rung; 6] = [
 ];
 const FLOOR: &str = "a-http";
 const DIRECT: &str = "direct";
+const FAR: &str = "far";
 const ONE: &str = "one";
 const ALL: &str = "all";
 const RMCP: &str = "rmcp";
@@ -255,7 +257,9 @@ impl Forwarding {
     fn program(&self, front: Front) -> Result<PathBuf, String> {
         let given = |path: &Option<PathBuf>, option: &str| path.clone().ok_or(format!("no {option} was given"));
         match front {
-            Front::Floor | Front::Nobody => std::env::current_exe().map_err(|error| error.to_string()),
+            Front::Floor | Front::Nobody | Front::NobodyFar => {
+                std::env::current_exe().map_err(|error| error.to_string())
+            }
             Front::Corelane => given(&self.corelane, "--corelane"),
             Front::Rmcp => given(&self.rmcp, "--rmcp"),
             Front::Fastmcp if self.python.exists() => Ok(self.python.clone()),
@@ -313,9 +317,9 @@ impl Forwarding {
     }
 }
 
-/// Those whose CPU per call is compared. The upstream alone has nobody's CPU to itself.
+/// Those whose CPU per call is compared.
 fn loaded(rungs: &[Rung]) -> Vec<Rung> {
-    rungs.iter().copied().filter(|rung| rung.front != Front::Nobody).collect()
+    rungs.iter().copied().filter(|rung| !matches!(rung.front, Front::Nobody | Front::NobodyFar)).collect()
 }
 
 /// Those whose latency is compared while nothing else happens.

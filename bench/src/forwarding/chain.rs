@@ -27,6 +27,8 @@ pub enum Front {
     Floor,
     /// The upstream alone.
     Nobody,
+    /// The same, on the CPU where a proxy would be.
+    NobodyFar,
     Corelane,
     Rmcp,
     Fastmcp,
@@ -55,8 +57,8 @@ impl Chain {
             let floor = Running::rung(Program::FloorHttp, &program, "", cpu, sizing)?;
             return Ok(Self { front: floor, _upstreams: Vec::new(), _config: None });
         }
-        let upstream = upstream(run.load_cpu)?;
-        if front == Front::Nobody {
+        let upstream = upstream(if front == Front::NobodyFar { cpu } else { run.load_cpu })?;
+        if matches!(front, Front::Nobody | Front::NobodyFar) {
             return Ok(Self { front: upstream, _upstreams: Vec::new(), _config: None });
         }
         let (listen, url) = (Ports::free()?.http, format!("http://{}/mcp", upstream.target));

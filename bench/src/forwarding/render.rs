@@ -42,9 +42,10 @@ fn head(page: &mut String, record: &Record) -> std::fmt::Result {
         "- CPU per call is the proxy's own CPU time for one `tools/call` that goes on to the upstream and comes back: four messages. \
          Figures are medians over rounds. Ratios are of medians over pairs of rounds with a 95 % bootstrap interval. A target is \
          *met* or *missed* when the whole interval lies on that side of it, with at least {PAIRS_MIN} pairs ({STEADY_MIN} rounds \
-         for memory, whose interval is least to most); else it is *undecided*. With one connection a call waits for two sleeping \
-         CPUs, on its way and on its way back, where {} waits for none.",
-        super::DIRECT
+         for memory, whose interval is least to most); else it is *undecided*. With one connection a CPU sleeps at every hop \
+         between two: a forwarded call wakes two on its way and two on its way back, one to {} none, one to {} two.",
+        super::DIRECT,
+        super::FAR
     )?;
     for left_out in &record.left_out {
         writeln!(page, "- Left out: {left_out}")?;

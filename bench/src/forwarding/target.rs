@@ -4,7 +4,7 @@
 //!
 //! Invariant: every target has a row, measured or not, so none can be met by being left out.
 
-use super::{ALL, DIRECT, FASTMCP, FLOOR, ONE, RMCP, Record, crossing};
+use super::{ALL, DIRECT, FAR, FASTMCP, FLOOR, ONE, RMCP, Record, crossing};
 use crate::{
     judge::{self, Estimate, Figures},
     rounds::{self, Scenario},
@@ -47,7 +47,10 @@ pub fn all(record: &Record) -> Vec<Target> {
         let of = |rung| rounds::figures(&record.rounds, &Scenario::closed(1), rung, judge::p50);
         let what = format!("{this}, p50 added to {DIRECT}, 1 connection and an idle machine");
         let added = judge::differences(&of(this), &of(DIRECT));
-        targets.push(Target::at_most(what, Unit::Microseconds, ADDED_MAX_US, middle(added)));
+        let far = judge::median(&judge::differences(&of(FAR), &of(DIRECT)));
+        let mut target = Target::at_most(what, Unit::Microseconds, ADDED_MAX_US, middle(added));
+        target.note = far.map(|far| format!("{FAR}, which crosses CPUs half as often, adds {far:.0} us"));
+        targets.push(target);
     }
     for this in OURS {
         let tail = rounds::figures(&record.rounds, &Scenario::closed(MANY), this, |report| {
