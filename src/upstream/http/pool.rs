@@ -364,6 +364,10 @@ impl Pool {
 
     /// Opens links for what waits, as far as there may be more and none is being opened for it already.
     fn open_for_waiting(&mut self, now: Nanos) {
+        // Asked after every answer, so that it is not counted what is being opened where nothing may be.
+        if self.waiting.is_empty() || self.open >= self.settings.links_max {
+            return;
+        }
         let opening = self.links.iter().flatten().filter(|link| link.id.is_none()).count();
         for _ in opening..self.waiting.len() {
             if self.open >= self.settings.links_max {
