@@ -20,16 +20,16 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Failure,
-    judge::{self, Figure, Figures},
+    Failure, judge,
     message::{Payload, Script, Wire},
     observe::Environment,
     record,
+    rounds::{self, Round, Scenario},
     server::{Program, Running, Sizes},
     tally::Report,
+    target::Target,
 };
 use rest::{EmptyRound, IdleRound};
-use target::Target;
 
 /// `corelane-bench ladder`.
 #[derive(clap::Args)]
@@ -153,38 +153,6 @@ const fn rung(
 const COMPARISONS: [(&str, &str); 6] =
     [("b", "a-ndjson"), ("c", "a-http"), ("d", "a-http"), ("c", "e1"), ("d", "e2"), ("e1", "a-http")];
 
-/// One load under which rungs are compared.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Scenario {
-    connections: usize,
-    depth: usize,
-    /// Open loop at this share of corelane's capacity on the same wire, measured before; closed loop without.
-    share: Option<f64>,
-}
-
-impl Scenario {
-    fn title(&self) -> String {
-        let connections = self.connections;
-        match (self.share, self.depth) {
-            (None, 1) => format!("{connections} connections, one call in flight on each"),
-            (None, depth) => format!("{connections} connections, {depth} calls in flight on each"),
-            (Some(share), _) => {
-                format!("{connections} connections, open loop at {:.0} % of corelane's capacity", share * 100.0)
-            }
-        }
-    }
-}
-
-/// One run of one rung.
-#[derive(Clone, Serialize, Deserialize)]
-struct Round {
-    scenario: Scenario,
-    rung: String,
-    round: usize,
-    report: Option<Report>,
-    failure: Option<String>,
-}
-
 /// All that a ladder leaves behind; the table needs nothing else.
 #[derive(Serialize, Deserialize)]
 struct Record {
@@ -208,19 +176,10 @@ struct Record {
 }
 
 impl Record {
-    /// A figure of every round of a rung in a scenario.
-    fn figures(&self, scenario: &Scenario, rung: &str, figure: Figure) -> Figures {
-        self.rounds
-            .iter()
-            .filter(|round| round.scenario == *scenario && round.rung == rung)
-            .filter_map(|round| Some((round.round, figure(round.report.as_ref()?)?)))
-            .collect()
-    }
-
     /// Calls per second that one CPU could serve, from the closed loop with one call in flight.
     fn capacity(&self, rung: &str, connections: usize) -> Option<f64> {
-        let scenario = Scenario { connections, depth: 1, share: None };
-        judge::median(&judge::values(&self.figures(&scenario, rung, judge::cpu))).map(|cost| 1e6 / cost)
+        let costs = rounds::figures(&self.rounds, &Scenario::closed(connections), rung, judge::cpu);
+        judge::median(&judge::values(&costs)).map(|cost| 1e6 / cost)
     }
 
     /// Calls per second that an open loop asks of a rung; the closed loops must have come first. Without corelane's
@@ -260,7 +219,7 @@ impl Ladder {
         record.rungs = rungs.iter().map(|rung| (rung.name.into(), rung.what.into())).collect();
         eprintln!("the ladder takes about {:.0} minutes", (self.seconds_of(&rungs) / 60.0).ceil());
         for &connections in &self.connections {
-            self.interleave(&mut record, &rungs, &Scenario { connections, depth: 1, share: None })?;
+            self.interleave(&mut record, &rungs, &Scenario::closed(connections))?;
         }
         let few = self.connections.first().copied().unwrap_or(64);
         if self.depth > 1 {
@@ -294,7 +253,7 @@ impl Ladder {
                 && self.binary(rung.program).is_some()
         };
         let (mut healthy, mut sizes) = (Vec::new(), Vec::new());
-        let probe = Scenario { connections: 1, depth: 1, share: None };
+        let probe = Scenario::closed(1);
         for rung in RUNGS.iter().filter(asked) {
             if !rung.program.is_floor() {
                 let report = self
@@ -319,29 +278,14 @@ impl Ladder {
     fn interleave(&self, record: &mut Record, rungs: &[Rung], scenario: &Scenario) -> Result<(), Failure> {
         let rates: Vec<_> = rungs.iter().map(|rung| record.rate(rung, scenario)).collect();
         for round in 0..self.rounds {
-            let mut order: Vec<usize> = (0..rungs.len()).collect();
-            if round % 2 == 1 {
-                order.reverse();
-            }
-            for index in order {
+            for index in rounds::order(rungs.len(), round) {
                 let (rung, rate) = (&rungs[index], rates[index]);
                 let ran = if scenario.share.is_some() && rate.is_none() {
                     Err("no capacity was measured".into())
                 } else {
                     self.once(record, rung, scenario, (self.warmup, self.seconds), rate)
                 };
-                let (report, failure) = match ran {
-                    Ok(report) => (Some(report), None),
-                    Err(error) => (None, Some(error.to_string())),
-                };
-                eprintln!("{}: {} round {}: {}", scenario.title(), rung.name, round + 1, told(&report, &failure));
-                record.rounds.push(Round {
-                    scenario: scenario.clone(),
-                    rung: rung.name.into(),
-                    round,
-                    report,
-                    failure,
-                });
+                record.rounds.push(Round::ran(scenario, rung.name, round, ran));
             }
             // What has been measured survives whatever comes next.
             record::write(&self.output.join("ladder.json"), record)?;
@@ -402,18 +346,11 @@ impl Ladder {
     }
 }
 
-fn told(report: &Option<Report>, failure: &Option<String>) -> String {
-    match (report, failure) {
-        (Some(report), _) => report.in_short(),
-        (_, failure) => failure.clone().unwrap_or_default(),
-    }
-}
-
 fn render_file(file: &Path) -> Result<(), Failure> {
     let mut record: Record = record::read(file)?;
     record.targets = target::all(&record);
     record::write(file, &record)?;
-    record::publish(file, &render::table(&record))?;
-    eprintln!("{}", target::summary(&record.targets));
+    record::publish(file, &render::page(&record))?;
+    eprintln!("{}", crate::target::summary(&record.targets));
     Ok(())
 }

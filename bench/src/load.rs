@@ -197,14 +197,19 @@ impl Load {
         let calls = tally.latency.len();
         let ended = tally.ended;
         let ended_per_second = ended as f64 / self.seconds;
-        let server = window.server.zip(self.aim.server_pid).map(|(cpu_ns, pid)| ServerCost {
-            pid,
-            cpu_seconds: cpu_ns as f64 / 1e9,
-            window_seconds: window.seconds,
-            // Both as rates, because the two windows begin some microseconds apart.
-            cpu_us_per_call: (ended > 0).then(|| cpu_ns as f64 / 1e3 / window.seconds / ended_per_second),
-            rss_before_bytes,
-            rss_after_bytes,
+        let server = window.server.zip(self.aim.server_pid).map(|(threads, pid)| {
+            let cpu_ns = threads.iter().sum::<u64>() as f64;
+            let busiest = |place: usize| threads.get(place).map(|&ns| ns as f64 / 1e9 / window.seconds);
+            ServerCost {
+                pid,
+                cpu_seconds: cpu_ns / 1e9,
+                window_seconds: window.seconds,
+                // Both as rates, because the two windows begin some microseconds apart.
+                cpu_us_per_call: (ended > 0).then(|| cpu_ns / 1e3 / window.seconds / ended_per_second),
+                busiest_threads: busiest(0).zip(busiest(1)).map(|(first, second)| [first, second]),
+                rss_before_bytes,
+                rss_after_bytes,
+            }
         });
         Ok(Report {
             target: self.aim.target.to_string(),
@@ -240,7 +245,7 @@ impl Load {
     fn window(&self, begin: u64) -> Window {
         let until = |ns: u64| thread::sleep(Duration::from_nanos(ns.saturating_sub(sys::now_ns())));
         let times = || {
-            let server = self.aim.server_pid.and_then(observe::cpu_ns);
+            let server = self.aim.server_pid.and_then(observe::thread_cpu_ns);
             (sys::now_ns(), server, sys::own_cpu_ns())
         };
         let first = begin + (self.warmup * 1e9) as u64;
@@ -250,7 +255,12 @@ impl Load {
         let after = times();
         Window {
             seconds: (after.0 - before.0) as f64 / 1e9,
-            server: after.1.zip(before.1).map(|(after, before)| after.saturating_sub(before)),
+            server: after.1.zip(before.1).map(|(after, before)| {
+                let grown = |(thread, ns): (u32, u64)| ns.saturating_sub(before.get(&thread).copied().unwrap_or(0));
+                let mut threads: Vec<u64> = after.into_iter().map(grown).collect();
+                threads.sort_unstable_by(|this, that| that.cmp(this));
+                threads
+            }),
             generator: after.2.saturating_sub(before.2),
         }
     }
@@ -258,6 +268,7 @@ impl Load {
 
 struct Window {
     seconds: f64,
-    server: Option<u64>,
+    /// CPU time of each of the server's threads, in ns, the busiest first.
+    server: Option<Vec<u64>>,
     generator: u64,
 }

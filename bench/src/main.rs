@@ -1,4 +1,4 @@
-//! `corelane-bench`: the floor, the load generator, the mass runs and the ladder that compares servers.
+//! `corelane-bench`: the floor, the load generator, the mass runs, and what compares servers and proxies.
 //!
 //! It is not part of corelane and links none of it: it sees servers as any client does, by their bytes and by /proc.
 //!
@@ -10,6 +10,7 @@ mod dice;
 mod drive;
 mod fleet;
 mod floor;
+mod forwarding;
 mod judge;
 mod ladder;
 mod lane;
@@ -20,9 +21,12 @@ mod observe;
 mod parsers;
 mod record;
 mod ring;
+mod rounds;
 mod server;
 mod sys;
 mod tally;
+mod target;
+mod upstream;
 
 use clap::Parser;
 
@@ -36,6 +40,8 @@ enum Command {
     Choices(choices::Choices),
     /// Serve fixed bytes as cheaply as the kernel allows.
     Floor(floor::Floor),
+    /// Compare corelane and other proxies before the same server, round after round.
+    Forwarding(forwarding::Forwarding),
     /// Open many connections, call once on each, and report the memory of an idle one.
     Idle(mass::Idle),
     /// Compare the floor, corelane and rmcp, round after round.
@@ -44,16 +50,20 @@ enum Command {
     Load(load::Load),
     /// Hold very many sessions at once and show that they live.
     Sessions(mass::Sessions),
+    /// Serve MCP as cheaply as the kernel allows, for proxies to stand before.
+    Upstream(upstream::Upstream),
 }
 
 fn main() -> std::process::ExitCode {
     let ended = match Command::parse() {
         Command::Choices(choices) => choices.run(),
         Command::Floor(floor) => floor.run(),
+        Command::Forwarding(forwarding) => forwarding.run(),
         Command::Idle(idle) => idle.run(),
         Command::Ladder(ladder) => ladder.run(),
         Command::Load(load) => load.run(),
         Command::Sessions(sessions) => sessions.run(),
+        Command::Upstream(upstream) => upstream.run(),
     };
     match ended {
         Ok(()) => std::process::ExitCode::SUCCESS,

@@ -9,6 +9,7 @@ mod crowd;
 
 use std::{
     collections::BTreeMap,
+    io,
     sync::{Arc, mpsc},
     thread,
     time::Duration,
@@ -66,6 +67,9 @@ pub struct Idle {
     /// Seconds to wait before the memory is read.
     #[arg(long, default_value_t = 2.0)]
     settle: f64,
+    /// Keep the connections after the report, until standard input ends.
+    #[arg(long)]
+    hold: bool,
 }
 
 /// The server and the kernel at one moment.
@@ -303,6 +307,9 @@ impl Idle {
             errors: survey.errors,
         };
         environment.print_with(&report)?;
+        if self.hold {
+            io::copy(&mut io::stdin(), &mut io::sink())?;
+        }
         troop.dismiss()?;
         if survey.done == self.connections && called.done == self.connections {
             Ok(())

@@ -6,6 +6,7 @@
 //! Invariant: a file that is missing or does not parse gives `None`, never a zero that would look like a measurement.
 
 use std::{
+    collections::BTreeMap,
     fmt::{self, Write},
     fs,
     path::Path,
@@ -16,18 +17,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::Failure;
 
-/// CPU time of all threads of a process, in ns: the first field of each task's schedstat. A thread that ended is not in
-/// it.
-pub fn cpu_ns(pid: u32) -> Option<u64> {
+/// CPU time of each thread of a process, in ns: the first field of its schedstat. A thread that ended is not in it.
+pub fn thread_cpu_ns(pid: u32) -> Option<BTreeMap<u32, u64>> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
-    let mut total = 0;
-    for task in tasks.flatten() {
+    let time = |task: fs::DirEntry| {
+        let thread = task.file_name().to_str()?.parse().ok()?;
         // A thread may end between the listing and the reading; it then counts no more than one that ended before.
-        let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-        total += text.split(' ').next().and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
-    }
+        let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+        Some((thread, text.split(' ').next()?.parse().ok()?))
+    };
+    let times: BTreeMap<u32, u64> = tasks.flatten().filter_map(time).collect();
     // A process always has a thread that has run.
-    (total > 0).then_some(total)
+    times.values().any(|&ns| ns > 0).then_some(times)
+}
+
+/// CPU time of all threads of a process, in ns.
+pub fn cpu_ns(pid: u32) -> Option<u64> {
+    thread_cpu_ns(pid).map(|times| times.values().sum())
 }
 
 /// Resident memory of a process in bytes (VmRSS).

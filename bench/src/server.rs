@@ -55,7 +55,7 @@ pub struct Running {
 }
 
 /// How long a server may take until it listens.
-const START: Duration = Duration::from_secs(10);
+const START: Duration = Duration::from_secs(30);
 /// How long it may take to end before it is killed.
 const STOP: Duration = Duration::from_secs(3);
 
@@ -149,7 +149,24 @@ impl Running {
         Ok(())
     }
 
-    /// Runs this program's `subcommand` against it, in a process of its own pinned to `cpu`, and gives its report.
+    /// This program's `subcommand` against it, to be run in a process of its own pinned to `cpu`.
+    pub fn client(
+        &self,
+        subcommand: &str,
+        wire: Wire,
+        cpu: usize,
+        payload: &Payload,
+        more: &[String],
+    ) -> Result<Command, Failure> {
+        let mut client = Command::new(std::env::current_exe()?);
+        client.arg(subcommand).args(["--target", &self.target.to_string(), "--wire", wire.name()]);
+        client.args(["--cpu", &cpu.to_string(), "--server-pid", &self.pid().to_string()]);
+        client.args(["--payload", &payload.payload.to_string(), "--tool", &payload.tool]);
+        client.args(["--arguments", &payload.arguments, "--path", &payload.path]).args(more);
+        Ok(client)
+    }
+
+    /// Runs that and gives its report.
     pub fn measured<T: DeserializeOwned>(
         &self,
         subcommand: &str,
@@ -158,12 +175,7 @@ impl Running {
         payload: &Payload,
         more: &[String],
     ) -> Result<T, Failure> {
-        let mut client = Command::new(std::env::current_exe()?);
-        client.arg(subcommand).args(["--target", &self.target.to_string(), "--wire", wire.name()]);
-        client.args(["--cpu", &cpu.to_string(), "--server-pid", &self.pid().to_string()]);
-        client.args(["--payload", &payload.payload.to_string(), "--tool", &payload.tool]);
-        client.args(["--arguments", &payload.arguments, "--path", &payload.path]).args(more);
-        let done = client.stdin(Stdio::null()).output()?;
+        let done = self.client(subcommand, wire, cpu, payload, more)?.stdin(Stdio::null()).output()?;
         if !done.status.success() {
             let why = String::from_utf8_lossy(&done.stderr).trim().to_string();
             return Err(format!("{why} {}", self.last_words()).into());

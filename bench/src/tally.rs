@@ -108,6 +108,9 @@ pub struct ServerCost {
     pub cpu_seconds: f64,
     pub window_seconds: f64,
     pub cpu_us_per_call: Option<f64>,
+    /// The shares of one CPU that its two busiest threads used.
+    #[serde(default)]
+    pub busiest_threads: Option<[f64; 2]>,
     pub rss_before_bytes: Option<u64>,
     pub rss_after_bytes: Option<u64>,
 }

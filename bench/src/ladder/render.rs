@@ -6,27 +6,25 @@
 
 use std::fmt::Write;
 
-use super::{Record, Scenario, rest::WATCHED, target};
+use super::{Record, rest::WATCHED, target};
 use crate::{
-    judge::{self, Figure, PAIRS_MIN, STEADY_MIN, WIDTH_MAX},
-    tally::Report,
+    judge::{self, PAIRS_MIN, STEADY_MIN, WIDTH_MAX},
+    rounds::table::{self, Compared},
 };
 
 /// The whole page.
-pub fn table(record: &Record) -> String {
+pub fn page(record: &Record) -> String {
     let mut page = String::from("# Ladder\n\n");
     // Writing to a String cannot fail.
     let _ = head(&mut page, record);
-    let _ = targets(&mut page, record);
-    let mut scenarios: Vec<&Scenario> = Vec::new();
-    for round in &record.rounds {
-        if !scenarios.contains(&&round.scenario) {
-            scenarios.push(&round.scenario);
-        }
-    }
-    for scenario in scenarios {
-        let _ = section(&mut page, record, scenario);
-    }
+    let _ = crate::target::section(&mut page, &record.targets);
+    let compared = Compared {
+        rungs: &record.rungs,
+        comparisons: &record.comparisons,
+        rounds: &record.rounds,
+        limit: target::of_cost,
+    };
+    let _ = table::sections(&mut page, &compared);
     let _ = idle(&mut page, record);
     let _ = empty(&mut page, record);
     page
@@ -54,122 +52,6 @@ fn head(page: &mut String, record: &Record) -> std::fmt::Result {
          most {:.0} % wide. Latency under a closed loop only says how long the queue was.",
         WIDTH_MAX * 100.0
     )
-}
-
-fn targets(page: &mut String, record: &Record) -> std::fmt::Result {
-    writeln!(page, "\n## Targets\n\n{}\n", target::summary(&record.targets))?;
-    writeln!(page, "| target | at most | found | interval | verdict |\n|---|---|---|---|---|")?;
-    for target in &record.targets {
-        let show = |value: f64| target.unit.show(value);
-        let (found, interval) = match &target.found {
-            Some(found) => (show(found.value), format!("{} - {}", show(found.low), show(found.high))),
-            None => ("-".into(), "-".into()),
-        };
-        let note = target.note.as_ref().map_or(String::new(), |note| format!(" ({note})"));
-        writeln!(
-            page,
-            "| {} | {}{note} | {found} | {interval} | {} |",
-            target.what,
-            show(target.limit),
-            target.verdict.words()
-        )?;
-    }
-    Ok(())
-}
-
-fn section(page: &mut String, record: &Record, scenario: &Scenario) -> std::fmt::Result {
-    writeln!(page, "\n## {}\n", scenario.title())?;
-    if scenario.share.is_some() {
-        writeln!(page, "What is compared runs at one rate, that of corelane's rung.\n")?;
-    }
-    writeln!(
-        page,
-        "| rung | what | CPU us/call (min - max) | capacity /s | asked /s | calls/s | p50 us | p99 us | p99.9 us | errors | generator busy |"
-    )?;
-    writeln!(page, "|---|---|---|---|---|---|---|---|---|---|---|")?;
-    for (rung, what) in &record.rungs {
-        let runs: Vec<_> =
-            record.rounds.iter().filter(|round| round.scenario == *scenario && round.rung == *rung).collect();
-        if runs.is_empty() {
-            continue;
-        }
-        let all = |figure: Figure| judge::values(&record.figures(scenario, rung, figure));
-        let middle = |figure: Figure, digits: usize| {
-            judge::median(&all(figure)).map_or("-".into(), |value| format!("{value:.digits$}"))
-        };
-        let costs = all(judge::cpu);
-        let spread = costs.iter().copied().fold(None, |range: Option<(f64, f64)>, cost| {
-            Some(range.map_or((cost, cost), |(low, high)| (low.min(cost), high.max(cost))))
-        });
-        let spread = spread.map_or(String::new(), |(low, high)| format!(" ({low:.2} - {high:.2})"));
-        let capacity = judge::median(&costs).map_or("-".into(), |cost| format!("{:.0}", 1e6 / cost));
-        let failed = runs.iter().filter(|run| run.report.is_none()).count();
-        let errors: u64 =
-            runs.iter().filter_map(|run| run.report.as_ref()).flat_map(|report| report.errors.values()).sum();
-        let reports = || runs.iter().filter_map(|run| run.report.as_ref());
-        let behind = reports().filter(|report| behind(report)).count();
-        let mut errors = errors.to_string();
-        if failed > 0 {
-            write!(errors, "; {failed} rounds failed")?;
-        }
-        if behind > 0 {
-            write!(errors, "; behind the rate in {behind} rounds")?;
-        }
-        writeln!(
-            page,
-            "| {rung} | {what} | {}{spread} | {capacity} | {} | {} | {} | {} | {} | {errors} | {} % |",
-            middle(judge::cpu, 2),
-            middle(|report| report.rate_asked, 0),
-            middle(|report| Some(report.calls_per_second), 0),
-            middle(judge::p50, 0),
-            middle(judge::p99, 0),
-            middle(|report| report.latency_us.map(|latency| latency.p99_9), 0),
-            middle(|report| Some(report.generator_cpu_share * 100.0), 0),
-        )?;
-    }
-    comparisons(page, record, scenario)
-}
-
-/// An open loop in which fewer than 98 in 100 of the calls asked for ended in the window: it was not at its rate.
-fn behind(report: &Report) -> bool {
-    report.rate_asked.is_some_and(|rate| report.calls_per_second < 0.98 * rate * offered_share(report, rate))
-}
-
-/// What a Poisson process offered, as a share of what its rate promises.
-fn offered_share(report: &Report, rate: f64) -> f64 {
-    report.offered.map_or(1.0, |offered| (offered as f64 / (rate * report.seconds)).min(1.0))
-}
-
-const COST: &str = "CPU per call";
-
-fn comparisons(page: &mut String, record: &Record, scenario: &Scenario) -> std::fmt::Result {
-    let mut figures: Vec<(&str, Figure)> = vec![(COST, judge::cpu)];
-    if scenario.share.is_some() {
-        figures.push(("p99", judge::p99));
-    }
-    let mut lines = String::new();
-    for (this, that) in &record.comparisons {
-        for (name, figure) in &figures {
-            let of = |rung: &str| record.figures(scenario, rung, *figure);
-            if let Some(ratio) = judge::ratio(&of(this), &of(that)) {
-                let limit = target::of_cost(this, that, scenario).filter(|_| *name == COST);
-                let (asked, verdict) = match limit {
-                    Some(limit) => (format!("at most {limit:.2}"), ratio.at_most(limit).words()),
-                    None => ("none".into(), ratio.against_one()),
-                };
-                writeln!(
-                    lines,
-                    "| {this} / {that} | {name} | {:.2} | {:.2} - {:.2} | {} | {asked} | {verdict} |",
-                    ratio.value, ratio.low, ratio.high, ratio.rounds
-                )?;
-            }
-        }
-    }
-    if lines.is_empty() {
-        return Ok(());
-    }
-    writeln!(page, "\n| comparison | of | ratio | 95 % | pairs | target | verdict |\n|---|---|---|---|---|---|---|")?;
-    page.write_str(&lines)
 }
 
 fn idle(page: &mut String, record: &Record) -> std::fmt::Result {

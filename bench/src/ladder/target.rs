@@ -4,48 +4,12 @@
 //!
 //! Invariant: every target has a row, measured or not, so none can be met by being left out.
 
-use serde::{Deserialize, Serialize};
-
-use super::{Record, Scenario, rest::WATCHED};
-use crate::judge::{self, Estimate, Figures, Verdict};
-
-/// One target with its verdict.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Target {
-    pub what: String,
-    pub unit: Unit,
-    /// At most this.
-    pub limit: f64,
-    pub found: Option<Estimate>,
-    pub verdict: Verdict,
-    /// What else decides, if the limit alone does not.
-    pub note: Option<String>,
-}
-
-/// Of what the figure is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Unit {
-    Ratio,
-    Microseconds,
-    Bytes,
-    Megabytes,
-    /// Of one CPU.
-    Percent,
-}
-
-impl Unit {
-    /// A value of it, as it stands in the table.
-    pub fn show(self, value: f64) -> String {
-        match self {
-            Self::Ratio => format!("{value:.2}"),
-            Self::Microseconds => format!("{value:.2} us"),
-            Self::Bytes => format!("{value:.0} B"),
-            Self::Megabytes => format!("{value:.1} MB"),
-            Self::Percent => format!("{value:.3} %"),
-        }
-    }
-}
+use super::{Record, rest::WATCHED};
+use crate::{
+    judge::{self, Figures},
+    rounds::{self, Scenario},
+    target::{Target, Unit},
+};
 
 /// Connection counts that the targets name.
 const CONNECTIONS: [usize; 3] = [64, 1000, 8000];
@@ -62,35 +26,22 @@ pub fn all(record: &Record) -> Vec<Target> {
     }
     pipelined(record, &mut targets);
     for (this, floor) in [("b", "a-ndjson"), ("c", "a-http"), ("d", "a-http")] {
-        let of = |rung, connections| cost(record, &closed(connections), rung);
+        let of = |rung, connections| cost(record, &Scenario::closed(connections), rung);
         let grown = judge::growth((&of(this, MANY), &of(floor, MANY)), (&of(this, FEW), &of(floor, FEW)));
         let what = format!("growth of {this} from {FEW} to {MANY} connections / growth of {floor}");
-        targets.push(target(what, Unit::Ratio, 1.1, grown));
+        targets.push(Target::at_most(what, Unit::Ratio, 1.1, grown));
     }
     for share in SHARES {
         let scenario = Scenario { connections: FEW, depth: 1, share: Some(share) };
         for (this, floor) in [("b", "a-ndjson"), ("c", "a-http")] {
             let found = judge::ratio(&cost(record, &scenario, this), &cost(record, &scenario, floor));
             let what = format!("{this} / {floor}, open loop at {:.0} %", share * 100.0);
-            targets.push(target(what, Unit::Ratio, 1.3, found));
+            targets.push(Target::at_most(what, Unit::Ratio, 1.3, found));
         }
     }
     memory(record, &mut targets);
     empty(record, &mut targets);
     targets
-}
-
-/// How many targets got each verdict, in words.
-pub fn summary(targets: &[Target]) -> String {
-    let count = |verdict| targets.iter().filter(|target| target.verdict == verdict).count();
-    format!(
-        "{} targets: {} met, {} missed, {} undecided, {} not measured",
-        targets.len(),
-        count(Verdict::Met),
-        count(Verdict::Missed),
-        count(Verdict::Undecided),
-        count(Verdict::NotMeasured)
-    )
 }
 
 /// The target of a ratio of CPU per call in a closed loop, if there is one.
@@ -110,25 +61,21 @@ pub fn of_cost(this: &str, that: &str, scenario: &Scenario) -> Option<f64> {
     }
 }
 
-fn target(what: String, unit: Unit, limit: f64, found: Option<Estimate>) -> Target {
-    let verdict = found.map_or(Verdict::NotMeasured, |found| found.at_most(limit));
-    Target { what, unit, limit, found, verdict, note: None }
-}
-
-fn closed(connections: usize) -> Scenario {
-    Scenario { connections, depth: 1, share: None }
-}
-
 fn cost(record: &Record, scenario: &Scenario, rung: &str) -> Figures {
-    record.figures(scenario, rung, judge::cpu)
+    rounds::figures(&record.rounds, scenario, rung, judge::cpu)
 }
 
 fn costs(record: &Record, connections: usize, targets: &mut Vec<Target>) {
-    let scenario = closed(connections);
+    let scenario = Scenario::closed(connections);
     for (this, that) in super::COMPARISONS {
         if let Some(limit) = of_cost(this, that, &scenario) {
             let found = judge::ratio(&cost(record, &scenario, this), &cost(record, &scenario, that));
-            targets.push(target(format!("{this} / {that}, {connections} connections"), Unit::Ratio, limit, found));
+            targets.push(Target::at_most(
+                format!("{this} / {that}, {connections} connections"),
+                Unit::Ratio,
+                limit,
+                found,
+            ));
         }
     }
 }
@@ -138,8 +85,9 @@ fn pipelined(record: &Record, targets: &mut Vec<Target>) {
     let scenario = Scenario { connections: FEW, depth: DEPTH, share: None };
     let of = |rung| cost(record, &scenario, rung);
     let what = format!("b, {DEPTH} calls in flight on each of {FEW} connections");
-    let mut alone = target(what.clone(), Unit::Microseconds, 0.75, judge::middle(&of("b")));
-    let against = target(format!("{what} / a-ndjson"), Unit::Ratio, 1.8, judge::ratio(&of("b"), &of("a-ndjson")));
+    let mut alone = Target::at_most(what.clone(), Unit::Microseconds, 0.75, judge::middle(&of("b")));
+    let against =
+        Target::at_most(format!("{what} / a-ndjson"), Unit::Ratio, 1.8, judge::ratio(&of("b"), &of("a-ndjson")));
     alone.note = Some(match against.found {
         Some(found) => format!("or at most 1.8 x a-ndjson: {:.2} ({:.2} - {:.2})", found.value, found.low, found.high),
         None => "or at most 1.8 x a-ndjson".into(),
@@ -155,10 +103,11 @@ fn memory(record: &Record, targets: &mut Vec<Target>) {
     };
     let found = |rung| judge::steady(&judge::values(&each(rung)));
     let rmcp = |bytes: Option<f64>| bytes.map(|bytes| format!("rmcp: {bytes:.0} B"));
-    let mut lines = target("RSS per idle connection, b (with its session)".into(), Unit::Bytes, 2048.0, found("b"));
-    let mut http = target("RSS per idle connection, c".into(), Unit::Bytes, 2048.0, found("c"));
+    let mut lines =
+        Target::at_most("RSS per idle connection, b (with its session)".into(), Unit::Bytes, 2048.0, found("b"));
+    let mut http = Target::at_most("RSS per idle connection, c".into(), Unit::Bytes, 2048.0, found("c"));
     let session = judge::steady(&judge::differences(&each("d"), &each("c")));
-    let mut session = target("RSS per idle session, d - c".into(), Unit::Bytes, 2048.0, session);
+    let mut session = Target::at_most("RSS per idle session, d - c".into(), Unit::Bytes, 2048.0, session);
     lines.note = rmcp(found("e1").map(|found| found.value));
     http.note = lines.note.clone();
     session.note = rmcp(judge::median(&judge::differences(&each("e2"), &each("e1"))));
@@ -173,9 +122,9 @@ fn empty(record: &Record, targets: &mut Vec<Target>) {
     let shares = judge::values(&of(WATCHED, |round| round.cpu_share * 100.0));
     let memory = |executors| of(executors, |round| round.rss_bytes / 1e6);
     let what = format!("CPU without connections, {WATCHED} cores");
-    targets.push(target(what, Unit::Percent, 0.5, judge::steady(&shares)));
+    targets.push(Target::at_most(what, Unit::Percent, 0.5, judge::steady(&shares)));
     let what = format!("RSS without connections, {WATCHED} cores");
-    targets.push(target(what, Unit::Megabytes, 40.0, judge::steady(&judge::values(&memory(WATCHED)))));
+    targets.push(Target::at_most(what, Unit::Megabytes, 40.0, judge::steady(&judge::values(&memory(WATCHED)))));
     let mut counts: Vec<usize> = record.empty.iter().map(|round| round.executors).filter(|&n| n >= WATCHED).collect();
     counts.sort_unstable();
     counts.dedup();
@@ -191,7 +140,7 @@ fn empty(record: &Record, targets: &mut Vec<Target>) {
         Some(most) if *most > WATCHED => format!("RSS of the dearest further core, up to {most}"),
         _ => "RSS of the dearest further core".into(),
     };
-    targets.push(target(what, Unit::Megabytes, 8.0, further));
+    targets.push(Target::at_most(what, Unit::Megabytes, 8.0, further));
 }
 
 #[cfg(test)]
@@ -199,7 +148,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::ladder::{EmptyRound, IdleRound, Round};
+    use crate::{
+        judge::Verdict,
+        ladder::{EmptyRound, IdleRound},
+        rounds::Round,
+        target::summary,
+    };
 
     /// A record in which nothing was measured.
     fn blank() -> Record {
@@ -252,8 +206,8 @@ mod tests {
     fn the_limit_against_rmcp_is_stricter_from_a_thousand_connections() {
         let mut record = blank();
         for connections in [64, 1000] {
-            cost(&mut record, &closed(connections), "c", 3.6, 0.01);
-            cost(&mut record, &closed(connections), "e1", 10.0, 0.01);
+            cost(&mut record, &Scenario::closed(connections), "c", 3.6, 0.01);
+            cost(&mut record, &Scenario::closed(connections), "e1", 10.0, 0.01);
         }
         assert_eq!(verdict(&record, "c / e1, 64 "), Verdict::Met);
         assert_eq!(verdict(&record, "c / e1, 1000 "), Verdict::Missed);
@@ -277,8 +231,8 @@ mod tests {
     fn growth_is_judged_against_that_of_the_floor() {
         let mut record = blank();
         for (rung, few, many) in [("a-ndjson", 3.0, 6.0), ("b", 4.0, 8.1), ("a-http", 3.0, 6.0), ("c", 4.0, 9.5)] {
-            cost(&mut record, &closed(FEW), rung, few, 0.01);
-            cost(&mut record, &closed(MANY), rung, many, 0.01);
+            cost(&mut record, &Scenario::closed(FEW), rung, few, 0.01);
+            cost(&mut record, &Scenario::closed(MANY), rung, many, 0.01);
         }
         assert_eq!(verdict(&record, "growth of b"), Verdict::Met);
         assert_eq!(verdict(&record, "growth of c"), Verdict::Missed);
@@ -290,11 +244,11 @@ mod tests {
         let rung = |name| crate::ladder::RUNGS.iter().find(|rung| rung.name == name).expect("such a rung");
         let scenario = Scenario { connections: FEW, depth: 1, share: Some(0.4) };
         let mut record = blank();
-        cost(&mut record, &closed(FEW), "a-ndjson", 2.0, 0.0);
+        cost(&mut record, &Scenario::closed(FEW), "a-ndjson", 2.0, 0.0);
         assert_eq!(record.rate(rung("a-ndjson"), &scenario), Some(200_000.0), "alone, the floor paces itself");
         assert_eq!(record.rate(rung("b"), &scenario), None, "nothing is known of it");
-        cost(&mut record, &closed(FEW), "b", 4.0, 0.0);
-        cost(&mut record, &closed(FEW), "c", 5.0, 0.0);
+        cost(&mut record, &Scenario::closed(FEW), "b", 4.0, 0.0);
+        cost(&mut record, &Scenario::closed(FEW), "c", 5.0, 0.0);
         for (name, rate) in [("a-ndjson", 100_000.0), ("b", 100_000.0), ("a-http", 80_000.0), ("c", 80_000.0)] {
             assert_eq!(record.rate(rung(name), &scenario), Some(rate), "{name}");
         }

@@ -325,6 +325,13 @@ impl Flights {
         Some(std::mem::replace(&mut flight.errand, Errand::Over))
     }
 
+    /// Nothing more comes of a flight: if it was answered, it is gone.
+    pub fn remove_answered(&mut self, number: u32) {
+        if self.find(number).is_some_and(|flight| matches!(flight.errand, Errand::Over)) {
+            self.remove(number);
+        }
+    }
+
     /// Gives a flight another time.
     pub fn set_deadline(&mut self, number: u32, deadline: Nanos) {
         let Some(flight) = self.entries.get_mut(number as usize).and_then(Option::as_mut) else { return };
@@ -376,5 +383,17 @@ mod tests {
         assert!(matches!(flights.finish(late, 30), Some(Errand::Discover)));
         assert_eq!((flights.overdue(20), flights.overdue(30)), (None, Some(late)));
         assert!(flights.remove(never).is_some());
+    }
+
+    #[test]
+    fn of_an_answered_flight_nothing_stays_once_nothing_more_can_come() {
+        let mut flights = Flights::default();
+        let (asked, answered) = (flights.insert(flight(10)), flights.insert(flight(20)));
+        assert!(flights.finish(answered, 30).is_some());
+        flights.remove_answered(answered);
+        flights.remove_answered(asked);
+        assert!(flights.find(answered).is_none() && flights.find(asked).is_some());
+        assert_eq!((flights.overdue(30), flights.timed.len()), (Some(asked), 1));
+        assert_eq!(flights.insert(flight(40)), answered, "its number is used again");
     }
 }

@@ -67,7 +67,11 @@ impl Server {
             Errand::Notice | Errand::Over => drop(self.flights.remove(number)),
             // A server that has no such stream is not asked again.
             Errand::Events => drop(self.flights.remove(number)),
-            _ if reply.media == MediaType::Json && !text.is_empty() => self.message(now, number, reply.status, text),
+            _ if reply.media == MediaType::Json && !text.is_empty() => {
+                self.message(now, number, reply.status, text);
+                // It came whole: there is no stream whose end is to come.
+                self.flights.remove_answered(number);
+            }
             _ => {
                 let name = &self.settings.name;
                 let text = match reply.status {

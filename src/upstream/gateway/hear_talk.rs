@@ -81,8 +81,6 @@ impl Server {
         let Some(number) = id.and_then(|id| talk.outstanding().answered(id)) else { return };
         self.message(now, number, 200, text);
         // There is no stream whose end is to come.
-        if self.flights.find(number).is_some_and(|flight| matches!(flight.errand, Errand::Over)) {
-            self.flights.remove(number);
-        }
+        self.flights.remove_answered(number);
     }
 }

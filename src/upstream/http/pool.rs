@@ -470,7 +470,8 @@ impl Pool {
 
     /// Opens links for what waits, as far as there may be more and none is being opened for it already.
     fn open_for_waiting(&mut self, now: Nanos) {
-        if self.again_at != Nanos::MAX {
+        // Asked after every answer, so that it is not counted what is being opened where nothing may be.
+        if self.waiting.is_empty() || self.open >= self.settings.links_max || self.again_at != Nanos::MAX {
             return;
         }
         let opening = self.links.iter().flatten().filter(|link| link.is_opening()).count();
