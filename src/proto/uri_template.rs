@@ -226,8 +226,8 @@ impl fmt::Display for UriTemplate {
     }
 }
 
-/// Decodes `%41` and the like; `None` if the result is not UTF-8 or holds a NUL, at which other programs would end it, or
-/// if a `%` is not followed by two digits.
+/// Decodes `%41` and the like; `None` if the result is not UTF-8 or holds a NUL, at which other programs would end it,
+/// or if a `%` is not followed by two digits.
 pub fn percent_decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
