@@ -10,6 +10,7 @@
 
 mod chain;
 mod crossing;
+mod faults;
 mod render;
 mod sessions;
 mod target;
@@ -32,6 +33,7 @@ use crate::{
 };
 use chain::{Chain, Front};
 use crossing::CrossingRound;
+use faults::FaultRound;
 use sessions::SessionsRound;
 
 /// `corelane-bench forwarding`.
@@ -76,7 +78,7 @@ pub struct Forwarding {
     /// Rounds of that; fewer than three leave it undecided.
     #[arg(long, default_value_t = 3)]
     rest_rounds: usize,
-    /// Run only these: names of rungs as in the table, `crossing`, `sessions`.
+    /// Run only these: names of rungs as in the table, `crossing`, `sessions`, `faults`.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Lines of corelane's configuration for the upstream, such as `connections_per_core = 64`.
@@ -153,6 +155,8 @@ struct Record {
     rounds: Vec<Round>,
     crossing: Vec<CrossingRound>,
     sessions: Vec<SessionsRound>,
+    #[serde(default)]
+    faults: Vec<FaultRound>,
     /// Judged from all the above.
     targets: Vec<Target>,
 }
@@ -180,6 +184,7 @@ impl Forwarding {
             rounds: Vec::new(),
             crossing: Vec::new(),
             sessions: Vec::new(),
+            faults: Vec::new(),
             targets: Vec::new(),
         };
         let rungs = self.healthy(&mut record)?;
@@ -194,6 +199,9 @@ impl Forwarding {
         }
         if self.corelane.is_some() && self.wants("sessions") {
             self.sessions(&mut record)?;
+        }
+        if self.corelane.is_some() && self.wants("faults") {
+            self.faults(&mut record)?;
         }
         self.keep(&record)?;
         render_file(&self.file())
@@ -223,7 +231,8 @@ impl Forwarding {
         let closed = self.connections.iter().map(|&connections| all(&loaded(rungs), connections));
         let rounds = closed.sum::<f64>() + all(&alone(rungs), 1);
         let crossing = 4.0 * (self.warmup + self.seconds + 1.5);
-        self.rounds as f64 * (rounds + crossing) + self.rest_rounds as f64 * 8.0
+        let faults = 2.0 * faults::Fault::ALL.len() as f64 * (self.warmup + self.seconds + 1.5);
+        self.rounds as f64 * (rounds + crossing + faults) + self.rest_rounds as f64 * 8.0
     }
 
     /// The rungs that there is a program for, each of which has answered a call; learns the size of the answers for the

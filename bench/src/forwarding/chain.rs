@@ -79,6 +79,20 @@ impl Chain {
         Ok(chain)
     }
 
+    /// Starts corelane before one upstream, with a further section in its configuration.
+    pub fn with(run: &Forwarding, section: &str, payload: &Payload) -> Result<Self, Failure> {
+        let (program, cpu) = (run.program(Front::Corelane)?, run.server_cpu);
+        let upstreams = vec![upstream(run.load_cpu)?];
+        let config = Config::write(&upstreams, &format!("{}\n{section}", run.section))?;
+        let listen = Ports::free()?.http;
+        let words = format!("serve --listen {listen} --cores {cpu}-{cpu}");
+        let environment = [config.variable()];
+        let start = Start { binary: &program, words, environment: &environment, cpu: Some(cpu), target: listen };
+        let chain = Self { front: Running::start(start)?, _upstreams: upstreams, _config: Some(config) };
+        chain.reached(Wire::HttpModern, run.load_cpu, payload, 1)?;
+        Ok(chain)
+    }
+
     /// Starts corelane on two cores before `count` upstreams, with `more` in the section of each; what it tells of
     /// itself is at `control`.
     pub fn on_two_cores(run: &Forwarding, count: usize, more: &str, control: SocketAddr) -> Result<Self, Failure> {

@@ -6,7 +6,7 @@
 
 use std::fmt::Write;
 
-use super::{Record, crossing, target};
+use super::{Record, crossing, faults::Fault, target};
 use crate::{
     judge::{self, PAIRS_MIN, STEADY_MIN},
     rounds::table::{self, Compared},
@@ -27,6 +27,7 @@ pub fn page(record: &Record) -> String {
     let _ = table::sections(&mut page, &compared);
     let _ = crossing(&mut page, record);
     let _ = sessions(&mut page, record);
+    let _ = faults(&mut page, record);
     page
 }
 
@@ -123,6 +124,31 @@ fn sessions(page: &mut String, record: &Record) -> std::fmt::Result {
             bytes(round.bytes_each()),
             bytes(round.grown_each())
         )?;
+    }
+    Ok(())
+}
+
+fn faults(page: &mut String, record: &Record) -> std::fmt::Result {
+    if record.faults.is_empty() {
+        return Ok(());
+    }
+    writeln!(page, "\n## Beside a server that fails\n")?;
+    writeln!(
+        page,
+        "Calls of the good server, open loop; a few callers call the other one all the time, whether it fails or not.\n"
+    )?;
+    writeln!(page, "| the other | p99 us beside it | p99 us beside one that answers well | errors | rounds |")?;
+    writeln!(page, "|---|---|---|---|---|")?;
+    for fault in Fault::ALL {
+        let of = |fails: bool| record.faults.iter().filter(move |round| round.fault == fault && round.fails == fails);
+        let p99 = |fails: bool| {
+            let values: Vec<f64> = of(fails).filter_map(|round| judge::p99(round.report.as_ref()?)).collect();
+            judge::median(&values).map_or("-".into(), |value| format!("{value:.0}"))
+        };
+        let reports = of(true).filter_map(|round| round.report.as_ref());
+        let errors: u64 = reports.flat_map(|report| report.errors.values()).sum();
+        let rounds = of(true).filter(|round| round.report.is_some()).count();
+        writeln!(page, "| {} | {} | {} | {errors} | {rounds} |", fault.title(), p99(true), p99(false))?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 //!
 //! Invariant: every target has a row, measured or not, so none can be met by being left out.
 
+use super::faults::Fault;
 use super::{ALL, DIRECT, FAR, FASTMCP, FLOOR, ONE, RMCP, Record, crossing};
 use crate::{
     judge::{self, Estimate, Figures},
@@ -25,6 +26,8 @@ const ADDED_MAX_US: f64 = 60.0;
 const TAIL_MAX: f64 = 3.0;
 const SESSION_MAX: f64 = 4096.0;
 const CROSSING_MAX: f64 = 1.3;
+/// "The others' p99 is unchanged."
+const BESIDE_MAX: f64 = 1.1;
 /// "With both cores at least half busy."
 const BUSY_MIN: f64 = 0.5;
 
@@ -61,6 +64,7 @@ pub fn all(record: &Record) -> Vec<Target> {
     }
     targets.push(sessions(record));
     targets.push(crossed(record));
+    targets.extend(Fault::ALL.map(|fault| unharmed(record, fault)));
     targets
 }
 
@@ -91,6 +95,16 @@ fn sessions(record: &Record) -> Target {
     let mut target = Target::at_most(what, Unit::Bytes, SESSION_MAX, judge::steady(&each));
     target.note = grown.map(|bytes| format!("what they added: {bytes:.0} B each"));
     target
+}
+
+/// What a neighbour that fails costs those who have nothing to do with it.
+fn unharmed(record: &Record, fault: Fault) -> Target {
+    let of = |fails| -> Figures {
+        let rounds = record.faults.iter().filter(|round| round.fault == fault && round.fails == fails);
+        rounds.filter_map(|round| Some((round.round, judge::p99(round.report.as_ref()?)?))).collect()
+    };
+    let what = format!("p99 beside a server that {} / beside one that answers well", fault.title());
+    Target::at_most(what, Unit::Ratio, BESIDE_MAX, judge::ratio(&of(true), &of(false)))
 }
 
 /// How many times a local call's CPU one costs that crosses, in the rounds that have both, at that load; and how busy
