@@ -64,7 +64,7 @@ pub struct Forwarding {
     #[arg(long, value_delimiter = ',', default_values_t = [64, 512])]
     connections: Vec<usize>,
     /// Connections of the calls whose sessions live on the other core.
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 512)]
     crossing_connections: usize,
     /// Calls per second of those while the cores are idle.
     #[arg(long, default_value_t = 1000.0)]

@@ -18,7 +18,7 @@ use std::{
 use crate::{
     Failure, drive,
     message::{Payload, Script, Wire},
-    observe::{self, Environment},
+    observe::{self, Environment, Spent},
     sys,
     tally::{Percentiles, Report, ServerCost, Tally},
 };
@@ -198,8 +198,9 @@ impl Load {
         let ended = tally.ended;
         let ended_per_second = ended as f64 / self.seconds;
         let server = window.server.zip(self.aim.server_pid).map(|(threads, pid)| {
-            let cpu_ns = threads.iter().sum::<u64>() as f64;
-            let busiest = |place: usize| threads.get(place).map(|&ns| ns as f64 / 1e9 / window.seconds);
+            let cpu_ns = threads.iter().map(|spent| spent.ran).sum::<u64>() as f64;
+            let share = |spent: &Spent| (spent.ran + spent.waited) as f64 / 1e9 / window.seconds;
+            let busiest = |place: usize| threads.get(place).map(share);
             ServerCost {
                 pid,
                 cpu_seconds: cpu_ns / 1e9,
@@ -245,7 +246,7 @@ impl Load {
     fn window(&self, begin: u64) -> Window {
         let until = |ns: u64| thread::sleep(Duration::from_nanos(ns.saturating_sub(sys::now_ns())));
         let times = || {
-            let server = self.aim.server_pid.and_then(observe::thread_cpu_ns);
+            let server = self.aim.server_pid.and_then(observe::threads);
             (sys::now_ns(), server, sys::own_cpu_ns())
         };
         let first = begin + (self.warmup * 1e9) as u64;
@@ -256,9 +257,14 @@ impl Load {
         Window {
             seconds: (after.0 - before.0) as f64 / 1e9,
             server: after.1.zip(before.1).map(|(after, before)| {
-                let grown = |(thread, ns): (u32, u64)| ns.saturating_sub(before.get(&thread).copied().unwrap_or(0));
-                let mut threads: Vec<u64> = after.into_iter().map(grown).collect();
-                threads.sort_unstable_by(|this, that| that.cmp(this));
+                let grown = |(thread, after): (u32, Spent)| {
+                    let before = before.get(&thread).copied().unwrap_or(Spent { ran: 0, waited: 0 });
+                    let (ran, waited) =
+                        (after.ran.saturating_sub(before.ran), after.waited.saturating_sub(before.waited));
+                    Spent { ran, waited }
+                };
+                let mut threads: Vec<Spent> = after.into_iter().map(grown).collect();
+                threads.sort_unstable_by_key(|spent| std::cmp::Reverse(spent.ran));
                 threads
             }),
             generator: after.2.saturating_sub(before.2),
@@ -268,7 +274,7 @@ impl Load {
 
 struct Window {
     seconds: f64,
-    /// CPU time of each of the server's threads, in ns, the busiest first.
-    server: Option<Vec<u64>>,
+    /// What each of the server's threads did, the one that ran longest first.
+    server: Option<Vec<Spent>>,
     generator: u64,
 }

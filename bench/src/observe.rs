@@ -17,23 +17,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::Failure;
 
-/// CPU time of each thread of a process, in ns: the first field of its schedstat. A thread that ended is not in it.
-pub fn thread_cpu_ns(pid: u32) -> Option<BTreeMap<u32, u64>> {
+/// What a thread did with its time, in ns.
+#[derive(Clone, Copy, Debug)]
+pub struct Spent {
+    pub ran: u64,
+    /// It had work, and waited for a CPU that another used.
+    pub waited: u64,
+}
+
+/// The time of each thread of a process: the first two fields of its schedstat. A thread that ended is not in it.
+pub fn threads(pid: u32) -> Option<BTreeMap<u32, Spent>> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
     let time = |task: fs::DirEntry| {
         let thread = task.file_name().to_str()?.parse().ok()?;
         // A thread may end between the listing and the reading; it then counts no more than one that ended before.
         let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
-        Some((thread, text.split(' ').next()?.parse().ok()?))
+        let mut fields = text.split(' ').map_while(|field| field.parse().ok());
+        Some((thread, Spent { ran: fields.next()?, waited: fields.next()? }))
     };
-    let times: BTreeMap<u32, u64> = tasks.flatten().filter_map(time).collect();
+    let times: BTreeMap<u32, Spent> = tasks.flatten().filter_map(time).collect();
     // A process always has a thread that has run.
-    times.values().any(|&ns| ns > 0).then_some(times)
+    times.values().any(|spent| spent.ran > 0).then_some(times)
 }
 
 /// CPU time of all threads of a process, in ns.
 pub fn cpu_ns(pid: u32) -> Option<u64> {
-    thread_cpu_ns(pid).map(|times| times.values().sum())
+    threads(pid).map(|times| times.values().map(|spent| spent.ran).sum())
 }
 
 /// Resident memory of a process in bytes (VmRSS).

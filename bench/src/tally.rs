@@ -108,7 +108,7 @@ pub struct ServerCost {
     pub cpu_seconds: f64,
     pub window_seconds: f64,
     pub cpu_us_per_call: Option<f64>,
-    /// The shares of one CPU that its two busiest threads used.
+    /// The shares of the window in which its two busiest threads had work: they ran, or waited for a CPU.
     #[serde(default)]
     pub busiest_threads: Option<[f64; 2]>,
     pub rss_before_bytes: Option<u64>,

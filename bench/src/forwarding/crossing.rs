@@ -44,10 +44,10 @@ impl CrossingRound {
         judge::cpu(self.report.as_ref()?)
     }
 
-    /// The share of one CPU that the less busy core used.
+    /// The share of the time in which the less busy core had work: it ran, or waited for the CPU that it shares.
     pub fn least_busy(&self) -> Option<f64> {
         // The two busiest threads are the cores: nothing else of corelane does work in proportion to calls.
-        self.report.as_ref()?.server?.busiest_threads.map(|[_, second]| second)
+        self.report.as_ref()?.server?.busiest_threads.map(|[first, second]| first.min(second))
     }
 }
 

@@ -61,7 +61,7 @@ fn crossing(page: &mut String, record: &Record) -> std::fmt::Result {
     writeln!(page, "\n## Calls in sessions of the other core\n")?;
     writeln!(
         page,
-        "Two cores, legacy callers and a legacy upstream; the upstream on CPU {}, the load on CPU {}, both shared with corelane.\n",
+        "Two cores, legacy callers and a legacy upstream; the upstream on CPU {}, the load on CPU {}, both shared with corelane; a core is busy while it runs or waits for its CPU.\n",
         record.server_cpu, record.load_cpu
     )?;
     writeln!(

@@ -223,9 +223,14 @@ mod tests {
 
     /// What is answered, as text, if the bytes come cut in two at `at`.
     fn answers(bytes: &[u8], at: usize) -> String {
+        answers_to([&bytes[..at], &bytes[at..]])
+    }
+
+    fn answers_to<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
         let (talk, mut kept, mut out) = (Talk::new(4), Vec::new(), Vec::new());
-        talk.take(&mut kept, &bytes[..at], &mut out).expect("requests");
-        talk.take(&mut kept, &bytes[at..], &mut out).expect("requests");
+        for piece in pieces {
+            talk.take(&mut kept, piece, &mut out).expect("requests");
+        }
         assert!(kept.is_empty(), "every request was whole");
         String::from_utf8(out).expect("text")
     }
@@ -262,6 +267,9 @@ mod tests {
         assert_eq!((&read[1].1["id"], &read[1].1["result"]["tools"][0]["name"]), (&"a\"b".into(), &"echo".into()));
         for at in 0..=bytes.len() {
             assert_eq!(answers(&bytes, at), whole, "cut at {at}");
+        }
+        for size in [1, 7, 100, 300, 550] {
+            assert_eq!(answers_to(bytes.chunks(size)), whole, "in pieces of {size}");
         }
     }
 
