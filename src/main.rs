@@ -79,7 +79,7 @@ mod host {
             }
             Some(cli::Command::Import { file }) => Ok(io::stdout().write_all(config::import(file)?.as_bytes())?),
             Some(cli::Command::Check(_)) => Ok(boot::check(configured(cli)?)?),
-            Some(cli::Command::Stdio(_)) => Ok(boot::stdio(configured(cli)?)?),
+            Some(cli::Command::Stdio(args)) => Ok(boot::stdio(configured(cli)?, &args.view)?),
             Some(cli::Command::Serve(_)) | None => Ok(boot::serve(configured(cli)?)?),
         }
     }

@@ -14,7 +14,7 @@ use super::advice::{MEMLOCK_BYTES_PER_CORE, advised};
 use super::host::{Finding, HostNeeds, HostReadings, HostReport, Severity};
 use super::plan::{CoreRequest, Plan};
 use super::topology::Topology;
-use super::{BootError, cut, gateway, launch, pins, servers};
+use super::{BootError, cut, launch, pins, servers};
 use crate::config::{Config, NonDefault, Settings};
 use crate::limits::table_for;
 use crate::runtime;
@@ -88,9 +88,6 @@ pub(super) fn check(config: Config) -> Result<(), BootError> {
     };
     report.findings.push(files(&settings, before.unwrap_or(3), per_core, nofile, cores));
     doors(&settings, &mut report.findings);
-    if let Err(refusal) = gateway::refuse_what_is_not_there(&settings) {
-        report.findings.push(fail("servers", "configured", "what this version has", &refusal));
-    }
     report.findings.extend(pinned(&settings));
     servers::findings(&settings, std::env::var_os("PATH"), &mut report.findings);
 

@@ -56,7 +56,7 @@ pub enum Command {
     /// Say whether `serve` would start on this host, and what is missing
     Check(ConfigArgs),
     /// Serve one client on standard input and output
-    Stdio(ConfigArgs),
+    Stdio(StdioArgs),
     /// Print the configuration as commented TOML
     Config(PrintArgs),
     /// Ask a running corelane how the servers behind it stand
@@ -122,6 +122,18 @@ pub struct ConfigArgs {
     /// Configuration file (TOML)
     #[arg(short, long, value_name = "FILE", env = "CORELANE_CONFIG")]
     pub config: Option<PathBuf>,
+}
+
+/// The flags of `stdio`.
+#[derive(Args, Debug, Default)]
+pub struct StdioArgs {
+    /// Where settings come from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+
+    /// Show this server only, or this view (@NAME), instead of all servers
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub view: String,
 }
 
 /// The flags of `serve`; each replaces what the file says.
@@ -206,7 +218,9 @@ impl Cli {
         let serve = ServeArgs::default();
         let (file, serve) = match &self.command {
             Some(Command::Serve(args)) => (args.config.config.clone(), args),
-            Some(Command::Check(args) | Command::Stdio(args)) => (args.config.clone(), &serve),
+            Some(Command::Check(args) | Command::Stdio(StdioArgs { config: args, .. })) => {
+                (args.config.clone(), &serve)
+            }
             Some(Command::Config(args)) => (args.config.config.clone(), &serve),
             // Without a command clap reads no variable for `--config`.
             None => (std::env::var_os("CORELANE_CONFIG").map(PathBuf::from), &serve),

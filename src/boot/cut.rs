@@ -64,6 +64,7 @@ pub(super) fn core(
     driver: &DriverSettings,
     listeners: Vec<Wire>,
     ends_when_empty: bool,
+    view: &str,
     boot: u64,
 ) -> Result<CoreSettings, BootError> {
     let limits = &settings.limits;
@@ -110,6 +111,7 @@ pub(super) fn core(
         retry_ms: settings.sessions.retry_ms.ms() as u32,
         discover_ttl_ms: DISCOVER_TTL_MS,
         drain_time: settings.serve.drain_deadline_ms.ns(),
+        first_view: view.into(),
         ends_when_empty,
         node: 0,
         boot,

@@ -6,13 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
-use super::BootError;
+use super::resolve::{self, Lookup};
+use super::{BootError, trust};
 use crate::config::{
-    Demonstration, EraChoice, HttpServer, ListRules, Pinning, ServerKind, ServerName, ServerSettings, Settings,
-    StdioServer, Supplied, ToolName, UrlHost,
+    Demonstration, EraChoice, HttpServer, ListRules, Pinning, ServerKind, ServerName, ServerSettings, SessionUse,
+    Settings, StdioServer, Supplied, ToolName,
 };
 use crate::ids::OutboundAddress;
 use crate::proto::http1::Target;
@@ -26,19 +26,19 @@ const WAITING_PER_LINK: usize = 64;
 /// Answers may be larger than requests: results hold pictures and files.
 const ANSWER_BYTES_MIN: usize = 16 * 1024 * 1024;
 
-/// What is configured and understood, but not there yet: better refused than ignored.
+/// Looks for a view by the name that stands behind the endpoint's path; empty for all servers.
 ///
 /// # Errors
-/// The first such setting.
-pub(super) fn refuse_what_is_not_there(settings: &Settings) -> Result<(), BootError> {
-    let refuse = |what: String| Err(BootError::NotThere(what));
-    for (name, server) in settings.servers.iter().filter(|(_, server)| server.enabled) {
-        let defaults = ServerSettings::new(name, server.kind.clone());
-        if server.sessions != defaults.sessions {
-            return refuse(format!("servers.{name}.sessions = \"per_session\""));
-        }
+/// Which there are, if it is none of them.
+pub(super) fn find_view(settings: &Settings, name: &str) -> Result<(), BootError> {
+    let servers = settings.servers.iter().filter(|(_, server)| server.enabled).map(|(name, _)| name.to_string());
+    let views = settings.views.iter().map(|(name, _)| format!("@{name}"));
+    let there: Vec<String> = servers.chain(views).collect();
+    if name.is_empty() || there.iter().any(|one| one == name) {
+        return Ok(());
     }
-    Ok(())
+    let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+    Err(BootError::NoView(name.to_owned(), there))
 }
 
 /// Whether a server is a child process, so that there has to be a guard.
@@ -108,12 +108,17 @@ pub(super) fn pinning(settings: &Settings, server: &ServerSettings) -> to::Pinni
 }
 
 /// One server's part.
-pub(super) fn server(settings: &Settings, name: &ServerName, server: &ServerSettings) -> to::ServerSettings {
+pub(super) fn server(
+    settings: &Settings,
+    name: &ServerName,
+    server: &ServerSettings,
+    lookup: Lookup,
+) -> to::ServerSettings {
     let (link, links_max) = match &server.kind {
-        ServerKind::Http(http) => (to::LinkSettings::Http(link(http)), http.connections_per_core.usize()),
+        ServerKind::Http(http) => (to::LinkSettings::Http(link(http, lookup)), http.connections_per_core.usize()),
         ServerKind::Stdio(child) => (to::LinkSettings::Child(Arc::new(self::child(child))), 1),
         ServerKind::Sse(http) => {
-            let link = to::LinkSettings::Sse(link(http), http.url.authority().as_str().into());
+            let link = to::LinkSettings::Sse(link(http, lookup), http.url.authority().as_str().into());
             (link, http.connections_per_core.usize().max(2))
         }
     };
@@ -144,6 +149,8 @@ pub(super) fn server(settings: &Settings, name: &ServerName, server: &ServerSett
         waiting_max: waiting * WAITING_PER_LINK,
         calls_max: if is_for_all { server.concurrency.usize() } else { usize::MAX },
         calls_max_is_for_all,
+        is_per_session: server.sessions == SessionUse::PerSession,
+        trusts_annotations: server.trust_annotations,
         answer_bytes_max: settings.limits.body_bytes.usize().max(ANSWER_BYTES_MIN),
     }
 }
@@ -167,7 +174,7 @@ fn child(server: &StdioServer) -> ChildSettings {
     ChildSettings { command, secrets: server.env.values().map(secret).collect() }
 }
 
-fn link(http: &HttpServer) -> to::HttpLink {
+fn link(http: &HttpServer, lookup: Lookup) -> to::HttpLink {
     let url = &http.url;
     let field = |value: &str| value.as_bytes().into();
     let fields = http.headers.iter().map(|(name, value)| (name.as_str().into(), field(value.value().reveal())));
@@ -175,26 +182,11 @@ fn link(http: &HttpServer) -> to::HttpLink {
         Ok(target) => target,
         Err(error) => unreachable!("the URL was checked when it was read: {error}"),
     };
-    let address = resolve(http).map(OutboundAddress::Internet).map_err(Into::into);
-    to::HttpLink { address, target, fields: to::Fields(fields.collect()) }
-}
-
-/// The first address that the server's host leads to and that its rule allows.
-fn resolve(http: &HttpServer) -> Result<SocketAddr, String> {
-    let port = http.url.port();
-    let found: Vec<SocketAddr> = match http.url.host() {
-        UrlHost::Address(address) => vec![(*address, port).into()],
-        UrlHost::Name(name) => (name.as_str(), port)
-            .to_socket_addrs()
-            .map_err(|error| format!("the name {name} cannot be resolved: {error}"))?
-            .collect(),
+    let tls = url.is_tls().then(|| trust::towards(url.host(), &http.roots)).transpose();
+    let address = resolve::addresses(http, lookup).map(|found| OutboundAddress::Internet(found[0]));
+    let (address, tls) = match (address, tls) {
+        (Ok(address), Ok(tls)) => (Ok(address), tls),
+        (Err(why), _) | (_, Err(why)) => (Err(why.into()), None),
     };
-    let mut refusal = None;
-    for address in found {
-        match http.addresses.judge(address.ip()) {
-            Ok(()) => return Ok(address),
-            Err(error) => refusal = Some(error.to_string()),
-        }
-    }
-    Err(refusal.unwrap_or_else(|| "its name leads to no address".to_owned()))
+    to::HttpLink { address, tls, target, fields: to::Fields(fields.collect()) }
 }

@@ -19,6 +19,7 @@ use super::pins::Keeper;
 use super::plan::{CoreRequest, Plan};
 use super::reload::{Reloader, Servers};
 use super::report::Report;
+use super::resolve;
 use super::topology::Topology;
 use super::{BootError, cut, desk, gateway};
 use crate::config::{Config, LogFormat, Settings};
@@ -72,7 +73,24 @@ pub(super) enum Doors {
     /// Listening sockets, by the configuration.
     Listeners,
     /// Standard input and output.
-    Pipes,
+    Pipes {
+        /// The name of what is seen; empty for all.
+        view: String,
+    },
+}
+
+impl Doors {
+    fn are_pipes(&self) -> bool {
+        matches!(self, Doors::Pipes { .. })
+    }
+
+    /// The name of what connections of lines see at first.
+    fn view(&self) -> &str {
+        match self {
+            Doors::Listeners => "",
+            Doors::Pipes { view } => view,
+        }
+    }
 }
 
 /// Serves until a signal, or for standard input its end, has drained everything.
@@ -86,11 +104,17 @@ pub(super) fn serve<S: 'static>(
 }
 
 /// Serves one client on standard input and output.
-pub(super) fn stdio<S: 'static>(server: Server<S>, config: Config, is_demonstration: bool) -> Result<(), BootError> {
+pub(super) fn stdio<S: 'static>(
+    server: Server<S>,
+    config: Config,
+    view: String,
+    is_demonstration: bool,
+) -> Result<(), BootError> {
     if is_stand_in_of_closed("1") {
         return Err(BootError::NoOutput);
     }
-    Launch::prepare(server, config, &Doors::Pipes, is_demonstration)?.run()
+    gateway::find_view(config.settings(), &view)?;
+    Launch::prepare(server, config, &Doors::Pipes { view }, is_demonstration)?.run()
 }
 
 /// Whether a standard stream is what the standard library puts in the place of a closed one before `main`: /dev/null,
@@ -154,7 +178,6 @@ impl<S: 'static> Launch<S> {
         let started = Instant::now();
         let non_defaults = config.non_defaults();
         let settings = config.settings().clone();
-        gateway::refuse_what_is_not_there(&settings)?;
         // Before anything starts a thread: only then can it be forked.
         let file = config.sources().file.clone().filter(|_| matches!(doors, Doors::Listeners));
         let guard = match gateway::has_children(&settings) {
@@ -170,7 +193,7 @@ impl<S: 'static> Launch<S> {
         let topology = Topology::of_this_host()?;
         let request = match doors {
             Doors::Listeners => request(&settings)?,
-            Doors::Pipes => CoreRequest::Count(1),
+            Doors::Pipes { .. } => CoreRequest::Count(1),
         };
         let plan = Plan::new(&topology, &request)?;
         let cores = plan.cores.len();
@@ -184,9 +207,14 @@ impl<S: 'static> Launch<S> {
             _ => Steering::Off,
         };
         let registry = Arc::new(Registry::new(cores));
-        let servers = Servers::new(&settings, &registry, pins.clone(), is_demonstration, guard.is_some());
+        let lookup = resolve::by_system;
+        let servers = Servers::new(&settings, &registry, pins.clone(), is_demonstration, guard.is_some(), lookup);
         let choices = servers.choices();
         let reloader = Reloader::new(servers, config);
+        let resolve: (_, control::Resolve) = {
+            let reloader = reloader.clone();
+            (settings.gateway.resolve_ms.duration(), Arc::new(move || reloader.resolve()))
+        };
         let health = Health::new(cores);
         let (news, heard) = channel();
         let (apart, on_signal) = (plan.control.cpus.clone(), on_signal(news.clone()));
@@ -199,14 +227,15 @@ impl<S: 'static> Launch<S> {
                 let desk = Arc::clone(&desk_cell);
                 let reload = file.map(|file| (file, Arc::new(move || reloader.reload()) as control::Reload));
                 let pins: Option<Arc<dyn PinDesk>> = Some(Arc::new(pins.clone()));
+                let (resolve, beside) = (Some(resolve), Some(beside));
                 let socket = socket.transpose()?;
-                let administration = Administration { desk, socket, reload, pins, beside: Some(beside) };
+                let administration = Administration { desk, socket, reload, resolve, pins, beside };
                 let spawned =
                     control::spawn(settings.control.clone(), registry, health, administration, apart, on_signal);
                 (Some(spawned.map_err(control_error)?), None)
             }
-            Doors::Pipes => {
-                let spawned = control::spawn_for_signals(health.clone(), beside, apart, on_signal);
+            Doors::Pipes { .. } => {
+                let spawned = control::spawn_for_signals(health.clone(), Some(resolve), beside, apart, on_signal);
                 (None, Some(spawned.map_err(control_error)?))
             }
         };
@@ -232,8 +261,7 @@ impl<S: 'static> Launch<S> {
         for placement in &plan.cores {
             let core = placement.core;
             let (listeners, wires) = opened.of(core);
-            let pipes =
-                matches!(doors, Doors::Pipes).then(|| (std::io::stdin().as_raw_fd(), std::io::stdout().as_raw_fd()));
+            let pipes = doors.are_pipes().then(|| (std::io::stdin().as_raw_fd(), std::io::stdout().as_raw_fd()));
             let driver = cut::driver(&settings, nofile, listeners.len())?;
             // Leaked on purpose: counters are read for as long as the process lives, whatever becomes of the core.
             let metrics = Box::leak(Box::new(Arc::clone(registry.core(core))));
@@ -241,7 +269,7 @@ impl<S: 'static> Launch<S> {
                 core,
                 cpu: (settings.cores.pin && matches!(doors, Doors::Listeners)).then_some(placement.place.cpu),
                 range: table.range_of(core),
-                settings: cut::core(&settings, &driver, wires, matches!(doors, Doors::Pipes), boot)?,
+                settings: cut::core(&settings, &driver, wires, doors.are_pipes(), doors.view(), boot)?,
                 driver,
                 features,
                 accepts_for_all_from: if core.0 == 0 { listeners.len() - opened.unix.len() } else { usize::MAX },
@@ -285,7 +313,7 @@ impl<S: 'static> Launch<S> {
                 LogFormat::Text => drop(write!(std::io::stderr(), "{report}")),
             }
         }
-        let ends_with_cores = matches!(doors, Doors::Pipes);
+        let ends_with_cores = doors.are_pipes();
         let intensity = Intensity::CORE;
         let founding =
             Founding { id: CoreId(cores as u16), life: 1, table: table.clone(), names, limit: hooks.write_limit };
@@ -536,7 +564,7 @@ fn patiently<T>(open: impl Fn() -> Result<T, ListenError>) -> Result<T, ListenEr
 impl Opened {
     fn open(settings: &Settings, doors: &Doors, cores: usize) -> Result<Opened, BootError> {
         let mut opened = Opened::default();
-        if matches!(doors, Doors::Pipes) {
+        if doors.are_pipes() {
             return Ok(opened);
         }
         let backlog = settings.serve.backlog.u32();

@@ -19,8 +19,10 @@ mod pins;
 pub mod plan;
 mod reload;
 mod report;
+mod resolve;
 mod servers;
 pub mod topology;
+mod trust;
 
 #[cfg(test)]
 mod tests {
@@ -78,12 +80,12 @@ pub enum BootError {
          start it with a pipe there, as MCP clients do, or use `corelane serve`"
     )]
     NoOutput,
-    /// Something is configured that this version does not have.
-    #[error("not there yet: {0}")]
-    NotThere(String),
     /// Servers that are child processes cannot be started.
     #[error(transparent)]
     Guard(#[from] crate::sys::guard::GuardError),
+    /// The client is to see what is not there.
+    #[error("--view {0}: there is no such server or view; there are {1}")]
+    NoView(String, String),
     /// The host does not do.
     #[error("this host would not serve; what to change stands in the table above")]
     NotFit,
@@ -140,12 +142,13 @@ pub fn serve_native<S: 'static>(server: Server<S>, config: Config, hooks: Hooks)
     launch::serve(server, config, hooks, false)
 }
 
-/// Serves the demonstration server to one client on standard input and output until its end of file.
+/// Serves the demonstration server, or those of the configuration, to one client on standard input and output until
+/// its end of file. It sees the view of this name: a server, a view with an `@` before it, or all if it is empty.
 ///
 /// # Errors
-/// As `serve`.
-pub fn stdio(config: Config) -> Result<(), BootError> {
-    launch::stdio(demonstration::server()?, config, true)
+/// As `serve`, and if there is no such view.
+pub fn stdio(config: Config, view: &str) -> Result<(), BootError> {
+    launch::stdio(demonstration::server()?, config, view.to_owned(), true)
 }
 
 /// Serves a native server to one client on standard input and output until its end of file.
@@ -153,7 +156,7 @@ pub fn stdio(config: Config) -> Result<(), BootError> {
 /// # Errors
 /// As `serve`.
 pub fn stdio_native<S: 'static>(server: Server<S>, config: Config) -> Result<(), BootError> {
-    launch::stdio(server, config, false)
+    launch::stdio(server, config, String::new(), false)
 }
 
 /// Prints what this host offers and whether `serve` would start with this configuration; an error if it would not.

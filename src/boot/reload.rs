@@ -3,13 +3,16 @@
 //! Not here: what cores do about it (`upstream::gateway`). Invariant: a file that is wrong changes nothing; of one that
 //! is right servers, views and `[gateway]` are taken up, and what else is in it is said to need a restart.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
 use super::gateway;
 use super::pins::Keeper;
-use crate::config::{Config, GatewaySettings, ServerName, ServerSettings, Settings};
+use super::resolve::{self, Lookup};
+use crate::config::{Config, GatewaySettings, HttpServer, ServerKind, ServerName, ServerSettings, Settings, UrlHost};
+use crate::ids::OutboundAddress;
 use crate::metrics::{Registry, ServerRow};
 use crate::upstream::gateway as to;
 use crate::upstream::gateway::{Behind, Choices};
@@ -38,6 +41,7 @@ pub(super) struct Servers {
     cores: usize,
     is_demonstration: bool,
     has_guard: bool,
+    lookup: Lookup,
 }
 
 /// Reads the configuration again.
@@ -45,19 +49,29 @@ pub(super) struct Servers {
 pub(super) struct Reloader(Arc<Mutex<(Servers, Config)>>);
 
 impl Servers {
-    /// The servers of these settings.
+    /// The servers of these settings, whose names are looked up.
     pub fn new(
         settings: &Settings,
         registry: &Arc<Registry>,
         pins: Keeper,
         is_demonstration: bool,
         has_guard: bool,
+        lookup: Lookup,
     ) -> Servers {
         let (choices, _) = watch::channel(Arc::default());
         let cores = registry.cores();
         let (settings, registry) = (settings.clone(), Arc::clone(registry));
-        let mut servers =
-            Servers { places: Vec::new(), settings, choices, registry, pins, cores, is_demonstration, has_guard };
+        let mut servers = Servers {
+            places: Vec::new(),
+            settings,
+            choices,
+            registry,
+            pins,
+            cores,
+            is_demonstration,
+            has_guard,
+            lookup,
+        };
         servers.place_all();
         servers.publish();
         servers
@@ -103,7 +117,7 @@ impl Servers {
             if !changed.contains(&name.to_string()) {
                 added.push(name.to_string());
             }
-            let settings = Arc::new(gateway::server(&self.settings, &name, &configured));
+            let settings = Arc::new(gateway::server(&self.settings, &name, &configured, self.lookup));
             let (kind, reached_by) = gateway::shown(&configured);
             let row = Arc::new(ServerRow::new(name.as_str(), kind, &reached_by, self.cores));
             self.places.push(Place { name, configured, settings, row, is_retired: false });
@@ -116,6 +130,16 @@ impl Servers {
             said("pinning of tools is another for", repinned),
         ];
         said.into_iter().flatten().collect()
+    }
+
+    /// Servers behind names: their places, how they are configured, and the addresses in use.
+    fn named(&self) -> Vec<(usize, HttpServer, Option<SocketAddr>)> {
+        let of = |(number, place): (usize, &Place)| {
+            let (ServerKind::Http(http) | ServerKind::Sse(http)) = &place.configured.kind else { return None };
+            let is_name = matches!(http.url.host(), UrlHost::Name(_));
+            (is_name && !place.is_retired).then(|| (number, http.clone(), place.address()))
+        };
+        self.places.iter().enumerate().filter_map(of).collect()
     }
 
     /// Tells cores and exporters.
@@ -142,7 +166,49 @@ fn needs_restart(key: &str) -> bool {
     !key.starts_with(TAKEN_UP) || key == NOT_TAKEN_UP
 }
 
+impl Place {
+    /// Where the server is, as its name led there.
+    fn address(&self) -> Option<SocketAddr> {
+        let (to::LinkSettings::Http(link) | to::LinkSettings::Sse(link, _)) = &self.settings.link else { return None };
+        match link.address {
+            Ok(OutboundAddress::Internet(address)) => Some(address),
+            _ => None,
+        }
+    }
+}
+
 impl Reloader {
+    /// Looks names up again. A server whose name no longer leads to the address in use gets a new place, from whose
+    /// links on the name is right; what changed, in words.
+    pub fn resolve(&self) -> Option<String> {
+        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (named, lookup) = {
+            let held = lock();
+            (held.0.named(), held.0.lookup)
+        };
+        // Without the lock: a name server may take its time, and a reload should not.
+        let moved = named.into_iter().filter_map(|(number, http, used)| {
+            let found = resolve::addresses(&http, lookup).ok()?;
+            let stays = used.is_some_and(|used| found.contains(&used));
+            (!stays).then_some((number, found[0]))
+        });
+        let moved: Vec<(usize, SocketAddr)> = moved.collect();
+        let servers = &mut lock().0;
+        let mut said = Vec::new();
+        for (number, address) in moved {
+            let place = &mut servers.places[number];
+            if !std::mem::replace(&mut place.is_retired, true) {
+                said.push(format!("server {} is at {address} now", place.name));
+            }
+        }
+        if said.is_empty() {
+            return None;
+        }
+        servers.place_all();
+        servers.publish();
+        Some(said.join(", "))
+    }
+
     /// For servers that were read from the configuration's sources.
     pub fn new(servers: Servers, config: Config) -> Reloader {
         Reloader(Arc::new(Mutex::new((servers, config))))
@@ -156,7 +222,6 @@ impl Reloader {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (servers, config) = &mut *held;
         let fresh = Config::load(config.sources()).map_err(|error| error.to_string())?;
-        gateway::refuse_what_is_not_there(fresh.settings()).map_err(|error| error.to_string())?;
         if gateway::has_children(fresh.settings()) && !servers.has_guard {
             return Err("a server over standard input and output was added, and there was none at start: the process \
                         that starts children must be there before all others, so this needs a restart"
@@ -183,5 +248,54 @@ impl Reloader {
             done.push(format!("needs a restart: {}", needs_restart.join(", ")));
         }
         Ok(done.join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU8, Ordering};
+
+    /// What the name leads to by now.
+    static LAST: AtomicU8 = AtomicU8::new(1);
+
+    fn looked_up(name: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
+        let last = LAST.load(Ordering::SeqCst);
+        let at = |last| SocketAddr::from(([1, 1, 1, last], port));
+        match (name, last) {
+            (_, 0) => Err(std::io::Error::other("no name server")),
+            ("moves.example", last) => Ok(vec![at(last)]),
+            // One that has several, in an order that changes.
+            _ => Ok(vec![at(last), at(1)]),
+        }
+    }
+
+    #[test]
+    fn a_server_is_left_only_when_its_name_leads_elsewhere() {
+        let section = |name: &str, host: &str| format!("[servers.{name}]\nkind = \"http\"\nurl = \"http://{host}/\"\n");
+        let text =
+            section("moves", "moves.example") + &section("stays", "stays.example") + &section("fixed", "1.1.1.1");
+        let config = Config::from_toml("c.toml", &text).expect("valid");
+        let registry = Arc::new(Registry::new(1));
+        let (pins, _port, _beside) = Keeper::new(config.settings()).expect("no file");
+        let servers = Servers::new(config.settings(), &registry, pins, true, false, looked_up);
+        let choices = servers.choices();
+        let reloader = Reloader::new(servers, config);
+        let alive = || -> Vec<(String, SocketAddr)> {
+            let held = reloader.0.lock().expect("no panic");
+            let alive = held.0.places.iter().filter(|place| !place.is_retired);
+            alive.map(|place| (place.name.to_string(), place.address().expect("known"))).collect()
+        };
+        let at = |last: u8| SocketAddr::from(([1, 1, 1, last], 80));
+        let named = |name: &str, last: u8| (name.to_owned(), at(last));
+        assert_eq!(reloader.resolve(), None, "nothing has changed");
+        LAST.store(0, Ordering::SeqCst);
+        assert_eq!(reloader.resolve(), None, "a name server that is down moves nobody");
+        LAST.store(2, Ordering::SeqCst);
+        assert_eq!(reloader.resolve().as_deref(), Some("server moves is at 1.1.1.2:80 now"));
+        assert_eq!(alive(), [named("fixed", 1), named("stays", 1), named("moves", 2)]);
+        let behind = choices.borrow().clone();
+        assert_eq!((behind.settings.servers.len(), behind.settings.retired.len()), (4, 1));
+        assert_eq!(reloader.resolve(), None, "once is enough");
     }
 }

@@ -10,12 +10,21 @@ use std::path::{Path, PathBuf};
 
 use super::check::{fail, ok};
 use super::host::Finding;
-use crate::config::{Demonstration, Pinning, ServerKind, ServerName, ServerSettings, Settings, StdioServer};
+use super::trust;
+use crate::config::{Demonstration, Pinning, Roots, ServerKind, ServerName, ServerSettings, Settings, StdioServer};
 
 /// Whether the programs and folders of the children that would be started are there; `path` is our own PATH.
 pub(super) fn findings(settings: &Settings, path: Option<OsString>, findings: &mut Vec<Finding>) {
     for (name, server) in settings.servers.iter().filter(|(_, server)| server.enabled) {
-        let ServerKind::Stdio(stdio) = &server.kind else { continue };
+        let stdio = match &server.kind {
+            ServerKind::Stdio(stdio) => stdio,
+            ServerKind::Http(http) | ServerKind::Sse(http) => {
+                if let Roots::File(path) = &http.roots {
+                    findings.push(authorities(name, path));
+                }
+                continue;
+            }
+        };
         // A child looks in its own PATH, if it is given one.
         let own = stdio.env.get("PATH").map(|value| value.value().reveal().into());
         findings.push(program(name, stdio, own.or_else(|| path.clone()).unwrap_or_default().as_os_str()));
@@ -52,6 +61,14 @@ fn program(name: &ServerName, stdio: &StdioServer, path: &OsStr) -> Finding {
             );
             fail("servers", &seen, wanted, &advice)
         }
+    }
+}
+
+fn authorities(name: &ServerName, path: &Path) -> Finding {
+    let wanted = "certificate authorities";
+    match trust::of_file(path) {
+        Ok(store) => ok("servers", format!("{name}: {} in {}", store.len(), path.display()), wanted),
+        Err(why) => fail("servers", &format!("{name}: {why}"), wanted, &format!("correct servers.{name}.roots")),
     }
 }
 
@@ -156,6 +173,19 @@ mod tests {
         }
         let off = child("none") + "enabled = false\n";
         assert!(found(&off, folder.path()).is_empty(), "what is not enabled needs nothing");
+    }
+
+    #[test]
+    fn a_file_of_authorities_has_to_hold_some() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("ca.pem");
+        let text =
+            format!("[servers.a]\nkind = \"http\"\nurl = \"https://mcp.example/\"\nroots = \"{}\"\n", path.display());
+        let judged = || found(&text, Path::new("")).pop().expect("one for the file");
+        assert!(judged().severity == Severity::Fail && judged().advice.contains("correct servers.a.roots"));
+        let good = rcgen::generate_simple_self_signed(["mcp.example".to_owned()]).expect("a certificate");
+        std::fs::write(&path, good.cert.pem()).expect("writable");
+        assert_eq!(judged().severity, Severity::Ok);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::bounded::{Bounded, Millis};
 use super::given::{Given, Refused, Setting, quoted};
 use super::names::{Prefix, ServerName, ToolName};
 use super::problem::nearest;
+use super::roots::Roots;
 use super::servers::{
     DAY_MS, EraChoice, HttpServer, ListRules, MINUTE_MS, ServerKind, ServerSettings, SessionUse, StdioServer,
     ToolRules, ViewSettings,
@@ -32,6 +33,7 @@ pub(super) struct ServerDraft {
     pub(super) kind: Option<Kind>,
     pub(super) url: Option<ServerUrl>,
     pub(super) addresses: Option<AddressRule>,
+    pub(super) roots: Option<Roots>,
     pub(super) headers: Option<Headers>,
     pub(super) connections_per_core: Option<Bounded<1, 1024>>,
     pub(super) command: Option<CommandWord>,
@@ -46,6 +48,7 @@ pub(super) struct ServerDraft {
     pub(super) connect_timeout_ms: Option<Millis<1, { 10 * MINUTE_MS }>>,
     pub(super) list_timeout_ms: Option<Millis<1, { 10 * MINUTE_MS }>>,
     pub(super) concurrency: Option<Bounded<1, 65_536>>,
+    pub(super) trust_annotations: Option<bool>,
     pub(super) pinning: Option<Pinning>,
     pub(super) tools_include: Option<Vec<NamePattern>>,
     pub(super) tools_exclude: Option<Vec<NamePattern>>,
@@ -123,6 +126,7 @@ impl ServerDraft {
             connect_timeout_ms: Some(server.connect_timeout_ms),
             list_timeout_ms: Some(server.list_timeout_ms),
             concurrency: Some(server.concurrency),
+            trust_annotations: Some(server.trust_annotations),
             pinning: server.pinning,
             tools_include: Some(server.tools.names.include.clone()),
             tools_exclude: Some(server.tools.names.exclude.clone()),
@@ -152,6 +156,7 @@ impl ServerDraft {
         self.kind = Some(kind);
         self.url = Some(http.url.clone());
         self.addresses = Some(http.addresses);
+        self.roots = Some(http.roots.clone());
         self.headers = Some(Headers(http.headers.clone()));
         self.connections_per_core = Some(http.connections_per_core);
     }
@@ -179,6 +184,7 @@ impl ServerDraft {
             connect_timeout_ms: self.connect_timeout_ms.unwrap_or(default.connect_timeout_ms),
             list_timeout_ms: self.list_timeout_ms.unwrap_or(default.list_timeout_ms),
             concurrency: self.concurrency.unwrap_or(default.concurrency),
+            trust_annotations: self.trust_annotations.unwrap_or(default.trust_annotations),
             pinning: self.pinning,
             tools: ToolRules {
                 names: rules(self.tools_include, self.tools_exclude),
@@ -191,10 +197,11 @@ impl ServerDraft {
     }
 
     fn http(&self) -> Result<HttpServer, Missing> {
-        let missing = || Missing { key: "url", advice: "add url = \"http://host:port/path\"".to_owned() };
+        let missing = || Missing { key: "url", advice: "add url = \"https://host/path\"".to_owned() };
         let default = HttpServer::new(self.url.clone().ok_or_else(missing)?);
         Ok(HttpServer {
             addresses: self.addresses.unwrap_or(default.addresses),
+            roots: self.roots.clone().unwrap_or(default.roots),
             headers: self.headers.clone().unwrap_or_default().0,
             connections_per_core: self.connections_per_core.unwrap_or(default.connections_per_core),
             url: default.url,

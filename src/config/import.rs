@@ -410,7 +410,7 @@ env = { DEBUG = "1", GITHUB_TOKEN = { env = "GITHUB_TOKEN" } }
     #[test]
     fn what_cannot_be_is_a_comment_that_says_why() {
         for (entry, said) in [
-            (r#"{"type": "http", "url": "https://mcp.example/mcp"}"#, "TLS towards servers is not there yet"),
+            (r#"{"type": "http", "url": "HTTPS://mcp.example/mcp"}"#, "write the scheme in lower case"),
             (r#"{"command": "./server"}"#, "a relative path depends on where corelane is started"),
             (r#"{"command": "npx -y server"}"#, "no shell splits it into words"),
             (r#"{"type": "websocket", "url": "ws://h"}"#, "MCP has no such transport"),

@@ -13,6 +13,7 @@ mod hosts;
 mod import;
 mod names;
 mod problem;
+mod roots;
 mod rows;
 mod secret;
 mod sections;
@@ -29,6 +30,7 @@ pub use hosts::{AllowedHosts, AllowedOrigins};
 pub use import::import;
 pub use names::{HeaderName, Prefix, ServerName, ToolName, ViewName};
 pub use problem::{ConfigError, Problem};
+pub use roots::Roots;
 pub use secret::{Secret, Source, Supplied};
 pub use servers::{
     EraChoice, HttpServer, ListRules, ServerKind, ServerSettings, SessionUse, StdioServer, ToolRules, ViewSettings,

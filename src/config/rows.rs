@@ -73,7 +73,7 @@ pub(super) const SERVER_ROWS: &[Row<ServerDraft>] = rows! { ServerDraft;
     "url" url HTTP, "URL",
         "Where the server is. Addresses of 169.254.0.0/16, fe80::/10 and of cloud metadata services are refused always.",
         default "none: it has to be said",
-        example "\"http://127.0.0.1:3000/mcp\"",
+        example "\"https://weather.internal:3000/mcp\"",
         memory "none",
         wrong "calls to it are refused because it cannot be connected to";
     "addresses" addresses HTTP, "word",
@@ -82,6 +82,12 @@ pub(super) const SERVER_ROWS: &[Row<ServerDraft>] = rows! { ServerDraft;
         example "\"private\"",
         memory "none",
         wrong "a server inside is refused although its name is right: write \"private\" for it, or \"any\"";
+    "roots" roots HTTP, "word or path",
+        "Which certificate authorities may vouch for it, if its URL is https: \"webpki\" is Mozilla's list, built in; \"native\" is this host's; the absolute path of a PEM file names those in it and no others.",
+        default "",
+        example "\"/etc/corelane/our-ca.pem\"",
+        memory "their size, once for each server",
+        wrong "the server cannot be reached, because its certificate is said to be of an unknown issuer";
     "headers" headers HTTP, "fields of requests",
         "Fields added to each request. What the client sent, its Authorization included, is never passed on. Keep secrets out of this file with env or file; with before = \"Bearer \" the scheme is put before them.",
         default "",
@@ -166,6 +172,12 @@ pub(super) const SERVER_ROWS: &[Row<ServerDraft>] = rows! { ServerDraft;
         example "256",
         memory "what a call in flight holds, that often",
         wrong "calls wait while the server is idle: too low; the server is overrun: too high";
+    "trust_annotations" trust_annotations ANY, "switch",
+        "Whether its tools are believed when they say that they only read, or that twice is as good as once: a call of such a tool that was cut off is then sent again, once.",
+        default "",
+        example "false",
+        memory "a call in flight of such a tool, kept",
+        wrong "a tool does twice what it should have done once: its annotations are untrue";
     "pinning" pinning ANY, "word",
         "What happens when it changes the definition of one of its tools, if that is to be other than for all servers.",
         default "gateway.pinning",

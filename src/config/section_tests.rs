@@ -211,11 +211,15 @@ fn supplied() -> impl Strategy<Value = Supplied> {
 
 fn kinds() -> impl Strategy<Value = ServerKind> {
     let url =
-        "http://(h|[a-z]{1,5}\\.example|10\\.0\\.0\\.7|\\[::1\\])(:[1-9][0-9]{0,3})?(/[a-z%]{0,5})?(\\?[a-d]=[a-d])?";
+        "https?://(h|[a-z]{1,5}\\.example|10\\.0\\.0\\.7|\\[::1\\])(:[1-9][0-9]{0,3})?(/[a-z%]{0,5})?(\\?[a-d]=[a-d])?";
+    let roots = prop_oneof![Just(Roots::Webpki), Just(Roots::Native), Just(Roots::File("/a b.pem".into()))];
     let headers = proptest::collection::btree_map("X-[a-d]{1,4}", supplied(), 0..4);
-    let http =
-        (url, any::<bool>(), headers, 1..=1024u64, any::<bool>()).prop_map(|(url, any, headers, connections, sse)| {
+    let http = (url, any::<bool>(), headers, 1..=1024u64, any::<bool>(), roots).prop_map(
+        |(url, any, headers, connections, sse, roots)| {
             let mut http = HttpServer::new(ServerUrl::parse(&url).expect("a URL"));
+            if http.url.is_tls() {
+                http.roots = roots;
+            }
             if any {
                 http.addresses = crate::proto::address::AddressRule::Any;
             }
@@ -223,7 +227,8 @@ fn kinds() -> impl Strategy<Value = ServerKind> {
             http.headers = headers.into_iter().map(named).collect();
             http.connections_per_core = Bounded::new(connections).expect("within bounds");
             if sse { ServerKind::Sse(http) } else { ServerKind::Http(http) }
-        });
+        },
+    );
     let env = proptest::collection::btree_map("[A-D_]{1,6}", supplied(), 0..4);
     let args = proptest::collection::vec("[a-z-]{0,6}(=[a-z \"]{0,4})?", 0..5);
     let stdio =

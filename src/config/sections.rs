@@ -8,6 +8,7 @@ use super::file::{SourceFile, given_item};
 use super::given::{Given, Value, quoted, with_article};
 use super::names::{ServerName, ViewName};
 use super::problem::{Place, Problem, nearest};
+use super::roots::Roots;
 use super::rows::{Row, SERVER_ROWS, VIEW_ROWS};
 use super::secret::{Purpose, Supplied};
 use super::servers::{EraChoice, ServerKind, ServerSettings, ViewSettings};
@@ -283,6 +284,13 @@ impl<'a> Named<'a> {
                 let fit = http.url.default_rule().write();
                 problems.push(self.problem("addresses", what, &format!("write {fit}, or leave it out")));
             }
+        }
+        if let ServerKind::Http(http) | ServerKind::Sse(http) = &settings.kind
+            && http.roots != Roots::default()
+            && !http.url.is_tls()
+        {
+            let what = format!("`{path}.roots` is {}, but the URL is not https", http.roots.write());
+            problems.push(self.problem("roots", what, "write https:// in the URL, or leave it out"));
         }
         if matches!(settings.kind, ServerKind::Sse(_)) && settings.era == EraChoice::Modern {
             let what = format!("`{path}.era` is \"modern\", but HTTP+SSE is a transport of 2024-11-05");

@@ -6,6 +6,7 @@
 use super::bounded::{Bounded, Millis};
 use super::given::{Given, Refused, Setting, quoted};
 use super::names::{HeaderName, Prefix, ServerName, ToolName};
+use super::roots::Roots;
 use super::secret::Supplied;
 use super::settings::GatewaySettings;
 use super::url::ServerUrl;
@@ -39,6 +40,8 @@ pub struct ServerSettings {
     pub list_timeout_ms: Millis<1, { 10 * MINUTE_MS }>,
     /// Most calls in flight, over all cores.
     pub concurrency: Bounded<1, 65_536>,
+    /// Whether its tools are believed when they say that they may be called twice.
+    pub trust_annotations: bool,
     /// What happens when it changes a tool, if that is to be other than `gateway.pinning`.
     pub pinning: Option<Pinning>,
     /// Which of its tools are seen, and how.
@@ -68,6 +71,8 @@ pub struct HttpServer {
     /// Which addresses the URL's host may lead to. By default public ones, or private ones if the host is itself
     /// `localhost` or a private address.
     pub addresses: AddressRule,
+    /// Who may vouch for it, if the URL is https.
+    pub roots: Roots,
     /// Fields added to every request, by name without regard to case.
     pub headers: Vec<(HeaderName, Supplied)>,
     /// Most connections of one core, idle ones included.
@@ -159,6 +164,7 @@ impl ServerSettings {
             connect_timeout_ms,
             list_timeout_ms: const { Millis::known(5_000) },
             concurrency: const { Bounded::known(256) },
+            trust_annotations: false,
             pinning: None,
             tools: ToolRules::default(),
             prompts: ListRules::default(),
@@ -180,6 +186,7 @@ impl HttpServer {
         HttpServer {
             addresses: url.default_rule(),
             url,
+            roots: Roots::default(),
             headers: Vec::new(),
             connections_per_core: const { Bounded::known(32) },
         }

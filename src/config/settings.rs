@@ -95,6 +95,7 @@ pub struct CallSettings {
 pub struct GatewaySettings {
     pub demonstration: Demonstration,
     pub list_ttl_ms: Millis<0, HOUR_MS>,
+    pub resolve_ms: Millis<1_000, { 24 * HOUR_MS }>,
     pub pinning: Pinning,
     pub pins: OptionalFilePath,
 }
@@ -231,6 +232,7 @@ impl Default for GatewaySettings {
         GatewaySettings {
             demonstration: Demonstration::Auto,
             list_ttl_ms: const { Millis::known(5_000) },
+            resolve_ms: const { Millis::known(30_000) },
             pinning: Pinning::Off,
             pins: OptionalFilePath::default(),
         }

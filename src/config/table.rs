@@ -243,6 +243,10 @@ keys! {
         "How long the lists of servers (tools, prompts, resources) are kept before they are asked for again; a server that announces a change is asked at once.",
         memory "the lists themselves, per core",
         wrong "a new tool is seen late: too long; servers are asked for lists too often: too short";
+    gateway.resolve_ms, "milliseconds",
+        "How often the host names of servers are looked up again. A server is left for another address only when its name no longer leads to the one that is used; calls in flight finish there. Another value wants a restart.",
+        memory "none",
+        wrong "calls to a server that has moved fail for this long: too long; name servers complain: too short";
     gateway.pinning, "word",
         "What happens when a server changes the definition of a tool seen before: \"off\" nothing, \"warn\" it is logged and counted, \"quarantine\" the tool is kept from callers until it is approved (`corelane servers diff` and `approve`). servers.NAME.pinning is for one server.",
         memory "the definitions, once; on each core up to 112 B per tool and its name",

@@ -1,6 +1,6 @@
 //! A server's URL: where it is, and what to ask for there.
 //!
-//! Not a general reader of URLs: only what can be asked for over plain HTTP, in one spelling, so that what is judged is
+//! Not a general reader of URLs: only what can be asked for over HTTP, in one spelling, so that what is judged is
 //! what is dialled. Invariant: a host that ends in a number is an IPv4 address in four decimal parts, and none that is
 //! never to be dialled.
 
@@ -12,9 +12,10 @@ use crate::proto::address::{AddressRule, Network};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// `http://host[:port][/path][?query]`.
+/// `http://host[:port][/path][?query]`, or `https:`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ServerUrl {
+    is_tls: bool,
     host: UrlHost,
     port: u16,
     target: String,
@@ -38,20 +39,14 @@ impl ServerUrl {
     /// # Errors
     /// What to change.
     pub fn parse(text: &str) -> Result<ServerUrl, String> {
-        let rest = match text.split_once("://") {
-            Some(("http", rest)) => rest,
-            Some(("https", _)) => {
-                return Err(
-                    "TLS towards servers is not there yet: write http://, and let a TLS client such as stunnel \
-                            or a proxy on this host speak https"
-                        .to_owned(),
-                );
-            }
+        let (is_tls, rest) = match text.split_once("://") {
+            Some(("http", rest)) => (false, rest),
+            Some(("https", rest)) => (true, rest),
             Some((scheme, _)) if ["http", "https"].contains(&scheme.to_ascii_lowercase().as_str()) => {
                 return Err("write the scheme in lower case".to_owned());
             }
-            Some((scheme, _)) => return Err(format!("the scheme `{scheme}` is not spoken: write http://")),
-            None => return Err("begin it with http://".to_owned()),
+            Some((scheme, _)) => return Err(format!("the scheme `{scheme}` is not spoken: write http:// or https://")),
+            None => return Err("begin it with http:// or https://".to_owned()),
         };
         if text.contains('#') {
             return Err("leave out the fragment, the `#` and what follows: it is never sent".to_owned());
@@ -66,7 +61,7 @@ impl ServerUrl {
         }
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => (host, port),
-            _ => (authority, "80"),
+            _ => (authority, if is_tls { "443" } else { "80" }),
         };
         let canonical = port.parse::<u16>().ok().filter(|number| *number > 0 && number.to_string() == port);
         let port = canonical.ok_or_else(|| format!("the port `{port}` is not a number from 1 to 65535"))?;
@@ -83,12 +78,17 @@ impl ServerUrl {
         if let Some(odd) = target.chars().find(|c| !c.is_ascii_graphic() || matches!(c, '"' | '<' | '>' | '\\' | '^')) {
             return Err(format!("write {odd:?} in path and query percent-encoded"));
         }
-        Ok(ServerUrl { host, port, target })
+        Ok(ServerUrl { is_tls, host, port, target })
     }
 
     /// The host.
     pub fn host(&self) -> &UrlHost {
         &self.host
+    }
+
+    /// Whether it is reached over TLS.
+    pub fn is_tls(&self) -> bool {
+        self.is_tls
     }
 
     /// The port.
@@ -103,17 +103,22 @@ impl ServerUrl {
 
     /// The value of the field `Host`.
     pub fn authority(&self) -> String {
-        if self.port == 80 { self.host.to_string() } else { format!("{}:{}", self.host, self.port) }
+        let standard = if self.is_tls { 443 } else { 80 };
+        if self.port == standard { self.host.to_string() } else { format!("{}:{}", self.host, self.port) }
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.is_tls { "https" } else { "http" }
     }
 
     /// The URL in full. Its query may hold a secret.
     pub fn in_full(&self) -> String {
-        format!("http://{}{}", self.authority(), self.target)
+        format!("{}://{}{}", self.scheme(), self.authority(), self.target)
     }
 
     /// The URL without its query, which may hold a secret.
     pub fn without_query(&self) -> String {
-        format!("http://{}{}", self.authority(), self.target.split('?').next().unwrap_or_default())
+        format!("{}://{}{}", self.scheme(), self.authority(), self.target.split('?').next().unwrap_or_default())
     }
 
     fn hides_secret(&self) -> bool {
@@ -217,7 +222,7 @@ impl fmt::Display for UrlHost {
 impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (path, query) = self.target.split_once('?').map_or((self.target.as_str(), ""), |(path, _)| (path, "?***"));
-        write!(f, "http://{}{path}{query}", self.authority())
+        write!(f, "{}://{}{path}{query}", self.scheme(), self.authority())
     }
 }
 
@@ -246,8 +251,13 @@ mod tests {
             ("http://[0:0::1]", "[::1]", 80, "/"),
             ("http://10.0.0.7:65535/x%20y", "10.0.0.7:65535", 65_535, "/x%20y"),
             ("http://a_b.c-d.xn--e", "a_b.c-d.xn--e", 80, "/"),
+            ("https://Mcp.example/mcp", "mcp.example", 443, "/mcp"),
+            ("https://mcp.example:443", "mcp.example", 443, "/"),
+            ("https://mcp.example:80/", "mcp.example:80", 80, "/"),
+            ("http://mcp.example:443/", "mcp.example:443", 443, "/"),
         ] {
             let url = parse(text);
+            assert_eq!(url.is_tls(), text.starts_with("https:"), "{text}");
             assert_eq!((url.authority().as_str(), url.port(), url.target()), (authority, port, target), "{text}");
             assert_eq!(parse(&url.in_full()), url, "{text}");
         }
@@ -257,8 +267,8 @@ mod tests {
     fn what_is_wrong_with_a_url_is_said() {
         let long = format!("http://a/{}", "x".repeat(HTTP_TARGET_BYTES_MAX));
         for (text, advice) in [
-            ("https://mcp.example/mcp", "TLS towards servers is not there yet"),
             ("HTTP://a", "lower case"),
+            ("Https://a", "lower case"),
             ("ftp://a", "the scheme `ftp` is not spoken"),
             ("mcp.example/mcp", "begin it with http://"),
             ("http://", "name a host"),

@@ -6,6 +6,7 @@
 use super::Health;
 use super::admin::{self, DeskCell, Door, Reload};
 use super::pins::PinDesk;
+use crate::ids::CoreId;
 use crate::metrics::Registry;
 use crate::proto::http1::HostRules;
 use axum::extract::{Extension, Request, State};
@@ -86,17 +87,20 @@ fn only(fields: &HeaderMap, name: header::HeaderName) -> Option<&str> {
 }
 
 async fn healthz(State(shown): State<Arc<Shown>>) -> (StatusCode, Json<Value>) {
-    report(&shown.health, shown.health.is_alive())
+    report(&shown, shown.health.is_alive())
 }
 
 async fn readyz(State(shown): State<Arc<Shown>>) -> (StatusCode, Json<Value>) {
-    report(&shown.health, shown.health.is_ready())
+    report(&shown, shown.health.is_ready())
 }
 
-fn report(health: &Health, well: bool) -> (StatusCode, Json<Value>) {
+fn report(shown: &Shown, well: bool) -> (StatusCode, Json<Value>) {
+    let health = &shown.health;
+    let cores_of = (0..shown.registry.cores()).map(|core| CoreId(core as u16));
+    let alarmed: u64 = cores_of.map(|core| shown.registry.core(core).registry_alarmed.get()).sum();
     let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let cores: Vec<_> = health.states().map(|state| state.label()).collect();
-    (status, Json(json!({ "ok": well, "draining": health.is_draining(), "cores": cores })))
+    (status, Json(json!({ "ok": well, "draining": health.is_draining(), "cores": cores, "alarmed_shards": alarmed })))
 }
 
 async fn metrics(State(shown): State<Arc<Shown>>) -> impl IntoResponse {

@@ -69,6 +69,9 @@ pub enum ControlError {
     Start(#[source] io::Error),
 }
 
+/// Looks names of servers up again: what changed, if something did. May take as long as a name takes to resolve.
+pub type Resolve = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// What administration shows and reaches beyond the metrics.
 #[derive(Default)]
 pub struct Administration {
@@ -78,6 +81,8 @@ pub struct Administration {
     pub socket: Option<UnixListenSocket>,
     /// Reads this file again, on SIGHUP and when it is another.
     pub reload: Option<(PathBuf, Reload)>,
+    /// Looks the names of servers up again, so often; what changed, in words.
+    pub resolve: Option<(Duration, Resolve)>,
     /// Keeps what is pinned of servers' tools.
     pub pins: Option<Arc<dyn PinDesk>>,
     /// What the control thread runs besides.
@@ -125,9 +130,10 @@ pub struct SignalHandle {
 }
 
 /// Starts a control thread that only hears signals, for a process that serves one client and has no address. When this
-/// returns, signals are handled; `cpus`, `health` and `on_signal` are as for `spawn`.
+/// returns, signals are handled; `cpus`, `health`, `resolve` and `on_signal` are as for `spawn`.
 pub fn spawn_for_signals(
     health: Health,
+    resolve: Option<(Duration, Resolve)>,
     beside: Beside,
     cpus: CpuSet,
     on_signal: impl FnMut(Stop) + Send + 'static,
@@ -144,6 +150,7 @@ pub fn spawn_for_signals(
             tokio::spawn(beside);
             tokio::select! {
                 () = signals.watch(&health, None, on_signal) => {}
+                () = look_up_names(resolve) => {}
                 _ = stopped => {}
             }
         });
@@ -189,7 +196,7 @@ pub fn spawn(
         (tokio::net::TcpListener::from_std(listener).map_err(bind_error)?, Signals::new().map_err(ControlError::Start)?)
     };
     let hosts = settings.allowed_hosts.alone();
-    let Administration { desk, socket, reload, pins, beside } = administration;
+    let Administration { desk, socket, reload, resolve, pins, beside } = administration;
     let again = reload.as_ref().map(|(_, reload)| Arc::clone(reload));
     let shown = Arc::new(http::Shown { registry, health: health.clone(), hosts, desk, reload: again, pins });
     let routes = http::routes(Arc::clone(&shown));
@@ -215,6 +222,7 @@ pub fn spawn(
             tokio::select! {
                 () = signals.watch(&health, again, on_signal) => {}
                 () = watch_file(reload) => {}
+                () = look_up_names(resolve) => {}
                 _ = stopped => {}
             }
             drop(end);
@@ -254,6 +262,19 @@ async fn watch_file(reload: Option<(PathBuf, Reload)>) {
             read_again("the file is another", &reload).await;
         }
         seen = now;
+    }
+}
+
+/// Looks the names of servers up again now and then; never ends.
+async fn look_up_names(resolve: Option<(Duration, Resolve)>) {
+    let Some((every, resolve)) = resolve else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(every).await;
+        let resolve = Arc::clone(&resolve);
+        // Its panic was printed by the panic hook.
+        if let Ok(Some(changed)) = tokio::task::spawn_blocking(move || resolve()).await {
+            tracing::info!("names lead elsewhere: {changed}");
+        }
     }
 }
 

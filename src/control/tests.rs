@@ -38,15 +38,17 @@ fn get(handle: &ControlHandle, path: &str) -> (u16, String) {
 #[test]
 fn readiness_follows_the_cores_and_the_drain() {
     let health = Health::new(2);
-    let (handle, _) = start(&health, |_| {});
+    let (handle, registry) = start(&health, |_| {});
     assert_eq!(get(&handle, "/healthz").0, 200);
     assert_eq!(get(&handle, "/readyz").0, 503);
     health.set(CoreId(0), CoreState::Ready);
     assert_eq!(get(&handle, "/readyz").0, 503);
     health.set(CoreId(1), CoreState::Ready);
+    registry.core(CoreId(1)).registry_alarmed.set(3);
     let (status, answer) = get(&handle, "/readyz");
     assert_eq!(status, 200);
-    assert!(answer.ends_with(r#"{"cores":["ready","ready"],"draining":false,"ok":true}"#), "{answer}");
+    let body = r#"{"alarmed_shards":3,"cores":["ready","ready"],"draining":false,"ok":true}"#;
+    assert!(answer.ends_with(body), "{answer}");
     health.begin_drain();
     assert_eq!((get(&handle, "/readyz").0, get(&handle, "/healthz").0), (503, 200));
     health.set(CoreId(0), CoreState::Dead);

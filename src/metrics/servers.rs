@@ -59,6 +59,12 @@ pub struct ServerMetrics {
     pub tools_changed: Gauge,
     /// Calls of such tools that were refused.
     pub quarantined: Counter,
+    /// Tools whose calls are kept from it for a while, or tried one at a time.
+    pub breakers_open: Gauge,
+    /// Times that began.
+    pub breakers_opened: Counter,
+    /// Calls that were sent a second time.
+    pub retries: Counter,
 }
 
 impl ServerMetrics {
@@ -101,7 +107,7 @@ impl ServerRow {
 /// A family of samples: its name, kind, help text and value.
 type Family = (&'static str, &'static str, &'static str, fn(&ServerMetrics) -> u64);
 
-const FAMILIES: [Family; 10] = [
+const FAMILIES: [Family; 13] = [
     (
         "corelane_server_state",
         "gauge",
@@ -132,6 +138,21 @@ const FAMILIES: [Family; 10] = [
         "Calls refused because their tool is quarantined.",
         |server| server.quarantined.get(),
     ),
+    (
+        "corelane_server_breakers_open",
+        "gauge",
+        "Tools whose calls fail, so that none or one at a time is sent to a server.",
+        |server| server.breakers_open.get(),
+    ),
+    (
+        "corelane_server_breakers_opened_total",
+        "counter",
+        "Times that calls of a tool were kept from a server because they failed.",
+        |server| server.breakers_opened.get(),
+    ),
+    ("corelane_server_retries_total", "counter", "Calls that were sent to a server a second time.", |server| {
+        server.retries.get()
+    }),
 ];
 
 /// Appends all of it in the Prometheus text format.

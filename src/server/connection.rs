@@ -69,6 +69,8 @@ pub struct Connection {
     pub listener: u16,
     /// What its requests see: for HTTP, by the path of the one being served.
     pub view: View,
+    /// Lines: a message has come.
+    pub has_spoken: bool,
     /// How far its life has come.
     pub phase: Phase,
     /// Where it came from, for internet sockets.
@@ -127,6 +129,7 @@ impl Connection {
             id,
             listener,
             view: View::ALL,
+            has_spoken: false,
             phase: Phase::Open,
             peer,
             carry: Vec::new(),

@@ -422,6 +422,9 @@ impl<S: Service> Core<S> {
         }
         let mut connection = Box::new(Connection::new(id, listener as u16, wire, peer, self.now));
         connection.filter = self.settings.filters.get(listener).and_then(|kind| kind.make());
+        if !self.settings.first_view.is_empty() {
+            connection.view = self.service.view(&self.settings.first_view).unwrap_or(connection.view);
+        }
         self.open += 1;
         self.metrics.connections_accepted.add(1);
         self.metrics.connections_open.set(self.open as u64);

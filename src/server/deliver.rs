@@ -160,7 +160,9 @@ impl<S: Service> Core<S> {
         match exchange.kind {
             Kind::Call => self.metrics.calls_in_flight.sub(1),
             Kind::Listen => {
-                self.subscriptions.remove(key);
+                for topic in self.subscriptions.remove(key) {
+                    self.service.watched(self.now, &topic, false);
+                }
                 self.metrics.streams_open.sub(1);
             }
             Kind::Get => self.metrics.streams_open.sub(u64::from(exchange.sink != Sink::Nobody)),

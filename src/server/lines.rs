@@ -9,11 +9,15 @@ use std::cell::Cell;
 use super::connection::Connection;
 use super::core::Core;
 use super::exchange::Sink;
-use super::router::{Lane, Told};
+use super::router::{Lane, Told, write_result};
 use super::service::Service;
 use crate::metrics::Step;
-use crate::proto::json::{Envelope, Key, Root};
+use crate::proto::json::{Envelope, Key, Root, Value};
+use crate::proto::jsonrpc::{self, Code, RpcError};
 use crate::shard::session::SessionKey;
+
+/// The method by which a connection of lines chooses what it sees.
+const ATTACH: &str = "corelane/attach";
 
 impl<S: Service> Core<S> {
     /// A line came in.
@@ -23,6 +27,13 @@ impl<S: Service> Core<S> {
         }
         let mut out = std::mem::take(&mut connection.out);
         let start = out.len();
+        if !connection.has_spoken {
+            connection.has_spoken = true;
+            if self.attach(connection, text, &mut out) {
+                connection.out = out;
+                return;
+            }
+        }
         let lane = Lane::duplex(connection, Sink::Lines(connection.id));
         match self.duplex_body(lane, text, &mut out) {
             Told::Answered { session, .. } => {
@@ -44,6 +55,44 @@ impl<S: Service> Core<S> {
             Told::Accepted => out.truncate(start),
         }
         connection.out = out;
+    }
+
+    /// `corelane/attach`, if that is what a connection's first message is: it chooses what is seen, as a path does for
+    /// HTTP, by the name that stands behind the endpoint there. An extension of ours; MCP knows no views.
+    fn attach(&mut self, connection: &mut Connection, text: &[u8], out: &mut Vec<u8>) -> bool {
+        if memchr::memmem::find(text, ATTACH.as_bytes()).is_none() {
+            return false;
+        }
+        let mut envelope = Envelope::default();
+        let is_it =
+            self.scanner.scan(text, &mut envelope).is_ok() && envelope.plain_str(Key::Method, text) == Some(ATTACH);
+        if !is_it {
+            return false;
+        }
+        self.metrics.messages_in.add(1);
+        let params = envelope.value(Key::Params, text);
+        let name = params.and_then(|params| params.get("view")).and_then(Value::as_str);
+        let found = match &name {
+            Some(name) => self.service.view(name).ok_or_else(|| {
+                format!("there is no view {name:?}: name a server, or a view with an @ before it, or \"\" for all")
+            }),
+            None => Err("params.view has to be a string: the name of a server, or of a view with an @".to_owned()),
+        };
+        let Some(id) = envelope.text(Key::Id, text) else {
+            // Nobody waits for an answer; what is not understood changes nothing.
+            connection.view = found.unwrap_or(connection.view);
+            return true;
+        };
+        match found {
+            Ok(view) => {
+                connection.view = view;
+                write_result(out, id, b"{}");
+            }
+            Err(problem) => jsonrpc::error(out, Some(id), true, &RpcError::new(Code::INVALID_PARAMS, problem)),
+        }
+        out.push(b'\n');
+        self.metrics.messages_out.add(1);
+        true
     }
 
     /// A message posted for a 2024-11-05 event stream; its answer goes out on the stream.

@@ -142,13 +142,24 @@ pub trait Service {
         None
     }
 
-    /// Whether there is such a resource to hear about (`resources/subscribe`; the core keeps who does).
+    /// The topic under which `Change::Resource` tells of a resource that is subscribed to (`resources/subscribe`; the
+    /// core keeps who does): the same for whoever sees the same resource, by whatever URI.
     ///
     /// # Errors
-    /// What the client is told if there is none.
-    fn may_subscribe(&mut self, view: View, uri: &str, version: Version) -> Result<(), RpcError> {
-        let _ = (view, uri, version);
-        Ok(())
+    /// What the client is told if there is no such resource to hear about.
+    fn topic(&mut self, view: View, uri: &str, version: Version) -> Result<Box<str>, RpcError> {
+        let _ = (view, version);
+        Ok(uri.into())
+    }
+
+    /// A legacy session is over (`Call::session`).
+    fn session_ended(&mut self, now: Nanos, session: u64) {
+        let _ = (now, session);
+    }
+
+    /// The core keeps a subscriber of a topic more, or one less; said once for each.
+    fn watched(&mut self, now: Nanos, topic: &str, is_more: bool) {
+        let _ = (now, topic, is_more);
     }
 
     /// The caller is gone or the time is up: drop the call, send nothing more for it.

@@ -201,8 +201,9 @@ impl<S: Service> Core<S> {
     pub(super) fn end_session(&mut self, key: SessionKey) {
         let Some(session) = self.shards.remove(key) else { return };
         self.metrics.sessions_open.set(self.shards.sessions() as u64);
-        for uri in &session.subscriptions {
-            self.subscriptions.unsubscribe(uri, key);
+        for topic in &session.subscriptions {
+            self.subscriptions.unsubscribe(topic, key);
+            self.service.watched(self.now, topic, false);
         }
         for key in session.calls.iter().copied() {
             let Some(exchange) = self.forget(key) else { continue };
@@ -212,6 +213,7 @@ impl<S: Service> Core<S> {
             }
             self.end_sink(exchange.sink);
         }
+        self.service.session_ended(self.now, key.number());
     }
 
     /// Ends sessions that were idle for too long.

@@ -78,6 +78,8 @@ pub struct Settings {
     pub discover_ttl_ms: u32,
     /// Time for what is in flight when a drain begins.
     pub drain_time: Nanos,
+    /// The name of the view that a connection of lines sees at first; empty for all.
+    pub first_view: Box<str>,
     /// The core has done its work when its last connection is gone (stdio).
     pub ends_when_empty: bool,
     /// This node's number.

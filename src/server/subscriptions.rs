@@ -22,7 +22,8 @@ struct Filter {
     tools: bool,
     prompts: bool,
     resources: bool,
-    uris: BTreeSet<Box<str>>,
+    /// URIs by topic.
+    uris: BTreeMap<Box<str>, Box<str>>,
     tasks: BTreeSet<Box<str>>,
 }
 
@@ -30,19 +31,22 @@ struct Filter {
 #[derive(Default)]
 pub struct Subscriptions {
     listens: BTreeMap<(u32, u32), Filter>,
-    by_uri: BTreeMap<Box<str>, Vec<SessionKey>>,
+    /// Sessions by topic, and the URI by which each knows it.
+    by_topic: BTreeMap<Box<str>, Vec<(SessionKey, Box<str>)>>,
 }
 
 impl Subscriptions {
-    pub(super) fn remove(&mut self, key: ExchangeKey) {
-        self.listens.remove(&(key.index, key.generation));
+    /// A stream is over; the topics that it wanted to hear of.
+    pub(super) fn remove(&mut self, key: ExchangeKey) -> Vec<Box<str>> {
+        let filter = self.listens.remove(&(key.index, key.generation));
+        filter.map(|filter| filter.uris.into_keys().collect()).unwrap_or_default()
     }
 
-    pub(super) fn unsubscribe(&mut self, uri: &str, session: SessionKey) {
-        if let Some(sessions) = self.by_uri.get_mut(uri) {
-            sessions.retain(|other| *other != session);
+    pub(super) fn unsubscribe(&mut self, topic: &str, session: SessionKey) {
+        if let Some(sessions) = self.by_topic.get_mut(topic) {
+            sessions.retain(|(other, _)| *other != session);
             if sessions.is_empty() {
-                self.by_uri.remove(uri);
+                self.by_topic.remove(topic);
             }
         }
     }
@@ -52,7 +56,7 @@ impl Subscriptions {
         let wants = |filter: &Filter| match change {
             Change::Prompts => filter.prompts,
             Change::Resources => filter.resources,
-            Change::Resource(uri) => filter.uris.contains(uri.as_str()),
+            Change::Resource(topic) => filter.uris.contains_key(topic.as_str()),
             Change::Task { id, .. } => filter.tasks.contains(id.as_str()),
             Change::Tools => filter.tools,
         };
@@ -109,8 +113,9 @@ impl<S: Service> Core<S> {
             values.filter_map(|value| value.as_str()).take(most).map(|text| text.into()).collect()
         };
         // Only what is acknowledged is honoured, and what is not there cannot be.
-        let mut uris = listed("resourceSubscriptions", offers.resources_subscribe);
-        uris.retain(|uri| self.service.may_subscribe(lane.view, uri, Version::V2026_07_28).is_ok());
+        let uris = listed("resourceSubscriptions", offers.resources_subscribe);
+        let topic = |uri: Box<str>| Some((self.service.topic(lane.view, &uri, Version::V2026_07_28).ok()?, uri));
+        let uris: BTreeMap<Box<str>, Box<str>> = uris.into_iter().filter_map(topic).collect();
         let filter = Filter {
             tools: asked("toolsListChanged") && offers.tools_list_changed,
             prompts: asked("promptsListChanged") && offers.prompts_list_changed,
@@ -118,6 +123,7 @@ impl<S: Service> Core<S> {
             uris,
             tasks: listed("taskIds", offers.tasks),
         };
+        filter.uris.keys().for_each(|topic| self.service.watched(self.now, topic, true));
         let mut params = Vec::new();
         let mut object = Object::begin(&mut params);
         subscription_meta(&mut object, id);
@@ -146,26 +152,31 @@ impl<S: Service> Core<S> {
             let error = RpcError::new(Code::INVALID_PARAMS, "params.uri has to be a string");
             return self.fail(Some(id), true, 200, error, out);
         };
-        if on && let Err(error) = self.service.may_subscribe(lane.view, uri, version) {
-            return self.fail(Some(id), true, 200, error, out);
-        }
+        let topic = match self.service.topic(lane.view, uri, version) {
+            Ok(topic) => topic,
+            // What was there may be gone by now, and with it the subscription.
+            Err(_) if !on => uri.into(),
+            Err(error) => return self.fail(Some(id), true, 200, error, out),
+        };
         let most = self.settings.subscriptions_max;
         if let Some(key) = lane.session
             && let Some(session) = self.shards.find(key)
         {
-            let place = session.subscriptions.iter().position(|known| **known == *uri);
+            let place = session.subscriptions.iter().position(|known| *known == topic);
             match place {
                 None if on && session.subscriptions.len() >= most => {
                     let text = format!("a session may subscribe to {most} resources; unsubscribe from some first");
                     return self.fail(Some(id), true, 200, RpcError::new(Code::INVALID_PARAMS, text), out);
                 }
                 None if on => {
-                    session.subscriptions.push(uri.into());
-                    self.subscriptions.by_uri.entry(uri.into()).or_default().push(key);
+                    session.subscriptions.push(topic.clone());
+                    self.service.watched(self.now, &topic, true);
+                    self.subscriptions.by_topic.entry(topic).or_default().push((key, uri.into()));
                 }
                 Some(place) if !on => {
                     session.subscriptions.swap_remove(place);
-                    self.subscriptions.unsubscribe(uri, key);
+                    self.subscriptions.unsubscribe(&topic, key);
+                    self.service.watched(self.now, &topic, false);
                 }
                 _ => {}
             }
@@ -188,9 +199,12 @@ impl<S: Service> Core<S> {
             let mut params = Vec::new();
             let mut object = Object::begin(&mut params);
             match change {
-                Change::Resource(uri) => {
+                Change::Resource(topic) => {
                     subscription_meta(&mut object, &exchange.id);
-                    object.string("uri", uri);
+                    let filter = self.subscriptions.listens.get(&(key.index, key.generation));
+                    if let Some(uri) = filter.and_then(|filter| filter.uris.get(topic.as_str())) {
+                        object.string("uri", uri);
+                    }
                 }
                 Change::Task { params, .. } => {
                     for (name, value) in Value::new(params).members() {
@@ -206,21 +220,28 @@ impl<S: Service> Core<S> {
             self.notify(key, change, &params);
         }
         let sessions = match change {
-            Change::Resource(uri) => self.subscriptions.by_uri.get(uri.as_str()).cloned().unwrap_or_default(),
+            Change::Resource(topic) => {
+                for (session, uri) in self.subscriptions.by_topic.get(topic.as_str()).cloned().unwrap_or_default() {
+                    let mut params = Vec::new();
+                    let mut object = Object::begin(&mut params);
+                    object.string("uri", &uri);
+                    object.end();
+                    self.notify_session(session, change, &params);
+                }
+                return;
+            }
             // Legacy tasks tell their own session, through the call that made them.
-            Change::Task { .. } => Vec::new(),
+            Change::Task { .. } => return,
             _ => self.shards.keys(|session| session.stream.is_some()),
         };
-        let mut params = Vec::new();
-        let mut object = Object::begin(&mut params);
-        if let Change::Resource(uri) = change {
-            object.string("uri", uri);
+        for session in sessions {
+            self.notify_session(session, change, b"{}");
         }
-        object.end();
-        for key in sessions {
-            if let Some(stream) = self.shards.find(key).and_then(|session| session.stream) {
-                self.notify(stream, change, &params);
-            }
+    }
+
+    fn notify_session(&mut self, session: SessionKey, change: &Change, params: &[u8]) {
+        if let Some(stream) = self.shards.find(session).and_then(|session| session.stream) {
+            self.notify(stream, change, params);
         }
     }
 
@@ -295,7 +316,9 @@ impl Filter {
                 object.boolean(name, true);
             }
         }
-        for (name, granted) in [("resourceSubscriptions", &self.uris), ("taskIds", &self.tasks)] {
+        let uris: Vec<&str> = self.uris.values().map(|uri| &**uri).collect();
+        let tasks: Vec<&str> = self.tasks.iter().map(|task| &**task).collect();
+        for (name, granted) in [("resourceSubscriptions", uris), ("taskIds", tasks)] {
             if !granted.is_empty() {
                 let mut array: Array<'_> = object.array(name);
                 for text in granted {

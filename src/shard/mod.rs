@@ -3,10 +3,12 @@
 //! Not here: sockets, clocks, threads, randomness, other cores' shards.
 //! Invariant: everything here is synchronous and owned by one core; time and entropy are arguments.
 
+pub mod breaker;
 pub mod range;
 pub mod registry;
 pub mod replay;
 pub mod restarts;
+pub mod retry_budget;
 pub mod seal;
 pub mod session;
 

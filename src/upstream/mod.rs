@@ -4,7 +4,7 @@
 //! Invariant: everything here answers through `server::service::Service`.
 
 pub mod gateway;
-mod http;
+pub mod http;
 mod missing;
 pub mod native;
 pub mod stdio;

@@ -3,6 +3,8 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -272,4 +274,128 @@ fn a_server_that_dies_at_the_handshake_is_tried_again_and_bothers_nobody() {
     assert_eq!((status, &message["error"]["code"]), (502, &json!(-31502)), "{message}");
     until("it was tried again", || (gateway.total("corelane_server_lost_total{server=\"bad\"}") >= 3).then_some(()));
     good_answers(&gateway);
+}
+
+/// A server of 2025-11-25 with the tools `t`, `u` and `v`, of which `u` says that it only reads; `call` gets the
+/// connection, the id and the tool.
+fn server_of_tools(call: impl Fn(&mut TcpStream, u64, &str) + Clone + Send + 'static) -> SocketAddr {
+    scripted(move |stream, request| {
+        let id = request["id"].as_u64().unwrap_or_default();
+        let result = match request["method"].as_str().unwrap_or_default() {
+            "initialize" => json!({"protocolVersion": "2025-11-25", "capabilities": {"tools": {}},
+                "serverInfo": {"name": "faulty", "version": "1"}}),
+            "tools/list" => {
+                let tool = |name, reads| {
+                    let schema = json!({"type": "object"});
+                    json!({"name": name, "inputSchema": schema, "annotations": {"readOnlyHint": reads}})
+                };
+                json!({"tools": [tool("t", false), tool("u", true), tool("v", false)]})
+            }
+            "tools/call" => return call(stream, id, request["params"]["name"].as_str().unwrap_or_default()),
+            _ => return drop(stream.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")),
+        };
+        answer(stream, "200 OK", &json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string());
+    })
+}
+
+fn well(stream: &mut TcpStream, id: u64) {
+    let result = json!({"content": [{"type": "text", "text": "well"}]});
+    answer(stream, "200 OK", &json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string());
+}
+
+fn hang_up(stream: &mut TcpStream) {
+    let _ = stream.shutdown(std::net::Shutdown::Both);
+}
+
+/// Calls a tool of the bad server, always by the same core.
+fn call_tool(gateway: &Server, tool: &str) -> Value {
+    let call = modern(1, "tools/call", json!({"name": tool, "arguments": {}}));
+    gateway.connect_on(0).ask(&Request::modern(&call).target("/mcp/bad")).json()
+}
+
+/// The tools of the bad server were read.
+fn until_listed(gateway: &Server) {
+    until_reached(gateway, "bad");
+    until("its tools are known", || (gateway.total("corelane_server_tools") > 0).then_some(()));
+}
+
+#[test]
+fn a_tool_that_keeps_failing_is_left_alone_for_a_while_and_its_neighbours_are_not() {
+    let is_broken = Arc::new(AtomicBool::new(true));
+    let seen = Arc::new(AtomicUsize::new(0));
+    let (broken, counted) = (Arc::clone(&is_broken), Arc::clone(&seen));
+    let bad = server_of_tools(move |stream, id, tool| {
+        counted.fetch_add(usize::from(tool == "t"), Ordering::SeqCst);
+        if tool == "t" && broken.load(Ordering::SeqCst) { hang_up(stream) } else { well(stream, id) }
+    });
+    let good = Server::start();
+    let gateway = gateway(&good, bad);
+    until_listed(&gateway);
+    for _ in 0..5 {
+        assert_eq!(call_tool(&gateway, "t")["error"]["code"], -31502);
+    }
+    // Open for a second at least; whatever is asked before that never reaches it.
+    let refused = call_tool(&gateway, "t");
+    assert_eq!(refused["error"]["code"], -31503, "{refused}");
+    assert!(refused["error"]["message"].as_str().expect("words").contains("calls of t fail at server bad"));
+    assert!((1..=1500).contains(&refused["error"]["data"]["retryAfterMs"].as_u64().expect("a time")), "{refused}");
+    assert_eq!((seen.load(Ordering::SeqCst), gateway.total("corelane_server_breakers_open")), (5, 1));
+    assert_eq!(text(&call_tool(&gateway, "v")), "well");
+    good_answers(&gateway);
+    is_broken.store(false, Ordering::SeqCst);
+    until("it is tried again", || (call_tool(&gateway, "t")["result"].is_object()).then_some(()));
+    for _ in 0..3 {
+        assert_eq!(text(&call_tool(&gateway, "t")), "well");
+    }
+    assert_eq!(gateway.total("corelane_server_breakers_open"), 0);
+    assert_eq!(gateway.total("corelane_server_breakers_opened_total"), 1);
+}
+
+#[test]
+fn errors_that_are_answers_leave_the_breaker_alone() {
+    let bad = server_of_tools(|stream, id, tool| {
+        let error = json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32603, "message": "no"}}).to_string();
+        match tool {
+            "t" => answer(stream, "200 OK", &error),
+            "u" => answer(stream, "429 Too Many Requests", ""),
+            _ => well(stream, id),
+        }
+    });
+    let good = Server::start();
+    let gateway = gateway(&good, bad);
+    until_listed(&gateway);
+    for _ in 0..12 {
+        assert_eq!(call_tool(&gateway, "t")["error"]["code"], -32603);
+        assert_eq!(call_tool(&gateway, "u")["error"]["code"], -31502);
+    }
+    assert_eq!(gateway.total("corelane_server_breakers_opened_total"), 0);
+}
+
+#[test]
+fn a_call_that_was_cut_off_is_sent_again_only_if_its_tool_is_believed_to_bear_it() {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&seen);
+    // Of each tool's calls every other one is cut off.
+    let bad = server_of_tools(move |stream, id, _| {
+        if counted.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) { hang_up(stream) } else { well(stream, id) }
+    });
+    let section = |trust: bool| {
+        format!(
+            "[servers.bad]\nkind = \"http\"\nurl = \"http://{bad}/mcp\"\nera = \"legacy\"\n\
+             trust_annotations = {trust}\n"
+        )
+    };
+    let (trusting, careful) = (Server::configured(&section(true)), Server::configured(&section(false)));
+    for gateway in [&trusting, &careful] {
+        until_listed(gateway);
+    }
+    for round in 0..3 {
+        assert_eq!(text(&call_tool(&trusting, "u")), "well", "sent again");
+        assert_eq!(seen.load(Ordering::SeqCst), 4 * round + 2);
+        assert_eq!(call_tool(&trusting, "t")["error"]["code"], -31502, "it may have been executed");
+        assert_eq!(text(&call_tool(&trusting, "t")), "well");
+    }
+    assert_eq!(trusting.total("corelane_server_retries_total"), 3);
+    assert_eq!(call_tool(&careful, "u")["error"]["code"], -31502, "nobody said that it is to be believed");
+    assert_eq!(careful.total("corelane_server_retries_total"), 0);
 }

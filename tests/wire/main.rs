@@ -6,6 +6,7 @@
 #![cfg(feature = "host")]
 
 mod administered;
+mod attached;
 mod changes;
 mod children;
 mod churn;
@@ -22,6 +23,7 @@ mod lines;
 mod modern;
 mod no_lock;
 mod observed;
+mod own;
 mod peer;
 mod pinned;
 mod process;
@@ -29,7 +31,9 @@ mod questions;
 mod reloading;
 mod request;
 mod sealed;
+mod secured;
 mod stdio;
 mod threads;
 mod unix;
 mod unread;
+mod watched;

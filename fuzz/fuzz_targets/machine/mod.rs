@@ -131,6 +131,7 @@ fn settings(wire: Wire) -> Settings {
         retry_ms: 1000,
         discover_ttl_ms: 1000,
         drain_time: 10 * SECOND,
+        first_view: Default::default(),
         ends_when_empty: false,
         node: 0,
         boot: 1,

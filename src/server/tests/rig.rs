@@ -120,6 +120,7 @@ pub fn settings() -> Settings {
         retry_ms: 1000,
         discover_ttl_ms: 1000,
         drain_time: 10 * SECOND,
+        first_view: Default::default(),
         ends_when_empty: false,
         node: 0,
         boot: 1,

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use super::breaking::tool_of;
 use super::bridge::Question;
 use super::callers::Caller;
 use super::request::Outgoing;
@@ -37,7 +38,7 @@ pub struct Kept {
     pub name: Option<Box<str>>,
     /// What stands before the server's URIs where its caller sees several servers.
     pub uris: Option<Box<str>>,
-    /// It was sent before, to a session that was lost.
+    /// It was sent before, to a session that was lost or on a link that was cut off.
     pub again: bool,
     /// Questions that it led to in earlier rounds.
     pub asked: u32,
@@ -69,6 +70,10 @@ pub struct Relay {
     pub version: Version,
     /// What was asked.
     pub method: Method,
+    /// Which tool is called, by its server's name for it; empty for everything else.
+    pub tool: Box<str>,
+    /// How much a failure of it counts against the tool.
+    pub blame: u8,
     /// Least severe level the caller wants logged, if any.
     pub log_level: Option<LogLevel>,
     /// Whether the caller can be asked.
@@ -104,6 +109,8 @@ impl Relay {
             caller,
             version: call.version,
             method: call.method,
+            tool: tool_of(call.method, call.name, call.envelope, call.text).into(),
+            blame: 1,
             log_level: call.log_level,
             may_ask,
             capabilities: call.capabilities,
@@ -258,6 +265,16 @@ impl Flights {
     /// Callers' calls that are in flight.
     pub fn calls(&self) -> usize {
         self.calls
+    }
+
+    /// Whether nothing is in flight at all.
+    pub fn is_empty(&self) -> bool {
+        self.vacant.len() == self.entries.len()
+    }
+
+    /// Whether something was told that is not taken note of yet.
+    pub fn has_notices(&self) -> bool {
+        self.entries.iter().flatten().any(|flight| matches!(flight.errand, Errand::Notice))
     }
 
     /// The one call that is in flight, if there is but one.

@@ -60,7 +60,7 @@ impl Server {
         let Some(flight) = self.flights.find(number) else { return };
         flight.session_id.clone_from(&reply.session_id);
         let session = flight.session;
-        if let (Some(session), true) = (session, is_session_lost(reply.status, text)) {
+        if let (Some(session), true, false) = (session, is_session_lost(reply.status, text), self.is_retired) {
             return self.session_lost(now, number, session);
         }
         match flight.errand {
@@ -82,6 +82,10 @@ impl Server {
     /// An answer that is no message: during the handshake it says which era the server is not of.
     fn refused_by_status(&mut self, now: Nanos, number: u32, status: u16, error: RpcError) {
         let Some(flight) = self.flights.find(number) else { return };
+        // What it refuses is not what it fails at (429, other credentials).
+        if let (Errand::Call(relay), true) = (&mut flight.errand, (400..500).contains(&status)) {
+            relay.blame = 0;
+        }
         // 401, 403 and 5xx are no evidence of an era (mcp 2026-07-28, "Era detection").
         let says_legacy = (400..500).contains(&status) && !matches!(status, 401 | 403 | 429);
         if matches!(flight.errand, Errand::Discover) && says_legacy && self.settings.era == EraChoice::Auto {
@@ -155,6 +159,11 @@ impl Server {
         }
         match self.flights.finish(number, now + STREAM_END) {
             Some(Errand::Call(relay)) => {
+                if status >= 500 {
+                    self.call_failed(now, &relay);
+                } else {
+                    self.call_answered(now, &relay);
+                }
                 let error = answer::error_for(relay.version, error);
                 self.callers.reply(relay.caller, Err(error));
             }
@@ -175,8 +184,10 @@ impl Server {
         let value = Value::new(result);
         if value.kind() != ValueKind::Object {
             let text = format!("server {} sent a result that is no object", self.settings.name);
+            self.call_failed(now, &relay);
             return self.callers.reply(relay.caller, Err(RpcError::new(Code::BAD_GATEWAY, text)));
         }
+        self.call_answered(now, &relay);
         let is_legacy_server = session.is_some();
         if !is_legacy_server && !relay.version.is_modern() {
             let kind = value.get("resultType").and_then(Value::as_str);
@@ -242,6 +253,9 @@ impl Server {
         self.send_waiting(now, place);
         for kept in std::mem::take(&mut self.waiting) {
             self.enqueue(now, kept);
+        }
+        if capabilities == self.own_session() {
+            self.watch_all(now);
         }
         self.listen(now);
     }
@@ -393,6 +407,13 @@ impl Server {
         if let Some(change) = change {
             return self.reports.push(Report::Changed(change));
         }
+        if method == "notifications/subscriptions/acknowledged" && self.events == Some(number) {
+            // The new stream says all that the one before would.
+            if let Some(before) = self.events_before.take() {
+                self.end_events(now, before);
+            }
+            return;
+        }
         let Some(flight) = self.flights.find(number) else { return };
         let serial = flight.serial;
         let Errand::Call(relay) = &flight.errand else { return };
@@ -429,6 +450,10 @@ impl Server {
             Errand::Events => {
                 let session = flight.session;
                 self.flights.remove(number);
+                if self.events_before == Some(number) {
+                    self.events_before = None;
+                    return;
+                }
                 self.forget_events(session);
                 self.listen_at = now + pause.max(RESUME_MS * 1_000_000);
             }
@@ -449,6 +474,13 @@ impl Server {
         let name = &self.settings.name;
         let text = format!("server {name}: {failure}");
         let code = if matches!(failure, Failure::Full { .. }) { Code::OVERLOADED } else { Code::BAD_GATEWAY };
+        if let Some(Flight { errand: Errand::Call(relay), .. }) = self.flights.find(number) {
+            relay.blame = match failure {
+                Failure::Full { .. } => 0,
+                Failure::Unreachable(_) | Failure::Tls(_) => 2,
+                _ => 1,
+            };
+        }
         self.lost(now, number, &RpcError::new(code, text));
     }
 
@@ -469,8 +501,16 @@ impl Server {
     fn errand_lost(&mut self, now: Nanos, errand: Errand, session: Option<Capabilities>, error: &RpcError) {
         match errand {
             // A caller that was sent away hears nothing: it is answered when it comes back.
-            Errand::Call(Relay { parked: Some(_), .. }) => self.parked = self.parked.saturating_sub(1),
-            Errand::Call(relay) => self.callers.reply(relay.caller, Err(error.clone())),
+            Errand::Call(relay) if relay.parked.is_some() => {
+                self.parked = self.parked.saturating_sub(1);
+                self.call_failed(now, &relay);
+            }
+            Errand::Call(relay) => {
+                self.call_failed(now, &relay);
+                if let Some(relay) = self.again(now, relay, error) {
+                    self.callers.reply(relay.caller, Err(error.clone()));
+                }
+            }
             // By lines a question that is not understood may well find no answer.
             Errand::Discover if self.channel.is_talk() && self.may_be_legacy() => {
                 self.is_legacy = true;

@@ -3,7 +3,7 @@
 //! Not here: what the messages mean (`hear`). Invariant: what cannot be said to belong to one call reaches no caller.
 
 use super::channel::Channel;
-use super::flight::Errand;
+use super::flight::{Errand, Flight};
 use super::server::{Server, Verdict};
 use crate::proto::json::{Envelope, Key, Value};
 use crate::proto::jsonrpc::{Code, RpcError};
@@ -29,6 +29,11 @@ impl Server {
                         (self.is_legacy, was_probe) = (true, true);
                         self.flights.remove(errand);
                         continue;
+                    }
+                    if let (Some(Flight { errand: Errand::Call(relay), .. }), true) =
+                        (self.flights.find(errand), is_overload)
+                    {
+                        relay.blame = 0;
                     }
                     let code = if is_overload { Code::OVERLOADED } else { Code::BAD_GATEWAY };
                     self.lost(now, errand, &RpcError::new(code, format!("server {} {why}", self.settings.name)));

@@ -60,14 +60,15 @@ impl<S: Service> Gateway<S> {
 
     /// A list of one server was read, or could not be: whoever waits for it waits no longer.
     pub(super) fn listed(&mut self, at: Nanos, index: u16, kind: ListKind, outcome: Result<Vec<Box<[u8]>>, RpcError>) {
-        let cached = self.lists.entry((index, kind)).or_default();
-        cached.fetching = false;
+        self.lists.entry((index, kind)).or_default().fetching = false;
         if let Ok(mut items) = outcome {
             if kind == ListKind::Tools {
                 let server = &mut self.servers[usize::from(index)];
                 server.note_annotations(&mut items);
                 server.metrics.tools.set(items.len() as u64);
+                self.tell_own_annotations(index);
             }
+            let cached = self.lists.entry((index, kind)).or_default();
             cached.items = Some(items);
             cached.at = at;
             self.forget_told(kind);

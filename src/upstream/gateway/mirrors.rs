@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use super::breaking::says_it_may_be_repeated;
 use super::request::Outgoing;
 use super::server::Server;
 use crate::proto::json::{Key, Value, ValueKind};
@@ -45,10 +46,14 @@ impl Server {
     pub fn note_annotations(&mut self, tools: &mut Vec<Box<[u8]>>) {
         self.annotations.clear();
         self.left_out.clear();
+        self.repeatable.clear();
         tools.retain(|tool| {
             let tool = Value::new(tool);
             let schema = tool.get("inputSchema").map(Value::raw).unwrap_or_default();
             let Some(name) = tool.get("name").and_then(Value::as_str) else { return true };
+            if self.settings.trusts_annotations && says_it_may_be_repeated(tool) {
+                self.repeatable.insert((*name).into());
+            }
             match annotated(schema) {
                 Ok(params) if params.is_empty() => true,
                 Ok(params) => {

@@ -6,9 +6,11 @@
 //! the native server's, at the price of one comparison.
 
 mod answer;
+mod breaking;
 mod bridge;
 mod callers;
 mod channel;
+mod fleet;
 mod flight;
 mod hear;
 mod hear_talk;
@@ -16,6 +18,7 @@ mod lists;
 mod merge;
 mod mirrors;
 mod names;
+mod own;
 mod pins;
 mod reload;
 mod remote;
@@ -26,6 +29,7 @@ mod server;
 mod settings;
 mod told;
 mod uris;
+mod watching;
 mod words;
 
 use std::borrow::Cow;
@@ -35,6 +39,7 @@ use std::sync::Arc;
 
 use bridge::Parked;
 use callers::{Caller, Post};
+use fleet::Fleet;
 use flight::ListKind;
 use merge::{Cached, Job};
 use pins::Board;
@@ -108,7 +113,7 @@ pub struct Station {
 /// A native server and the servers beside it, on one core.
 pub struct Gateway<S> {
     native: S,
-    servers: Vec<Server>,
+    servers: Fleet,
     views: Vec<Seen>,
     /// Their names, which are what stands behind the endpoint's path, in the same order.
     view_names: Vec<Box<str>>,
@@ -116,6 +121,8 @@ pub struct Gateway<S> {
     /// Names in views of several servers, made from the lists.
     told: told::Tables,
     jobs: Vec<Job>,
+    /// Subscribers on this core, by topic.
+    watched: HashMap<Box<str>, u32>,
     /// By slot of the connection.
     links: Vec<Option<Owner>>,
     /// By index of the call.
@@ -142,18 +149,18 @@ impl<S: Service> Gateway<S> {
     pub fn new(native: S, station: Station) -> Gateway<S> {
         let Station { core, cores, mailbox, host, guard, mut choices, pins } = station;
         let post = Post::default();
-        let place =
-            Place { core, cores, host: Rc::clone(&host), guard, mailbox: mailbox.clone(), post: Rc::clone(&post) };
+        let place = Place { core, host: Rc::clone(&host), guard, mailbox: mailbox.clone(), post: Rc::clone(&post) };
         let behind = Arc::clone(&choices.borrow_and_update());
         let mut view_names = Vec::new();
         let mut gateway = Gateway {
             native,
-            servers: Vec::new(),
+            servers: Fleet::default(),
             views: reload::views(&behind.settings, &mut view_names),
             view_names,
             lists: HashMap::new(),
             told: Default::default(),
             jobs: Vec::new(),
+            watched: HashMap::new(),
             links: Vec::new(),
             calls: Vec::new(),
             mailbox,
@@ -171,7 +178,8 @@ impl<S: Service> Gateway<S> {
         };
         for (index, server) in behind.settings.servers.iter().enumerate() {
             let metrics = behind.metrics(index, core);
-            let mut server = Server::new(Arc::clone(server), index as u16, gateway.place.clone(), metrics);
+            let owner = CoreId(index as u16 % cores);
+            let mut server = Server::new(Arc::clone(server), index as u16, owner, gateway.place.clone(), metrics);
             server.is_retired = behind.settings.retired.contains(&(index as u16));
             server.pinned = gateway.board.tools_of(&server.settings.name, behind.settings.pinning_of(index));
             gateway.servers.push(server);
@@ -190,6 +198,10 @@ impl<S: Service> Gateway<S> {
     /// Hands a call to a server.
     fn relay(&mut self, call: &Call<'_>, server: u16, name: Option<&str>, uris: Option<&str>) -> Served {
         let caller = Caller { core: self.core, key: call.key };
+        let server = match self.server_for(server, call) {
+            Ok(server) => server,
+            Err(error) => return Served::Failed(error),
+        };
         let sent = self.servers[usize::from(server)].call(call.now, call, caller, name, uris);
         let flight = match sent {
             Ok(Sent::As(flight)) => Some(flight),
@@ -284,16 +296,20 @@ impl<S: Service> Gateway<S> {
 
     /// What a server said meanwhile is taken note of.
     fn settle(&mut self, now: Nanos, index: u16) {
-        let server = &mut self.servers[usize::from(index)];
+        // A session's own server may have gone meanwhile.
+        let Some(server) = self.servers.get_mut(usize::from(index)) else { return };
         server.hear(now);
         server.admit_queued(now);
         let reports = std::mem::take(&mut server.reports);
-        if std::mem::take(&mut server.is_news) {
+        let (is_own, base) = (server.is_own, server.base);
+        if std::mem::take(&mut server.is_news) && !is_own {
             self.tell_stand(index, None);
         }
         for report in reports {
             match report {
-                Report::Changed(change) => self.changed(index, change),
+                // What a session's own server says of its lists is true of its session only, which has no lists.
+                Report::Changed(_) | Report::List(..) if is_own => {}
+                Report::Changed(change) => self.changed(base, change),
                 Report::List(kind, outcome) => {
                     self.tell_list(index, kind, &outcome);
                     if let Some(outcome) = self.compared(now, index, kind, outcome) {
@@ -324,13 +340,20 @@ impl<S: Service> Gateway<S> {
     }
 
     fn settle_all(&mut self, now: Nanos) {
-        for index in 0..self.servers.len() as u16 {
+        for place in 0..self.servers.places() {
+            let Some(index) = self.servers.number_at(place) else { continue };
             self.settle(now, index);
         }
     }
 
     fn owner(&self, id: ConnectionId) -> Option<Owner> {
         self.links.get(id.slot as usize).copied().flatten().filter(|owner| owner.generation == id.generation)
+    }
+
+    /// The server whose link a connection is. Of one that has gone nothing is heard any more.
+    fn server_of(&mut self, id: ConnectionId) -> Option<(Owner, &mut Server)> {
+        let owner = self.owner(id)?;
+        Some((owner, self.servers.get_mut(usize::from(owner.server))?))
     }
 
     fn note_deadline(&mut self, index: u16) {
@@ -400,11 +423,23 @@ impl<S: Service> Service for Gateway<S> {
         Some(CoreId(place.core)).filter(|core| *core != self.core && core.0 < self.cores)
     }
 
-    fn may_subscribe(&mut self, view: View, uri: &str, version: Version) -> Result<(), RpcError> {
+    fn topic(&mut self, view: View, uri: &str, version: Version) -> Result<Box<str>, RpcError> {
         if self.is_plain() {
-            return self.native.may_subscribe(view, uri, version);
+            return self.native.topic(view, uri, version);
         }
-        Ok(())
+        self.topic_of(view, uri, version)
+    }
+
+    fn session_ended(&mut self, now: Nanos, session: u64) {
+        if !self.is_plain() {
+            self.end_own(now, session);
+        }
+    }
+
+    fn watched(&mut self, now: Nanos, topic: &str, is_more: bool) {
+        if !self.is_plain() {
+            self.count_watcher(now, topic, is_more);
+        }
     }
 
     fn cancel(&mut self, now: Nanos, key: CallKey) {
@@ -413,7 +448,7 @@ impl<S: Service> Service for Gateway<S> {
         match place.filter(|place| place.generation == key.generation) {
             Some(place) => {
                 let caller = Caller { core: self.core, key };
-                let server = &mut self.servers[usize::from(place.server)];
+                let Some(server) = self.servers.get_mut(usize::from(place.server)) else { return };
                 let flight = server.flight_of(caller, place.flight);
                 server.cancel(now, caller, flight);
                 self.settle(now, place.server);
@@ -427,7 +462,7 @@ impl<S: Service> Service for Gateway<S> {
         match place.filter(|place| place.generation == key.generation) {
             Some(place) => {
                 let caller = Caller { core: self.core, key };
-                let server = &mut self.servers[usize::from(place.server)];
+                let Some(server) = self.servers.get_mut(usize::from(place.server)) else { return };
                 server.caller_answered(now, caller, place.flight, ask, answer);
                 self.settle(now, place.server);
             }
@@ -450,18 +485,18 @@ impl<S: Service> Service for Gateway<S> {
                 index
             }
             LinkEvent::Received { id, bytes } => {
-                let Some(owner) = self.owner(id) else { return };
-                self.servers[usize::from(owner.server)].channel.received(now, owner.place, id, bytes);
+                let Some((owner, server)) = self.server_of(id) else { return };
+                server.channel.received(now, owner.place, id, bytes);
                 owner.server
             }
             LinkEvent::Ended { id, how } => {
-                let Some(owner) = self.owner(id) else { return };
-                self.servers[usize::from(owner.server)].channel.ended(now, owner.place, id, how);
+                let Some((owner, server)) = self.server_of(id) else { return };
+                server.channel.ended(now, owner.place, id, how);
                 owner.server
             }
             LinkEvent::Sent { id, buffer, whole } => {
-                let Some(owner) = self.owner(id) else { return };
-                self.servers[usize::from(owner.server)].channel.sent(owner.place, id, buffer, whole);
+                let Some((owner, server)) = self.server_of(id) else { return };
+                server.channel.sent(owner.place, id, buffer, whole);
                 owner.server
             }
             LinkEvent::Closed(id) => {
@@ -492,14 +527,14 @@ impl<S: Service> Service for Gateway<S> {
                 self.settle(now, index);
             }
         }
-        for index in 0..self.servers.len() as u16 {
+        for place in 0..self.servers.places() {
+            let Some(index) = self.servers.number_at(place) else { continue };
             if self.servers[usize::from(index)].channel.has_news() {
                 self.settle(now, index);
             }
+            self.servers[usize::from(index)].channel.wishes(wish);
         }
-        for server in &mut self.servers {
-            server.channel.wishes(wish);
-        }
+        self.forget_own();
         self.post.borrow_mut().drain(..).for_each(wish);
     }
 
@@ -509,7 +544,8 @@ impl<S: Service> Service for Gateway<S> {
 
     fn tick(&mut self, now: Nanos) {
         self.due = Nanos::MAX;
-        for index in 0..self.servers.len() as u16 {
+        for place in 0..self.servers.places() {
+            let Some(index) = self.servers.number_at(place) else { continue };
             if !self.draining {
                 self.servers[usize::from(index)].tick(now);
             }
@@ -540,7 +576,7 @@ const MERGED: Offers = Offers {
     prompts_list_changed: true,
     resources: true,
     resources_list_changed: true,
-    resources_subscribe: false,
+    resources_subscribe: true,
     completions: true,
     logging: true,
     tasks: false,

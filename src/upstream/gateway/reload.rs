@@ -98,11 +98,13 @@ impl<S: Service> Gateway<S> {
             if index >= self.servers.len() {
                 let place: Place = self.place.clone();
                 let metrics = behind.metrics(index, self.core);
-                self.servers.push(Server::new(Arc::clone(&settings.servers[index]), number, place, metrics));
+                let owner = CoreId(number % self.cores);
+                self.servers.push(Server::new(Arc::clone(&settings.servers[index]), number, owner, place, metrics));
             }
             self.set_pinning(number, settings.pinning_of(index));
             if settings.retired.contains(&number) && !self.servers[index].is_retired {
                 self.servers[index].retire(now);
+                self.retire_own(now, number);
                 for kind in super::flight::ListKind::ALL {
                     self.lists.remove(&(number, kind));
                 }
@@ -112,6 +114,7 @@ impl<S: Service> Gateway<S> {
         self.views = views(settings, &mut self.view_names);
         self.told.borrow_mut().clear();
         self.greet();
+        self.tell_all_watched(now);
         for index in 0..self.servers.len() as u16 {
             self.servers[usize::from(index)].reach(now);
             self.settle(now, index);

@@ -29,9 +29,7 @@ impl<S: Service> Gateway<S> {
             Change::Tools => TOOLS,
             Change::Resource(uri) => {
                 let before = uris::before(&self.servers[usize::from(server)].settings.name);
-                self.mailbox.push(Mail::Changed(Change::Resource(format!("{before}{uri}"))));
-                self.mailbox.push(Mail::Changed(change));
-                return;
+                return self.mailbox.push(Mail::Changed(Change::Resource(format!("{before}{uri}"))));
             }
             Change::Task { .. } => return self.mailbox.push(Mail::Changed(change)),
         };
@@ -92,6 +90,11 @@ impl<S: Service> Gateway<S> {
                 let Some(kind) = words::list_of(what.number) else { return };
                 self.fetch_for(now, from, index, kind);
             }
+            kind::WATCH | kind::UNWATCH => {
+                let Ok(uri) = std::str::from_utf8(text) else { return };
+                self.servers[usize::from(index)].watch(now, uri, from, what.kind == kind::WATCH);
+            }
+            kind::BEGUN => return self.tell_all_watched(now),
             kind::GREET => self.tell_stand(index, Some(from)),
             kind::STAND => {
                 let Some(stand) = Stand::read(text) else { return };
@@ -222,9 +225,14 @@ impl<S: Service> Gateway<S> {
         }
     }
 
-    /// Asks the owners of servers how these stand.
+    /// Asks the owners of servers how these stand, and everybody what is watched.
     pub(super) fn greet(&mut self) {
-        for server in &self.servers {
+        if let Some(server) = self.servers.iter().next() {
+            for core in (0..self.cores).map(CoreId).filter(|core| *core != self.core) {
+                server.callers.tell(core, kind::BEGUN, 0, Vec::new());
+            }
+        }
+        for server in self.servers.iter() {
             if let Some(owner) = server.channel.owner() {
                 server.callers.tell(owner, kind::GREET, 0, Vec::new());
             }
@@ -236,6 +244,7 @@ impl<S: Service> Gateway<S> {
         for index in 0..self.servers.len() as u16 {
             let server = &mut self.servers[usize::from(index)];
             server.list_askers.retain(|(core, _)| *core != peer);
+            server.unwatch_from(now, peer);
             if let Channel::Elsewhere(remote) = &mut server.channel {
                 if remote.owner != peer {
                     continue;

@@ -197,13 +197,22 @@ impl Server {
         if let (Verdict::Known(Era::Legacy(_)), false) = (self.verdict, self.channel.is_talk()) {
             return self.listen_in_sessions(now);
         }
-        if !self.listens || self.events.is_some() {
+        if !self.listens || (self.events.is_some() && !self.is_choice_new) {
             return;
         }
         let Some(offers) = self.about.as_ref().map(|about| about.offers) else { return };
-        let changes = offers.tools_list_changed || offers.prompts_list_changed || offers.resources_list_changed;
+        let lists = offers.tools_list_changed || offers.prompts_list_changed || offers.resources_list_changed;
+        let watches = offers.resources_subscribe && !self.watchers.is_empty();
+        self.is_choice_new = false;
+        if !lists
+            && !watches
+            && let Some(number) = self.events.take()
+        {
+            self.end_events(now, number);
+        }
+        let watched: Vec<Box<str>> = self.watchers.keys().filter(|_| watches).cloned().collect();
         match self.verdict {
-            Verdict::Known(Era::Modern) if changes => {
+            Verdict::Known(Era::Modern) if lists || watches => {
                 let serial = self.next_serial();
                 let body = |out: &mut Vec<u8>| {
                     write_request(out, serial, "subscriptions/listen", |params| {
@@ -218,15 +227,31 @@ impl Server {
                                 wanted.boolean(name, true);
                             }
                         }
+                        if watches {
+                            let mut uris = wanted.array("resourceSubscriptions");
+                            watched.iter().for_each(|uri| uris.string(uri));
+                            uris.end();
+                        }
                         wanted.end();
                     });
                 };
                 let (era, method) = (Some(Era::Modern), Some("subscriptions/listen"));
                 let number = self.errand(now, Errand::Events, era, None, method, Some(serial), Nanos::MAX, body);
-                self.events = Some(number);
+                if let Some(before) = self.events.replace(number)
+                    && let Some(older) = self.events_before.replace(before)
+                {
+                    self.end_events(now, older);
+                }
             }
             _ => {}
         }
+    }
+
+    /// Ends a stream of changes of our own accord.
+    pub(super) fn end_events(&mut self, now: Nanos, number: u32) {
+        let Some(flight) = self.flights.remove(number) else { return };
+        self.channel.drop_errand(now, number);
+        self.tell_cancelled(now, flight.serial, flight.session);
     }
 
     /// Opens the streams of legacy sessions: one core's for changes, and those of callers who can be asked, because
@@ -260,6 +285,33 @@ impl Server {
         }
         self.session_fields(&mut writer, session);
         writer.end().ok().map(|()| text)
+    }
+
+    /// Ends the sessions of a server behind HTTP (2025-11-25, "Session Management").
+    pub(super) fn tell_sessions_over(&mut self, now: Nanos) {
+        let LinkSettings::Http(link) = &self.settings.link else { return };
+        let mut over = Vec::new();
+        for session in self.sessions.iter().filter(|session| session.id.as_ref().is_some_and(|id| !id.is_empty())) {
+            let mut text = Vec::new();
+            let mut writer = RequestWriter::delete(&mut text, &link.target);
+            for (field, value) in &link.fields.0 {
+                writer.field(field, value);
+            }
+            self.session_fields(&mut writer, Some(session.capabilities));
+            if writer.end().is_ok() {
+                over.push((session.capabilities, session.events, text));
+            }
+        }
+        for (capabilities, events, text) in over {
+            if let Some(events) = events {
+                self.flights.remove(events);
+                self.channel.drop_errand(now, events);
+            }
+            let (session, errand, deadline) = (Some(capabilities), Errand::Notice, now + self.settings.list_time);
+            let flight = Flight { serial: 0, errand, session, deadline, resumed: 0, session_id: None };
+            let number = self.flights.insert(flight);
+            self.channel.submit(now, number, None, text);
+        }
     }
 
     /// Takes up the streams again whose pause is over.
@@ -297,12 +349,16 @@ impl Server {
         }
         self.waiting.retain(|kept| kept.caller != caller);
         self.queue.retain(|kept| kept.caller != caller);
+        self.to_repeat.retain(|(_, kept)| kept.caller != caller);
         self.drop_round(caller);
         for session in &mut self.sessions {
             session.waiting.retain(|kept| kept.caller != caller);
         }
         let Some(number) = number else { return };
         let Some(flight) = self.flights.remove(number) else { return };
+        if let Errand::Call(relay) = &flight.errand {
+            self.breakers.untold(&relay.tool);
+        }
         self.channel.drop_errand(now, number);
         self.resumable.retain(|(_, other, _)| *other != number);
         self.tell_cancelled(now, flight.serial, flight.session);

@@ -4,10 +4,12 @@
 //! Invariant: a call that was taken ends in one `Mail::Reply`, unless it is cancelled; nothing is sent before it is
 //! known which era the server speaks.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::breaking::{BREAKERS_MAX, tool_of};
 use super::bridge::Round;
 use super::callers::{Caller, Callers, Post};
 use super::channel::{Channel, Remote};
@@ -23,6 +25,8 @@ use crate::proto::json::{Envelope, Scanner};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, HeaderParam, Version};
 use crate::server::service::{About, Call, Change, Host, Mailbox, Nanos};
+use crate::shard::breaker::Breakers;
+use crate::shard::retry_budget::RetryBudget;
 use crate::sys::guard::GuardHandle;
 use crate::upstream::http::{EventStream, Pool, PoolSettings};
 use crate::upstream::stdio::Lines;
@@ -66,7 +70,6 @@ pub(super) struct Session {
 #[derive(Clone)]
 pub(super) struct Place {
     pub core: CoreId,
-    pub cores: u16,
     pub host: Rc<dyn Host>,
     pub guard: Option<GuardHandle>,
     pub mailbox: Mailbox,
@@ -109,9 +112,17 @@ pub(super) struct Server {
     pub retry_at: Nanos,
     pub failures: u32,
     pub last_failure: String,
-    /// Whether this core listens to the server's changes for all.
+    /// The core that listens to the server's changes for all.
+    pub listener: CoreId,
+    /// Whether this is it.
     pub listens: bool,
     pub events: Option<u32>,
+    /// The stream before, which is ended once the new one is there.
+    pub events_before: Option<u32>,
+    /// Another choice of what is to be heard of was made since the stream was opened.
+    pub is_choice_new: bool,
+    /// Cores that want to hear of a resource, by its URI; on the core that listens only.
+    pub watchers: BTreeMap<Box<str>, BTreeSet<CoreId>>,
     /// Arguments of its tools that are repeated in headers, by the tool's name; tools without any are left out.
     pub annotations: HashMap<Box<str>, Vec<HeaderParam>>,
     /// Tools that are left out, because nobody could call them rightly.
@@ -126,17 +137,38 @@ pub(super) struct Server {
     pub resumable: Vec<(Nanos, u32, Box<[u8]>)>,
     /// Questions of modern servers that legacy callers are being asked.
     pub rounds: Vec<Round>,
+    /// Which tools are not called for a while, because they fail.
+    pub breakers: Breakers,
+    pub retry_budget: RetryBudget,
+    /// Tools that may be called twice for once.
+    pub repeatable: HashSet<Box<str>>,
+    /// Calls that failed and are sent again, and when.
+    pub to_repeat: Vec<(Nanos, Kept)>,
     /// Calls whose modern callers were sent away with a question.
     pub parked: usize,
     /// Seals where they are.
     pub seal: Rc<dyn Host>,
     pub index: u16,
+    /// Whether it is one session's own, in the place of the configured one at `base`.
+    pub is_own: bool,
+    /// What the client of that session can do.
+    pub client: Option<Capabilities>,
+    pub base: u16,
+    /// What was added to gauges: calls in flight, calls that wait, breakers that are open.
+    published: Cell<(u64, u64, u64)>,
     pub serial: u64,
 }
 
 impl Server {
-    pub fn new(settings: Arc<ServerSettings>, index: u16, place: Place, metrics: Arc<ServerMetrics>) -> Server {
-        let owner = CoreId(index % place.cores);
+    /// A server to which nothing was said yet. `owner` speaks to it where one core does for all, and listens to it for
+    /// all.
+    pub fn new(
+        settings: Arc<ServerSettings>,
+        index: u16,
+        owner: CoreId,
+        place: Place,
+        metrics: Arc<ServerMetrics>,
+    ) -> Server {
         let channel = match &settings.link {
             _ if settings.is_owned_by_one() && owner != place.core => {
                 Channel::Elsewhere(Remote { owner, calls: Default::default() })
@@ -187,8 +219,12 @@ impl Server {
             retry_at: 0,
             failures: 0,
             last_failure: String::new(),
+            listener: owner,
             listens: owner == place.core,
             events: None,
+            events_before: None,
+            is_choice_new: false,
+            watchers: BTreeMap::new(),
             annotations: HashMap::new(),
             left_out: HashSet::new(),
             pinned: PinnedTools::default(),
@@ -196,9 +232,17 @@ impl Server {
             listen_at: Nanos::MAX,
             resumable: Vec::new(),
             rounds: Vec::new(),
+            breakers: Breakers::new(BREAKERS_MAX),
+            retry_budget: RetryBudget::new(0),
+            repeatable: HashSet::new(),
+            to_repeat: Vec::new(),
             parked: 0,
             seal: place.host,
             index,
+            is_own: false,
+            client: None,
+            base: index,
+            published: Cell::default(),
             serial: 0,
         }
     }
@@ -232,6 +276,8 @@ impl Server {
             return Ok(Sent::Waits);
         }
         self.metrics.calls.add(1);
+        let tool = tool_of(call.method, name, call.envelope, call.text);
+        self.may_try(now, &tool)?;
         let is_full = self.flights.calls() >= self.settings.calls_max;
         if let (Verdict::Known(era), false) = (self.verdict, is_full) {
             let open = match era {
@@ -240,7 +286,7 @@ impl Server {
             };
             if let Some(session) = open {
                 // What may have to be sent again is kept: to a session that was lost, or with answers to questions.
-                let keeps = session.is_some() || !call.version.is_modern();
+                let keeps = session.is_some() || !call.version.is_modern() || self.is_repeatable(&tool);
                 let kept = keeps.then(|| Box::new(keep(call, caller, name, uris)));
                 let outgoing = Outgoing {
                     text: call.text,
@@ -252,7 +298,8 @@ impl Server {
                     name,
                     round: b"",
                 };
-                let (serial, text) = self.compose(&outgoing, session)?;
+                let composed = self.compose(&outgoing, session);
+                let (serial, text) = composed.inspect_err(|_| self.breakers.untold(&tool))?;
                 let relay = Relay::new(&outgoing, caller, call.may_ask, uris, kept);
                 return Ok(Sent::As(self.send_call(now, serial, text, relay, session)));
             }
@@ -280,23 +327,51 @@ impl Server {
             self.waiting.append(&mut session.waiting);
         }
         self.waiting.append(&mut self.queue);
+        self.waiting.extend(std::mem::take(&mut self.to_repeat).into_iter().map(|(_, kept)| kept));
         self.out_of_reach(now, format!("server {} was taken out of the configuration", self.settings.name));
         self.is_news = false;
         self.rounds.clear();
         self.close_if_idle(now);
     }
 
+    /// The session whose own it is is over: the server is told, and it ends.
+    pub fn farewell(&mut self, now: Nanos) {
+        self.tell_sessions_over(now);
+        self.retire(now);
+    }
+
+    /// It goes, and takes back what it added to gauges.
+    pub fn withdraw(&mut self) {
+        self.breakers = Breakers::new(0);
+        self.publish();
+    }
+
     /// The last call of a retired server closes its way.
     pub fn close_if_idle(&mut self, now: Nanos) {
-        if self.is_retired && self.flights.calls() == 0 {
+        if self.is_retired && self.flights.calls() == 0 && !(self.is_own && self.flights.has_notices()) {
             self.channel.shut(now);
         }
     }
 
     /// Lets operators see how it stands.
     pub fn publish(&self) {
-        self.metrics.in_flight.set(self.flights.calls() as u64);
-        self.metrics.waiting.set(self.waiting_calls() as u64);
+        let (in_flight, waiting) = (self.flights.calls() as u64, self.waiting_calls() as u64);
+        let now = (in_flight, waiting, self.breakers.not_closed() as u64);
+        let before = self.published.replace(now);
+        // Those that are sessions' own share the gauges of the configured one.
+        let metrics = &self.metrics;
+        for (gauge, now, before) in [
+            (&metrics.in_flight, now.0, before.0),
+            (&metrics.waiting, now.1, before.1),
+            (&metrics.breakers_open, now.2, before.2),
+        ] {
+            if now != before {
+                gauge.set(gauge.get() + now - before);
+            }
+        }
+        if self.is_own {
+            return;
+        }
         self.metrics.set_state(match self.verdict {
             Verdict::Unknown => ServerState::Away,
             Verdict::Asking => ServerState::Asking,
@@ -308,7 +383,7 @@ impl Server {
     /// Calls that wait: for the server to be reached, for a session, for others to end.
     fn waiting_calls(&self) -> usize {
         let for_sessions = self.sessions.iter().map(|session| session.waiting.len()).sum::<usize>();
-        self.waiting.len() + for_sessions + self.queue.len()
+        self.waiting.len() + for_sessions + self.queue.len() + self.to_repeat.len()
     }
 
     /// Sends calls that had to wait for others to end.
@@ -398,6 +473,7 @@ impl Server {
     /// The capabilities by which a caller's session is chosen. A child has one session for all, whatever each can do;
     /// the tasks extension is none that `initialize` knows.
     pub(super) fn session_for(&self, capabilities: Capabilities) -> Capabilities {
+        let capabilities = self.client.unwrap_or(capabilities);
         if self.channel.is_talk() {
             return Capabilities::ELICITATION_FORM.with(Capabilities::SAMPLING);
         }
@@ -450,7 +526,8 @@ impl Server {
                 let mut relay = Relay::new(&outgoing, kept.caller, kept.may_ask, kept.uris.as_deref(), None);
                 relay.asked = kept.asked;
                 // What may have to be sent again is kept on: to a session that was lost, or with answers to questions.
-                relay.kept = (session.is_some() || !kept.version.is_modern()).then(|| Box::new(kept));
+                let keeps = session.is_some() || !kept.version.is_modern() || self.is_repeatable(&relay.tool);
+                relay.kept = keeps.then(|| Box::new(kept));
                 self.send_call(now, serial, text, relay, session);
             }
             Err(error) => self.callers.reply(kept.caller, Err(error)),
@@ -481,6 +558,7 @@ impl Server {
         let pause = BACK_OFF << self.failures.min(10);
         self.failures += 1;
         self.retry_at = now + pause.min(BACK_OFF_MAX);
+        self.breakers.all_untold();
         let error = self.unreachable();
         for kept in std::mem::take(&mut self.waiting) {
             self.callers.reply(kept.caller, Err(error.clone()));
@@ -506,6 +584,7 @@ impl Server {
             self.lost(now, number, &RpcError::new(Code::DEADLINE, text));
         }
         self.resume_streams(now);
+        self.repeat(now);
         self.reach(now);
     }
 
@@ -516,7 +595,8 @@ impl Server {
         let retry = (self.verdict == Verdict::Unknown && !self.is_retired).then_some(self.retry_at);
         let resume = self.resumable.iter().map(|(at, ..)| *at).min();
         let listen = (self.listen_at != Nanos::MAX).then_some(self.listen_at);
-        [self.channel.deadline(), self.flights.deadline(), retry, resume, listen].into_iter().flatten().min()
+        let repeat = self.to_repeat.iter().map(|(at, _)| *at).min();
+        [repeat, self.channel.deadline(), self.flights.deadline(), retry, resume, listen].into_iter().flatten().min()
     }
 }
 
@@ -525,6 +605,7 @@ fn pool(settings: &ServerSettings, link: &HttpLink) -> PoolSettings {
     PoolSettings {
         // One that is not known is never dialled: `reach` says why.
         address: link.address.clone().unwrap_or_else(|_| OutboundAddress::Unix(Default::default())),
+        tls: link.tls.clone(),
         links_max: settings.links_max,
         waiting_max: settings.waiting_max,
         answer_bytes_max: settings.answer_bytes_max,

@@ -12,6 +12,7 @@ use super::rules::{ListRules, ToolRules};
 use crate::ids::OutboundAddress;
 use crate::proto::http1::Target;
 use crate::server::service::Nanos;
+use crate::upstream::http::TlsSettings;
 use crate::upstream::stdio::ChildSettings;
 
 /// All servers, and what callers may see of them.
@@ -84,6 +85,10 @@ pub struct ServerSettings {
     pub calls_max_is_for_all: bool,
     /// Largest answer.
     pub answer_bytes_max: usize,
+    /// Whether each legacy session of a client has one of its own.
+    pub is_per_session: bool,
+    /// Whether its tools are believed when they say that they may be called twice for once.
+    pub trusts_annotations: bool,
 }
 
 impl ServerSettings {
@@ -131,6 +136,8 @@ pub enum LinkSettings {
 pub struct HttpLink {
     /// Where to, or why that is not known.
     pub address: Result<OutboundAddress, Box<str>>,
+    /// TLS, if it is spoken there.
+    pub tls: Option<TlsSettings>,
     /// Host and path.
     pub target: Target,
     /// Fields of every request, among them secrets.

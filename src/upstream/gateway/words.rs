@@ -21,6 +21,12 @@ pub(super) mod kind {
     pub const ANSWER: u8 = 4;
     /// To the owner: a list is wanted (which).
     pub const FETCH: u8 = 5;
+    /// To the core that listens to a server: somebody wants to hear of a resource.
+    pub const WATCH: u8 = 12;
+    /// To the core that listens to a server: nobody does any more.
+    pub const UNWATCH: u8 = 13;
+    /// To everybody: this core begins, or begins anew.
+    pub const BEGUN: u8 = 14;
     /// To the owner: how does the server stand?
     pub const GREET: u8 = 6;
     /// From the owner: the outcome of a call (its key).

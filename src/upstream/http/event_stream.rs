@@ -28,6 +28,7 @@ type Unsent = (u32, Option<u64>, Vec<u8>);
 pub struct EventStream {
     pool: Pool,
     authority: Box<str>,
+    scheme: &'static str,
     target: Target,
     fields: Fields,
     waiting_max: usize,
@@ -48,6 +49,7 @@ impl EventStream {
     pub fn new(pool: PoolSettings, tag: u32, authority: &str, target: Target, fields: Fields) -> EventStream {
         EventStream {
             waiting_max: pool.waiting_max,
+            scheme: if pool.tls.is_some() { "https" } else { "http" },
             pool: Pool::new(pool, tag),
             authority: authority.into(),
             target,
@@ -122,7 +124,7 @@ impl EventStream {
     /// The stream said where to post.
     fn endpoint(&mut self, now: Nanos, text: &[u8]) {
         let said = String::from_utf8_lossy(text);
-        match resolved(&self.authority, self.target.path(), said.trim()) {
+        match resolved(self.scheme, &self.authority, self.target.path(), said.trim()) {
             Some(address) => {
                 self.address = Some(address);
                 self.failures = 0;
@@ -237,10 +239,10 @@ fn written(out: &mut Vec<u8>, address: &Target, fields: &Fields, text: &[u8]) ->
 
 /// The address that the stream at `path` means by `said`, a URI or a path (2024-11-05, "HTTP with SSE"); none if it is
 /// on another host.
-fn resolved(authority: &str, path: &str, said: &str) -> Option<Target> {
+fn resolved(own_scheme: &str, authority: &str, path: &str, said: &str) -> Option<Target> {
     let path = if let Some((scheme, rest)) = said.split_once("://") {
         let (host, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
-        let is_same = scheme.eq_ignore_ascii_case("http") && host.eq_ignore_ascii_case(authority);
+        let is_same = scheme.eq_ignore_ascii_case(own_scheme) && host.eq_ignore_ascii_case(authority);
         is_same.then(|| path.to_owned())?
     } else if said.starts_with("//") {
         return None;
@@ -260,7 +262,7 @@ mod tests {
 
     #[test]
     fn posts_go_to_the_streams_own_host_only() {
-        let path = |said: &str| resolved("h:1", "/a/sse?x=/", said).map(|target| target.path().to_owned());
+        let path = |said: &str| resolved("http", "h:1", "/a/sse?x=/", said).map(|target| target.path().to_owned());
         for (said, expected) in [
             ("/message?sessionId=1", Some("/message?sessionId=1")),
             ("message?s=1", Some("/a/message?s=1")),
@@ -275,5 +277,7 @@ mod tests {
         ] {
             assert_eq!(path(said).as_deref(), expected, "{said}");
         }
+        assert!(resolved("https", "h:1", "/sse", "https://h:1/m").is_some());
+        assert!(resolved("https", "h:1", "/sse", "http://h:1/m").is_none());
     }
 }

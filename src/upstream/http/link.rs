@@ -4,6 +4,7 @@
 //! bounded, and an answer that goes on past its bound is an error.
 
 use super::pool::{Failure, Outcome, Reply};
+use super::tls::Tls;
 use crate::ids::ConnectionId;
 use crate::proto::http1::{Eof, MediaType, Piece, ResponseReader};
 use crate::proto::sse::{Item, SseDecoder, SseLimits};
@@ -27,6 +28,8 @@ pub(super) struct Link {
     pub answers: u32,
     /// Something of the answer has come.
     pub heard: bool,
+    /// What stands between its bytes and those of HTTP.
+    pub tls: Option<Box<Tls>>,
     reader: ResponseReader,
     carry: Vec<u8>,
     body: Vec<u8>,
@@ -56,6 +59,7 @@ impl Link {
             since: now,
             answers: 0,
             heard: false,
+            tls: None,
             reader: ResponseReader::new(),
             carry: Vec::new(),
             body: Vec::new(),
@@ -63,6 +67,20 @@ impl Link {
             keep_alive: false,
             events: None,
             retry_ms: None,
+        }
+    }
+
+    /// Whether nothing can be asked on it yet: it is being opened, or hands are being shaken.
+    pub(super) fn is_opening(&self) -> bool {
+        self.id.is_none() || self.tls.as_ref().is_some_and(|tls| tls.is_shaking())
+    }
+
+    /// Puts a request behind what waits to be sent.
+    pub(super) fn say(&mut self, text: Vec<u8>) {
+        match &mut self.tls {
+            Some(tls) => tls.seal(&text, &mut self.out),
+            None if self.out.is_empty() => self.out = text,
+            None => self.out.extend_from_slice(&text),
         }
     }
 

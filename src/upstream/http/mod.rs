@@ -6,6 +6,10 @@
 mod event_stream;
 mod link;
 mod pool;
+#[cfg(test)]
+mod pool_tests;
+mod tls;
 
 pub use event_stream::EventStream;
 pub use pool::{Failure, Outcome, Pool, PoolSettings, Reply, Request};
+pub use tls::TlsSettings;

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use super::link::{Link, Stand};
+use super::tls::{Tls, TlsSettings};
 use crate::ids::{ConnectionId, OutboundAddress};
 use crate::proto::http1::{MediaType, ResponseHead};
 use crate::server::service::{End, Nanos, Wish};
@@ -16,13 +17,15 @@ use crate::server::service::{End, Nanos, Wish};
 pub struct PoolSettings {
     /// Where to.
     pub address: OutboundAddress,
+    /// TLS, if it is spoken there.
+    pub tls: Option<TlsSettings>,
     /// Most links.
     pub links_max: usize,
     /// Most requests that wait for a link.
     pub waiting_max: usize,
     /// Largest answer, or event of a stream.
     pub answer_bytes_max: usize,
-    /// Time to open a link.
+    /// Time to open a link, hands shaken.
     pub connect_time: Nanos,
     /// How long an idle link is kept. Servers close theirs as well; below their patience nobody writes to a link that
     /// is being closed.
@@ -37,6 +40,16 @@ pub struct Request {
     /// The bytes.
     pub text: Vec<u8>,
 }
+
+/// A request that waits for a link.
+struct Waiting {
+    request: Request,
+    /// A link was tried for it, and could not be opened.
+    was_tried: bool,
+}
+
+/// Pause before a link is tried once more for requests of which nothing was sent: this and up to as much again.
+const AGAIN: Nanos = 50_000_000;
 
 /// What a response's head said.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -87,6 +100,9 @@ pub enum Failure {
         /// Bytes allowed.
         most: usize,
     },
+    /// TLS fails.
+    #[error("TLS with it fails: {0}")]
+    Tls(String),
     /// No link can be opened; the kernel's error number.
     #[error("it cannot be reached: {}", std::io::Error::from_raw_os_error(*.0))]
     Unreachable(i32),
@@ -149,9 +165,13 @@ pub struct Pool {
     idle: Vec<usize>,
     /// Places of links with something to send.
     dirty: Vec<usize>,
-    waiting: VecDeque<Request>,
+    waiting: VecDeque<Waiting>,
+    /// No link is opened before, because the last could not be; `Nanos::MAX` while there is no such time.
+    again_at: Nanos,
     wishes: VecDeque<Wish>,
     outcomes: Vec<Outcome>,
+    /// Clear bytes of one step; empty between two.
+    clear: Vec<u8>,
     /// Goes into tokens of attempts, so that whoever has many pools knows whose they are.
     tag: u32,
     /// No look at idle links and attempts is due before.
@@ -160,7 +180,8 @@ pub struct Pool {
 
 impl Pool {
     /// A pool without links. `tag` stands in the upper half of its tokens.
-    pub fn new(settings: PoolSettings, tag: u32) -> Pool {
+    pub fn new(mut settings: PoolSettings, tag: u32) -> Pool {
+        settings.tls = settings.tls.as_ref().map(TlsSettings::of_one_core);
         Pool {
             settings,
             links: Vec::new(),
@@ -170,8 +191,10 @@ impl Pool {
             idle: Vec::new(),
             dirty: Vec::new(),
             waiting: VecDeque::new(),
+            again_at: Nanos::MAX,
             wishes: VecDeque::new(),
             outcomes: Vec::new(),
+            clear: Vec::new(),
             tag,
             due: Nanos::MAX,
         }
@@ -186,13 +209,13 @@ impl Pool {
             let failure = Failure::Full { waiting: self.waiting.len() };
             return self.outcomes.push(Outcome::Failed { errand: request.errand, failure });
         }
-        self.waiting.push_back(request);
+        self.waiting.push_back(Waiting { request, was_tried: false });
         self.open_for_waiting(now);
     }
 
     /// Nobody waits for an errand any more: its link is closed, since its answer would come on it.
     pub fn drop_errand(&mut self, now: Nanos, errand: u32) {
-        self.waiting.retain(|request| request.errand != errand);
+        self.waiting.retain(|waiting| waiting.request.errand != errand);
         let place = self.links.iter().position(|link| link.as_ref().is_some_and(|link| link.errand == Some(errand)));
         if let Some(place) = place {
             self.close(place);
@@ -218,25 +241,93 @@ impl Pool {
         match outcome {
             Ok(id) => {
                 link.id = Some(id);
-                self.rest(now, place);
+                match self.settings.tls.as_ref().map(Tls::new) {
+                    None => self.rest(now, place),
+                    Some(Ok(mut tls)) => {
+                        tls.flush(&mut link.out);
+                        link.tls = Some(Box::new(tls));
+                        self.dirty.push(place);
+                        self.due = self.due.min(link.since + self.settings.connect_time);
+                    }
+                    Some(Err(failure)) => self.not_opened(now, place, &failure),
+                }
                 true
             }
             Err(error) => {
-                self.vacate(place);
-                // Others would fail the same way: who waits is told now, and comes back when it likes.
-                if self.links.iter().flatten().all(|link| link.id.is_none()) {
-                    for request in std::mem::take(&mut self.waiting) {
-                        let failure = Failure::Unreachable(error);
-                        self.outcomes.push(Outcome::Failed { errand: request.errand, failure });
-                    }
-                }
+                self.not_opened(now, place, &Failure::Unreachable(error));
                 false
             }
         }
     }
 
+    /// A link could not be opened. Others would fail the same way: after a pause it is tried once more for what waits,
+    /// of which nothing was sent; what waited for a second try is told, and comes back when it likes.
+    fn not_opened(&mut self, now: Nanos, place: usize, failure: &Failure) {
+        self.close(place);
+        self.vacate(place);
+        if !self.links.iter().flatten().all(Link::is_opening) {
+            return;
+        }
+        for mut waiting in std::mem::take(&mut self.waiting) {
+            if waiting.was_tried {
+                let (errand, failure) = (waiting.request.errand, failure.clone());
+                self.outcomes.push(Outcome::Failed { errand, failure });
+            } else {
+                waiting.was_tried = true;
+                self.waiting.push_back(waiting);
+            }
+        }
+        if !self.waiting.is_empty() {
+            // Cores, and places of one, do not all try at the same time.
+            let spread = (u64::from(self.tag) ^ now).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
+            self.again_at = now + AGAIN + spread % AGAIN;
+            self.due = self.due.min(self.again_at);
+        }
+    }
+
     /// Bytes came in on the link of this place.
     pub fn received(&mut self, now: Nanos, place: usize, id: ConnectionId, bytes: &[u8]) {
+        let Some(link) = Pool::tenant(&mut self.links, place, id) else { return };
+        let Some(tls) = &mut link.tls else { return self.take(now, place, id, bytes) };
+        let was_shaking = tls.is_shaking();
+        let mut clear = std::mem::take(&mut self.clear);
+        let opened = tls.open(bytes, &mut clear);
+        let (is_shaking, has_ended) = (tls.is_shaking(), tls.has_ended);
+        tls.flush(&mut link.out);
+        if !link.out.is_empty() {
+            self.dirty.push(place);
+        }
+        match opened {
+            Err(failure) if was_shaking => self.not_opened(now, place, &failure),
+            Err(failure) => self.broken(now, place, id, failure),
+            Ok(()) => {
+                if was_shaking && !is_shaking {
+                    self.rest(now, place);
+                }
+                if !clear.is_empty() {
+                    self.take(now, place, id, &clear);
+                }
+                if has_ended {
+                    self.ended(now, place, id, End::Finished);
+                }
+            }
+        }
+        clear.clear();
+        self.clear = clear;
+    }
+
+    /// What comes on a link cannot be opened any more.
+    fn broken(&mut self, now: Nanos, place: usize, id: ConnectionId, failure: Failure) {
+        let Some(link) = Pool::tenant(&mut self.links, place, id) else { return };
+        if let Some(errand) = link.errand.take() {
+            self.outcomes.push(link.cut_off(errand, failure));
+        }
+        self.close(place);
+        self.open_for_waiting(now);
+    }
+
+    /// Clear bytes came in.
+    fn take(&mut self, now: Nanos, place: usize, id: ConnectionId, bytes: &[u8]) {
         let most = self.settings.answer_bytes_max;
         let Some(link) = Pool::tenant(&mut self.links, place, id) else { return };
         // Nobody asked: whatever it is, the link is not to be trusted any more.
@@ -263,8 +354,15 @@ impl Pool {
     /// The link of this place brings nothing more.
     pub fn ended(&mut self, now: Nanos, place: usize, id: ConnectionId, how: End) {
         let Some(link) = Pool::tenant(&mut self.links, place, id) else { return };
+        if link.is_opening() {
+            let failure = Failure::Tls("it ended the connection during the handshake".to_owned());
+            return self.not_opened(now, place, &failure);
+        }
+        // Without its farewell somebody else may have ended what it said.
+        let is_cut = link.tls.as_ref().is_some_and(|tls| !tls.has_ended);
         if let Some(errand) = link.errand.take() {
             let whole = match how {
+                End::Finished if is_cut => Err(Failure::Closed { heard: link.heard }),
                 End::Finished => link.end(errand, &mut self.outcomes),
                 End::Reset | End::Failed => Err(Failure::Closed { heard: link.heard }),
             };
@@ -295,13 +393,18 @@ impl Pool {
             return;
         }
         let (idle, connect) = (self.settings.idle_time, self.settings.connect_time);
+        if self.again_at <= now {
+            self.again_at = Nanos::MAX;
+            self.open_for_waiting(now);
+        }
+        self.due = self.again_at;
         let mut due = Nanos::MAX;
         for place in 0..self.links.len() {
             let Some(link) = &self.links[place] else { continue };
             let over = match (link.id, link.errand) {
-                (None, _) => link.since + connect,
-                (Some(_), None) => link.since + idle,
-                (Some(_), Some(_)) => continue,
+                _ if link.is_opening() => link.since + connect,
+                (_, Some(_)) => continue,
+                (_, None) => link.since + idle,
             };
             if over > now {
                 due = due.min(over);
@@ -311,12 +414,15 @@ impl Pool {
                 if let Some(link) = &mut self.links[place] {
                     link.since = now;
                 }
+            } else if link.is_opening() {
+                let ms = connect / 1_000_000;
+                self.not_opened(now, place, &Failure::Tls(format!("the handshake was not over after {ms} ms")));
             } else {
                 self.idle.retain(|other| *other != place);
                 self.close(place);
             }
         }
-        self.due = due;
+        self.due = self.due.min(due);
     }
 
     /// When `tick` is due.
@@ -364,7 +470,10 @@ impl Pool {
 
     /// Opens links for what waits, as far as there may be more and none is being opened for it already.
     fn open_for_waiting(&mut self, now: Nanos) {
-        let opening = self.links.iter().flatten().filter(|link| link.id.is_none()).count();
+        if self.again_at != Nanos::MAX {
+            return;
+        }
+        let opening = self.links.iter().flatten().filter(|link| link.is_opening()).count();
         for _ in opening..self.waiting.len() {
             if self.open >= self.settings.links_max {
                 return;
@@ -386,7 +495,7 @@ impl Pool {
     /// A link has nothing to do: it takes what waits longest, or is idle.
     fn rest(&mut self, now: Nanos, place: usize) {
         match self.waiting.pop_front() {
-            Some(request) => self.give(now, place, request),
+            Some(waiting) => self.give(now, place, waiting.request),
             None => {
                 if let Some(link) = &mut self.links[place] {
                     link.since = now;
@@ -401,11 +510,7 @@ impl Pool {
         let Some(link) = self.links[place].as_mut() else { return };
         link.errand = Some(request.errand);
         link.since = now;
-        if link.out.is_empty() {
-            link.out = request.text;
-        } else {
-            link.out.extend_from_slice(&request.text);
-        }
+        link.say(request.text);
         self.dirty.push(place);
     }
 

@@ -416,8 +416,8 @@ impl<S: 'static> Service for NativeService<S> {
         served.unwrap_or_else(Served::Failed)
     }
 
-    fn may_subscribe(&mut self, _view: View, uri: &str, version: Version) -> Result<(), RpcError> {
-        if self.catalog.reader(uri).is_some() { Ok(()) } else { Err(missing::resource(uri, version)) }
+    fn topic(&mut self, _view: View, uri: &str, version: Version) -> Result<Box<str>, RpcError> {
+        if self.catalog.reader(uri).is_some() { Ok(uri.into()) } else { Err(missing::resource(uri, version)) }
     }
 
     fn cancel(&mut self, _now: Nanos, key: CallKey) {

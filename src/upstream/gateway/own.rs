@@ -1,0 +1,86 @@
+//! Servers that are one session's own: a child, or a session of an HTTP server, which no other client shares.
+//!
+//! Not here: where they are kept (`fleet`). Invariant: what a session's own server remembers, and says unasked, reaches
+//! that session only; it ends with the session, and when its server is taken out of the configuration.
+//!
+//! What there is (lists, who it is) is asked of the one that all share, and so are calls that belong to no session:
+//! those of 2026-07-28.
+
+use std::sync::Arc;
+
+use super::Gateway;
+use super::server::Server;
+use crate::proto::jsonrpc::{Code, RpcError};
+use crate::server::service::{Call, Nanos, Service};
+
+impl<S: Service> Gateway<S> {
+    /// The server that a call of a session goes to: the session's own, where its server is for one session each.
+    ///
+    /// # Errors
+    /// If there can be no further one.
+    pub(super) fn server_for(&mut self, place: u16, call: &Call<'_>) -> Result<u16, RpcError> {
+        let shared = &self.servers[usize::from(place)];
+        let Some(session) = call.session.filter(|_| shared.settings.is_per_session) else { return Ok(place) };
+        if let Some(own) = self.servers.own_of(place, session) {
+            return Ok(own);
+        }
+        let (settings, metrics) = (Arc::clone(&shared.settings), Arc::clone(&shared.metrics));
+        let (annotations, repeatable) = (shared.annotations.clone(), shared.repeatable.clone());
+        let (is_legacy, at) = (shared.is_legacy, self.place.clone());
+        let name = Arc::clone(&settings);
+        let make = |number| {
+            let owner = at.core;
+            let mut own = Server::new(settings, number, owner, at, metrics);
+            (own.is_own, own.base, own.listens, own.annotations_known) = (true, place, false, true);
+            (own.annotations, own.repeatable, own.is_legacy) = (annotations, repeatable, is_legacy);
+            own.client = Some(call.capabilities);
+            own
+        };
+        self.servers.keep(place, session, make).map_err(|most| {
+            let text = format!(
+                "server {} has a session of its own for each client, and {most} of them are the most that a core keeps",
+                name.name
+            );
+            RpcError::new(Code::OVERLOADED, text)
+        })
+    }
+
+    /// A client's session is over, and what was its own with it.
+    pub(super) fn end_own(&mut self, now: Nanos, session: u64) {
+        for number in self.servers.leave(session) {
+            self.servers[usize::from(number)].farewell(now);
+            self.settle(now, number);
+        }
+    }
+
+    /// What was a session's own in the place of a server that is gone ends as well.
+    pub(super) fn retire_own(&mut self, now: Nanos, place: u16) {
+        for number in self.servers.own_at(place) {
+            if !self.servers[usize::from(number)].is_retired {
+                self.servers[usize::from(number)].farewell(now);
+            }
+            self.settle(now, number);
+        }
+    }
+
+    /// Tools of a server were read: what is a session's own knows of them too.
+    pub(super) fn tell_own_annotations(&mut self, place: u16) {
+        for number in self.servers.own_at(place) {
+            let shared = &self.servers[usize::from(place)];
+            let (annotations, repeatable) = (shared.annotations.clone(), shared.repeatable.clone());
+            let own = &mut self.servers[usize::from(number)];
+            (own.annotations, own.repeatable) = (annotations, repeatable);
+        }
+    }
+
+    /// Lets go of what has ended.
+    pub(super) fn forget_own(&mut self) {
+        let is_over = |server: &Server| server.is_retired && server.flights.is_empty();
+        let over: Vec<u16> =
+            self.servers.own_numbers().filter(|number| is_over(&self.servers[usize::from(*number)])).collect();
+        for number in over {
+            self.servers[usize::from(number)].withdraw();
+            self.servers.remove(number);
+        }
+    }
+}

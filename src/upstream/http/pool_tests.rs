@@ -1,0 +1,91 @@
+//! A pool without sockets: what becomes of requests whose links cannot be opened.
+
+use super::pool::{Failure, Outcome, Pool, PoolSettings, Request};
+use crate::ids::{ConnectionId, OutboundAddress};
+use crate::server::service::{Nanos, Wish};
+
+const MS: Nanos = 1_000_000;
+
+fn pool() -> Pool {
+    let settings = PoolSettings {
+        address: OutboundAddress::Internet(([127, 0, 0, 1], 9).into()),
+        tls: None,
+        links_max: 2,
+        waiting_max: 8,
+        answer_bytes_max: 1024,
+        connect_time: 1000 * MS,
+        idle_time: 1000 * MS,
+    };
+    Pool::new(settings, 3)
+}
+
+/// Tokens of the links that are to be opened.
+fn attempts(pool: &mut Pool) -> Vec<u64> {
+    let mut tokens = Vec::new();
+    pool.wishes(&mut |wish| match wish {
+        Wish::Connect { token, .. } => tokens.push(token),
+        _ => panic!("nothing else is wished for"),
+    });
+    tokens
+}
+
+fn submit(pool: &mut Pool, now: Nanos, errand: u32) {
+    pool.submit(now, Request { errand, text: b"x".to_vec() });
+}
+
+#[test]
+fn a_request_of_which_nothing_was_sent_is_tried_once_more_and_no_more() {
+    let mut pool = pool();
+    submit(&mut pool, 0, 7);
+    let [first] = attempts(&mut pool)[..] else { panic!("one link") };
+    assert!(!pool.connected(0, first, Err(111)));
+    assert!(!pool.has_outcomes() && attempts(&mut pool).is_empty(), "after a pause");
+    let due = pool.deadline().expect("the second try");
+    assert!((50 * MS..=100 * MS).contains(&due), "{due}");
+    // What comes in the pause waits for its end as well.
+    submit(&mut pool, due - 1, 8);
+    pool.tick(due - 1);
+    assert!(attempts(&mut pool).is_empty());
+    pool.tick(due);
+    let [second, third] = attempts(&mut pool)[..] else { panic!("two links") };
+    assert!(!pool.connected(due, second, Err(111)) && !pool.connected(due, third, Err(111)));
+    let failed: Vec<(u32, Failure)> = pool
+        .outcomes()
+        .map(|outcome| match outcome {
+            Outcome::Failed { errand, failure } => (errand, failure),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(failed.contains(&(7, Failure::Unreachable(111))), "{failed:?}");
+}
+
+#[test]
+fn a_second_try_that_succeeds_is_all_its_caller_notices() {
+    let mut pool = pool();
+    submit(&mut pool, 0, 7);
+    let [first] = attempts(&mut pool)[..] else { panic!("one link") };
+    pool.connected(0, first, Err(111));
+    let due = pool.deadline().expect("the second try");
+    pool.tick(due);
+    let [second] = attempts(&mut pool)[..] else { panic!("one link") };
+    let id = ConnectionId { slot: 1, generation: 1 };
+    assert!(pool.connected(due, second, Ok(id)));
+    let mut sent = Vec::new();
+    pool.wishes(&mut |wish| match wish {
+        Wish::Send(to, text) => sent.push((to, text)),
+        _ => panic!("nothing else is wished for"),
+    });
+    assert_eq!((sent, pool.has_outcomes()), (vec![(id, b"x".to_vec())], false));
+}
+
+#[test]
+fn whoever_leaves_in_the_pause_is_not_tried_for() {
+    let mut pool = pool();
+    submit(&mut pool, 0, 7);
+    let [first] = attempts(&mut pool)[..] else { panic!("one link") };
+    pool.connected(0, first, Err(111));
+    pool.drop_errand(1, 7);
+    let due = pool.deadline().expect("the end of the pause");
+    pool.tick(due);
+    assert!(attempts(&mut pool).is_empty() && !pool.has_outcomes());
+}
