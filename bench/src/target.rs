@@ -47,6 +47,7 @@ impl Unit {
     /// A value of it, as it stands in the table.
     pub fn show(self, value: f64) -> String {
         match self {
+            Self::Ratio if value < 0.05 => format!("{value:.4}"),
             Self::Ratio => format!("{value:.2}"),
             Self::Microseconds => format!("{value:.2} us"),
             Self::Bytes => format!("{value:.0} B"),
