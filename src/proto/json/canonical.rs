@@ -207,6 +207,11 @@ mod tests {
         }
 
         #[test]
+        fn what_is_shown_to_people_is_the_same_value(text in texts()) {
+            prop_assert_eq!(canonical_of(&crate::proto::json::pretty(&text)), canonical_of(&text));
+        }
+
+        #[test]
         fn canonical_text_stays(text in texts()) {
             let once = canonical_of(&text);
             prop_assert_eq!(canonical_of(&once), once);
