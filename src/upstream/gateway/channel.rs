@@ -55,6 +55,14 @@ impl Channel {
         matches!(self, Channel::Talk(talk) if talk.has_news())
     }
 
+    /// Whether bytes that came may have brought something to hear.
+    pub fn may_have_heard(&self) -> bool {
+        match self {
+            Channel::Http(pool) => pool.has_outcomes(),
+            Channel::Elsewhere(_) | Channel::Talk(_) => true,
+        }
+    }
+
     /// Sends a message; `id` if it is a request, under which it is answered.
     pub fn submit(&mut self, now: Nanos, errand: u32, id: Option<u64>, text: Vec<u8>) {
         match self {

@@ -487,6 +487,9 @@ impl<S: Service> Service for Gateway<S> {
             LinkEvent::Received { id, bytes } => {
                 let Some((owner, server)) = self.server_of(id) else { return };
                 server.channel.received(now, owner.place, id, bytes);
+                if !server.channel.may_have_heard() {
+                    return self.note_deadline(owner.server);
+                }
                 owner.server
             }
             LinkEvent::Ended { id, how } => {
@@ -496,8 +499,8 @@ impl<S: Service> Service for Gateway<S> {
             }
             LinkEvent::Sent { id, buffer, whole } => {
                 let Some((owner, server)) = self.server_of(id) else { return };
-                server.channel.sent(owner.place, id, buffer, whole);
-                owner.server
+                // Nothing follows from it but what is sent next, which `wishes` looks for.
+                return server.channel.sent(owner.place, id, buffer, whole);
             }
             LinkEvent::Closed(id) => {
                 if self.owner(id).is_some() {
