@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 use super::breaking::tool_of;
 use super::bridge::Question;
 use super::callers::Caller;
+use super::deadlines::Deadlines;
 use super::request::Outgoing;
 
 use crate::ids::CoreId;
@@ -243,7 +244,7 @@ pub struct Flight {
 pub struct Flights {
     entries: Vec<Option<Flight>>,
     vacant: Vec<u32>,
-    timed: BTreeSet<(Nanos, u32)>,
+    deadlines: Deadlines,
     calls: usize,
 }
 
@@ -254,9 +255,7 @@ impl Flights {
             self.entries.push(None);
             self.entries.len() as u32 - 1
         });
-        if flight.deadline != Nanos::MAX {
-            self.timed.insert((flight.deadline, number));
-        }
+        self.deadlines.insert(flight.deadline, number);
         self.calls += usize::from(matches!(flight.errand, Errand::Call(_)));
         self.entries[number as usize] = Some(flight);
         number
@@ -310,7 +309,7 @@ impl Flights {
     pub fn remove(&mut self, number: u32) -> Option<Flight> {
         let flight = self.entries.get_mut(number as usize)?.take()?;
         self.calls -= usize::from(matches!(flight.errand, Errand::Call(_)));
-        self.timed.remove(&(flight.deadline, number));
+        self.deadlines.remove(number);
         self.vacant.push(number);
         Some(flight)
     }
@@ -318,9 +317,9 @@ impl Flights {
     /// What was asked is answered, but its stream goes on: it has until `deadline` to end.
     pub fn finish(&mut self, number: u32, deadline: Nanos) -> Option<Errand> {
         let flight = self.entries.get_mut(number as usize)?.as_mut()?;
-        self.timed.remove(&(flight.deadline, number));
+        self.deadlines.remove(number);
         flight.deadline = deadline;
-        self.timed.insert((deadline, number));
+        self.deadlines.insert(deadline, number);
         self.calls -= usize::from(matches!(flight.errand, Errand::Call(_)));
         Some(std::mem::replace(&mut flight.errand, Errand::Over))
     }
@@ -335,11 +334,9 @@ impl Flights {
     /// Gives a flight another time.
     pub fn set_deadline(&mut self, number: u32, deadline: Nanos) {
         let Some(flight) = self.entries.get_mut(number as usize).and_then(Option::as_mut) else { return };
-        self.timed.remove(&(flight.deadline, number));
+        self.deadlines.remove(number);
         flight.deadline = deadline;
-        if deadline != Nanos::MAX {
-            self.timed.insert((deadline, number));
-        }
+        self.deadlines.insert(deadline, number);
     }
 
     /// The flight of a call: the one that it began with, or the one as which it was sent later.
@@ -356,12 +353,12 @@ impl Flights {
 
     /// A flight whose time is up.
     pub fn overdue(&self, now: Nanos) -> Option<u32> {
-        self.timed.first().filter(|(deadline, _)| *deadline <= now).map(|&(_, number)| number)
+        self.deadlines.first().filter(|(deadline, _)| *deadline <= now).map(|(_, number)| number)
     }
 
     /// When the next one's time is up.
     pub fn deadline(&self) -> Option<Nanos> {
-        self.timed.first().map(|&(deadline, _)| deadline)
+        self.deadlines.first().map(|(deadline, _)| deadline)
     }
 }
 
@@ -393,7 +390,7 @@ mod tests {
         flights.remove_answered(answered);
         flights.remove_answered(asked);
         assert!(flights.find(answered).is_none() && flights.find(asked).is_some());
-        assert_eq!((flights.overdue(30), flights.timed.len()), (Some(asked), 1));
+        assert_eq!((flights.overdue(30), flights.deadline()), (Some(asked), Some(10)));
         assert_eq!(flights.insert(flight(40)), answered, "its number is used again");
     }
 }

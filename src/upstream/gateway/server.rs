@@ -553,7 +553,8 @@ impl Server {
         self.last_failure = why;
         self.verdict = Verdict::Unknown;
         self.is_news = true;
-        self.metrics.lost.add(1);
+        // One that is taken out, or ends with its session, was not lost.
+        self.metrics.lost.add(u64::from(!self.is_retired));
         self.sessions.retain(|session| session.id.is_some());
         let pause = BACK_OFF << self.failures.min(10);
         self.failures += 1;
