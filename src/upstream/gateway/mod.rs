@@ -180,7 +180,9 @@ impl<S: Service> Gateway<S> {
         for (index, server) in behind.settings.servers.iter().enumerate() {
             let metrics = behind.metrics(index, core);
             // What an earlier life of this core left in them is over.
-            [&metrics.in_flight, &metrics.waiting, &metrics.breakers_open].map(|gauge| gauge.set(0));
+            for gauge in [&metrics.in_flight, &metrics.waiting, &metrics.breakers_open] {
+                gauge.set(0);
+            }
             let owner = CoreId(index as u16 % cores);
             let mut server = Server::new(Arc::clone(server), index as u16, owner, gateway.place.clone(), metrics);
             server.is_retired = behind.settings.retired.contains(&(index as u16));
