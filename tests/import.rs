@@ -27,7 +27,8 @@ fn what_is_imported_is_a_configuration() {
     let json = r#"{"mcpServers": {
         "Everything": {"command": "npx", "args": ["-y", "server-everything"], "env": {"API_KEY": "hunter2"}},
         "near": {"type": "http", "url": "http://127.0.0.1:3000/mcp", "headers": {"Authorization": "Bearer ${TOKEN}"}},
-        "far": {"type": "http", "url": "https://mcp.example/mcp"}
+        "far": {"type": "http", "url": "https://mcp.example/mcp"},
+        "odd": {"type": "websocket", "url": "ws://mcp.example/mcp"}
     }}"#;
     std::fs::write(&theirs, json).expect("writable");
     let imported = corelane(&["import", word(&theirs)], &[]);
@@ -42,7 +43,8 @@ fn what_is_imported_is_a_configuration() {
     let (printed, said) = (text(&effective.stdout), text(&effective.stderr));
     assert_eq!(effective.status.code(), Some(0), "{said}");
     assert!(printed.contains("\n[servers.everything]\n") && printed.contains("\n[servers.near]\n"), "{printed}");
-    assert!(!printed.contains("\n[servers.far]\n") && !printed.contains("hunter2"), "{printed}");
+    assert!(printed.contains("url = \"https://mcp.example/mcp\""), "{printed}");
+    assert!(!printed.contains("\n[servers.odd]\n") && !printed.contains("hunter2"), "{printed}");
 }
 
 #[test]

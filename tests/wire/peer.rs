@@ -128,6 +128,8 @@ impl Peer {
             Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
                 self.ended = true
             }
+            // A debugger, or a machine that was paused, interrupts reads that have a time limit.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => panic!("{error}; what came so far: {:?}", String::from_utf8_lossy(&self.buffer)),
         }
         !self.ended
