@@ -4,6 +4,7 @@
 
 use super::given::{Given, Refused, Setting, quoted};
 use super::problem::nearest;
+use super::shapes::PATH_BYTES_MAX;
 use std::path::PathBuf;
 
 /// Where the certificate authorities stand that may vouch for a server.
@@ -17,9 +18,6 @@ pub enum Roots {
     /// A PEM file; no others are trusted.
     File(PathBuf),
 }
-
-/// Longest path.
-const PATH_BYTES_MAX: usize = 4095;
 
 impl Setting for Roots {
     fn allowed() -> String {

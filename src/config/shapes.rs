@@ -41,7 +41,7 @@ pub(super) struct Headers(pub(super) Vec<(HeaderName, Supplied)>);
 
 /// Longest argument, and longest path.
 const WORD_BYTES_MAX: usize = 32 * 1024;
-const PATH_BYTES_MAX: usize = 4095;
+pub(super) const PATH_BYTES_MAX: usize = 4095;
 /// Longest description of a tool.
 const DESCRIPTION_BYTES_MAX: usize = 8 * 1024;
 /// Longest text before a value.

@@ -4,6 +4,7 @@
 //! read can be written and read again, except a key given in hex, which is never written.
 
 use super::given::{Given, Refused, Setting, Value, quoted};
+use super::shapes::PATH_BYTES_MAX;
 use crate::limits::CORES_MAX;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -266,12 +267,12 @@ impl OptionalFilePath {
 
 impl Setting for OptionalFilePath {
     fn allowed() -> String {
-        "\"\" (none) or a file path of at most 4095 bytes (the kernel's limit)".to_owned()
+        format!("\"\" (none) or a file path of at most {PATH_BYTES_MAX} bytes (the kernel's limit)")
     }
 
     fn read(given: &Given) -> Result<Self, Refused> {
         let text = given.text(Self::allowed)?;
-        if text.len() > 4095 || text.contains('\0') {
+        if text.len() > PATH_BYTES_MAX || text.contains('\0') {
             return Err(given.refused(Self::allowed()));
         }
         if text.ends_with('/') {

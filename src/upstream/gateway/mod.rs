@@ -306,7 +306,7 @@ impl<S: Service> Gateway<S> {
         server.hear(now);
         server.admit_queued(now);
         let reports = std::mem::take(&mut server.reports);
-        let (is_own, base) = (server.is_own, server.base);
+        let is_own = server.is_own;
         if std::mem::take(&mut server.is_news) && !is_own {
             self.tell_stand(index, None);
         }
@@ -314,7 +314,7 @@ impl<S: Service> Gateway<S> {
             match report {
                 // What a session's own server says of its lists is true of its session only, which has no lists.
                 Report::Changed(_) | Report::List(..) if is_own => {}
-                Report::Changed(change) => self.changed(base, change),
+                Report::Changed(change) => self.changed(index, change),
                 Report::List(kind, outcome) => {
                     self.tell_list(index, kind, &outcome);
                     if let Some(outcome) = self.compared(now, index, kind, outcome) {

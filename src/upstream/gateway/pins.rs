@@ -5,7 +5,6 @@
 //! Invariant: no definition is told to a caller before it was compared with its pin; a verdict is a look at this core's
 //! own tables, and where nothing is pinned it is one comparison.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use super::Gateway;
 use super::flight::ListKind;
 use super::merge::own_name;
+use super::reload::{self, Latest};
 use super::server::Verdict;
 use crate::ids::CoreId;
 use crate::proto::json::{Object, visibly};
@@ -115,7 +115,7 @@ pub(super) struct Board {
     /// What is pinned, as far as it was taken up.
     now: Arc<Pins>,
     /// What was heard of and not taken up yet.
-    heard: Rc<RefCell<Option<Arc<Pins>>>>,
+    heard: Latest<Pins>,
     /// The number of the last sighting.
     last: Nanos,
 }
@@ -157,15 +157,7 @@ impl Board {
     pub fn new(port: PinPort, host: &Rc<dyn Host>) -> Board {
         let PinPort { mut pins, sightings } = port;
         let now = Arc::clone(&pins.borrow_and_update());
-        let heard = Rc::<RefCell<Option<Arc<Pins>>>>::default();
-        let latest = Rc::clone(&heard);
-        host.spawn(Box::pin(async move {
-            // It fails when nobody keeps pins any more.
-            while pins.changed().await.is_ok() {
-                *latest.borrow_mut() = Some(Arc::clone(&pins.borrow_and_update()));
-            }
-        }));
-        Board { sightings, now, heard, last: 0 }
+        Board { sightings, now, heard: reload::listen(pins, host), last: 0 }
     }
 
     /// What is known of a server that is to be treated so.

@@ -35,20 +35,23 @@ impl Behind {
 /// What is there now, and what is chosen later.
 pub type Choices = watch::Receiver<Arc<Behind>>;
 
-/// Choices that were heard of and not taken up yet.
-pub(super) type Chosen = Rc<RefCell<Option<Arc<Behind>>>>;
+/// What was heard of last and not taken up yet.
+pub(super) type Latest<T> = Rc<RefCell<Option<Arc<T>>>>;
 
-/// Hears of later choices, on the core's own thread.
-pub(super) fn listen(mut choices: Choices, host: &Rc<dyn Host>) -> Chosen {
-    let chosen = Chosen::default();
-    let heard = Rc::clone(&chosen);
+/// Choices that were heard of and not taken up yet.
+pub(super) type Chosen = Latest<Behind>;
+
+/// Hears of what comes later, on the core's own thread.
+pub(super) fn listen<T: Send + Sync + 'static>(mut later: watch::Receiver<Arc<T>>, host: &Rc<dyn Host>) -> Latest<T> {
+    let latest = Latest::default();
+    let heard = Rc::clone(&latest);
     host.spawn(Box::pin(async move {
-        // It fails when nobody can choose any more.
-        while choices.changed().await.is_ok() {
-            *heard.borrow_mut() = Some(Arc::clone(&choices.borrow_and_update()));
+        // It fails when nobody can send any more.
+        while later.changed().await.is_ok() {
+            *heard.borrow_mut() = Some(Arc::clone(&later.borrow_and_update()));
         }
     }));
-    chosen
+    latest
 }
 
 /// The views that these settings make; their order is that of `names`, to which new ones are added.
