@@ -4,7 +4,7 @@
 #![no_main]
 
 use corelane::limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX, HTTP_TARGET_BYTES_MAX};
-use corelane::proto::http1::head::{BodyFraming, HeadError, HeadFinder, parse};
+use corelane::proto::http1::head::{BodyFraming, HeadError, HeadFinder, parse, parse_front};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
@@ -15,6 +15,11 @@ fuzz_target!(|input: &[u8]| {
     check(bytes);
     if let Ok(Some(length)) = whole {
         check(&bytes[..length]);
+    }
+    // The one pass of a connection whose head has come whole.
+    if let Some((length, head)) = parse_front(bytes) {
+        assert_eq!(whole, Ok(Some(length)));
+        assert_eq!(format!("{head:?}"), format!("{:?}", parse(&bytes[..length]).expect("the same bytes")));
     }
 });
 

@@ -119,6 +119,11 @@ impl HeadFinder {
         Self::default()
     }
 
+    /// Whether nothing of a head was searched yet.
+    pub fn is_fresh(&self) -> bool {
+        self.scanned == 0
+    }
+
     /// Bytes of an unfinished head that were searched so far.
     pub(super) fn scanned(&self) -> usize {
         self.scanned
@@ -322,14 +327,32 @@ pub fn parse(head: &[u8]) -> Result<Head<'_>, HeadError> {
     if matches!(head.first(), Some(b'\r' | b'\n')) {
         return Err(HeadError::LeadingLines);
     }
+    read(head, true).map(|(_, head)| head)
+}
+
+/// Reads the head that `buffer` begins with in one pass, if it is whole and good as nearly all are: how long it is, and
+/// what it says. `None` says nothing about it but that [`HeadFinder`] and [`parse`] have to be asked.
+pub fn parse_front(buffer: &[u8]) -> Option<(usize, Head<'_>)> {
+    // A head that is no longer than a request line may be has none that is too long.
+    let window = &buffer[..buffer.len().min(HTTP_REQUEST_LINE_BYTES_MAX)];
+    if !window.first().is_some_and(|&first| is_token_byte(first)) {
+        return None;
+    }
+    read(window, false).ok()
+}
+
+/// Reads a head at the front of `buffer`, which has to be the whole of it if `is_alone`.
+#[inline]
+fn read(buffer: &[u8], is_alone: bool) -> Result<(usize, Head<'_>), HeadError> {
     let mut lines = [const { MaybeUninit::uninit() }; HTTP_HEADERS_MAX];
     let mut request = httparse::Request::new(&mut []);
-    match request.parse_with_uninit_headers(head, &mut lines) {
-        Ok(httparse::Status::Complete(length)) if length == head.len() => {}
+    let length = match request.parse_with_uninit_headers(buffer, &mut lines) {
+        Ok(httparse::Status::Complete(length)) if length == buffer.len() || !is_alone => length,
         Ok(httparse::Status::Complete(_)) => return Err(HeadError::BareLineFeed),
         Ok(httparse::Status::Partial) => return Err(HeadError::Incomplete),
         Err(error) => return Err(refusal_of(error)),
-    }
+    };
+    let head = &buffer[..length];
     let (Some(method), Some(target), Some(minor_version)) = (request.method, request.path, request.version) else {
         return Err(HeadError::Incomplete);
     };
@@ -375,7 +398,7 @@ pub fn parse(head: &[u8]) -> Result<Head<'_>, HeadError> {
     if authority.is_some_and(|named| !head.host.is_some_and(|host| host.eq_ignore_ascii_case(named.as_bytes()))) {
         return Err(HeadError::TargetForm);
     }
-    Ok(head)
+    Ok((length, head))
 }
 
 fn refusal_of(error: httparse::Error) -> HeadError {

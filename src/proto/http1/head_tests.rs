@@ -5,7 +5,7 @@
 
 use proptest::prelude::*;
 
-use super::head::{BodyFraming, HeadError, HeadFinder, Method, parse};
+use super::head::{BodyFraming, HeadError, HeadFinder, Method, parse, parse_front};
 use super::media::Accepts;
 use crate::limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX, HTTP_REQUEST_LINE_BYTES_MAX, HTTP_TARGET_BYTES_MAX};
 
@@ -204,5 +204,34 @@ proptest! {
             prop_assert_eq!(head.mcp_params().count(), usize::from(head.mcp_param_count));
             prop_assert_eq!(HeadFinder::new().find(bytes), Ok(Some(bytes.len())));
         }
+    }
+
+    /// The one pass over what a connection begins with is the two passes, for every head that they take.
+    #[test]
+    fn one_pass_reads_what_two_read(
+        head in "(\r\n)?[A-Z]{1,4} /[a-z?]{0,5} HTTP/1.[01](\r\n|\n)((Host|Content-Length|Transfer-Encoding|mcp-param-a|x)( )?:[ 0-9a-z]{0,4}(chunked)?(\r\n|\r\n|\r\n|\r|\n)){0,4}\r\n",
+        behind in proptest::collection::vec(any::<u8>(), 0..40),
+        cut in 0usize..200,
+    ) {
+        let mut bytes = head.into_bytes();
+        bytes.extend(behind);
+        bytes.truncate(cut.max(10));
+        let front = parse_front(&bytes).map(|(length, head)| (length, format!("{head:?}")));
+        let both = HeadFinder::new().find(&bytes).ok().flatten();
+        let both = both.and_then(|length| Some((length, format!("{:?}", parse(&bytes[..length]).ok()?))));
+        if bytes[0] == b'\r' {
+            // Left to the two.
+            prop_assert_eq!(front, None);
+        } else {
+            prop_assert_eq!(front, both);
+        }
+    }
+}
+
+#[test]
+fn one_pass_reads_no_request_line_that_is_too_long() {
+    for (path, is_read) in [(HTTP_TARGET_BYTES_MAX - 100, true), (HTTP_TARGET_BYTES_MAX + 100, false)] {
+        let bytes = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(path));
+        assert_eq!(parse_front(bytes.as_bytes()).is_some(), is_read);
     }
 }

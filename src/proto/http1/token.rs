@@ -18,10 +18,26 @@ pub fn is_token(bytes: &[u8]) -> bool {
 ///
 /// Setting one bit lowers letters; of the bytes a token may hold, none but the upper-case letter becomes a letter, a
 /// digit or `-` by it, and `known` holds nothing else.
+#[inline(always)]
 pub(super) fn same<const N: usize>(token: &[u8], known: &[u8; N]) -> bool {
-    <&[u8; N]>::try_from(token).is_ok_and(|token| {
-        token.iter().zip(known).fold(0, |difference, (byte, known)| difference | ((byte | 0x20) ^ known)) == 0
-    })
+    const LOWER: u64 = u64::MAX / 0xff * 0x20;
+    let Ok(token) = <&[u8; N]>::try_from(token) else { return false };
+    let word = |bytes: &[u8; N], at: usize| bytes[at..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+    let mut difference = 0;
+    if N >= 8 {
+        let mut at = 0;
+        while at < N {
+            // The last word reaches back over bytes that were compared already.
+            let from = at.min(N - 8);
+            difference |= (word(token, from) | LOWER) ^ word(known, from);
+            at += 8;
+        }
+    } else {
+        for at in 0..N {
+            difference |= u64::from((token[at] | 0x20) ^ known[at]);
+        }
+    }
+    difference == 0
 }
 
 const IS_TOKEN_BYTE: [bool; 256] = {

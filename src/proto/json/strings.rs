@@ -3,6 +3,8 @@
 //! Not here: which strings are keys, and what they mean.
 //! Invariant: a string that `end` accepted is UTF-8, and `unescape` of its content gives UTF-8.
 
+use wide::{i8x16, u8x16};
+
 use super::error::ScanError;
 
 /// One in every byte.
@@ -38,10 +40,37 @@ pub(super) fn word_at(text: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*text.get(at..)?.first_chunk()?))
 }
 
+/// Sixteen bytes from `at`.
+#[inline(always)]
+pub(super) fn block_at(text: &[u8], at: usize) -> Option<&[u8; 16]> {
+    text.get(at..)?.first_chunk()
+}
+
+/// Where in `block` the first byte is that [`interruptions`] marks; 16 or more when there is none.
+#[inline(always)]
+pub(super) fn first_interruption(block: &[u8; 16]) -> usize {
+    let bytes = u8x16::new(*block).cast_signed();
+    let is = |byte: u8| bytes.simd_eq(i8x16::splat(byte as i8));
+    // As signed numbers, the control characters and everything from 0x80 are those below 0x20.
+    let marks = is(b'"') | is(b'\\') | bytes.simd_lt(i8x16::splat(0x20));
+    marks.to_bitmask().trailing_zeros() as usize
+}
+
 /// Finds the closing quote of the string whose content begins at `start`.
 #[inline(always)]
 pub(super) fn end(text: &[u8], start: usize) -> Result<Scanned, ScanError> {
     let mut at = start;
+    while let Some(block) = block_at(text, at) {
+        let first = first_interruption(block);
+        if first < 16 {
+            at += first;
+            if text[at] == b'"' {
+                return Ok(Scanned { quote: at, escaped: false });
+            }
+            return end_of_rich(text, start, at);
+        }
+        at += 16;
+    }
     while let Some(word) = word_at(text, at) {
         let marks = interruptions(word);
         if marks != 0 {
@@ -185,9 +214,9 @@ mod tests {
     #[test]
     fn each_byte_in_each_position_is_seen() {
         for byte in 0..=255u8 {
-            for position in 0..24 {
-                let mut text = [b'x'; 32];
-                (text[position], text[28]) = (byte, b'"');
+            for position in 0..44 {
+                let mut text = [b'x'; 52];
+                (text[position], text[48]) = (byte, b'"');
                 let expected = end_slowly(&text);
                 let found = end(&text, 0).ok().map(|scanned| scanned.quote);
                 assert_eq!(found, expected, "{byte:#x} at {position}");

@@ -284,6 +284,13 @@ fn split_value(text: &[u8]) -> Option<(Value<'_>, &[u8])> {
 /// The offset after the string whose opening quote stands at `at`.
 fn after_string(text: &[u8], at: usize) -> Option<usize> {
     let mut at = at + 1;
+    // Most strings are short and plain.
+    if let Some(block) = strings::block_at(text, at) {
+        let first = strings::first_interruption(block);
+        if first < 16 && block[first] == b'"' {
+            return Some(at + first + 1);
+        }
+    }
     loop {
         at += memchr::memchr2(b'"', b'\\', text.get(at..)?)?;
         if text[at] == b'"' {

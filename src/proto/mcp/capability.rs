@@ -30,32 +30,32 @@ impl Capabilities {
             return None;
         }
         let mut bits = Capabilities::default();
-        if let Some(elicitation) = value.get("elicitation").filter(is_object) {
-            let form = elicitation.get("form").is_some();
-            let url = elicitation.get("url").is_some();
-            // 2025-06-18 knew only forms and wrote `{}`.
-            if form || !url {
-                bits = bits.with(Capabilities::ELICITATION_FORM);
+        for (name, capability) in value.members().filter(|(_, capability)| is_object(capability)) {
+            if name.is("elicitation") {
+                bits = bits.with(Capabilities::of_elicitation(&capability));
+            } else if name.is("sampling") {
+                bits = bits.with(Capabilities::SAMPLING);
+                if capability.get("tools").is_some() {
+                    bits = bits.with(Capabilities::SAMPLING_TOOLS);
+                }
+            } else if name.is("roots") {
+                bits = bits.with(Capabilities::ROOTS);
+            } else if name.is("extensions")
+                && capability.get("io.modelcontextprotocol/tasks").is_some_and(|tasks| is_object(&tasks))
+            {
+                bits = bits.with(Capabilities::TASKS_EXTENSION);
             }
-            if url {
-                bits = bits.with(Capabilities::ELICITATION_URL);
-            }
-        }
-        if let Some(sampling) = value.get("sampling").filter(is_object) {
-            bits = bits.with(Capabilities::SAMPLING);
-            if sampling.get("tools").is_some() {
-                bits = bits.with(Capabilities::SAMPLING_TOOLS);
-            }
-        }
-        if value.get("roots").is_some_and(|roots| is_object(&roots)) {
-            bits = bits.with(Capabilities::ROOTS);
-        }
-        if let Some(extensions) = value.get("extensions").filter(is_object)
-            && extensions.get("io.modelcontextprotocol/tasks").is_some_and(|tasks| is_object(&tasks))
-        {
-            bits = bits.with(Capabilities::TASKS_EXTENSION);
         }
         Some(bits)
+    }
+
+    fn of_elicitation(elicitation: &Value<'_>) -> Capabilities {
+        match (elicitation.get("form").is_some(), elicitation.get("url").is_some()) {
+            // 2025-06-18 knew only forms and wrote `{}`.
+            (_, false) => Capabilities::ELICITATION_FORM,
+            (true, true) => Capabilities::ELICITATION_FORM.with(Capabilities::ELICITATION_URL),
+            (false, true) => Capabilities::ELICITATION_URL,
+        }
     }
 
     /// These and those.
