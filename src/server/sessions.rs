@@ -199,6 +199,7 @@ impl<S: Service> Core<S> {
 
     /// Ends a session and everything that hangs on it.
     pub(super) fn end_session(&mut self, key: SessionKey) {
+        self.call_off(key);
         let Some(session) = self.shards.remove(key) else { return };
         self.metrics.sessions_open.set(self.shards.sessions() as u64);
         for topic in &session.subscriptions {
@@ -214,6 +215,21 @@ impl<S: Service> Core<S> {
             self.end_sink(exchange.sink);
         }
         self.service.session_ended(self.now, key.number());
+    }
+
+    /// Answers the calls of a session that ends, on the connections that wait for them: no outcome will come.
+    fn call_off(&mut self, key: SessionKey) {
+        let Some(session) = self.shards.find(key) else { return };
+        for call in session.calls.clone() {
+            let waits = self.exchanges.find(call).is_some_and(|exchange| {
+                exchange.kind == Kind::Call && matches!(exchange.sink, Sink::Http(_) | Sink::Remote { .. })
+            });
+            if waits {
+                self.service.cancel(self.now, call.into());
+                let text = "the session was ended while this call was on its way; open another with `initialize`";
+                self.reply(call, Err(RpcError::new(Code::SESSION_NOT_FOUND, text)));
+            }
+        }
     }
 
     /// Ends sessions that were idle for too long.
