@@ -140,7 +140,7 @@ fn fifty_restarts_leave_nothing_behind() {
         let restarts: usize =
             std::env::var("CORELANE_TEST_RESTARTS").map_or(50, |given| given.parse().expect("a number"));
         let running = Running::start(Intensity { deaths: usize::MAX, window: Duration::from_secs(60) });
-        let (mut longest, mut sum, mut at_first) = (Duration::ZERO, Duration::ZERO, (0, 0, 0));
+        let (mut took, mut at_first) = (Vec::new(), (0, 0, 0));
         let now = || (descriptors(), threads(), resident_kib());
         for round in 0..WARM + restarts {
             let core = round % CORES;
@@ -160,8 +160,7 @@ fn fifty_restarts_leave_nothing_behind() {
             let died = running.kill(core);
             assert_eq!(other.answer().expect("the other core is up").status, 503);
             until("somebody is served by the successor", || served_by_successor(&running, dead, 8));
-            let took = died.elapsed();
-            (longest, sum) = (longest.max(took), sum + took);
+            took.push(died.elapsed());
             owner.sees_its_end();
             calls.iter_mut().for_each(Client::sees_its_end);
             assert_eq!(other.place_in(&session).core, core, "the session is re-created");
@@ -175,12 +174,15 @@ fn fifty_restarts_leave_nothing_behind() {
         until("the connections are gone", || running.metrics.iter().all(|m| m.connections_open.get() == 0));
         std::thread::sleep(Duration::from_millis(100));
         let at_last = now();
-        let average = sum / (WARM + restarts) as u32;
-        println!("measured: {restarts} restarts, served again after {average:?} on average, {longest:?} at most");
+        took.sort();
+        let (middle, longest) = (took[took.len() / 2], took[took.len() - 1]);
+        println!("measured: {restarts} restarts, served again after {middle:?} in half of them, {longest:?} at most");
         println!("measured: descriptors, threads, KiB resident: {at_first:?} before them, {at_last:?} after");
         assert_eq!(at_last.0, at_first.0, "descriptors");
         assert_eq!(at_last.1, at_first.1, "threads");
         assert!(at_last.2 <= at_first.2 + 2048, "memory");
+        // Design section 8. Half of them, because a machine that does something else may take its time with some.
+        assert!(middle < Duration::from_millis(250), "{middle:?}");
         assert!(longest < PATIENCE);
         running.end().expect("it drains");
     });

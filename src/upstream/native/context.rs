@@ -126,6 +126,16 @@ impl<S> Context<S> {
     }
 
     /// What the client says it can do.
+    ///
+    /// ```
+    /// use corelane::{Capabilities, Context, NoArguments, Server, Tool};
+    ///
+    /// fn advise(_: NoArguments, ctx: &Context) -> &'static str {
+    ///     if ctx.capabilities().has(Capabilities::SAMPLING) { "your model can be asked" } else { "do it yourself" }
+    /// }
+    /// let server = Server::builder("adviser", "1.0").tool(Tool::new("advise"), advise).build()?;
+    /// # Ok::<(), corelane::BuildError>(())
+    /// ```
     pub fn capabilities(&self) -> Capabilities {
         self.capabilities
     }
@@ -146,6 +156,22 @@ impl<S> Context<S> {
     }
 
     /// How much of it is left.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use corelane::{Context, NoArguments, Server, Tool};
+    ///
+    /// async fn refine(_: NoArguments, ctx: Context) -> String {
+    ///     let mut rounds = 0;
+    ///     while rounds < 3 && ctx.time_left() > Duration::from_secs(1) {
+    ///         ctx.sleep(Duration::from_millis(1)).await;
+    ///         rounds += 1;
+    ///     }
+    ///     format!("the best of {rounds} rounds")
+    /// }
+    /// let server = Server::builder("refiner", "1.0").async_tool(Tool::new("refine"), refine).build()?;
+    /// # Ok::<(), corelane::BuildError>(())
+    /// ```
     pub fn time_left(&self) -> Duration {
         Duration::from_nanos(self.deadline.saturating_sub(self.now()))
     }
@@ -162,6 +188,18 @@ impl<S> Context<S> {
     }
 
     /// A sign for other threads that the caller is gone, for loops in [`blocking`](Context::blocking) functions.
+    ///
+    /// ```
+    /// use corelane::{Context, NoArguments, Server, Tool};
+    ///
+    /// async fn count(_: NoArguments, ctx: Context) -> String {
+    ///     let stop = ctx.stop_signal();
+    ///     let counted = ctx.blocking(move || (0..1_000_000u64).take_while(|_| !stop.is_stopped()).count()).await;
+    ///     format!("{counted:?}")
+    /// }
+    /// let server = Server::builder("counter", "1.0").async_tool(Tool::new("count"), count).build()?;
+    /// # Ok::<(), corelane::BuildError>(())
+    /// ```
     pub fn stop_signal(&self) -> StopSignal {
         self.exchange.as_ref().map(|exchange| exchange.stop.clone()).unwrap_or_default()
     }
@@ -212,6 +250,18 @@ impl<S> Context<S> {
     }
 
     /// Sends a log message, if the client wants messages of this level. `message` is text or anything serde can write.
+    ///
+    /// ```
+    /// use corelane::{Context, LogLevel, NoArguments, Server, Tool};
+    ///
+    /// fn sweep(_: NoArguments, ctx: &Context) -> &'static str {
+    ///     ctx.log(LogLevel::Info, Some("broom"), "begun");
+    ///     ctx.log(LogLevel::Warning, Some("broom"), &[("room", "attic"), ("dust", "much")]);
+    ///     "swept"
+    /// }
+    /// let server = Server::builder("sweeper", "1.0").tool(Tool::new("sweep"), sweep).build()?;
+    /// # Ok::<(), corelane::BuildError>(())
+    /// ```
     pub fn log<T: Serialize + ?Sized>(&self, level: LogLevel, logger: Option<&str>, message: &T) {
         if self.log_level.is_none_or(|least| level < least) || self.is_task() {
             return;
@@ -245,6 +295,18 @@ impl<S> Context<S> {
     }
 
     /// Tells subscribers of a resource that its contents changed.
+    ///
+    /// ```
+    /// use corelane::{Context, NoArguments, Server, Tool};
+    ///
+    /// fn publish(_: NoArguments, ctx: &Context) -> &'static str {
+    ///     ctx.resource_updated("news://today");
+    ///     ctx.notify_resources_changed();
+    ///     "published"
+    /// }
+    /// let server = Server::builder("press", "1.0").tool(Tool::new("publish"), publish).build()?;
+    /// # Ok::<(), corelane::BuildError>(())
+    /// ```
     pub fn resource_updated(&self, uri: impl Into<String>) {
         self.station.desk.mailbox.push(Mail::Changed(Change::Resource(uri.into())));
     }
@@ -340,11 +402,33 @@ impl<S> Context<S> {
     }
 
     /// Asks for a sample from the client's model.
+    ///
+    /// ```
+    /// use corelane::{Context, Failure, NoArguments, Sampling, Server, Tool};
+    ///
+    /// async fn rhyme(_: NoArguments, ctx: Context) -> Result<String, Failure> {
+    ///     let sample = ctx.sample("rhyme", Sampling::new(60).user("Write a rhyme")).await?;
+    ///     Ok(sample.text().unwrap_or_default().to_string())
+    /// }
+    /// let server = Server::builder("poet", "1.0").async_tool(Tool::new("rhyme"), rhyme).build()?;
+    /// # Ok::<(), corelane::BuildError>(())
+    /// ```
     pub async fn sample(&self, key: impl Into<String>, sampling: Sampling) -> Result<Sampled, AskError> {
         Ok(Sampled(self.ask(Ask::sample(key, sampling)).await?))
     }
 
     /// Asks for the client's roots.
+    ///
+    /// ```
+    /// use corelane::{Context, Failure, NoArguments, Server, Tool};
+    ///
+    /// async fn where_to_look(_: NoArguments, ctx: Context) -> Result<String, Failure> {
+    ///     let roots = ctx.roots("roots").await?;
+    ///     Ok(roots.iter().map(|root| root.uri.as_str()).collect::<Vec<_>>().join("\n"))
+    /// }
+    /// let server = Server::builder("finder", "1.0").async_tool(Tool::new("where"), where_to_look).build()?;
+    /// # Ok::<(), corelane::BuildError>(())
+    /// ```
     pub async fn roots(&self, key: impl Into<String>) -> Result<Vec<Root>, AskError> {
         Ok(super::ask::read_roots(&self.ask(Ask::roots(key)).await?))
     }
@@ -393,6 +477,17 @@ impl<S> Context<S> {
     }
 
     /// Fails unless the client declared these capabilities; for handlers that need them later.
+    ///
+    /// ```
+    /// use corelane::{Capabilities, Context, Failure, NoArguments, Server, Tool};
+    ///
+    /// fn plan(_: NoArguments, ctx: &Context) -> Result<&'static str, Failure> {
+    ///     ctx.require(Capabilities::ELICITATION_FORM)?;
+    ///     Ok("the plan; you will be asked before it is carried out")
+    /// }
+    /// let server = Server::builder("planner", "1.0").tool(Tool::new("plan"), plan).build()?;
+    /// # Ok::<(), corelane::BuildError>(())
+    /// ```
     pub fn require(&self, capabilities: Capabilities) -> Result<(), AskError> {
         if self.capabilities.has(capabilities) { Ok(()) } else { Err(AskError::NotDeclared(capabilities)) }
     }
