@@ -26,7 +26,8 @@ use super::{BootError, check, cut, desk, gateway};
 use crate::config::{Config, LogFormat, Settings};
 use crate::control::log::LogGuard;
 use crate::control::{
-    self, Administration, ControlError, ControlHandle, CoreState, DeskCell, Health, PinDesk, SignalHandle, Stop,
+    self, Administration, Beside, ControlError, ControlHandle, CoreState, DeskCell, Health, PinDesk, ServerDesk,
+    SignalHandle, Stop,
 };
 use crate::ids::CoreId;
 use crate::metrics::{CloseCause, Registry};
@@ -226,10 +227,12 @@ impl<S: 'static> Launch<S> {
                 let socket = settings.control.socket.as_path();
                 let socket = socket.map(|path| patiently(|| UnixListenSocket::bind(path, ADMIN_MODE, ADMIN_BACKLOG)));
                 let desk = Arc::clone(&desk_cell);
+                let servers: Option<Arc<dyn ServerDesk>> = Some(Arc::new(reloader.clone()));
                 let reload = file.map(|file| (file, Arc::new(move || reloader.reload()) as control::Reload));
                 let pins: Option<Arc<dyn PinDesk>> = Some(Arc::new(pins.clone()));
                 let socket = socket.transpose()?;
-                let administration = Administration { desk, socket, reload, pins, beside: Some(beside) };
+                let beside: Option<Beside> = Some(beside);
+                let administration = Administration { desk, socket, reload, pins, servers, beside };
                 let spawned =
                     control::spawn(settings.control.clone(), registry, health, administration, apart, on_signal);
                 (Some(spawned.map_err(control_error)?), None)

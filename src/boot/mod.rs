@@ -17,6 +17,7 @@ mod on_core;
 pub mod operator;
 mod pins;
 pub mod plan;
+mod registered;
 mod reload;
 mod report;
 mod resolve;

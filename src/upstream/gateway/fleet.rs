@@ -7,9 +7,12 @@ use std::collections::HashMap;
 use std::ops::{Index, IndexMut};
 
 use super::server::Server;
+use crate::limits::SERVER_PLACES_MAX;
 
-/// Numbers from here on are those of sessions' own servers. There are fewer configured ones (`SERVERS_MAX`).
+/// Numbers from here on are those of sessions' own servers. There are fewer places of
+/// configured ones.
 const OWN: usize = 0x8000;
+const _: () = assert!(SERVER_PLACES_MAX <= OWN);
 /// Most servers of sessions' own on one core.
 const OWN_MAX: usize = 0x4000;
 
