@@ -56,6 +56,8 @@ pub const REGISTERED_SERVERS_MAX: usize = 256;
 pub const SERVER_PLACES_MAX: usize = 4 * SERVERS_MAX;
 /// Of these, places that requests leave to the configuration file, and to names that lead elsewhere.
 pub const SERVER_PLACES_OF_FILE: usize = SERVERS_MAX;
+/// Most transports registered by requests. They have one inbox together.
+pub const ADMINISTERED_TRANSPORTS_MAX: usize = 1024;
 /// Largest body of a request for administration, in bytes.
 pub const ADMIN_BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Most configured views.

@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::administered::{self, Administered};
 use super::core_thread::{Outcome, Remains, Seed, start};
 use super::host::Severity;
 use super::lend::OffloadPool;
@@ -214,13 +215,14 @@ impl<S: 'static> Launch<S> {
         let choices = servers.choices();
         let reloader = Reloader::new(servers, config);
         let look_ups = reloader.clone().look_up_names(settings.gateway.resolve_ms.duration());
+        let desk_cell = DeskCell::default();
+        let attended = Arc::clone(&desk_cell);
         let beside = Box::pin(async move {
-            tokio::join!(beside, look_ups);
+            tokio::join!(beside, look_ups, administered::attend(attended));
         });
         let health = Health::new(cores);
         let (news, heard) = channel();
         let (apart, on_signal) = (plan.control.cpus.clone(), on_signal(news.clone()));
-        let desk_cell = DeskCell::default();
         let (control, signals) = match doors {
             Doors::Listeners => {
                 let (registry, health) = (Arc::clone(&registry), health.clone());
@@ -330,7 +332,7 @@ impl<S: 'static> Launch<S> {
         let port = ports.pop().expect("a mesh has a port for the control thread");
         let registry = desk::Registry::new(port, founding, clock, chimes);
         // Nobody else sets it.
-        let _ = desk_cell.set(Box::new(registry.clone()));
+        let _ = desk_cell.set(Box::new(Administered::new(registry.clone())));
         if let Some(take) = &hooks.registry {
             take(registry.clone());
         }

@@ -3,6 +3,7 @@
 //! Not here: the cores' work (`server`, `runtime`). Only this module sees the whole configuration.
 //! Invariant: what is decided here is printed at start-up, before anything depends on it.
 
+mod administered;
 mod advice;
 mod check;
 pub mod cli;
@@ -27,6 +28,7 @@ mod trust;
 
 #[cfg(test)]
 mod tests {
+    mod administered;
     mod core_death;
     mod filtered;
     mod registry;

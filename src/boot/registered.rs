@@ -56,8 +56,8 @@ impl Registrations {
         all
     }
 
-    /// What stays registered beside the servers of a file, and the names of what does not: it has a name or a prefix that
-    /// the file gives to another.
+    /// What stays registered beside the servers of a file, and the names of what does not: it has a name or a prefix
+    /// that the file gives to another.
     pub fn beside(&self, of_file: &[(ServerName, ServerSettings)]) -> (Registrations, Vec<String>) {
         let mut kept = self.clone();
         kept.servers.retain(|name, (settings, _)| {
@@ -169,5 +169,78 @@ impl ServerDesk for Reloader {
         servers.publish();
         tracing::info!(server = name.as_str(), "removed by request");
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boot::pins::Keeper;
+    use crate::boot::reload::Servers;
+    use crate::config::{Config, Sources};
+    use crate::metrics::Registry;
+    use axum::http::HeaderMap;
+    use std::net::SocketAddr;
+
+    fn looked_up(_: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
+        Ok(vec![([1, 1, 1, 1], port).into()])
+    }
+
+    fn condition(field: &'static str) -> Condition {
+        let mut fields = HeaderMap::new();
+        fields.insert(field, "*".parse().expect("a value"));
+        Condition::of(&fields)
+    }
+
+    #[test]
+    fn places_run_out_and_requests_leave_some_to_the_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("c.toml");
+        let write = |text: &str| std::fs::write(&file, text).expect("writable");
+        write("");
+        let sources = Sources { file: Some(file.clone()), ..Sources::default() };
+        let config = Config::load(&sources).expect("valid");
+        let registry = Arc::new(Registry::new(1));
+        let (pins, ..) = Keeper::new(config.settings()).expect("no file is named");
+        let mut servers = Servers::new(config.settings(), &registry, pins, true, false, looked_up);
+        servers.places_max = SERVER_PLACES_OF_FILE + 3;
+        let choices = servers.choices();
+        let reloader = Reloader::new(servers, config);
+        let body = |n: usize| format!(r#"{{"kind":"http","url":"http://a.example/{n}"}}"#);
+        let (any, new) = (condition("if-match"), condition("if-none-match"));
+        let register =
+            |name: &str, n: usize, condition: &Condition| reloader.register(name, body(n).as_bytes(), condition);
+        let alive = || -> Vec<String> { registry.servers().iter().map(|row| row.name.to_string()).collect() };
+        assert!(register("a", 0, &new).is_ok_and(|done| done.is_new));
+        // What is no change takes no place, one that is takes another, and so does what comes after a removal.
+        for _ in 0..9 {
+            assert!(register("a", 0, &any).is_ok_and(|done| !done.is_new));
+        }
+        assert!(register("a", 1, &any).is_ok());
+        assert_eq!(reloader.unregister("a", &any), Ok(()));
+        assert!(register("a", 1, &new).is_ok());
+        let before = reloader.registered();
+        for (name, condition) in [("a", &any), ("b", &new)] {
+            let refused = register(name, 2, condition);
+            assert!(matches!(refused, Err(NotRegistered::NoRoom(ref why)) if why.contains("restart")), "{refused:?}");
+        }
+        assert_eq!((reloader.registered(), alive()), (before, vec!["a".to_owned()]), "a refusal changes nothing");
+        // The file has places left, until it has not.
+        let section = |name: &str| format!("[servers.{name}]\nkind = \"http\"\nurl = \"http://b.example/\"\n");
+        write(&section("c"));
+        assert_eq!(reloader.reload().as_deref(), Ok("added c"));
+        assert_eq!(alive(), ["a", "c"]);
+        {
+            let servers = &mut reloader.lock().0;
+            servers.places_max = choices.borrow().settings.servers.len();
+        }
+        write(&section("d"));
+        assert!(reloader.reload().is_err_and(|why| why.contains("restart corelane")));
+        assert_eq!(alive(), ["a", "c"]);
+        // To take out needs no place.
+        write("");
+        assert_eq!(reloader.reload().as_deref(), Ok("removed c"));
+        assert_eq!(reloader.unregister("a", &any), Ok(()));
+        assert_eq!((alive().len(), reloader.registered().len()), (0, 0));
     }
 }

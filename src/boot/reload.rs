@@ -1,8 +1,8 @@
 //! The servers behind the gateway, as they are configured and as they come to be configured later.
 //!
 //! Not here: what cores do about it (`upstream::gateway`), what is registered by request (`registered`). Invariant: a
-//! file that is wrong changes nothing; of one that is right servers, views and `[gateway]` are taken up, and what else is
-//! in it is said to need a restart.
+//! file that is wrong changes nothing; of one that is right servers, views and `[gateway]` are taken up, and what else
+//! is in it is said to need a restart.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -115,8 +115,8 @@ impl Servers {
         self.places_max.checked_sub(self.places.len() + new)
     }
 
-    /// Gives servers places that have none, and retires those that are gone; what was done, in words. The settings of one
-    /// may be there already.
+    /// Gives servers places that have none, and retires those that are gone; what was done, in words. The settings of
+    /// one may be there already.
     pub(super) fn place_all(&mut self, ready: Ready<'_>) -> Vec<String> {
         let (mut added, mut changed, mut removed, mut repinned) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let wanted: Vec<(ServerName, ServerSettings)> = self

@@ -4,10 +4,12 @@
 //! Not here: who may come in (`http::guard` by TCP, peer credentials on the Unix socket). Invariant: what changes
 //! something is answered on the Unix socket only; no request says what is run.
 
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use axum::extract::{DefaultBodyLimit, Extension, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use axum::{Json, Router};
@@ -15,15 +17,14 @@ use serde_json::{Value, json};
 
 use super::condition::{Condition, quoted};
 use super::http::Shown;
-use super::{pins, servers};
+use super::transports::{NotChanged, Sent, TransportShown, Written};
+use super::{pins, servers, transports};
 use crate::limits::ADMIN_BODY_BYTES_MAX;
 use crate::metrics::Metric;
 use crate::shard::registry::{Admission, ContentionStatus, Refusal, ShardStatistics};
 
 /// The document that describes this API, for machines.
 const OPENAPI: &str = include_str!("openapi.json");
-/// Most transports that `/bindings` looks up.
-const BINDINGS_MAX: usize = 1000;
 
 /// What the API asks the registry. Each call may take as long as the registry's answers do: two seconds at most.
 #[allow(missing_docs, reason = "each does what it says")]
@@ -46,6 +47,27 @@ pub trait Desk: Send + Sync {
     /// # Errors
     /// If it is bound to none, or a core does not answer.
     fn server_of(&self, transport: &str) -> Result<String, Refusal>;
+    /// # Errors
+    /// If there is none, or a core does not answer.
+    fn transport(&self, transport: &str) -> Result<TransportShown, Refusal>;
+    /// # Errors
+    /// If nothing was changed.
+    fn register_transport(&self, transport: &str, server: Option<&str>) -> Result<Written, NotChanged>;
+    /// # Errors
+    /// If nothing was changed.
+    fn unregister_transport(&self, transport: &str, condition: &Condition) -> Result<Written, NotChanged>;
+    /// # Errors
+    /// If nothing was changed.
+    fn bind(&self, transport: &str, server: &str, condition: &Condition) -> Result<Written, NotChanged>;
+    /// # Errors
+    /// If nothing was changed.
+    fn unbind(&self, transport: &str, condition: &Condition) -> Result<Written, NotChanged>;
+    /// Whether anything was registered by request. Waits for nothing.
+    fn has_own(&self) -> bool;
+    /// Looks after what was registered by request; to be called now and then while there is some.
+    fn attend(&self);
+    /// The oldest messages for transports that were registered by request.
+    fn take_messages(&self, most: usize) -> Vec<Sent>;
 }
 
 /// The registry's desk, once the cores are there.
@@ -65,9 +87,16 @@ pub(super) enum Door {
 
 /// A path, the methods that are answered there, and by whom.
 pub(super) struct Route {
-    pub(super) path: &'static str,
+    path: &'static str,
     methods: &'static [&'static str],
     answers: fn() -> MethodRouter<Arc<Shown>>,
+}
+
+/// Shows as `GET|PUT /path`.
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.methods.join("|").to_ascii_uppercase(), self.path)
+    }
 }
 
 macro_rules! routes {
@@ -90,15 +119,20 @@ pub(super) const ROUTES: &[Route] = routes! {
     "/admin/v1/shards/reset" => post reset;
     "/admin/v1/contention" => get contention;
     "/admin/v1/admission" => get admission, put set_admission;
-    "/admin/v1/transports" => get transports;
-    "/admin/v1/bindings" => get bindings;
+    "/admin/v1/transports" => get transports::transports;
+    "/admin/v1/transports/{name}" =>
+        get transports::transport, put transports::register, delete transports::unregister;
+    "/admin/v1/bindings" => get transports::bindings;
+    "/admin/v1/bindings/{transport}" => get transports::binding, put transports::bind, delete transports::unbind;
+    "/admin/v1/messages" => post transports::take_messages;
     "/admin/v1/reload" => post reload;
     "/admin/v1/openapi.json" => get openapi;
 };
 
 pub(super) fn routes() -> Router<Arc<Shown>> {
     let bounded = DefaultBodyLimit::max(ADMIN_BODY_BYTES_MAX);
-    ROUTES.iter().fold(Router::new(), |router, route| router.route(route.path, (route.answers)())).layer(bounded)
+    let router = ROUTES.iter().fold(Router::new(), |router, route| router.route(route.path, (route.answers)()));
+    router.layer(bounded).layer(map_response(with_retry))
 }
 
 async fn openapi() -> impl IntoResponse {
@@ -125,25 +159,26 @@ async fn sessions(State(shown): State<Arc<Shown>>) -> Json<Value> {
 }
 
 /// Asks the registry, beside the runtime: it may wait for cores.
-async fn ask<T: Send + 'static>(
+pub(super) async fn ask<T: Send + 'static, E: Into<Refused> + Send + 'static>(
     shown: &Arc<Shown>,
-    question: impl FnOnce(&dyn Desk) -> Result<T, Refusal> + Send + 'static,
+    question: impl FnOnce(&dyn Desk) -> Result<T, E> + Send + 'static,
 ) -> Result<T, Refused> {
     let desk = Arc::clone(&shown.desk);
     let answer = tokio::task::spawn_blocking(move || desk.get().map(|desk| question(&**desk))).await;
     match answer {
-        Ok(Some(Ok(answer))) => Ok(answer),
-        Ok(Some(Err(refusal))) => {
-            let status = match refusal {
-                Refusal::Unknown(_) | Refusal::NotBound | Refusal::ShardUnknown => StatusCode::NOT_FOUND,
-                _ => StatusCode::SERVICE_UNAVAILABLE,
-            };
-            Err(refused(status, json!({ "error": refusal.to_string() })))
-        }
+        Ok(Some(answer)) => answer.map_err(E::into),
         Ok(None) | Err(_) => {
             Err(refused(StatusCode::SERVICE_UNAVAILABLE, json!({ "error": "the cores are not there yet" })))
         }
     }
+}
+
+/// What is refused for now says when it may be tried again.
+async fn with_retry(mut answer: Response) -> Response {
+    if answer.status() == StatusCode::SERVICE_UNAVAILABLE {
+        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    answer
 }
 
 /// A no, and why.
@@ -238,22 +273,6 @@ async fn reload(State(shown): State<Arc<Shown>>, Extension(door): Extension<Door
         Ok(Err(why)) => Err(refused(StatusCode::UNPROCESSABLE_ENTITY, json!({ "error": why }))),
         Err(_) => Err(refused(StatusCode::INTERNAL_SERVER_ERROR, json!({ "error": "reading it again failed" }))),
     }
-}
-
-async fn transports(State(shown): State<Arc<Shown>>) -> Result<Json<Value>, Refused> {
-    ask(&shown, |desk| desk.transports()).await.map(|names| Json(json!({ "transports": names })))
-}
-
-async fn bindings(State(shown): State<Arc<Shown>>) -> Result<Json<Value>, Refused> {
-    let (bound, is_all) = ask(&shown, |desk| {
-        let transports = desk.transports()?;
-        let is_all = transports.len() <= BINDINGS_MAX;
-        let server_of = |name: String| desk.server_of(&name).ok().map(|server| (name, server));
-        Ok((transports.into_iter().take(BINDINGS_MAX).filter_map(server_of).collect::<Vec<_>>(), is_all))
-    })
-    .await?;
-    let bound = bound.into_iter().map(|(transport, server)| json!({ "transport": transport, "server": server }));
-    Ok(Json(json!({ "bindings": bound.collect::<Vec<_>>(), "complete": is_all })))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What a request says of the state that it is a change of: `If-Match` and `If-None-Match` (RFC 9110, 13.1).
 //!
-//! Not here: what tags stand for. Invariant: nothing is changed by a request that does not say which state it is a change
-//! of, or that names another than there is.
+//! Not here: what tags stand for. Invariant: nothing is changed by a request that does not say which state it is a
+//! change of, or that names another than there is.
 
 use axum::Json;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -91,9 +91,10 @@ impl From<Unmet> for Refused {
                  yet",
             ),
             Why::Changed => (StatusCode::PRECONDITION_FAILED, "it was changed meanwhile; look at it and try again"),
-            Why::Exists => {
-                (StatusCode::PRECONDITION_FAILED, "it is there already; name its ETag with If-Match to change it")
-            }
+            Why::Exists => (
+                StatusCode::PRECONDITION_FAILED,
+                "it is there already; to change it name its ETag with If-Match (`--replace` of the command)",
+            ),
             Why::Gone => (
                 StatusCode::PRECONDITION_FAILED,
                 "it is not there, or not any more; send If-None-Match: * in place of If-Match to make it",

@@ -112,7 +112,8 @@ async fn metrics(State(shown): State<Arc<Shown>>) -> impl IntoResponse {
 }
 
 async fn not_found() -> (StatusCode, Json<Value>) {
-    let paths: Vec<&str> = PATHS.into_iter().chain(admin::ROUTES.iter().map(|route| route.path)).collect();
+    let own = PATHS.into_iter().map(|path| format!("GET {path}"));
+    let paths: Vec<String> = own.chain(admin::ROUTES.iter().map(ToString::to_string)).collect();
     (StatusCode::NOT_FOUND, Json(json!({ "error": "no such path", "paths": paths })))
 }
 

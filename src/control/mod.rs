@@ -12,12 +12,14 @@ mod local;
 pub mod log;
 mod pins;
 mod servers;
+mod transports;
 
 pub use admin::{Desk, DeskCell, Reload};
 pub use condition::{Condition, Unmet};
 pub use health::{CoreState, Health};
 pub use pins::{Approved, Definition, Difference, NotApproved, PinDesk, Standing};
 pub use servers::{NotRegistered, Registered, ServerDesk};
+pub use transports::{NotChanged, Sent, TransportShown, Written, tag_of_name};
 
 use crate::config::ControlSettings;
 use crate::metrics::Registry;

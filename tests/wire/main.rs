@@ -28,6 +28,7 @@ mod peer;
 mod pinned;
 mod process;
 mod questions;
+mod registered;
 mod reloading;
 mod request;
 mod sealed;
