@@ -132,7 +132,7 @@ pub enum ServersAction {
         /// How it is reached: http (Streamable HTTP), sse (the deprecated HTTP+SSE)
         #[arg(long, default_value = "http")]
         kind: String,
-        /// Another key of [servers.NAME], with a JSON value or a text; repeatable. Others on this host can see it:
+        /// Another key of its section, with a JSON value or a text; repeatable. Others on this host can see it:
         /// secrets belong into the configuration file
         #[arg(long = "set", value_name = "KEY=VALUE")]
         settings: Vec<String>,
