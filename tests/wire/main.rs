@@ -34,6 +34,7 @@ mod request;
 mod sealed;
 mod secured;
 mod stdio;
+mod tasked;
 mod threads;
 mod unix;
 mod unread;
