@@ -186,11 +186,35 @@ fn a_server_comes_changes_and_goes_while_others_are_called() {
     let removed = gateway.delete("new", &format!("If-Match: {}\r\n", plain.tag()));
     assert_eq!((removed.status, &removed.body["removed"]), (200, &json!("new")), "{removed:?}");
     gateway.until_status("/mcp/new", 404);
+    // Others come and go meanwhile.
+    assert_eq!(gateway.put("more", NEW, &at(one.http)).status, 201);
+    gateway.until_status("/mcp/more", 200);
+    assert_eq!(gateway.delete("more", ANY).status, 200);
+    gateway.until_status("/mcp/more", 404);
     let finished = under_way.answer();
     assert_eq!((finished.status, finished.json()["result"].is_object()), (200, true), "{}", finished.text());
     assert_eq!(gateway.shown("new").status, 404);
     until("its links are closed", || (other.total("corelane_connections_open") == 0).then_some(()));
     undisturbed();
+}
+
+#[test]
+fn servers_that_come_and_go_leave_nothing() {
+    let (one, other) = (Server::start(), Server::start());
+    let gateway = Gateway::start(&section("stays", one.http));
+    gateway.until_status("/mcp/stays", 200);
+    for round in 0..20 {
+        let name = format!("n{round}");
+        assert_eq!(gateway.put(&name, NEW, &at(other.http)).status, 201, "{name}");
+        gateway.until_status(&format!("/mcp/{name}"), 200);
+        assert_eq!(gateway.delete(&name, ANY).status, 200, "{name}");
+        gateway.until_status(&format!("/mcp/{name}"), 404);
+    }
+    until("its links are closed", || (other.total("corelane_connections_open") == 0).then_some(()));
+    gateway.until_status("/mcp/stays", 200);
+    // Nor do figures of those that are gone stay.
+    let shown = gateway.ask("GET /admin/v1/servers", "", "").body;
+    assert_eq!(shown["servers"].as_array().map(Vec::len), Some(1), "{shown}");
 }
 
 #[test]

@@ -492,6 +492,8 @@ impl<S: Service> Service for Gateway<S> {
                     }
                     self.links[slot] = Some(Owner { generation: id.generation, server: index, place });
                 }
+                // One that is gone closes what was opened for it after all.
+                self.servers.look_again(index);
                 index
             }
             LinkEvent::Received { id, bytes } => {
