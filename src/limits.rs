@@ -49,8 +49,21 @@ pub const TOOL_NAME_BYTES_MAX: usize = 64;
 pub const PATTERN_BYTES_MAX: usize = 256;
 /// Most configured servers.
 pub const SERVERS_MAX: usize = 1024;
+/// Most servers registered by requests, beside those of the configuration.
+pub const REGISTERED_SERVERS_MAX: usize = 256;
+/// Most places of servers over the life of a process: each server that comes, and each that is another, takes one for
+/// good, since what is under way names servers by place. What is left of one that is gone is about 3 KiB on each core.
+pub const SERVER_PLACES_MAX: usize = 4 * SERVERS_MAX;
+/// Of these, places that requests leave to the configuration file, and to names that lead elsewhere.
+pub const SERVER_PLACES_OF_FILE: usize = SERVERS_MAX;
+/// Most transports registered by requests. They have one inbox together.
+pub const ADMINISTERED_TRANSPORTS_MAX: usize = 1024;
+/// Largest body of a request for administration, in bytes.
+pub const ADMIN_BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Most configured views.
 pub const VIEWS_MAX: usize = 256;
+
+const _: () = assert!(SERVERS_MAX + REGISTERED_SERVERS_MAX <= SERVER_PLACES_MAX - SERVER_PLACES_OF_FILE);
 
 /// Most tools of one server that are pinned, gone ones included; what appears beyond that is not.
 pub const PINS_PER_SERVER_MAX: usize = 20_000;

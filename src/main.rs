@@ -63,24 +63,14 @@ mod host {
                 let config = if args.default { Config::default() } else { Config::load(&cli.sources())? };
                 Ok(io::stdout().write_all(config.to_commented_toml().as_bytes())?)
             }
-            Some(cli::Command::Servers { ask: args, action: None }) => ask(cli, &Question::Servers, args.json),
-            Some(cli::Command::Servers { action: Some(action), .. }) => match action {
-                cli::ServersAction::Diff { server, ask: args } => ask(cli, &Question::Diff(server.clone()), args.json),
-                cli::ServersAction::Approve { server, tools, tag, ask: args } => {
-                    let question = Question::Approve { server: server.clone(), tools: tools.clone(), tag: tag.clone() };
-                    ask(cli, &question, args.json)
-                }
-            },
-            Some(cli::Command::Reload(args)) => ask(cli, &Question::Reload, args.json),
-            Some(cli::Command::Sessions(args)) => ask(cli, &Question::Sessions, args.json),
-            Some(cli::Command::Shards(args)) => {
-                let question = Question::Shards { reset: args.reset, admission: args.admission.clone() };
-                ask(cli, &question, args.ask.json)
-            }
             Some(cli::Command::Import { file }) => Ok(io::stdout().write_all(config::import(file)?.as_bytes())?),
             Some(cli::Command::Check(_)) => Ok(boot::check(configured(cli)?)?),
             Some(cli::Command::Stdio(args)) => Ok(boot::stdio(configured(cli)?, &args.view)?),
             Some(cli::Command::Serve(_)) | None => Ok(boot::serve(configured(cli)?)?),
+            Some(_) => match cli.question() {
+                Some((question, json)) => ask(cli, &question, json),
+                None => unreachable!("every other command asks a running corelane"),
+            },
         }
     }
 

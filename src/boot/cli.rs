@@ -4,6 +4,7 @@
 //! the same advice. Invariant: a flag that sets a key sets it through `config::Flag`, and the variable of that key
 //! works as well.
 
+use super::operator::Question;
 use crate::config::{Flag, Sources};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use std::io::Write;
@@ -19,6 +20,7 @@ Examples:
   corelane import claude_desktop_config.json      its servers as TOML, to be read before use
   corelane servers                                how the servers behind a running corelane stand
   corelane servers diff weather                   how its tools differ from what was approved
+  corelane servers add weather --url http://w/mcp another server, until the process ends
   corelane stdio                                  one client on standard input and output
 
 A flag wins over the environment, the environment over the file, the file over
@@ -69,6 +71,26 @@ pub enum Command {
         #[command(subcommand)]
         action: Option<ServersAction>,
     },
+    /// Ask a running corelane for the transports of its registry
+    #[command(args_conflicts_with_subcommands = true)]
+    Transports {
+        /// Who is asked.
+        #[command(flatten)]
+        ask: AskArgs,
+        /// What else is asked.
+        #[command(subcommand)]
+        action: Option<TransportsAction>,
+    },
+    /// Ask a running corelane which transports are bound to which servers
+    #[command(args_conflicts_with_subcommands = true)]
+    Bindings {
+        /// Who is asked.
+        #[command(flatten)]
+        ask: AskArgs,
+        /// What else is asked.
+        #[command(subcommand)]
+        action: Option<BindingsAction>,
+    },
     /// Have a running corelane read its configuration file again: servers, views, gateway settings
     Reload(AskArgs),
     /// Ask a running corelane for its sessions and connections, by core
@@ -99,6 +121,37 @@ pub enum ServersAction {
         #[command(flatten)]
         ask: AskArgs,
     },
+    /// Register a server by its URL, until the process ends
+    Add {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        server: String,
+        /// Where it is
+        #[arg(long)]
+        url: String,
+        /// How it is reached: http (Streamable HTTP), sse (the deprecated HTTP+SSE)
+        #[arg(long, default_value = "http")]
+        kind: String,
+        /// Another key of its section, with a JSON value or a text; repeatable. Others on this host can see it:
+        /// secrets belong into the configuration file
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        settings: Vec<String>,
+        /// Change the one that was registered under this name
+        #[arg(long)]
+        replace: bool,
+        /// Who is asked.
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// Remove a server that was registered; its calls finish
+    Remove {
+        /// The server
+        #[arg(value_name = "NAME")]
+        server: String,
+        /// Who is asked.
+        #[command(flatten)]
+        ask: AskArgs,
+    },
     /// Approve changed tools of a server as they are
     Approve {
         /// The server
@@ -110,6 +163,55 @@ pub enum ServersAction {
         /// Approve only what was looked at: `diff` prints the tag
         #[arg(long)]
         tag: Option<String>,
+        /// Who is asked.
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+}
+
+/// What is asked of one transport.
+#[derive(Subcommand, Debug)]
+pub enum TransportsAction {
+    /// Register a transport, which the administration owns
+    Add {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        transport: String,
+        /// Bind it to this server of the registry
+        #[arg(long, value_name = "NAME")]
+        server: Option<String>,
+        /// Who is asked.
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// Remove a transport that the administration owns, and its binding
+    Remove {
+        /// The transport
+        #[arg(value_name = "NAME")]
+        transport: String,
+        /// Who is asked.
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+}
+
+/// What is asked of one binding.
+#[derive(Subcommand, Debug)]
+pub enum BindingsAction {
+    /// Bind a transport to a server, in place of what it was bound to
+    Set {
+        /// The transport
+        transport: String,
+        /// The server
+        server: String,
+        /// Who is asked.
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// Unbind a transport
+    Remove {
+        /// The transport
+        transport: String,
         /// Who is asked.
         #[command(flatten)]
         ask: AskArgs,
@@ -212,6 +314,25 @@ pub struct PrintArgs {
     pub config: ConfigArgs,
 }
 
+impl ServersAction {
+    fn question(&self) -> Question {
+        match self {
+            ServersAction::Add { server, url, kind, settings, replace, .. } => Question::Register {
+                server: server.clone(),
+                url: url.clone(),
+                kind: kind.clone(),
+                settings: settings.clone(),
+                replace: *replace,
+            },
+            ServersAction::Approve { server, tools, tag, .. } => {
+                Question::Approve { server: server.clone(), tools: tools.clone(), tag: tag.clone() }
+            }
+            ServersAction::Diff { server, .. } => Question::Diff(server.clone()),
+            ServersAction::Remove { server, .. } => Question::Unregister(server.clone()),
+        }
+    }
+}
+
 impl Cli {
     /// Everything the configuration of this command is made of.
     pub fn sources(&self) -> Sources {
@@ -234,12 +355,52 @@ impl Cli {
         self.ask_args().is_some_and(|ask| ask.control.is_some())
     }
 
+    /// What a running corelane is asked, if it is; and whether its answer is to be printed as JSON.
+    pub fn question(&self) -> Option<(Question, bool)> {
+        let json = self.ask_args()?.json;
+        let question = match self.command.as_ref()? {
+            Command::Servers { action: None, .. } => Question::Servers,
+            Command::Servers { action: Some(action), .. } => action.question(),
+            Command::Transports { action: None, .. } => Question::Transports,
+            Command::Transports { action: Some(action), .. } => match action {
+                TransportsAction::Add { transport, server, .. } => {
+                    Question::RegisterTransport { transport: transport.clone(), server: server.clone() }
+                }
+                TransportsAction::Remove { transport, .. } => Question::UnregisterTransport(transport.clone()),
+            },
+            Command::Bindings { action: None, .. } => Question::Bindings,
+            Command::Bindings { action: Some(action), .. } => match action {
+                BindingsAction::Set { transport, server, .. } => {
+                    Question::Bind { transport: transport.clone(), server: server.clone() }
+                }
+                BindingsAction::Remove { transport, .. } => Question::Unbind(transport.clone()),
+            },
+            Command::Reload(_) => Question::Reload,
+            Command::Sessions(_) => Question::Sessions,
+            Command::Shards(args) => Question::Shards { reset: args.reset, admission: args.admission.clone() },
+            _ => return None,
+        };
+        Some((question, json))
+    }
+
     fn ask_args(&self) -> Option<&AskArgs> {
         match &self.command {
+            Some(Command::Servers { action: Some(action), .. }) => Some(match action {
+                ServersAction::Add { ask, .. }
+                | ServersAction::Approve { ask, .. }
+                | ServersAction::Diff { ask, .. }
+                | ServersAction::Remove { ask, .. } => ask,
+            }),
+            Some(Command::Transports { action: Some(action), .. }) => Some(match action {
+                TransportsAction::Add { ask, .. } | TransportsAction::Remove { ask, .. } => ask,
+            }),
+            Some(Command::Bindings { action: Some(action), .. }) => Some(match action {
+                BindingsAction::Remove { ask, .. } | BindingsAction::Set { ask, .. } => ask,
+            }),
             Some(
-                Command::Servers { action: Some(ServersAction::Diff { ask, .. }), .. }
-                | Command::Servers { action: Some(ServersAction::Approve { ask, .. }), .. }
-                | Command::Servers { ask, action: None }
+                Command::Servers { ask, action: None }
+                | Command::Transports { ask, action: None }
+                | Command::Bindings { ask, action: None }
                 | Command::Sessions(ask)
                 | Command::Reload(ask)
                 | Command::Shards(ShardArgs { ask, .. }),

@@ -9,14 +9,13 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::control::Desk;
 use crate::ids::{CoreId, ShardId};
 use crate::ring::{Bell, Port, PortId, Refused};
 use crate::server::drive::Clock;
 use crate::server::outbox::{Delivery, Outbox};
 use crate::server::parcel::Header;
 use crate::server::registry::{Answer, Founding, Member, Message, Query, Written};
-use crate::shard::registry::{Admission, ContentionStatus, Kind, Owner, Refusal, ShardStatistics};
+use crate::shard::registry::{Admission, ContentionStatus, Key, Kind, Owner, Refusal, ShardStatistics};
 use crate::uring::Chime;
 
 /// How long a wait lasts at most before the port is looked at again.
@@ -41,6 +40,9 @@ struct Turns {
     outbox: Outbox,
     clock: Clock,
     chimes: Vec<Arc<Chime>>,
+    cores: usize,
+    /// Deaths of cores that were heard of.
+    losses: u64,
 }
 
 struct Knocks<'a>(&'a [Arc<Chime>]);
@@ -57,8 +59,9 @@ impl Turns {
     /// Hears what has come and says what is to be said.
     fn turn(&mut self) {
         let now = self.clock.nanos();
-        let Turns { port, member, outbox, chimes, .. } = self;
+        let Turns { port, member, outbox, chimes, losses, .. } = self;
         port.observe(|peer, _| {
+            *losses += 1;
             outbox.forget(CoreId(peer.0));
             member.peer_lost(now, CoreId(peer.0));
         });
@@ -110,7 +113,8 @@ impl Turns {
 impl Registry {
     /// By the control thread's port; the last of the chimes is its own.
     pub(super) fn new(port: Port<Header>, founding: Founding, clock: Clock, chimes: Vec<Arc<Chime>>) -> Registry {
-        let desk = Turns { port, member: Member::new(founding), outbox: Outbox::default(), clock, chimes };
+        let (cores, outbox) = (founding.table.cores(), Outbox::default());
+        let desk = Turns { port, member: Member::new(founding), outbox, clock, chimes, cores, losses: 0 };
         Registry { desk: Arc::new(Mutex::new(desk)) }
     }
 
@@ -152,6 +156,23 @@ impl Registry {
             }
             _ => Err(Refusal::NoAnswer),
         }
+    }
+
+    /// How many cores there are.
+    pub(super) fn cores(&self) -> usize {
+        self.lock().cores
+    }
+
+    /// How many deaths of cores were heard of.
+    pub(super) fn losses(&self) -> u64 {
+        let mut desk = self.lock();
+        desk.turn();
+        desk.losses
+    }
+
+    /// The key by which messages for a name are known.
+    pub(super) fn key(&self, kind: Kind, name: &str) -> Key {
+        self.lock().member.key(kind, name)
     }
 
     /// Somebody who may register things; none if there are too many.
@@ -282,32 +303,6 @@ impl Registry {
     /// Chooses whether new registrations are let in.
     pub fn set_admission(&self, admission: Admission) -> Result<Written, Refusal> {
         self.write(Query::SetAdmission(admission))
-    }
-}
-
-impl Desk for Registry {
-    fn shards(&self) -> Result<Vec<ShardStatistics>, Refusal> {
-        self.partition_stats()
-    }
-
-    fn contention(&self) -> Result<ContentionStatus, Refusal> {
-        self.contention_status()
-    }
-
-    fn reset(&self) -> Result<(), Refusal> {
-        self.reset_stats().map(drop)
-    }
-
-    fn set_admission(&self, admission: Admission) -> Result<(), Refusal> {
-        Registry::set_admission(self, admission).map(drop)
-    }
-
-    fn transports(&self) -> Result<Vec<String>, Refusal> {
-        self.list_transports()
-    }
-
-    fn server_of(&self, transport: &str) -> Result<String, Refusal> {
-        self.server_for_transport(transport)
     }
 }
 

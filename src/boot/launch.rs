@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::administered::{self, Administered};
 use super::core_thread::{Outcome, Remains, Seed, start};
 use super::host::Severity;
 use super::lend::OffloadPool;
@@ -26,7 +27,8 @@ use super::{BootError, check, cut, desk, gateway};
 use crate::config::{Config, LogFormat, Settings};
 use crate::control::log::LogGuard;
 use crate::control::{
-    self, Administration, ControlError, ControlHandle, CoreState, DeskCell, Health, PinDesk, SignalHandle, Stop,
+    self, Administration, Beside, ControlError, ControlHandle, CoreState, DeskCell, Health, PinDesk, ServerDesk,
+    SignalHandle, Stop,
 };
 use crate::ids::CoreId;
 use crate::metrics::{CloseCause, Registry};
@@ -213,23 +215,26 @@ impl<S: 'static> Launch<S> {
         let choices = servers.choices();
         let reloader = Reloader::new(servers, config);
         let look_ups = reloader.clone().look_up_names(settings.gateway.resolve_ms.duration());
+        let desk_cell = DeskCell::default();
+        let attended = Arc::clone(&desk_cell);
         let beside = Box::pin(async move {
-            tokio::join!(beside, look_ups);
+            tokio::join!(beside, look_ups, administered::attend(attended));
         });
         let health = Health::new(cores);
         let (news, heard) = channel();
         let (apart, on_signal) = (plan.control.cpus.clone(), on_signal(news.clone()));
-        let desk_cell = DeskCell::default();
         let (control, signals) = match doors {
             Doors::Listeners => {
                 let (registry, health) = (Arc::clone(&registry), health.clone());
                 let socket = settings.control.socket.as_path();
                 let socket = socket.map(|path| patiently(|| UnixListenSocket::bind(path, ADMIN_MODE, ADMIN_BACKLOG)));
                 let desk = Arc::clone(&desk_cell);
+                let servers: Option<Arc<dyn ServerDesk>> = Some(Arc::new(reloader.clone()));
                 let reload = file.map(|file| (file, Arc::new(move || reloader.reload()) as control::Reload));
                 let pins: Option<Arc<dyn PinDesk>> = Some(Arc::new(pins.clone()));
                 let socket = socket.transpose()?;
-                let administration = Administration { desk, socket, reload, pins, beside: Some(beside) };
+                let beside: Option<Beside> = Some(beside);
+                let administration = Administration { desk, socket, reload, pins, servers, beside };
                 let spawned =
                     control::spawn(settings.control.clone(), registry, health, administration, apart, on_signal);
                 (Some(spawned.map_err(control_error)?), None)
@@ -327,7 +332,7 @@ impl<S: 'static> Launch<S> {
         let port = ports.pop().expect("a mesh has a port for the control thread");
         let registry = desk::Registry::new(port, founding, clock, chimes);
         // Nobody else sets it.
-        let _ = desk_cell.set(Box::new(registry.clone()));
+        let _ = desk_cell.set(Box::new(Administered::new(registry.clone())));
         if let Some(take) = &hooks.registry {
             take(registry.clone());
         }

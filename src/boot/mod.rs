@@ -3,6 +3,7 @@
 //! Not here: the cores' work (`server`, `runtime`). Only this module sees the whole configuration.
 //! Invariant: what is decided here is printed at start-up, before anything depends on it.
 
+mod administered;
 mod advice;
 mod check;
 pub mod cli;
@@ -17,6 +18,7 @@ mod on_core;
 pub mod operator;
 mod pins;
 pub mod plan;
+mod registered;
 mod reload;
 mod report;
 mod resolve;
@@ -26,6 +28,7 @@ mod trust;
 
 #[cfg(test)]
 mod tests {
+    mod administered;
     mod core_death;
     mod filtered;
     mod registry;

@@ -1,8 +1,10 @@
-//! `corelane servers|sessions|shards|reload`: asks a running corelane what its administration API says, and prints it.
+//! `corelane servers|sessions|shards|transports|bindings|reload`: asks a running corelane what its administration API
+//! says, and prints it.
 //!
 //! Not here: the API (`control`). Invariant: what is printed came from the process that was asked; nothing is changed
-//! but what a flag says.
+//! but what the command says.
 
+mod changes;
 mod pins;
 
 use std::fmt::Write as _;
@@ -23,6 +25,9 @@ use crate::config::{ServerName, Settings};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Largest answer.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// A tag that nothing has: a change on this condition is made whatever was there before, or nothing.
+const NEVER: &str = "\"\"";
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -68,8 +73,45 @@ pub enum Question {
     },
     /// How the tools of this server differ from what was approved.
     Diff(String),
+    /// A transport is bound to a server, in place of what it was bound to.
+    Bind {
+        /// The transport.
+        transport: String,
+        /// The server.
+        server: String,
+    },
+    /// Transports, and the servers that they are bound to.
+    Bindings,
     /// The servers behind the gateway.
     Servers,
+    /// A server is registered.
+    Register {
+        /// Its name.
+        server: String,
+        /// Where it is.
+        url: String,
+        /// Of which kind.
+        kind: String,
+        /// What else is set, `KEY=VALUE` each.
+        settings: Vec<String>,
+        /// There is one of that name, which is to be another.
+        replace: bool,
+    },
+    /// A transport is registered, and perhaps bound to a server.
+    RegisterTransport {
+        /// The transport.
+        transport: String,
+        /// The server.
+        server: Option<String>,
+    },
+    /// The transports of the registry.
+    Transports,
+    /// A transport is bound to nothing any more.
+    Unbind(String),
+    /// A server that was registered is removed.
+    Unregister(String),
+    /// A transport that was registered is removed.
+    UnregisterTransport(String),
     /// The configuration file is read again.
     Reload,
     /// Sessions and connections.
@@ -112,7 +154,10 @@ pub struct Said {
 /// # Errors
 /// If nobody answers, or with a no.
 pub fn ask(settings: &Settings, question: &Question, json: bool) -> Result<Said, OperatorError> {
-    if let Question::Approve { server, .. } | Question::Diff(server) = question
+    if let Question::Approve { server, .. }
+    | Question::Diff(server)
+    | Question::Register { server, .. }
+    | Question::Unregister(server) = question
         && ServerName::new(server).is_none()
     {
         let what = format!("{server:?} cannot be the name of a server: allowed is {}", ServerName::RULE);
@@ -127,7 +172,15 @@ pub fn ask(settings: &Settings, question: &Question, json: bool) -> Result<Said,
     let answer = runtime.block_on(answered(&door, question))?;
     let (text, differs) = match question {
         Question::Approve { server, .. } => (pins::approved(server, &answer), false),
+        Question::Bindings => (changes::bindings(&answer), false),
         Question::Diff(_) => pins::difference(&answer),
+        Question::Bind { .. }
+        | Question::RegisterTransport { .. }
+        | Question::Unbind(_)
+        | Question::UnregisterTransport(_) => (changes::done(&answer), false),
+        Question::Register { .. } => (changes::registered(&answer), false),
+        Question::Transports => (changes::transports(&answer), false),
+        Question::Unregister(_) => (changes::unregistered(&answer), false),
         Question::Servers => (servers(&answer), false),
         Question::Reload => (format!("{}\n", cell(&answer, "changed")), false),
         Question::Sessions => (sessions(&answer), false),
@@ -148,7 +201,27 @@ async fn answered(door: &Door, question: &Question) -> Result<Value, OperatorErr
             let body = serde_json::json!({ "approve": approve }).to_string();
             request(door, Method::POST, &path, &[("If-Match", &tag)], body).await
         }
+        Question::Bind { transport, server } => {
+            let body = serde_json::json!({ "server": server }).to_string();
+            request(door, Method::PUT, &binding_of(transport), &[("If-None-Match", NEVER)], body).await
+        }
+        Question::Bindings => get(door, "/admin/v1/bindings").await,
         Question::Diff(server) => get(door, &format!("/admin/v1/servers/{server}/pins")).await,
+        Question::Register { server, url, kind, settings, replace } => {
+            let body = changes::described(url, kind, settings)?.to_string();
+            let condition = if *replace { ("If-Match", "*") } else { ("If-None-Match", "*") };
+            request(door, Method::PUT, &format!("/admin/v1/servers/{server}"), &[condition], body).await
+        }
+        Question::RegisterTransport { transport, server } => {
+            let body =
+                server.as_ref().map_or_else(String::new, |server| serde_json::json!({ "server": server }).to_string());
+            request(door, Method::PUT, &transport_of(transport), &[], body).await
+        }
+        Question::Transports => get(door, "/admin/v1/transports").await,
+        // Whoever types it wants it whatever it was before; so with all that are named by a star.
+        Question::Unbind(transport) => remove(door, &binding_of(transport)).await,
+        Question::Unregister(server) => remove(door, &format!("/admin/v1/servers/{server}")).await,
+        Question::UnregisterTransport(transport) => remove(door, &transport_of(transport)).await,
         Question::Servers => get(door, "/admin/v1/servers").await,
         Question::Reload => request(door, Method::POST, "/admin/v1/reload", &[], String::new()).await,
         Question::Sessions => get(door, "/admin/v1/sessions").await,
@@ -166,6 +239,18 @@ async fn answered(door: &Door, question: &Question) -> Result<Value, OperatorErr
             Ok(answer)
         }
     }
+}
+
+fn transport_of(name: &str) -> String {
+    format!("/admin/v1/transports/{}", changes::segment(name))
+}
+
+fn binding_of(transport: &str) -> String {
+    format!("/admin/v1/bindings/{}", changes::segment(transport))
+}
+
+async fn remove(door: &Door, path: &str) -> Result<Value, OperatorError> {
+    request(door, Method::DELETE, path, &[("If-Match", "*")], String::new()).await
 }
 
 async fn get(door: &Door, path: &str) -> Result<Value, OperatorError> {

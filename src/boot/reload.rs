@@ -1,19 +1,22 @@
 //! The servers behind the gateway, as they are configured and as they come to be configured later.
 //!
-//! Not here: what cores do about it (`upstream::gateway`). Invariant: a file that is wrong changes nothing; of one that
-//! is right servers, views and `[gateway]` are taken up, and what else is in it is said to need a restart.
+//! Not here: what cores do about it (`upstream::gateway`), what is registered by request (`registered`). Invariant: a
+//! file that is wrong changes nothing; of one that is right servers, views and `[gateway]` are taken up, and what else
+//! is in it is said to need a restart.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::gateway;
 use super::pins::Keeper;
+use super::registered::{Registrations, Tags};
 use super::resolve::{self, Lookup};
 use crate::config::{Config, GatewaySettings, HttpServer, ServerKind, ServerName, ServerSettings, Settings, UrlHost};
 use crate::ids::OutboundAddress;
+use crate::limits::SERVER_PLACES_MAX;
 use crate::metrics::{Registry, ServerRow};
 use crate::upstream::gateway as to;
 use crate::upstream::gateway::{Behind, Choices};
@@ -21,6 +24,10 @@ use crate::upstream::gateway::{Behind, Choices};
 /// Keys that are taken up without a restart, and one of them that is not: what is pinned would be another.
 const TAKEN_UP: &str = "gateway.";
 const NOT_TAKEN_UP: &str = "gateway.pins";
+
+/// What there is to do when the last place is taken.
+pub(super) const NO_PLACES: &str = "each server that comes, or that is another, takes a place for as long as this process \
+                                    lives, and all are taken; restart corelane";
 
 /// A server's place, which is its for good.
 struct Place {
@@ -34,20 +41,31 @@ struct Place {
 /// All servers there were.
 pub(super) struct Servers {
     places: Vec<Place>,
-    /// What is in force, with what was taken up since the start.
-    settings: Settings,
+    pub(super) places_max: usize,
+    /// What is in force, with what was taken up since the start, and what is registered.
+    pub(super) settings: Settings,
+    /// The servers that the file names.
+    pub(super) of_file: Vec<(ServerName, ServerSettings)>,
+    pub(super) registrations: Registrations,
     choices: watch::Sender<Arc<Behind>>,
     registry: Arc<Registry>,
     pins: Keeper,
     cores: usize,
     is_demonstration: bool,
     has_guard: bool,
-    lookup: Lookup,
+    pub(super) lookup: Lookup,
 }
 
-/// Reads the configuration again.
+/// Servers with the settings that cores are told of.
+pub(super) type Ready<'a> = Option<(&'a ServerName, &'a Arc<to::ServerSettings>)>;
+
+/// Reads the configuration again, and takes in what is registered by request.
 #[derive(Clone)]
-pub(super) struct Reloader(Arc<Mutex<(Servers, Config)>>);
+pub(super) struct Reloader {
+    held: Arc<Mutex<(Servers, Config)>>,
+    /// What is registered, for whoever must not wait until a name is resolved.
+    tags: Tags,
+}
 
 impl Servers {
     /// The servers of these settings, whose names are looked up.
@@ -64,6 +82,9 @@ impl Servers {
         let (settings, registry) = (settings.clone(), Arc::clone(registry));
         let mut servers = Servers {
             places: Vec::new(),
+            places_max: SERVER_PLACES_MAX,
+            of_file: settings.servers.clone(),
+            registrations: Registrations::default(),
             settings,
             choices,
             registry,
@@ -73,7 +94,7 @@ impl Servers {
             has_guard,
             lookup,
         };
-        servers.place_all();
+        servers.place_all(None);
         servers.publish();
         servers
     }
@@ -83,8 +104,20 @@ impl Servers {
         self.choices.subscribe()
     }
 
-    /// Gives servers places that have none, and retires those that are gone; what was done, in words.
-    fn place_all(&mut self) -> Vec<String> {
+    /// How many places are left once these servers have theirs; none if there are too few.
+    pub(super) fn places_left(&self, wanted: &[(ServerName, ServerSettings)]) -> Option<usize> {
+        let has_place = |name: &ServerName, configured: &ServerSettings| {
+            let mut alive = self.places.iter().filter(|place| !place.is_retired);
+            alive.any(|place| place.name == *name && is_same_but_for_pinning(configured, &place.configured))
+        };
+        let enabled = wanted.iter().filter(|(_, configured)| configured.enabled);
+        let new = enabled.filter(|(name, configured)| !has_place(name, configured)).count();
+        self.places_max.checked_sub(self.places.len() + new)
+    }
+
+    /// Gives servers places that have none, and retires those that are gone; what was done, in words. The settings of
+    /// one may be there already.
+    pub(super) fn place_all(&mut self, ready: Ready<'_>) -> Vec<String> {
         let (mut added, mut changed, mut removed, mut repinned) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let wanted: Vec<(ServerName, ServerSettings)> = self
             .settings
@@ -118,7 +151,10 @@ impl Servers {
             if !changed.contains(&name.to_string()) {
                 added.push(name.to_string());
             }
-            let settings = Arc::new(gateway::server(&self.settings, &name, &configured, self.lookup));
+            let settings = match ready {
+                Some((ready, settings)) if *ready == name => Arc::clone(settings),
+                _ => Arc::new(gateway::server(&self.settings, &name, &configured, self.lookup)),
+            };
             let (kind, reached_by) = gateway::shown(&configured);
             let row = Arc::new(ServerRow::new(name.as_str(), kind, &reached_by, self.cores));
             self.places.push(Place { name, configured, settings, row, is_retired: false });
@@ -144,7 +180,7 @@ impl Servers {
     }
 
     /// Tells cores and exporters.
-    fn publish(&self) {
+    pub(super) fn publish(&self) {
         let mut settings = gateway::gateway(&self.settings, self.is_demonstration);
         settings.servers = self.places.iter().map(|place| Arc::clone(&place.settings)).collect();
         let retired = (0..).zip(&self.places).filter(|(_, place)| place.is_retired);
@@ -156,6 +192,7 @@ impl Servers {
         let alive = self.places.iter().filter(|place| !place.is_retired);
         self.registry.set_servers(alive.map(|place| Arc::clone(&place.row)).collect());
         self.choices.send_replace(Arc::new(Behind { settings, rows }));
+        self.registrations.publish();
     }
 }
 
@@ -194,9 +231,8 @@ impl Reloader {
     /// Looks names up again. A server whose name no longer leads to the address in use gets a new place, from whose
     /// links on the name is right; what changed, in words.
     pub fn resolve(&self) -> Option<String> {
-        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (named, lookup) = {
-            let held = lock();
+            let held = self.lock();
             (held.0.named(), held.0.lookup)
         };
         // Without the lock: a name server may take its time, and a reload should not.
@@ -206,9 +242,16 @@ impl Reloader {
             (!stays).then_some((number, found[0]))
         });
         let moved: Vec<(usize, SocketAddr)> = moved.collect();
-        let servers = &mut lock().0;
+        let servers = &mut self.lock().0;
         let mut said = Vec::new();
-        for (number, address) in moved {
+        let room = servers.places_max - servers.places.len();
+        if moved.len() > room {
+            tracing::warn!(
+                "{} servers stay where their names led, though they lead elsewhere: {NO_PLACES}",
+                moved.len() - room
+            );
+        }
+        for (number, address) in moved.into_iter().take(room) {
             let place = &mut servers.places[number];
             if !std::mem::replace(&mut place.is_retired, true) {
                 said.push(format!("server {} is at {address} now", place.name));
@@ -217,14 +260,24 @@ impl Reloader {
         if said.is_empty() {
             return None;
         }
-        servers.place_all();
+        servers.place_all(None);
         servers.publish();
         Some(said.join(", "))
     }
 
     /// For servers that were read from the configuration's sources.
     pub fn new(servers: Servers, config: Config) -> Reloader {
-        Reloader(Arc::new(Mutex::new((servers, config))))
+        let tags = servers.registrations.tags();
+        Reloader { held: Arc::new(Mutex::new((servers, config))), tags }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, (Servers, Config)> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is registered by request.
+    pub(super) fn tags(&self) -> &Tags {
+        &self.tags
     }
 
     /// Reads the configuration again; what was taken up.
@@ -232,7 +285,7 @@ impl Reloader {
     /// # Errors
     /// Why nothing was.
     pub fn reload(&self) -> Result<String, String> {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.lock();
         let (servers, config) = &mut *held;
         let fresh = Config::load(config.sources()).map_err(|error| error.to_string())?;
         if gateway::has_children(fresh.settings()) && !servers.has_guard {
@@ -243,11 +296,21 @@ impl Reloader {
         let views_before = (servers.settings.views.clone(), servers.settings.gateway.clone());
         let needs_restart: Vec<String> =
             fresh.differences(config.settings()).into_iter().filter(|key| needs_restart(key)).collect();
-        servers.settings.servers.clone_from(&fresh.settings().servers);
+        let of_file = fresh.settings().servers.clone();
+        let (kept, replaced) = servers.registrations.beside(&of_file);
+        let wanted = kept.with(&of_file);
+        if servers.places_left(&wanted).is_none() {
+            return Err(format!("the servers of the file find no room: {NO_PLACES}"));
+        }
+        servers.settings.servers = wanted;
+        (servers.of_file, servers.registrations) = (of_file, kept);
         servers.settings.views.clone_from(&fresh.settings().views);
         servers.settings.gateway =
             GatewaySettings { pins: servers.settings.gateway.pins.clone(), ..fresh.settings().gateway.clone() };
-        let mut done = servers.place_all();
+        let mut done = servers.place_all(None);
+        if !replaced.is_empty() {
+            done.push(format!("the file takes the place of what was registered: {}", replaced.join(", ")));
+        }
         if views_before != (servers.settings.views.clone(), servers.settings.gateway.clone()) {
             done.push("changed views or gateway settings".to_owned());
         }
@@ -295,7 +358,7 @@ mod tests {
         let choices = servers.choices();
         let reloader = Reloader::new(servers, config);
         let alive = || -> Vec<(String, SocketAddr)> {
-            let held = reloader.0.lock().expect("no panic");
+            let held = reloader.lock();
             let alive = held.0.places.iter().filter(|place| !place.is_retired);
             alive.map(|place| (place.name.to_string(), place.address().expect("known"))).collect()
         };

@@ -13,6 +13,7 @@ mod hosts;
 mod import;
 mod names;
 mod problem;
+mod requested;
 mod roots;
 mod rows;
 mod secret;
@@ -30,6 +31,7 @@ pub use hosts::{AllowedHosts, AllowedOrigins};
 pub use import::import;
 pub use names::{HeaderName, Prefix, ServerName, ToolName, ViewName};
 pub use problem::{ConfigError, Problem};
+pub use requested::{NotRequested, clash, requested};
 pub use roots::Roots;
 pub use secret::{Secret, Source, Supplied};
 pub use servers::{

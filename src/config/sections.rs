@@ -379,15 +379,19 @@ impl<'a> Named<'a> {
 
 /// Two servers whose names begin alike could not be told apart.
 fn same_prefixes(servers: &BTreeMap<ServerName, (Named, ServerSettings)>, problems: &mut Vec<Problem>) {
-    let mut first_with = BTreeMap::new();
+    let mut first_with = BTreeMap::<&str, &ServerName>::new();
     for (name, (named, settings)) in servers.iter().filter(|(_, (_, settings))| settings.enabled) {
         let prefix = settings.prefix.as_str();
         if let Some(first) = first_with.get(prefix).filter(|_| !prefix.is_empty()) {
-            let what = format!("`servers.{name}` has the prefix `{prefix}`, which `servers.{first}` has as well");
+            let what = prefix_is_taken(name, first, prefix);
             problems.push(named.problem("prefix", what, "give one of them another prefix"));
         }
         first_with.entry(prefix).or_insert(name);
     }
+}
+
+pub(super) fn prefix_is_taken(name: &ServerName, first: &ServerName, prefix: &str) -> String {
+    format!("`servers.{name}` has the prefix `{prefix}`, which `servers.{first}` has as well")
 }
 
 /// A server in a line, without anything that may be a secret.

@@ -4,24 +4,27 @@
 //! Not here: who may come in (`http::guard` by TCP, peer credentials on the Unix socket). Invariant: what changes
 //! something is answered on the Unix socket only; no request says what is run.
 
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use axum::extract::{Extension, Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{DefaultBodyLimit, Extension, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::MethodRouter;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
+use super::condition::{Condition, quoted};
 use super::http::Shown;
-use super::pins;
-use crate::metrics::{Metric, ServerMetrics, ServerRow, ServerState};
+use super::transports::{NotChanged, Sent, TransportShown, Written};
+use super::{pins, servers, transports};
+use crate::limits::ADMIN_BODY_BYTES_MAX;
+use crate::metrics::Metric;
 use crate::shard::registry::{Admission, ContentionStatus, Refusal, ShardStatistics};
 
 /// The document that describes this API, for machines.
 const OPENAPI: &str = include_str!("openapi.json");
-/// Most transports that `/bindings` looks up.
-const BINDINGS_MAX: usize = 1000;
 
 /// What the API asks the registry. Each call may take as long as the registry's answers do: two seconds at most.
 #[allow(missing_docs, reason = "each does what it says")]
@@ -44,6 +47,27 @@ pub trait Desk: Send + Sync {
     /// # Errors
     /// If it is bound to none, or a core does not answer.
     fn server_of(&self, transport: &str) -> Result<String, Refusal>;
+    /// # Errors
+    /// If there is none, or a core does not answer.
+    fn transport(&self, transport: &str) -> Result<TransportShown, Refusal>;
+    /// # Errors
+    /// If nothing was changed.
+    fn register_transport(&self, transport: &str, server: Option<&str>) -> Result<Written, NotChanged>;
+    /// # Errors
+    /// If nothing was changed.
+    fn unregister_transport(&self, transport: &str, condition: &Condition) -> Result<Written, NotChanged>;
+    /// # Errors
+    /// If nothing was changed.
+    fn bind(&self, transport: &str, server: &str, condition: &Condition) -> Result<Written, NotChanged>;
+    /// # Errors
+    /// If nothing was changed.
+    fn unbind(&self, transport: &str, condition: &Condition) -> Result<Written, NotChanged>;
+    /// Whether anything was registered by request. Waits for nothing.
+    fn has_own(&self) -> bool;
+    /// Looks after what was registered by request; to be called now and then while there is some.
+    fn attend(&self);
+    /// The oldest messages for transports that were registered by request.
+    fn take_messages(&self, most: usize) -> Vec<Sent>;
 }
 
 /// The registry's desk, once the cores are there.
@@ -61,80 +85,58 @@ pub(super) enum Door {
     Unix,
 }
 
-/// The routes of the API.
-pub(super) const PATHS: [&str; 12] = [
-    "/admin/v1/servers",
-    "/admin/v1/servers/{name}",
-    "/admin/v1/sessions",
-    "/admin/v1/shards",
-    "/admin/v1/shards/reset",
-    "/admin/v1/contention",
-    "/admin/v1/admission",
-    "/admin/v1/transports",
-    "/admin/v1/bindings",
-    "/admin/v1/openapi.json",
-    "/admin/v1/reload",
-    "/admin/v1/servers/{name}/pins",
-];
+/// A path, the methods that are answered there, and by whom.
+pub(super) struct Route {
+    path: &'static str,
+    methods: &'static [&'static str],
+    answers: fn() -> MethodRouter<Arc<Shown>>,
+}
+
+/// Shows as `GET|PUT /path`.
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.methods.join("|").to_ascii_uppercase(), self.path)
+    }
+}
+
+macro_rules! routes {
+    ($($path:literal => $($method:ident $answer:path),+;)+) => {
+        &[$(Route {
+            path: $path,
+            methods: &[$(stringify!($method)),+],
+            answers: || MethodRouter::new()$(.$method($answer))+,
+        },)+]
+    };
+}
+
+/// The whole API.
+pub(super) const ROUTES: &[Route] = routes! {
+    "/admin/v1/servers" => get servers::servers;
+    "/admin/v1/servers/{name}" => get servers::server, put servers::register, delete servers::unregister;
+    "/admin/v1/servers/{name}/pins" => get pins::pins, post pins::approve;
+    "/admin/v1/sessions" => get sessions;
+    "/admin/v1/shards" => get shards;
+    "/admin/v1/shards/reset" => post reset;
+    "/admin/v1/contention" => get contention;
+    "/admin/v1/admission" => get admission, put set_admission;
+    "/admin/v1/transports" => get transports::transports;
+    "/admin/v1/transports/{name}" =>
+        get transports::transport, put transports::register, delete transports::unregister;
+    "/admin/v1/bindings" => get transports::bindings;
+    "/admin/v1/bindings/{transport}" => get transports::binding, put transports::bind, delete transports::unbind;
+    "/admin/v1/messages" => post transports::take_messages;
+    "/admin/v1/reload" => post reload;
+    "/admin/v1/openapi.json" => get openapi;
+};
 
 pub(super) fn routes() -> Router<Arc<Shown>> {
-    Router::new()
-        .route(PATHS[0], get(servers))
-        .route(PATHS[1], get(server))
-        .route(PATHS[2], get(sessions))
-        .route(PATHS[3], get(shards))
-        .route(PATHS[4], post(reset))
-        .route(PATHS[5], get(contention))
-        .route(PATHS[6], get(admission).put(set_admission))
-        .route(PATHS[7], get(transports))
-        .route(PATHS[8], get(bindings))
-        .route(PATHS[9], get(openapi))
-        .route(PATHS[10], post(reload))
-        .route(PATHS[11], get(pins::pins).post(pins::approve))
+    let bounded = DefaultBodyLimit::max(ADMIN_BODY_BYTES_MAX);
+    let router = ROUTES.iter().fold(Router::new(), |router, route| router.route(route.path, (route.answers)()));
+    router.layer(bounded).layer(map_response(with_retry))
 }
 
 async fn openapi() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], OPENAPI)
-}
-
-fn described(shown: &Shown, row: &ServerRow) -> Value {
-    let sum = |value: fn(&ServerMetrics) -> u64| row.cores().iter().map(|core| value(core)).sum::<u64>();
-    let states: Vec<ServerState> = row.cores().iter().map(|core| core.state()).collect();
-    // One core that reached it knows what it speaks.
-    let state = states.iter().max_by_key(|state| **state as u8).copied().unwrap_or(ServerState::Away);
-    json!({
-        "name": row.name,
-        "kind": row.kind,
-        "reached_by": row.reached_by,
-        "state": state.label(),
-        "calls": sum(|core| core.calls.get()),
-        "failures": sum(|core| core.failures.get()),
-        "in_flight": sum(|core| core.in_flight.get()),
-        "waiting": sum(|core| core.waiting.get()),
-        "reached": sum(|core| core.reached.get()),
-        "lost": sum(|core| core.lost.get()),
-        "tools": row.cores().iter().map(|core| core.tools.get()).max().unwrap_or(0),
-        "pinning": pins::summary(shown, &row.name),
-        "cores": states.iter().map(|state| state.label()).collect::<Vec<_>>(),
-    })
-}
-
-async fn servers(State(shown): State<Arc<Shown>>) -> Json<Value> {
-    let servers = shown.registry.servers();
-    Json(json!({ "servers": servers.iter().map(|row| described(&shown, row)).collect::<Vec<_>>() }))
-}
-
-async fn server(State(shown): State<Arc<Shown>>, Path(name): Path<String>) -> Response {
-    match shown.registry.servers().iter().find(|row| *row.name == *name) {
-        Some(row) => Json(described(&shown, row)).into_response(),
-        None => no_such_server(&shown).into_response(),
-    }
-}
-
-pub(super) fn no_such_server(shown: &Shown) -> Refused {
-    let servers = shown.registry.servers();
-    let names: Vec<_> = servers.iter().map(|row| &row.name).collect();
-    refused(StatusCode::NOT_FOUND, json!({ "error": "there is no such server", "servers": names }))
 }
 
 async fn sessions(State(shown): State<Arc<Shown>>) -> Json<Value> {
@@ -157,25 +159,26 @@ async fn sessions(State(shown): State<Arc<Shown>>) -> Json<Value> {
 }
 
 /// Asks the registry, beside the runtime: it may wait for cores.
-async fn ask<T: Send + 'static>(
+pub(super) async fn ask<T: Send + 'static, E: Into<Refused> + Send + 'static>(
     shown: &Arc<Shown>,
-    question: impl FnOnce(&dyn Desk) -> Result<T, Refusal> + Send + 'static,
+    question: impl FnOnce(&dyn Desk) -> Result<T, E> + Send + 'static,
 ) -> Result<T, Refused> {
     let desk = Arc::clone(&shown.desk);
     let answer = tokio::task::spawn_blocking(move || desk.get().map(|desk| question(&**desk))).await;
     match answer {
-        Ok(Some(Ok(answer))) => Ok(answer),
-        Ok(Some(Err(refusal))) => {
-            let status = match refusal {
-                Refusal::Unknown(_) | Refusal::NotBound | Refusal::ShardUnknown => StatusCode::NOT_FOUND,
-                _ => StatusCode::SERVICE_UNAVAILABLE,
-            };
-            Err(refused(status, json!({ "error": refusal.to_string() })))
-        }
+        Ok(Some(answer)) => answer.map_err(E::into),
         Ok(None) | Err(_) => {
             Err(refused(StatusCode::SERVICE_UNAVAILABLE, json!({ "error": "the cores are not there yet" })))
         }
     }
+}
+
+/// What is refused for now says when it may be tried again.
+async fn with_retry(mut answer: Response) -> Response {
+    if answer.status() == StatusCode::SERVICE_UNAVAILABLE {
+        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    answer
 }
 
 /// A no, and why.
@@ -214,15 +217,10 @@ fn word_of(admission: Admission) -> &'static str {
     WORDS.iter().find(|(_, one)| *one == admission).map_or("auto", |(word, _)| word)
 }
 
-/// The tag of what is in force (RFC 9110, 8.8.3): a change says which state it is a change of.
-fn tag_of(admission: Admission) -> String {
-    format!("\"{}\"", word_of(admission))
-}
-
 async fn admission(State(shown): State<Arc<Shown>>) -> Result<Response, Refused> {
     let status = ask(&shown, |desk| desk.contention()).await?;
     let body = Json(json!({ "admission": word_of(status.admission) }));
-    Ok(([(header::ETAG, tag_of(status.admission))], body).into_response())
+    Ok(([(header::ETAG, quoted(word_of(status.admission)))], body).into_response())
 }
 
 /// Refuses a change that came by the wrong door.
@@ -252,22 +250,11 @@ async fn set_admission(
         return Err(refused(StatusCode::BAD_REQUEST, what));
     };
     let before = ask(&shown, |desk| desk.contention()).await?.admission;
-    let tag = tag_of(before);
-    match fields.get(header::IF_MATCH).map(|given| given.to_str().unwrap_or_default()) {
-        None => {
-            let what = json!({ "error": "If-Match is needed, with the ETag of what is to be changed", "etag": tag });
-            return Err(refused(StatusCode::PRECONDITION_REQUIRED, what));
-        }
-        Some("*") => {}
-        Some(given) if given == tag => {}
-        Some(_) => {
-            let what = json!({ "error": "it was changed meanwhile; look at it and try again", "etag": tag });
-            return Err(refused(StatusCode::PRECONDITION_FAILED, what));
-        }
-    }
+    // The tag of what is in force (RFC 9110, 8.8.3) is its word.
+    Condition::of(&fields).judge(Some(word_of(before)))?;
     ask(&shown, move |desk| desk.set_admission(wanted)).await?;
     let body = Json(json!({ "admission": word_of(wanted) }));
-    Ok(([(header::ETAG, tag_of(wanted))], body).into_response())
+    Ok(([(header::ETAG, quoted(word_of(wanted)))], body).into_response())
 }
 
 async fn reset(State(shown): State<Arc<Shown>>, Extension(door): Extension<Door>) -> Result<StatusCode, Refused> {
@@ -288,22 +275,6 @@ async fn reload(State(shown): State<Arc<Shown>>, Extension(door): Extension<Door
     }
 }
 
-async fn transports(State(shown): State<Arc<Shown>>) -> Result<Json<Value>, Refused> {
-    ask(&shown, |desk| desk.transports()).await.map(|names| Json(json!({ "transports": names })))
-}
-
-async fn bindings(State(shown): State<Arc<Shown>>) -> Result<Json<Value>, Refused> {
-    let (bound, is_all) = ask(&shown, |desk| {
-        let transports = desk.transports()?;
-        let is_all = transports.len() <= BINDINGS_MAX;
-        let server_of = |name: String| desk.server_of(&name).ok().map(|server| (name, server));
-        Ok((transports.into_iter().take(BINDINGS_MAX).filter_map(server_of).collect::<Vec<_>>(), is_all))
-    })
-    .await?;
-    let bound = bound.into_iter().map(|(transport, server)| json!({ "transport": transport, "server": server }));
-    Ok(Json(json!({ "bindings": bound.collect::<Vec<_>>(), "complete": is_all })))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -311,9 +282,27 @@ mod tests {
     #[test]
     fn the_document_describes_what_is_routed() {
         let document: Value = serde_json::from_str(OPENAPI).expect("JSON");
-        let mut described: Vec<&str> =
-            document["paths"].as_object().expect("paths").keys().map(String::as_str).collect();
-        let mut routed = PATHS.to_vec();
+        let mut described = Vec::new();
+        for (path, item) in document["paths"].as_object().expect("paths") {
+            for (method, operation) in item.as_object().expect("methods") {
+                described.push((path.as_str(), method.as_str()));
+                let named = |place: &str| {
+                    let parameters = operation["parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
+                    parameters.iter().filter(|one| one["in"] == place).count()
+                };
+                let place = format!("{method} {path}");
+                assert_eq!(named("path"), path.matches('{').count(), "{place}: each part of the path is described");
+                let responses = operation["responses"].as_object().expect("responses");
+                // A change is for the Unix socket, and so may be refused.
+                assert_eq!(responses.contains_key("403"), method != "get", "{place}");
+                assert_eq!(responses.contains_key("428"), responses.contains_key("412"), "{place}");
+                assert_eq!(named("header") > 0, responses.contains_key("412"), "{place}: conditions are described");
+            }
+        }
+        let mut routed: Vec<(&str, &str)> = Vec::new();
+        for route in ROUTES {
+            routed.extend(route.methods.iter().map(|method| (route.path, *method)));
+        }
         described.sort_unstable();
         routed.sort_unstable();
         assert_eq!(described, routed);

@@ -6,6 +6,7 @@
 use super::Health;
 use super::admin::{self, DeskCell, Door, Reload};
 use super::pins::PinDesk;
+use super::servers::ServerDesk;
 use crate::ids::CoreId;
 use crate::metrics::Registry;
 use crate::proto::http1::HostRules;
@@ -26,6 +27,7 @@ pub(super) struct Shown {
     pub(super) desk: DeskCell,
     pub(super) reload: Option<Reload>,
     pub(super) pins: Option<Arc<dyn PinDesk>>,
+    pub(super) servers: Option<Arc<dyn ServerDesk>>,
 }
 
 const PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
@@ -110,7 +112,8 @@ async fn metrics(State(shown): State<Arc<Shown>>) -> impl IntoResponse {
 }
 
 async fn not_found() -> (StatusCode, Json<Value>) {
-    let paths: Vec<&str> = PATHS.into_iter().chain(admin::PATHS).collect();
+    let own = PATHS.into_iter().map(|path| format!("GET {path}"));
+    let paths: Vec<String> = own.chain(admin::ROUTES.iter().map(ToString::to_string)).collect();
     (StatusCode::NOT_FOUND, Json(json!({ "error": "no such path", "paths": paths })))
 }
 

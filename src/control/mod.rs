@@ -4,16 +4,22 @@
 //! it answers truthfully also when a core has stalled.
 
 mod admin;
+mod condition;
 mod health;
 mod http;
 mod listener;
 mod local;
 pub mod log;
 mod pins;
+mod servers;
+mod transports;
 
 pub use admin::{Desk, DeskCell, Reload};
+pub use condition::{Condition, Unmet};
 pub use health::{CoreState, Health};
 pub use pins::{Approved, Definition, Difference, NotApproved, PinDesk, Standing};
+pub use servers::{NotRegistered, Registered, ServerDesk};
+pub use transports::{NotChanged, Sent, TransportShown, Written, tag_of_name};
 
 use crate::config::ControlSettings;
 use crate::metrics::Registry;
@@ -80,6 +86,8 @@ pub struct Administration {
     pub reload: Option<(PathBuf, Reload)>,
     /// Keeps what is pinned of servers' tools.
     pub pins: Option<Arc<dyn PinDesk>>,
+    /// Registers servers with the gateway.
+    pub servers: Option<Arc<dyn ServerDesk>>,
     /// What the control thread runs besides.
     pub beside: Option<Beside>,
 }
@@ -189,9 +197,10 @@ pub fn spawn(
         (tokio::net::TcpListener::from_std(listener).map_err(bind_error)?, Signals::new().map_err(ControlError::Start)?)
     };
     let hosts = settings.allowed_hosts.alone();
-    let Administration { desk, socket, reload, pins, beside } = administration;
+    let Administration { desk, socket, reload, pins, servers, beside } = administration;
     let again = reload.as_ref().map(|(_, reload)| Arc::clone(reload));
-    let shown = Arc::new(http::Shown { registry, health: health.clone(), hosts, desk, reload: again, pins });
+    let shown = http::Shown { registry, health: health.clone(), hosts, desk, reload: again, pins, servers };
+    let shown = Arc::new(shown);
     let routes = http::routes(Arc::clone(&shown));
     let local = {
         let _inside = runtime.enter();

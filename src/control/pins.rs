@@ -13,8 +13,10 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::admin::{Door, Refused, may_change, no_such_server, refused};
+use super::admin::{Door, Refused, may_change, refused};
+use super::condition::quoted;
 use super::http::Shown;
+use super::servers::no_such_server;
 
 /// Where pins are kept, as the API needs it. Looking takes a moment; approving may wait for a disk.
 pub trait PinDesk: Send + Sync {
@@ -92,10 +94,6 @@ pub(super) fn summary(shown: &Shown, server: &str) -> Value {
     let standing = pins.standing(server);
     let changed: Vec<&str> = standing.changed.iter().map(|difference| &*difference.tool).collect();
     json!({ "policy": standing.policy, "pinned": standing.pinned, "changed": changed })
-}
-
-fn quoted(tag: &str) -> String {
-    format!("\"{tag}\"")
 }
 
 fn described(definition: &Definition) -> Value {

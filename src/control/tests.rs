@@ -69,6 +69,7 @@ fn metrics_are_exported_and_other_paths_are_not_found() {
     let (status, answer) = get(&handle, "/admin");
     assert_eq!(status, 404);
     assert!(answer.contains("application/json") && answer.contains("no such path"), "{answer}");
+    assert!(answer.contains("\"GET /metrics\"") && answer.contains("\"GET|PUT /admin/v1/admission\""), "{answer}");
     let (status, answer) = exchange(&handle, "POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0");
     assert_eq!(status, 405);
     assert!(answer.contains("openapi.json"), "{answer}");

@@ -101,6 +101,11 @@ pub trait Talk {
     /// Hands out what is to be done with links.
     fn wishes(&mut self, wish: &mut dyn FnMut(Wish));
 
+    /// Whether it was shut and nothing is left of it.
+    fn is_over(&self) -> bool {
+        false
+    }
+
     /// Time passed.
     fn tick(&mut self, now: Nanos) {
         let _ = now;

@@ -50,6 +50,15 @@ impl Channel {
         }
     }
 
+    /// Whether no link is left, nor an attempt at one.
+    pub fn is_over(&self) -> bool {
+        match self {
+            Channel::Elsewhere(remote) => remote.calls.is_empty(),
+            Channel::Http(pool) => pool.is_over(),
+            Channel::Talk(talk) => talk.is_over(),
+        }
+    }
+
     /// Whether something was heard outside any link.
     pub fn has_news(&self) -> bool {
         matches!(self, Channel::Talk(talk) if talk.has_news())

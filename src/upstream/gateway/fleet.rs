@@ -7,9 +7,12 @@ use std::collections::HashMap;
 use std::ops::{Index, IndexMut};
 
 use super::server::Server;
+use crate::limits::SERVER_PLACES_MAX;
 
-/// Numbers from here on are those of sessions' own servers. There are fewer configured ones (`SERVERS_MAX`).
+/// Numbers from here on are those of sessions' own servers. There are fewer places of
+/// configured ones.
 const OWN: usize = 0x8000;
+const _: () = assert!(SERVER_PLACES_MAX <= OWN);
 /// Most servers of sessions' own on one core.
 const OWN_MAX: usize = 0x4000;
 
@@ -17,6 +20,8 @@ const OWN_MAX: usize = 0x4000;
 #[derive(Default)]
 pub(super) struct Fleet {
     configured: Vec<Server>,
+    /// Those of them that may have something to do: a turn does not look at what came and went before.
+    present: Vec<u16>,
     own: Vec<Option<Box<Server>>>,
     vacant: Vec<u16>,
     /// By the session's number: places of configured servers, and the number of what is its own there.
@@ -36,7 +41,21 @@ impl Fleet {
 
     /// A server that was configured, at the next place.
     pub fn push(&mut self, server: Server) {
+        self.present.push(self.configured.len() as u16);
         self.configured.push(server);
+    }
+
+    /// From now on no turn looks at configured servers that are gone and have nothing left to do.
+    pub fn leave_those_gone(&mut self) {
+        let Fleet { configured, present, .. } = self;
+        present.retain(|number| !configured[usize::from(*number)].is_gone());
+    }
+
+    /// Something came for a configured server all the same: turns look at it again.
+    pub fn look_again(&mut self, number: u16) {
+        if usize::from(number) < self.configured.len() && !self.present.contains(&number) {
+            self.present.push(number);
+        }
     }
 
     /// Those that are configured.
@@ -57,15 +76,15 @@ impl Fleet {
         }
     }
 
-    /// Places to look through for all of them, sessions' own included.
+    /// Places to look through for all that may have something to do, sessions' own included.
     pub fn places(&self) -> usize {
-        self.configured.len() + self.own.len()
+        self.present.len() + self.own.len()
     }
 
     /// The number of the server at such a place, if there is one.
     pub fn number_at(&self, place: usize) -> Option<u16> {
-        match place.checked_sub(self.configured.len()) {
-            None => Some(place as u16),
+        match place.checked_sub(self.present.len()) {
+            None => self.present.get(place).copied(),
             Some(own) => self.own.get(own)?.as_ref().map(|_| (OWN + own) as u16),
         }
     }

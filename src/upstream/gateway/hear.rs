@@ -210,6 +210,7 @@ impl Server {
         };
         if let Some(before) = &relay.uris {
             result = super::uris::seen(&result, relay.method, before);
+            result = super::task_ids::seen(&result, relay.method, before).unwrap_or(result);
         }
         self.callers.reply(relay.caller, Ok(result));
     }
@@ -334,7 +335,11 @@ impl Server {
             _ => None,
         });
         if let (Some(relay), Some(method)) = (relay, question(&method)) {
-            let params = envelope.text(Key::Params, text).unwrap_or(b"{}").to_vec();
+            let params = envelope.text(Key::Params, text).unwrap_or(b"{}");
+            let params = match &relay.uris {
+                Some(before) => super::task_ids::question(params, before),
+                None => params.to_vec(),
+            };
             if relay.version.is_modern() {
                 if relay.can_answer(method) {
                     return self.park(now, number, id, method, params);

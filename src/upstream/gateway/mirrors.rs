@@ -76,9 +76,7 @@ fn mirrored<'a>(call: &Outgoing<'a>) -> Option<Cow<'a, str>> {
     let key = match call.method {
         Method::ToolsCall | Method::PromptsGet => Key::Name,
         Method::ResourcesRead => Key::Uri,
-        Method::TasksGet | Method::TasksUpdate | Method::TasksCancel => {
-            return call.envelope.str(Key::TaskId, call.text);
-        }
+        Method::TasksGet | Method::TasksUpdate | Method::TasksCancel => Key::TaskId,
         _ => return None,
     };
     match call.name {

@@ -28,6 +28,7 @@ mod rules;
 mod send;
 mod server;
 mod settings;
+mod task_ids;
 mod told;
 mod uris;
 mod watching;
@@ -288,6 +289,10 @@ impl<S: Service> Gateway<S> {
                 }
             }
             Method::CompletionComplete => self.complete(call, out),
+            Method::TasksCancel | Method::TasksGet | Method::TasksResult | Method::TasksUpdate => {
+                self.of_task(call, out)
+            }
+            Method::TasksList => self.list_tasks(call, out),
             _ if self.seen(call.view).is_some_and(|seen| seen.native) => self.native.call(call, out),
             _ if let Some(server) = self.seen(call.view).and_then(|seen| seen.alone) => {
                 self.relay(call, server, None, None)
@@ -487,6 +492,8 @@ impl<S: Service> Service for Gateway<S> {
                     }
                     self.links[slot] = Some(Owner { generation: id.generation, server: index, place });
                 }
+                // One that is gone closes what was opened for it after all.
+                self.servers.look_again(index);
                 index
             }
             LinkEvent::Received { id, bytes } => {
@@ -587,7 +594,7 @@ const MERGED: Offers = Offers {
     resources_subscribe: true,
     completions: true,
     logging: true,
-    tasks: false,
+    tasks: true,
 };
 
 fn invalid(text: impl Into<Cow<'static, str>>) -> Served {

@@ -37,7 +37,8 @@ pub struct Outgoing<'a> {
     pub log_level: Option<LogLevel>,
     /// What is asked.
     pub method: Method,
-    /// The server's own name of the tool or prompt, or URI of the resource, if the caller knows it by another.
+    /// The server's own name of the tool or prompt, URI of the resource, or id of the task, if the caller knows it by
+    /// another.
     pub name: Option<&'a str>,
     /// Answers and state of an earlier round, as members of `params` with a comma behind each.
     pub round: &'a [u8],
@@ -75,6 +76,7 @@ pub fn write(out: &mut Vec<u8>, call: &Outgoing<'_>, era: Era, id: u64) {
     }
     let name_key = match call.method {
         Method::ResourcesRead => Key::Uri,
+        Method::TasksCancel | Method::TasksGet | Method::TasksResult | Method::TasksUpdate => Key::TaskId,
         _ => Key::Name,
     };
     let mut name = Vec::new();

@@ -353,6 +353,11 @@ impl Server {
         }
     }
 
+    /// Whether it was retired and has nothing left to do.
+    pub fn is_gone(&self) -> bool {
+        self.is_retired && self.flights.is_empty() && self.waiting_calls() == 0 && self.channel.is_over()
+    }
+
     /// Lets operators see how it stands.
     pub fn publish(&self) {
         let (in_flight, waiting) = (self.flights.calls() as u64, self.waiting_calls() as u64);

@@ -22,7 +22,7 @@ pub fn seen(result: &[u8], method: Method, before: &str) -> Vec<u8> {
     let value = Value::new(result);
     let list = match method {
         Method::ResourcesRead => "contents",
-        Method::ToolsCall => "content",
+        Method::TasksResult | Method::ToolsCall => "content",
         Method::PromptsGet => "messages",
         _ => return result.to_vec(),
     };

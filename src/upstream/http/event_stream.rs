@@ -217,6 +217,10 @@ impl Talk for EventStream {
         self.pool.wishes(wish);
     }
 
+    fn is_over(&self) -> bool {
+        self.pool.is_over()
+    }
+
     fn tick(&mut self, now: Nanos) {
         self.pool.tick(now);
     }

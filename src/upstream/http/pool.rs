@@ -228,6 +228,11 @@ impl Pool {
         (0..self.links.len()).for_each(|place| self.close(place));
     }
 
+    /// Whether no link is left, no attempt at one, and nothing to be done with any.
+    pub fn is_over(&self) -> bool {
+        self.open == 0 && self.waiting.is_empty() && self.wishes.is_empty() && self.outcomes.is_empty()
+    }
+
     /// An attempt ended. True if the link is one of this pool's from now on.
     pub fn connected(&mut self, now: Nanos, token: u64, outcome: Result<ConnectionId, i32>) -> bool {
         let (place, generation) = ((token & 0xffff) as usize, (token >> 16 & 0xffff) as u16);

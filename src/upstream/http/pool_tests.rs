@@ -89,3 +89,25 @@ fn whoever_leaves_in_the_pause_is_not_tried_for() {
     pool.tick(due);
     assert!(attempts(&mut pool).is_empty() && !pool.has_outcomes());
 }
+
+#[test]
+fn a_pool_is_over_when_no_attempt_is_left_either() {
+    let mut pool = pool();
+    assert!(pool.is_over());
+    submit(&mut pool, 0, 7);
+    assert!(!pool.is_over(), "it wishes for a link");
+    let [first] = attempts(&mut pool)[..] else { panic!("one link") };
+    pool.drop_errand(0, 7);
+    pool.close_all();
+    assert!(!pool.is_over(), "the attempt is under way");
+    let id = ConnectionId { slot: 1, generation: 1 };
+    assert!(pool.connected(MS, first, Ok(id)));
+    pool.close_all();
+    assert!(!pool.is_over(), "its link is to be closed");
+    let mut closed = Vec::new();
+    pool.wishes(&mut |wish| closed.push(matches!(wish, Wish::Close(closed) if closed == id)));
+    assert_eq!((closed, pool.is_over()), (vec![true], true));
+    // One that comes after all is closed, and until then it is not over.
+    assert!(!pool.connected(2 * MS, first, Ok(ConnectionId { slot: 2, generation: 1 })));
+    assert!(!pool.is_over());
+}
