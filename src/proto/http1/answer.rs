@@ -198,15 +198,28 @@ pub fn parse(head: &[u8]) -> Result<ResponseHead<'_>, ResponseError> {
         return Err(ResponseError::HeadTooLarge);
     }
     check_beginning(head)?;
+    read(head, true).map(|(_, head)| head)
+}
+
+/// Reads the response head that `buffer` begins with in one pass, if it is whole and good as nearly all are: how long it
+/// is, and what it says. `None` says nothing about it but that [`HeadFinder`] and [`parse`] have to be asked.
+pub(super) fn parse_front(buffer: &[u8]) -> Option<(usize, ResponseHead<'_>)> {
+    let window = &buffer[..buffer.len().min(HTTP_REQUEST_LINE_BYTES_MAX)];
+    read(window, false).ok()
+}
+
+/// Reads a head at the front of `buffer`, which has to be the whole of it if `is_alone`.
+fn read(buffer: &[u8], is_alone: bool) -> Result<(usize, ResponseHead<'_>), ResponseError> {
     let mut lines = [const { MaybeUninit::uninit() }; HTTP_HEADERS_MAX];
     let mut response = httparse::Response::new(&mut []);
     let parser = httparse::ParserConfig::default();
-    match parser.parse_response_with_uninit_headers(&mut response, head, &mut lines) {
-        Ok(httparse::Status::Complete(length)) if length == head.len() => {}
+    let length = match parser.parse_response_with_uninit_headers(&mut response, buffer, &mut lines) {
+        Ok(httparse::Status::Complete(length)) if length == buffer.len() || !is_alone => length,
         Ok(httparse::Status::Complete(_)) => return Err(ResponseError::BareLineFeed),
         Ok(httparse::Status::Partial) => return Err(ResponseError::Incomplete),
-        Err(error) => return Err(refusal_of(error, head)),
-    }
+        Err(error) => return Err(refusal_of(error, buffer)),
+    };
+    let head = &buffer[..length];
     let (Some(status), Some(minor_version)) = (response.code, response.version) else {
         return Err(ResponseError::Incomplete);
     };
@@ -232,7 +245,7 @@ pub fn parse(head: &[u8]) -> Result<ResponseHead<'_>, ResponseError> {
         framing.read(&mut head, line.name.as_bytes(), line.value)?;
     }
     framing.settle(&mut head)?;
-    Ok(head)
+    Ok((length, head))
 }
 
 /// Refuses what can no longer become a response, at its first wrong byte: an empty line, TLS, another protocol.
@@ -454,10 +467,14 @@ impl ResponseReader {
         loop {
             let rest = &buffer[consumed..];
             check_beginning(rest)?;
-            let Some(length) = self.finder.find(rest).map_err(finder_refusal)? else {
-                return Ok((consumed, Piece::More));
+            let front = if self.finder.is_fresh() { parse_front(rest) } else { None };
+            let (length, head) = match front {
+                Some(front) => front,
+                None => match self.finder.find(rest).map_err(finder_refusal)? {
+                    Some(length) => (length, parse(&rest[..length])?),
+                    None => return Ok((consumed, Piece::More)),
+                },
             };
-            let head = parse(&rest[..length])?;
             consumed += length;
             match head.status {
                 101 => return Err(ResponseError::SwitchingProtocols),

@@ -209,7 +209,7 @@ impl Server {
             false => result.to_vec(),
         };
         if let Some(before) = &relay.uris {
-            result = super::uris::seen(&result, relay.method, before);
+            result = super::uris::seen(&result, relay.method, before).unwrap_or(result);
             result = super::task_ids::seen(&result, relay.method, before).unwrap_or(result);
         }
         self.callers.reply(relay.caller, Ok(result));

@@ -14,6 +14,7 @@ const RELATED: &str = "io.modelcontextprotocol/related-task";
 
 /// A result with its tasks named as the caller sees them; none if nothing in it is of tasks.
 pub fn seen(result: &[u8], method: Method, before: &str) -> Option<Vec<u8>> {
+    memchr::memmem::find(result, br#""taskId""#)?;
     let value = Value::new(result);
     let is_created = match method {
         Method::TasksCancel | Method::TasksGet | Method::TasksResult | Method::TasksUpdate => false,
@@ -46,7 +47,8 @@ pub fn seen(result: &[u8], method: Method, before: &str) -> Option<Vec<u8>> {
                 task.end();
             }
             ("result", ValueKind::Object) if method == Method::TasksGet => {
-                object.raw("result", &uris::seen(member.raw(), Method::ToolsCall, before));
+                let renamed = uris::seen(member.raw(), Method::ToolsCall, before);
+                object.raw("result", renamed.as_deref().unwrap_or(member.raw()));
             }
             ("_meta", ValueKind::Object) => object.raw("_meta", &meta(member, before)),
             _ => object.raw(&name, member.raw()),

@@ -17,14 +17,17 @@ pub fn own<'a>(uri: &'a str, server: &str) -> Option<&'a str> {
 }
 
 /// A result with its resources named as the caller sees them: contents of a read, and resources within the content of
-/// tools and prompts.
-pub fn seen(result: &[u8], method: Method, before: &str) -> Vec<u8> {
+/// tools and prompts. None if it names none.
+pub fn seen(result: &[u8], method: Method, before: &str) -> Option<Vec<u8>> {
+    if !holds_uri(result) {
+        return None;
+    }
     let value = Value::new(result);
     let list = match method {
         Method::ResourcesRead => "contents",
         Method::TasksResult | Method::ToolsCall => "content",
         Method::PromptsGet => "messages",
-        _ => return result.to_vec(),
+        _ => return None,
     };
     let mut out = Vec::with_capacity(result.len() + 64);
     let mut object = Object::begin(&mut out);
@@ -41,13 +44,16 @@ pub fn seen(result: &[u8], method: Method, before: &str) -> Vec<u8> {
         }
     }
     object.end();
-    out
+    Some(out)
+}
+
+fn holds_uri(text: &[u8]) -> bool {
+    memchr::memmem::find(text, br#""uri""#).is_some()
 }
 
 /// An item of a list with the URIs that are its own, or of the resource or content within it, changed.
 fn rewritten(items: &mut Array<'_>, item: Value<'_>, before: &str) {
-    let holds_uri = memchr::memmem::find(item.raw(), br#""uri""#).is_some();
-    if item.kind() != ValueKind::Object || !holds_uri {
+    if item.kind() != ValueKind::Object || !holds_uri(item.raw()) {
         return items.raw(item.raw());
     }
     object_with(items.element(), item, before);
@@ -75,7 +81,10 @@ mod tests {
 
     #[test]
     fn resources_are_renamed_wherever_they_stand() {
-        let text = |result: &str, method| String::from_utf8(seen(result.as_bytes(), method, "s+")).expect("text");
+        let seen = |result: &str, method| seen(result.as_bytes(), method, "s+");
+        let text =
+            |result: &str, method| String::from_utf8(seen(result, method).expect("it names some")).expect("text");
+        assert_eq!(seen(r#"{"content":[{"type":"text","text":"a uri"}]}"#, Method::ToolsCall), None);
         assert_eq!(
             text(r#"{"contents":[{"uri":"a:b","text":"uri"}],"x":{"uri":"c"}}"#, Method::ResourcesRead),
             r#"{"contents":[{"uri":"s+a:b","text":"uri"}],"x":{"uri":"c"}}"#
