@@ -9,12 +9,13 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use super::steer::{self, SteeringProgram};
 
@@ -172,6 +173,24 @@ pub fn listen_group(address: SocketAddr, cores: usize, backlog: u32) -> Result<L
         socket.listen(backlog).map_err(ListenError::during("listen", ListenAddress::Tcp(local_addr)))?;
     }
     Ok(ListenGroup { fds: sockets.into_iter().map(OwnedFd::from).collect(), local_addr })
+}
+
+/// How long a connection of a server that dialled in says nothing before the kernel asks whether it is still there, how
+/// often it then asks, and how long what was sent to it may stay unacknowledged.
+const SILENCE: Duration = Duration::from_secs(15);
+const PROBE_PAUSE: Duration = Duration::from_secs(5);
+const PROBES: u32 = 3;
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+
+/// Has the kernel notice when nobody is at the other end of a connection any more, within half a minute.
+///
+/// # Errors
+/// With an error number, if the socket does not take it.
+pub fn watch_over(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket
+        .set_tcp_keepalive(&TcpKeepalive::new().with_time(SILENCE).with_interval(PROBE_PAUSE).with_retries(PROBES))?;
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))
 }
 
 #[derive(Clone, Copy, PartialEq)]
