@@ -1,9 +1,9 @@
-//! Where servers dial in: one listener for lines over TCP and for WebSocket, and the first message on either, after which
-//! a connection is handed to the core that speaks to its server.
+//! Where servers dial in: one listener for lines over TCP and for WebSocket, and the first message on either, after
+//! which a connection is handed to the core that speaks to its server.
 //!
 //! Runs on the control thread, beside the cores. Not here: who is let in (`upstream::dial_in`), what is said from then
-//! on (`upstream::gateway`). Invariant: a connection that has not shown its key costs one place of a bounded number, for
-//! a bounded time and with bounded bytes; a web page can open none.
+//! on (`upstream::gateway`). Invariant: a connection that has not shown its key costs one place of a bounded number,
+//! for a bounded time and with bounded bytes; a web page can open none.
 
 use std::collections::VecDeque;
 use std::io;

@@ -1,8 +1,8 @@
 //! A way to a server on which both sides talk as they like, so that only ids tell which answer is to which request: the
 //! lines of a child process, the event stream of 2024-11-05, the connections of servers that dial in.
 //!
-//! Not here: what is said. Invariant: a request that was taken is answered or failed once, unless it is dropped; what is
-//! said on one line answers nothing that was asked on another.
+//! Not here: what is said. Invariant: a request that was taken is answered or failed once, unless it is dropped; what
+//! is said on one line answers nothing that was asked on another.
 
 use std::collections::{HashMap, VecDeque};
 

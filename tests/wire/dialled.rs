@@ -1,4 +1,5 @@
-//! Servers that dial in, over TCP and by WebSocket: who is let in, the pool behind a name, and what is left when they go.
+//! Servers that dial in, over TCP and by WebSocket: who is let in, the pool behind a name, and what is left when they
+//! go.
 //!
 //! The servers are threads of the test, at the other end of a real connection.
 

@@ -1,5 +1,5 @@
-//! By which a server that dials in is let in: its name, its key, how many of it there may be, and the core that they are
-//! handed to.
+//! By which a server that dials in is let in: its name, its key, how many of it there may be, and the core that they
+//! are handed to.
 //!
 //! Not here: sockets (`boot::dial_in`), what becomes of a connection (`links`). Invariant: a connection that is handed
 //! over is counted from before it is told so until it is gone; the key itself is not kept, only its digest.

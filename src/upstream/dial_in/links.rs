@@ -1,5 +1,5 @@
-//! The connections of one server that dials in, as the core that speaks to it sees them: a pool of lines, each by itself
-//! a way on which both sides talk.
+//! The connections of one server that dials in, as the core that speaks to it sees them: a pool of lines, each by
+//! itself a way on which both sides talk.
 //!
 //! Not here: who is let in (`gate`), what is said, the handshake of MCP (`gateway`). Invariant: a request goes to one
 //! line, and to another only if nothing of it was sent; a line that goes takes its own requests with it and no others.
@@ -19,8 +19,8 @@ use crate::proto::ndjson::LineFinder;
 use crate::server::service::{End, Host, Nanos, Wish};
 use crate::upstream::talk::{Heard, Line, Outstanding, Passage, Talk};
 
-/// How long a WebSocket may be silent before it is asked whether it is still there, and how long it may then take. Lines
-/// have no such question: the kernel asks for them (`sys::socket::watch_over`).
+/// How long a WebSocket may be silent before it is asked whether it is still there, and how long it may then take.
+/// Lines have no such question: the kernel asks for them (`sys::socket::watch_over`).
 const SILENCE: Nanos = 20_000_000_000;
 /// How long what is said at the end has to leave.
 const LAST_WORDS: Nanos = 200_000_000;

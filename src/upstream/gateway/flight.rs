@@ -297,7 +297,10 @@ impl Flights {
     /// Whether some call is that of a caller on another core than this.
     pub fn has_calls_of_others(&self, core: CoreId) -> bool {
         // One that is parked has nobody who waits.
-        let is_others = |flight: &Flight| matches!(&flight.errand, Errand::Call(relay) if relay.caller.core != core && relay.parked.is_none());
+        let is_others = |flight: &Flight| match &flight.errand {
+            Errand::Call(relay) => relay.caller.core != core && relay.parked.is_none(),
+            _ => false,
+        };
         self.calls > 0 && self.entries.iter().flatten().any(is_others)
     }
 
