@@ -28,8 +28,13 @@ def answer(method):
 
 def serve(address, name, key):
     host, port = address.rsplit(":", 1)
-    with socket.create_connection((host, int(port))) as connection, connection.makefile("rw", encoding="utf-8") as lines:
-        say = lambda message: (lines.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n"), lines.flush())
+    connection = socket.create_connection((host, int(port)))
+    with connection, connection.makefile("rw", encoding="utf-8") as lines:
+
+        def say(message):
+            lines.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+            lines.flush()
+
         say({"id": 1, "method": "corelane/dial", "params": {"name": name, "key": key}})
         admitted = json.loads(lines.readline() or "{}")
         if "result" not in admitted:
