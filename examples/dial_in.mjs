@@ -1,6 +1,6 @@
 // An MCP server that dials in to corelane by WebSocket, with nothing but Node (22 or later).
 //
-//   CORELANE_DIAL_KEY=... node examples/dial_in.mjs ws://HOST:PORT NAME
+//   DIAL_KEY=... node examples/dial_in.mjs ws://HOST:PORT NAME
 //
 // NAME is a section [servers.NAME] with kind = "dial_in"; HOST:PORT is one of dial_in.listen. It dials in again when the
 // connection is lost, and may be started several times: calls go to whichever has the fewest in flight.
@@ -23,7 +23,7 @@ function serve() {
   const say = (message) => socket.send(JSON.stringify({ jsonrpc: "2.0", ...message }));
   let admitted = false;
   socket.onopen = () => {
-    const params = { name, key: process.env.CORELANE_DIAL_KEY };
+    const params = { name, key: process.env.DIAL_KEY };
     say({ id: 1, method: "corelane/dial", params });
   };
   socket.onmessage = ({ data }) => {

@@ -1,6 +1,6 @@
 """An MCP server that dials in to corelane, with nothing but Python's standard library.
 
-    CORELANE_DIAL_KEY=... python3 examples/dial_in.py HOST:PORT NAME
+    DIAL_KEY=... python3 examples/dial_in.py HOST:PORT NAME
 
 NAME is a section [servers.NAME] with kind = "dial_in"; HOST:PORT is one of dial_in.listen. It dials in again when the
 connection is lost, and may be started several times: calls go to whichever has the fewest in flight.
@@ -48,7 +48,7 @@ def serve(address, name, key):
 
 while True:
     try:
-        serve(sys.argv[1], sys.argv[2], os.environ["CORELANE_DIAL_KEY"])
+        serve(sys.argv[1], sys.argv[2], os.environ["DIAL_KEY"])
     except OSError as problem:
         print(f"not connected: {problem}", file=sys.stderr)
     time.sleep(1)

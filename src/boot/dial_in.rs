@@ -194,10 +194,13 @@ impl Hall {
 
     /// Hears who this is.
     async fn presented(&self, stream: &TcpStream) -> Result<Admitted, Refusal> {
-        let mut bytes: Vec<u8> = Vec::new();
+        let (mut bytes, mut blanks) = (Vec::<u8>::new(), 0);
         loop {
+            // Lines without anything are none.
             let blank = bytes.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
-            match bytes.get(blank) {
+            bytes.drain(..blank);
+            blanks += blank;
+            match bytes.first() {
                 Some(b'G') => return self.by_web_socket(stream, bytes).await,
                 Some(b'{') => return self.by_line(stream, bytes).await,
                 Some(_) => {
@@ -207,7 +210,7 @@ impl Hall {
                     let words = line(refused(None, &RpcError::new(Code::PARSE, text.clone())));
                     return Err(Refusal { why: text, words });
                 }
-                None if blank > DIAL_BYTES_MAX => return Err(too_long(line)),
+                None if blanks > DIAL_BYTES_MAX => return Err(too_long(line)),
                 None => more(stream, &mut bytes).await?,
             }
         }

@@ -458,6 +458,20 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_that_is_watched_over_is_asked_whether_it_is_there() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let stream = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+        let socket = SockRef::from(&stream);
+        assert!(!socket.keepalive().expect("getsockopt"));
+        watch_over(&stream).expect("a socket of TCP");
+        assert!(socket.keepalive().expect("getsockopt"));
+        assert_eq!(socket.tcp_keepalive_time().expect("getsockopt"), SILENCE);
+        assert_eq!(socket.tcp_keepalive_interval().expect("getsockopt"), PROBE_PAUSE);
+        assert_eq!(socket.tcp_keepalive_retries().expect("getsockopt"), PROBES);
+        assert_eq!(socket.tcp_user_timeout().expect("getsockopt"), Some(UNACKNOWLEDGED));
+    }
+
+    #[test]
     fn a_listener_with_a_full_backlog_counts_as_alive() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("mcp.sock");

@@ -10,11 +10,13 @@ mod refusals;
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::gateway::reached;
 use crate::legacy::open_at;
+use crate::peer::Peer;
 use crate::process::{Server, until};
 use crate::request::{Request, legacy, modern, text};
 use dialler::{Era, Wire, dial};
@@ -126,31 +128,38 @@ fn a_server_is_there_for_as_long_as_it_stays_by_every_wire_and_in_every_era() {
     }
 }
 
+/// A stream on each core that hears of what changes from now on.
+fn streams(hall: &Hall) -> Vec<Peer> {
+    let stream = |core| {
+        let session = open_at(&mut hall.gateway.connect_on(core), "2025-11-25", "/mcp");
+        let mut stream = hall.gateway.connect_on(core);
+        stream.open(&Request::stream(&session));
+        stream
+    };
+    (0..2).map(stream).collect()
+}
+
+/// Waits until a stream says that the tools have changed.
+fn told(stream: &mut Peer) {
+    while stream.event().expect("the stream goes on").json()["method"] != "notifications/tools/list_changed" {}
+}
+
 #[test]
 fn clients_are_told_when_its_tools_go_and_when_they_are_back() {
     let hall = Hall::new("", "");
-    let mut streams: Vec<_> = (0..2)
-        .map(|core| {
-            let session = open_at(&mut hall.gateway.connect_on(core), "2025-11-25", "/mcp");
-            let mut stream = hall.gateway.connect_on(core);
-            stream.open(&Request::stream(&session));
-            stream
-        })
-        .collect();
     for round in ["first", "second"] {
+        let mut coming = streams(&hall);
         let server = dial(hall.address(), Wire::Lines, Era::Legacy, round);
-        for (core, stream) in streams.iter_mut().enumerate() {
-            until("a change is told and the tool is there", || {
-                stream.event().expect("the stream goes on");
-                hall.tools(core).contains(&"w_who".to_owned()).then_some(())
-            });
+        coming.iter_mut().for_each(told);
+        for core in 0..2 {
+            until("the tool is there", || hall.tools(core).contains(&"w_who".to_owned()).then_some(()));
         }
+        // These hear of nothing that was before.
+        let mut going = streams(&hall);
         server.kill();
-        for (core, stream) in streams.iter_mut().enumerate() {
-            until("a change is told and the tool is gone", || {
-                stream.event().expect("the stream goes on");
-                hall.tools(core).is_empty().then_some(())
-            });
+        going.iter_mut().for_each(told);
+        for core in 0..2 {
+            assert_eq!(hall.tools(core), Vec::<String>::new(), "who is told may ask at once");
         }
     }
 }
@@ -161,19 +170,17 @@ fn a_drain_answers_what_is_in_flight_and_takes_leave() {
         let mut hall = Hall::new("", "");
         let server = dial(hall.address(), wire, Era::Legacy, "one");
         reached(&hall.gateway, "/mcp/w");
-        // The server is the first, so the first core speaks to it; the other has a caller too.
-        let mut peers: Vec<_> = (0..2).map(|core| hall.gateway.connect_on(core)).collect();
-        for peer in &mut peers {
-            peer.send(Request::modern(&call("wait")).target("/mcp/w").bytes());
-        }
-        server.until_asked("wait", 2);
+        // The server is the first, so the first core speaks to it, which has no caller of its own.
+        let mut peer = hall.gateway.connect_on(1);
+        peer.send(Request::modern(&call("wait")).target("/mcp/w").bytes());
+        server.until_asked("wait", 1);
         hall.gateway.signal("TERM");
         hall.gateway.until_said("draining");
+        // An idle core would be gone within a turn.
+        assert!(peer.is_silent_for(Duration::from_millis(100)), "{wire:?}: the core goes on");
         server.release();
-        for peer in &mut peers {
-            assert_eq!(text(&peer.answer().json()), "waited one", "{wire:?}");
-        }
-        drop(peers);
+        assert_eq!(text(&peer.answer().json()), "waited one", "{wire:?}");
+        drop(peer);
         assert_eq!(hall.gateway.wait().code(), Some(0), "{wire:?}");
         assert_eq!(server.farewell(), matches!(wire, Wire::WebSocket).then_some(1001), "{wire:?}");
     }

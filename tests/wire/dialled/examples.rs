@@ -15,7 +15,7 @@ impl Example {
     fn new(hall: &Hall, key: &str) -> Example {
         let program = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/dial_in.py");
         let mut command = Command::new("python3");
-        command.args([program, &hall.address().to_string(), "w"]).env("CORELANE_DIAL_KEY", key).stderr(Stdio::piped());
+        command.args([program, &hall.address().to_string(), "w"]).env("DIAL_KEY", key).stderr(Stdio::piped());
         Example(command.spawn().expect("python3"))
     }
 }
@@ -38,6 +38,12 @@ fn the_python_example_serves_and_is_a_pool_when_it_is_started_twice() {
     }
     let other = Example::new(&hall, KEY);
     hall.until_there(2);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+    command.arg("servers").env("CORELANE_CONTROL_LISTEN", hall.gateway.control.to_string());
+    let printed = String::from_utf8(command.output().expect("it runs").stdout).expect("UTF-8");
+    let words: Vec<Vec<&str>> = printed.lines().map(|line| line.split_whitespace().collect()).collect();
+    let column = words[0].iter().position(|word| *word == "connections").expect("a column");
+    assert_eq!((words[1][0], words[1][1], words[1][column]), ("w", "dial_in", "2"), "{printed}");
     let first = one.0.id();
     drop(one);
     until("the other serves", || {

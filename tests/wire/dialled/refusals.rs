@@ -65,6 +65,8 @@ fn who_does_not_show_the_key_of_a_name_is_told_so_and_let_go() {
     hall.gateway.until_said("it gave the name \"v\", which no server has that dials in");
     assert_eq!(hall.gateway.count_said("hunter"), 0, "keys are not logged");
     assert_eq!(hall.gateway.total("corelane_server_connections"), 0);
+    let blank = answer_to(at, format!(" \r\n\n{}", dialled("w", "")).as_bytes());
+    assert!(blank.contains("-31403"), "lines without anything are none: {blank}");
     let server = dial(at, Wire::Lines, Era::Legacy, "one");
     reached(&hall.gateway, "/mcp/w");
     server.kill();
