@@ -12,6 +12,7 @@ use tungstenite::{Message, WebSocket};
 
 use super::KEY;
 use crate::process::{PATIENCE, until};
+use crate::request::MODERN;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Wire {
@@ -23,6 +24,8 @@ pub enum Wire {
 pub enum Era {
     Legacy,
     Modern,
+    /// What nobody speaks yet.
+    Unheard,
 }
 
 /// One end of a connection on which messages go both ways.
@@ -203,12 +206,12 @@ fn serve(link: &mut Link, era: Era, tag: &str, seen: &Mutex<Vec<Value>>, release
         let id = &message["id"];
         let answer = |result: Value| json!({"jsonrpc": "2.0", "id": id, "result": result});
         let (info, capabilities) = (json!({"name": tag, "version": "1"}), json!({"tools": {}}));
+        let (legacy, modern) = if era == Era::Unheard { ("2099-01-01", "2099-01-01") } else { ("2025-11-25", MODERN) };
         match (message["method"].as_str(), era) {
-            (Some("initialize"), Era::Legacy) => link.write(&answer(
-                json!({"protocolVersion": "2025-11-25", "capabilities": capabilities, "serverInfo": info}),
-            )),
-            (Some("server/discover"), Era::Modern) => link.write(&answer(json!({
-                "resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": capabilities,
+            (Some("initialize"), Era::Legacy | Era::Unheard) => link
+                .write(&answer(json!({"protocolVersion": legacy, "capabilities": capabilities, "serverInfo": info}))),
+            (Some("server/discover"), Era::Modern | Era::Unheard) => link.write(&answer(json!({
+                "resultType": "complete", "supportedVersions": [modern], "capabilities": capabilities,
                 "_meta": {"io.modelcontextprotocol/serverInfo": info},
             }))),
             (Some("tools/list"), _) => link

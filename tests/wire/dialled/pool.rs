@@ -124,7 +124,21 @@ fn all_of_a_name_speak_one_era() {
     hall.until_there(0);
     let other = dial(hall.address(), Wire::WebSocket, Era::Modern, "other");
     until("alone it may", || hall.ask(1, "/mcp/w", &call("who"))["result"].is_object().then_some(()));
+    let one = dial(hall.address(), Wire::Lines, Era::Legacy, "one");
+    assert_eq!(one.farewell(), None, "and now it is the other way round");
     other.kill();
+    hall.until_there(0);
+    for era in [Era::Legacy, Era::Modern] {
+        let unheard = dial(hall.address(), Wire::Lines, Era::Unheard, "unheard");
+        assert_eq!(unheard.farewell(), None, "what nobody speaks does not do alone");
+        let known = dial(hall.address(), Wire::Lines, era, "known");
+        until("it is there", || hall.ask(1, "/mcp/w", &call("who"))["result"].is_object().then_some(()));
+        let unheard = dial(hall.address(), Wire::Lines, Era::Unheard, "unheard");
+        assert_eq!(unheard.farewell(), None, "nor beside {era:?}");
+        assert_eq!(text(&hall.ask(0, "/mcp/w", &call("who"))), "known");
+        known.kill();
+        hall.until_there(0);
+    }
 }
 
 #[test]
