@@ -21,7 +21,11 @@ function answer(method) {
 function serve() {
   const socket = new WebSocket(url);
   const say = (message) => socket.send(JSON.stringify({ jsonrpc: "2.0", ...message }));
-  let admitted = false;
+  let [admitted, over] = [false, false];
+  const again = () => {
+    if (!over) setTimeout(serve, 1000);
+    over = true;
+  };
   socket.onopen = () => {
     const params = { name, key: process.env.DIAL_KEY };
     say({ id: 1, method: "corelane/dial", params });
@@ -37,8 +41,12 @@ function serve() {
       say({ id: message.id, ...(result === undefined ? { error } : { result }) });
     }
   };
-  socket.onerror = () => console.error(`not connected to ${url}`);
-  socket.onclose = () => setTimeout(serve, 1000);
+  socket.onclose = again;
+  // One that was never open is not said to be closed by every Node.
+  socket.onerror = () => {
+    console.error(`not connected to ${url}`);
+    again();
+  };
 }
 
 serve();
