@@ -156,6 +156,8 @@ mod tests {
             (r#""command":"sh""#, "command"),
             (r#""kind":"stdio""#, "kind"),
             (r#""args":[]"#, "args"),
+            (r#""kind":"dial_in""#, "kind"),
+            (r#""key":{"file":"/etc/shadow"}"#, "key"),
             (r#""env":{"A":"b"}"#, "env"),
             (r#""cwd":null"#, "cwd"),
             (r#""roots":"/etc/ca.pem""#, "roots"),

@@ -258,8 +258,9 @@ fn leave_is_taken_and_nobody_is_let_in_any_more() {
     rig.pool.received(7, 1, link(1), b"\x81\x82\0\0\0\0{}");
     assert_eq!(rig.heard(), Vec::<String>::new(), "nothing is heard any more");
     rig.pool.sent(1, link(1), Vec::new(), true);
+    assert!(!rig.pool.is_over());
     assert_eq!(rig.wished(), [Wished::Close(1)]);
-    assert!(rig.pool.is_gone());
+    assert!(rig.pool.is_gone() && rig.pool.is_over());
     // One that does not take it has a moment only.
     let mut rig = Rig::new();
     let line = rig.arrive(0, web_socket(), 0);

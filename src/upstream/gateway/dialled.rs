@@ -103,9 +103,12 @@ impl Server {
 
     /// The handshake brought nothing that helps. One that dialled in may come again; any other is tried again later.
     pub(super) fn unfit(&mut self, now: Nanos, why: String) {
-        match self.front() {
-            Some(line) => self.refuse_line(now, line, &format!("does not do: {why}")),
-            None => self.out_of_reach(now, why),
+        if !self.dials_in() {
+            return self.out_of_reach(now, why);
+        }
+        // If it is gone, its end is heard of next, and another line asked.
+        if let Some(line) = self.asked_on {
+            self.refuse_line(now, line, &format!("does not do: {why}"));
         }
     }
 

@@ -22,6 +22,7 @@ impl Server {
 
     pub(super) fn discover(&mut self, now: Nanos) {
         let line = self.front();
+        self.asked_on = line;
         self.send_discover(now, Errand::Discover, line);
     }
 
@@ -38,6 +39,7 @@ impl Server {
 
     pub(super) fn initialize(&mut self, now: Nanos, capabilities: Capabilities) {
         let line = self.front();
+        self.asked_on = line;
         self.send_initialize(now, Errand::Initialize(capabilities), capabilities, line);
     }
 

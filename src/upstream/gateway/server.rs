@@ -160,6 +160,8 @@ pub(super) struct Server {
     pub serial: u64,
     /// The line on which the server says what is being heard.
     pub line: Line,
+    /// The line on which it was asked last what it speaks, where there are several.
+    pub asked_on: Option<Line>,
 }
 
 impl Server {
@@ -256,6 +258,7 @@ impl Server {
             published: Cell::default(),
             serial: 0,
             line: ONLY,
+            asked_on: None,
         }
     }
 

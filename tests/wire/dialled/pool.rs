@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::dialler::{Dialler, Era, Wire, dial};
-use super::{Hall, call};
+use super::dialler::{Dialler, Era, Link, Wire, dial};
+use super::{Hall, KEY, call};
 use crate::gateway::reached;
 use crate::legacy::open_at;
 use crate::process::until;
@@ -159,4 +159,20 @@ fn a_limit_of_calls_holds_for_all_connections_together() {
     other.release();
     assert!(text(&first.answer().json()).starts_with("waited"));
     assert_eq!(second.answer().status, 200);
+}
+
+#[test]
+fn one_that_goes_while_it_is_asked_what_it_speaks_costs_nobody_else() {
+    let hall = Hall::new("", "");
+    let mut first = Link::connect(hall.address(), Wire::Lines);
+    assert!(first.present("w", KEY).expect("an answer")["result"].is_object());
+    let asked = first.read().expect("it is asked");
+    assert_eq!(asked["method"], "server/discover");
+    let second = dial(hall.address(), Wire::Lines, Era::Legacy, "second");
+    first.write(&json!({"jsonrpc": "2.0", "id": asked["id"], "error": {"code": -32601, "message": "no"}}));
+    assert_eq!(first.read().expect("it is asked again")["method"], "initialize");
+    drop(first);
+    until("the other serves", || hall.ask(1, "/mcp/w", &call("who"))["result"].is_object().then_some(()));
+    assert_eq!(second.sent("initialize"), 1);
+    hall.until_there(1);
 }
