@@ -249,6 +249,7 @@ impl Server {
         if self.verdict == Verdict::Asking {
             self.introduced(value, value.get("serverInfo"), false);
             self.verdict = Verdict::Known(Era::Legacy(version));
+            self.line_is_ready(self.line);
             self.reached(now);
         }
         let place = self.place_for(capabilities);
@@ -260,7 +261,6 @@ impl Server {
         let (deadline, line) = (now + self.settings.list_time, self.line);
         let (era, session, passage) = (Some(Era::Legacy(version)), Some(capabilities), Passage::Notice(line));
         self.errand(now, Errand::Notice, era, session, None, passage, deadline, body);
-        self.line_is_ready(line);
         self.send_waiting(now, place);
         for kept in std::mem::take(&mut self.waiting) {
             self.enqueue(now, kept);
