@@ -19,7 +19,7 @@ use crate::legacy::open_at;
 use crate::peer::Peer;
 use crate::process::{Server, until};
 use crate::request::{Request, legacy, modern, text};
-use dialler::{Era, Wire, dial};
+use dialler::{Era, Link, Wire, dial};
 
 pub const KEY: &str = "0123456789abcdef-hunter2";
 
@@ -197,6 +197,11 @@ fn another_configuration_lets_its_connections_go() {
     first.until_asked("wait", 1);
     hall.write("prefix = \"other\"\n");
     hall.gateway.until_said("changed w");
+    // Its core takes the new section up a moment later, and says so until then.
+    until("its core is ready", || {
+        let answer = Link::connect(hall.address(), Wire::Lines).present("w", KEY).ok()?;
+        answer["result"].is_object().then_some(())
+    });
     let second = dial(hall.address(), Wire::Lines, Era::Legacy, "second");
     until("the new section lets it in", || hall.ask(0, "/mcp", &call("other_who")).get("result").map(drop));
     first.release();
