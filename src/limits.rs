@@ -193,6 +193,18 @@ pub const CHILD_LINE_BYTES_MAX: usize = 4 * 1024;
 /// Most bytes that wait for a child process to read them, a single message apart.
 pub const CHILD_UNSENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Most bytes of the first message of a server that dials in, with the head of its handshake if it is a WebSocket.
+pub const DIAL_BYTES_MAX: usize = 16 * 1024;
+/// Longest key of a server that dials in, in bytes: the rest of its first message is less than as much again.
+pub const DIAL_KEY_BYTES_MAX: usize = 4 * 1024;
+/// Shortest one.
+pub const DIAL_KEY_BYTES_MIN: usize = 16;
+/// Most bytes that wait for one connection of a server that dials in, a single message apart; and for its first one to
+/// be ready.
+pub const DIALLED_UNSENT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+const _: () = assert!(2 * DIAL_KEY_BYTES_MAX < DIAL_BYTES_MAX, "a key of characters that are escaped fits as well");
+
 #[cfg(test)]
 mod tests {
     use super::*;

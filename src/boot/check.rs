@@ -15,7 +15,7 @@ use super::host::{Finding, HostNeeds, HostReadings, HostReport, Severity};
 use super::plan::{CoreRequest, Plan};
 use super::topology::Topology;
 use super::{BootError, cut, launch, pins, servers};
-use crate::config::{Config, NonDefault, Settings};
+use crate::config::{Config, NonDefault, ServerKind, ServerSettings, Settings};
 use crate::limits::table_for;
 use crate::runtime;
 use crate::shard::range::BoundaryTable;
@@ -155,6 +155,17 @@ fn open_files() -> Option<u64> {
 /// Whether so many cores may open what each of them needs, beside what is open already.
 fn files(settings: &Settings, open: u64, per_core: u64, nofile: u64, cores: usize) -> Finding {
     let serve = &settings.serve;
+    // One to read and one to write, and one while it is being heard.
+    let dialled = |server: &ServerSettings| match &server.kind {
+        ServerKind::DialIn(dial_in) if server.enabled => 2 * dial_in.connections.get(),
+        _ => 0,
+    };
+    let dialled = settings.servers.iter().map(|(_, server)| dialled(server)).sum::<u64>();
+    let entrance = match settings.dial_in.listen.len() as u64 {
+        0 => 0,
+        listeners => listeners + settings.dial_in.unknown_max.get(),
+    };
+    let open = open + dialled + entrance;
     let each = per_core + (serve.listen.len() + serve.tcp.len()) as u64;
     let needed = open + OPEN_FILES_BESIDE + serve.unix.len() as u64 + each * cores as u64;
     let (seen, wanted) = (format!("{nofile} allowed"), format!(">= {needed}, {each} per core"));
@@ -221,6 +232,9 @@ fn doors(settings: &Settings, findings: &mut Vec<Finding>) {
         findings.push(unix("serve.unix", path.as_path()));
     }
     findings.push(port("control.listen", settings.control.listen));
+    for &address in &settings.dial_in.listen {
+        findings.push(port("dial_in.listen", address));
+    }
 }
 
 fn port(name: &'static str, address: SocketAddr) -> Finding {

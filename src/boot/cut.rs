@@ -48,7 +48,8 @@ pub(super) fn driver(settings: &Settings, nofile: u64, listeners: usize) -> Resu
 fn outbound(settings: &Settings, descriptors: usize) -> usize {
     let links = |server: &ServerSettings| match &server.kind {
         ServerKind::Http(http) | ServerKind::Sse(http) => http.connections_per_core.usize(),
-        ServerKind::Stdio(_) => 0,
+        // They are descriptors of the process, not of the ring's table.
+        ServerKind::Stdio(_) | ServerKind::DialIn(_) => 0,
     };
     let enabled = settings.servers.iter().filter(|(_, server)| server.enabled);
     enabled.map(|(_, server)| links(server)).sum::<usize>().min(descriptors / 2)

@@ -18,6 +18,7 @@ use crate::ids::OutboundAddress;
 use crate::proto::http1::Target;
 use crate::proto::json::Object;
 use crate::sys::guard::{CommandSpec, clean_environment};
+use crate::upstream::dial_in::{Gate, KeyDigest};
 use crate::upstream::gateway as to;
 use crate::upstream::stdio::ChildSettings;
 
@@ -82,6 +83,7 @@ pub(super) fn shown(server: &ServerSettings) -> (&'static str, String) {
     match &server.kind {
         ServerKind::Http(http) => ("http", http.url.without_query()),
         ServerKind::Sse(http) => ("sse", http.url.without_query()),
+        ServerKind::DialIn(_) => ("dial_in", "dials in".to_owned()),
         // Not its arguments: they may hold a secret.
         ServerKind::Stdio(child) => ("stdio", child.command.clone()),
     }
@@ -117,6 +119,11 @@ pub(super) fn server(
     let (link, links_max) = match &server.kind {
         ServerKind::Http(http) => (to::LinkSettings::Http(link(http, lookup)), http.connections_per_core.usize()),
         ServerKind::Stdio(child) => (to::LinkSettings::Child(Arc::new(self::child(child))), 1),
+        ServerKind::DialIn(dial_in) => {
+            let digest = KeyDigest::of(dial_in.key.value().reveal().as_bytes());
+            let gate = Gate::new(name.as_str(), digest, dial_in.connections.usize());
+            (to::LinkSettings::DialIn(Arc::new(gate)), 1)
+        }
         ServerKind::Sse(http) => {
             let link = to::LinkSettings::Sse(link(http, lookup), http.url.authority().as_str().into());
             (link, http.connections_per_core.usize().max(2))

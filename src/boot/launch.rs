@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::administered::{self, Administered};
 use super::core_thread::{Outcome, Remains, Seed, start};
+use super::dial_in::Entrance;
 use super::host::Severity;
 use super::lend::OffloadPool;
 use super::on_core::Hooks;
@@ -212,15 +213,25 @@ impl<S: 'static> Launch<S> {
         let registry = Arc::new(Registry::new(cores));
         let has_guard = guard.is_some();
         let servers = Servers::new(&settings, &registry, pins.clone(), is_demonstration, has_guard, resolve::by_system);
-        let choices = servers.choices();
+        let (choices, gates) = (servers.choices(), servers.gates());
         let reloader = Reloader::new(servers, config);
         let look_ups = reloader.clone().look_up_names(settings.gateway.resolve_ms.duration());
         let desk_cell = DeskCell::default();
-        let attended = Arc::clone(&desk_cell);
-        let beside = Box::pin(async move {
-            tokio::join!(beside, look_ups, administered::attend(attended));
-        });
+        let administered = administered::attend(Arc::clone(&desk_cell));
         let health = Health::new(cores);
+        let entrance = match doors {
+            Doors::Listeners => Some(Entrance::open(&settings.dial_in, gates, health.clone())?),
+            Doors::Pipes { .. } => None,
+        };
+        let dial_in = entrance.as_ref().map(|entrance| entrance.addresses.clone()).unwrap_or_default();
+        let attended = async {
+            if let Some(entrance) = entrance {
+                entrance.attend().await;
+            }
+        };
+        let beside = Box::pin(async move {
+            tokio::join!(beside, look_ups, administered, attended);
+        });
         let (news, heard) = channel();
         let (apart, on_signal) = (plan.control.cpus.clone(), on_signal(news.clone()));
         let (control, signals) = match doors {
@@ -315,6 +326,7 @@ impl<S: 'static> Launch<S> {
                 http: &opened.http.iter().map(|group| group.local_addr).collect::<Vec<_>>(),
                 tcp: &opened.tcp.iter().map(|group| group.local_addr).collect::<Vec<_>>(),
                 settings: &settings,
+                dial_in: &dial_in,
                 control: control.as_ref().map(ControlHandle::address),
                 took: started.elapsed(),
             };
@@ -562,7 +574,7 @@ const LETTING_GO: Duration = Duration::from_millis(250);
 const LETTING_GO_TRIES: u32 = 10;
 
 /// Opens a listener, or says that its address is in use once that has lasted for longer than a killed process explains.
-fn patiently<T>(open: impl Fn() -> Result<T, ListenError>) -> Result<T, ListenError> {
+pub(super) fn patiently<T>(open: impl Fn() -> Result<T, ListenError>) -> Result<T, ListenError> {
     for _ in 0..LETTING_GO_TRIES {
         match open() {
             Err(ListenError::InUse { .. }) => std::thread::sleep(LETTING_GO / LETTING_GO_TRIES),

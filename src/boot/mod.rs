@@ -10,6 +10,7 @@ pub mod cli;
 mod core_thread;
 mod cut;
 mod desk;
+mod dial_in;
 mod gateway;
 pub mod host;
 mod launch;

@@ -362,6 +362,7 @@ fn servers(answer: &Value) -> String {
         "in_flight",
         "waiting",
         "lost",
+        "connections",
         "reached_by",
     ];
     let mut rows = rows_of(answer, "servers", &columns);

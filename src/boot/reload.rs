@@ -18,6 +18,7 @@ use crate::config::{Config, GatewaySettings, HttpServer, ServerKind, ServerName,
 use crate::ids::OutboundAddress;
 use crate::limits::SERVER_PLACES_MAX;
 use crate::metrics::{Registry, ServerRow};
+use crate::upstream::dial_in::Gates;
 use crate::upstream::gateway as to;
 use crate::upstream::gateway::{Behind, Choices};
 
@@ -48,6 +49,7 @@ pub(super) struct Servers {
     pub(super) of_file: Vec<(ServerName, ServerSettings)>,
     pub(super) registrations: Registrations,
     choices: watch::Sender<Arc<Behind>>,
+    gates: watch::Sender<Arc<Gates>>,
     registry: Arc<Registry>,
     pins: Keeper,
     cores: usize,
@@ -87,6 +89,7 @@ impl Servers {
             registrations: Registrations::default(),
             settings,
             choices,
+            gates: watch::channel(Arc::default()).0,
             registry,
             pins,
             cores,
@@ -102,6 +105,11 @@ impl Servers {
     /// What is there now and later.
     pub fn choices(&self) -> Choices {
         self.choices.subscribe()
+    }
+
+    /// By what those are let in that dial in, now and later.
+    pub fn gates(&self) -> watch::Receiver<Arc<Gates>> {
+        self.gates.subscribe()
     }
 
     /// How many places are left once these servers have theirs; none if there are too few.
@@ -191,6 +199,11 @@ impl Servers {
         let rows: Vec<Arc<ServerRow>> = self.places.iter().map(|place| Arc::clone(&place.row)).collect();
         let alive = self.places.iter().filter(|place| !place.is_retired);
         self.registry.set_servers(alive.map(|place| Arc::clone(&place.row)).collect());
+        let gate = |place: &Place| match &place.settings.link {
+            to::LinkSettings::DialIn(gate) if !place.is_retired => Some(Arc::clone(gate)),
+            _ => None,
+        };
+        self.gates.send_replace(Arc::new(Gates(self.places.iter().filter_map(gate).collect())));
         self.choices.send_replace(Arc::new(Behind { settings, rows }));
         self.registrations.publish();
     }

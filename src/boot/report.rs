@@ -22,6 +22,7 @@ pub(super) struct Report<'a> {
     pub http: &'a [SocketAddr],
     pub tcp: &'a [SocketAddr],
     pub settings: &'a Settings,
+    pub dial_in: &'a [SocketAddr],
     pub control: Option<SocketAddr>,
     pub took: Duration,
 }
@@ -43,6 +44,7 @@ impl Report<'_> {
             endpoint = serve.endpoint.as_str(),
             tcp = joined(&mut self.tcp.iter().map(ToString::to_string)),
             unix = joined(&mut serve.unix.iter().map(|path| path.as_path().display().to_string())),
+            dial_in = joined(&mut self.dial_in.iter().map(ToString::to_string)),
             control = joined(&mut self.control.iter().map(ToString::to_string)),
             "starting"
         );
@@ -86,6 +88,9 @@ impl fmt::Display for Report<'_> {
         }
         for path in &self.settings.serve.unix {
             writeln!(f, "MCP over Unix:  {} (one JSON message per line)", path.as_path().display())?;
+        }
+        for address in self.dial_in {
+            writeln!(f, "servers dial in: {address} (lines over TCP, or WebSocket)")?;
         }
         if let Some(control) = self.control {
             writeln!(f, "health, metrics: http://{control}/healthz /readyz /metrics")?;

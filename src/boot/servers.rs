@@ -24,6 +24,8 @@ pub(super) fn findings(settings: &Settings, path: Option<OsString>, findings: &m
                 }
                 continue;
             }
+            // It has to come, which is not waited for.
+            ServerKind::DialIn(_) => continue,
         };
         // A child looks in its own PATH, if it is given one.
         let own = stdio.env.get("PATH").map(|value| value.value().reveal().into());
@@ -125,6 +127,7 @@ fn how(server: &ServerSettings) -> String {
         ServerKind::Http(http) => format!("Streamable HTTP, {}, {} addresses", http.url, http.addresses),
         ServerKind::Sse(http) => format!("HTTP+SSE, {}, {} addresses", http.url, http.addresses),
         ServerKind::Stdio(stdio) => format!("child process, {}", stdio.command),
+        ServerKind::DialIn(dial_in) => format!("dials in, at most {} connections", dial_in.connections.get()),
     };
     if server.enabled { how } else { format!("{how} (not enabled)") }
 }

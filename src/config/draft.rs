@@ -9,10 +9,10 @@ use super::names::{Prefix, ServerName, ToolName};
 use super::problem::nearest;
 use super::roots::Roots;
 use super::servers::{
-    DAY_MS, EraChoice, HttpServer, ListRules, MINUTE_MS, ServerKind, ServerSettings, SessionUse, StdioServer,
-    ToolRules, ViewSettings,
+    DAY_MS, DialInServer, EraChoice, HttpServer, ListRules, MINUTE_MS, ServerKind, ServerSettings, SessionUse,
+    StdioServer, ToolRules, ViewSettings,
 };
-use super::shapes::{Arguments, CommandWord, Descriptions, Environment, Folder, Headers, Renames};
+use super::shapes::{Arguments, CommandWord, Descriptions, Environment, Folder, Headers, KeptElsewhere, Renames};
 use super::url::ServerUrl;
 use super::words::Pinning;
 use crate::proto::address::AddressRule;
@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 /// The kind of a server, by its word.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
+    DialIn,
     Http,
     Sse,
     Stdio,
@@ -40,6 +41,8 @@ pub(super) struct ServerDraft {
     pub(super) args: Option<Arguments>,
     pub(super) env: Option<Environment>,
     pub(super) cwd: Option<Folder>,
+    pub(super) key: Option<KeptElsewhere>,
+    pub(super) connections: Option<Bounded<1, 1024>>,
     pub(super) enabled: Option<bool>,
     pub(super) prefix: Option<Prefix>,
     pub(super) era: Option<EraChoice>,
@@ -75,10 +78,11 @@ pub(super) struct Missing {
 }
 
 impl Kind {
-    pub(super) const ALL: [Kind; 3] = [Kind::Http, Kind::Sse, Kind::Stdio];
+    pub(super) const ALL: [Kind; 4] = [Kind::Http, Kind::Sse, Kind::Stdio, Kind::DialIn];
 
     pub(super) fn as_str(self) -> &'static str {
         match self {
+            Kind::DialIn => "dial_in",
             Kind::Http => "http",
             Kind::Sse => "sse",
             Kind::Stdio => "stdio",
@@ -88,7 +92,8 @@ impl Kind {
 
 impl Setting for Kind {
     fn allowed() -> String {
-        "one of \"http\" (Streamable HTTP) \"sse\" (the deprecated HTTP+SSE) \"stdio\" (a child process)".to_owned()
+        "one of \"http\" (Streamable HTTP) \"sse\" (the deprecated HTTP+SSE) \"stdio\" (a child process) \"dial_in\" (it connects to us)"
+            .to_owned()
     }
 
     fn read(given: &Given) -> Result<Self, Refused> {
@@ -99,9 +104,11 @@ impl Setting for Kind {
         let refused = given.refused(Self::allowed());
         let letters: String = text.chars().filter(char::is_ascii_alphabetic).collect();
         Err(match letters.to_ascii_lowercase().as_str() {
-            "dialin" => refused.advise("servers that dial in are not there yet: reach it by its URL or its command"),
+            "dialin" => refused.advise("it is called \"dial_in\" here"),
             "streamablehttp" | "streamable" | "https" => refused.advise("Streamable HTTP is called \"http\""),
-            "websocket" | "ws" => refused.advise("MCP has no such transport; ask the server for Streamable HTTP"),
+            "websocket" | "ws" => refused.advise(
+                "MCP has no such transport; ask the server for Streamable HTTP, or have it dial in by WebSocket: \"dial_in\"",
+            ),
             _ => match nearest(text, Kind::ALL.map(Kind::as_str)) {
                 Some(word) => refused.advise(format!("did you mean \"{word}\"?")),
                 None => refused,
@@ -148,6 +155,11 @@ impl ServerDraft {
                 draft.env = Some(Environment(stdio.env.clone()));
                 draft.cwd = stdio.cwd.clone().map(Folder);
             }
+            ServerKind::DialIn(dial_in) => {
+                draft.kind = Some(Kind::DialIn);
+                draft.key = Some(KeptElsewhere(dial_in.key.clone()));
+                draft.connections = Some(dial_in.connections);
+            }
         }
         draft
     }
@@ -167,6 +179,7 @@ impl ServerDraft {
             Some(Kind::Http) => ServerKind::Http(self.http()?),
             Some(Kind::Sse) => ServerKind::Sse(self.http()?),
             Some(Kind::Stdio) => ServerKind::Stdio(self.stdio()?),
+            Some(Kind::DialIn) => ServerKind::DialIn(self.dial_in()?),
             None => return Err(self.without_kind()),
         };
         let default = ServerSettings::new(name, kind);
@@ -216,6 +229,13 @@ impl ServerDraft {
             env: self.env.clone().unwrap_or_default().0,
             cwd: self.cwd.clone().map(|folder| folder.0),
         })
+    }
+
+    fn dial_in(&self) -> Result<DialInServer, Missing> {
+        let missing =
+            || Missing { key: "key", advice: "add key = { env = \"VARIABLE\" } or { file = \"/path\" }".to_owned() };
+        let default = DialInServer::new(self.key.clone().ok_or_else(missing)?.0);
+        Ok(DialInServer { connections: self.connections.unwrap_or(default.connections), ..default })
     }
 
     fn without_kind(&self) -> Missing {

@@ -25,7 +25,7 @@ pub(super) struct SourceFile<'a> {
 pub(super) const NAMED_SECTIONS: [&str; 2] = ["servers", "views"];
 
 /// Keys of the fixed sections and of servers whose values may be secrets.
-const SECRET_KEYS: [&str; 5] = ["ticket_key", "headers", "env", "args", "url"];
+const SECRET_KEYS: [&str; 6] = ["ticket_key", "headers", "env", "args", "url", "key"];
 
 impl<'a> SourceFile<'a> {
     /// Reads a text as TOML; if it is none, that is a problem.

@@ -35,11 +35,12 @@ pub use requested::{NotRequested, clash, requested};
 pub use roots::Roots;
 pub use secret::{Secret, Source, Supplied};
 pub use servers::{
-    EraChoice, HttpServer, ListRules, ServerKind, ServerSettings, SessionUse, StdioServer, ToolRules, ViewSettings,
+    DialInServer, EraChoice, HttpServer, ListRules, ServerKind, ServerSettings, SessionUse, StdioServer, ToolRules,
+    ViewSettings,
 };
 pub use settings::{
-    CallSettings, ControlSettings, CoreSettings, GatewaySettings, LimitSettings, LogSettings, OffloadSettings,
-    ServeSettings, SessionSettings, StreamSettings, UringSettings,
+    CallSettings, ControlSettings, CoreSettings, DialInSettings, GatewaySettings, LimitSettings, LogSettings,
+    OffloadSettings, ServeSettings, SessionSettings, StreamSettings, UringSettings,
 };
 pub use url::{ServerUrl, UrlHost};
 pub use words::{
@@ -84,6 +85,8 @@ pub struct Settings {
     pub calls: CallSettings,
     /// What all configured servers have in common.
     pub gateway: GatewaySettings,
+    /// Where servers dial in.
+    pub dial_in: DialInSettings,
     /// The configured servers, by name.
     pub servers: Vec<(ServerName, ServerSettings)>,
     /// The configured views, by name.
@@ -286,11 +289,12 @@ impl Config {
     fn derive(&mut self) {
         self.settings.serve.allowed_hosts.derive_from(&self.settings.serve.listen);
         self.settings.control.allowed_hosts.derive_from(&[self.settings.control.listen]);
+        self.settings.dial_in.allowed_hosts.derive_from(&self.settings.dial_in.listen);
     }
 
     /// What is valid by itself but not together.
     fn contradictions(&self, problems: &mut Vec<Problem>) {
-        let Settings { serve, cores, calls, uring, control, .. } = &self.settings;
+        let Settings { serve, cores, calls, uring, control, dial_in, .. } = &self.settings;
         let mut wrong = |key: &str, what: String, advice: &str| {
             let place = self.origins[Flag::key(key)].clone().into_place();
             problems.push(Problem::new(place, what).advise(Some(advice.to_owned())));
@@ -300,11 +304,19 @@ impl Config {
             wrong("serve.listen", what, "give at least one address");
         }
         let used = serve.listen.iter().map(|a| ("serve.listen", a)).chain(serve.tcp.iter().map(|a| ("serve.tcp", a)));
-        let used: Vec<_> = used.chain([("control.listen", &control.listen)]).collect();
+        let dialled = dial_in.listen.iter().map(|address| ("dial_in.listen", address));
+        let used: Vec<_> = used.chain([("control.listen", &control.listen)]).chain(dialled).collect();
         for (index, (key, address)) in used.iter().enumerate() {
             if let Some((first, _)) = used[..index].iter().find(|(_, other)| address.port() != 0 && other == address) {
                 wrong(key, format!("`{key}` names {address}, which `{first}` has already"), "choose another port");
             }
+        }
+        let dials_in = |server: &ServerSettings| server.enabled && matches!(server.kind, ServerKind::DialIn(_));
+        if let Some((name, _)) = self.settings.servers.iter().find(|(_, server)| dials_in(server))
+            && dial_in.listen.is_empty()
+        {
+            let what = format!("servers.{name} is to dial in, but `dial_in.listen` is empty, so it never could");
+            wrong("dial_in.listen", what, "write listen = [\"127.0.0.1:8810\"] below [dial_in]");
         }
         if serve.sse_endpoint.as_str().is_some() {
             let paths = [
@@ -359,7 +371,7 @@ impl Config {
 
     /// Valid, but worth a second look: sentences for the start-up report.
     pub fn warnings(&self) -> Vec<String> {
-        let Settings { serve, control, .. } = &self.settings;
+        let Settings { serve, control, dial_in, .. } = &self.settings;
         let mut warnings = Vec::new();
         let http_anywhere = serve.listen.iter().find(|a| a.ip().is_unspecified());
         if let (Some(address), false) = (http_anywhere, serve.allowed_hosts.is_given()) {
@@ -380,6 +392,12 @@ impl Config {
         }
         if !control.listen.ip().is_loopback() {
             warnings.push(format!("control.listen names {}, which is not loopback, and has no login", control.listen));
+        }
+        for address in dial_in.listen.iter().filter(|a| !a.ip().is_loopback()) {
+            warnings.push(format!(
+                "dial_in.listen names {address}, which is not loopback: keys and calls travel in clear; put it behind a \
+                 tunnel, or where only the servers can reach it"
+            ));
         }
         self.warnings_of_servers(&mut warnings);
         warnings

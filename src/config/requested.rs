@@ -27,6 +27,9 @@ pub enum NotRequested {
 /// Keys that say what is run, and with what.
 const OF_CHILDREN: [&str; 4] = ["command", "args", "env", "cwd"];
 
+/// The key that says where a secret is which lets a server in.
+const OF_DIAL_IN: &str = "key";
+
 /// Reads the server of this name.
 ///
 /// # Errors
@@ -85,8 +88,9 @@ fn only_in_file(name: &ServerName, keys: &Map<String, Value>) -> Result<(), NotR
     };
     for (key, value) in keys {
         match (key.as_str(), value) {
-            (key, _) if OF_CHILDREN.contains(&key) => return refused(key, ""),
+            (key, _) if OF_CHILDREN.contains(&key) || key == OF_DIAL_IN => return refused(key, ""),
             ("kind", Value::String(kind)) if kind == "stdio" => return refused("kind = \"stdio\"", ""),
+            ("kind", Value::String(kind)) if kind == "dial_in" => return refused("kind = \"dial_in\"", ""),
             ("roots", Value::String(roots)) if roots.contains('/') => {
                 return refused("roots = PATH", "write \"webpki\" or \"native\" here, or ");
             }
@@ -152,6 +156,8 @@ mod tests {
             (r#""command":"sh""#, "command"),
             (r#""kind":"stdio""#, "kind"),
             (r#""args":[]"#, "args"),
+            (r#""kind":"dial_in""#, "kind"),
+            (r#""key":{"file":"/etc/shadow"}"#, "key"),
             (r#""env":{"A":"b"}"#, "env"),
             (r#""cwd":null"#, "cwd"),
             (r#""roots":"/etc/ca.pem""#, "roots"),

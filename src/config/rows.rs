@@ -28,6 +28,7 @@ pub(super) struct Row<D: 'static> {
 const ANY: &[Kind] = &Kind::ALL;
 const HTTP: &[Kind] = &[Kind::Http, Kind::Sse];
 const STDIO: &[Kind] = &[Kind::Stdio];
+const DIAL_IN: &[Kind] = &[Kind::DialIn];
 
 fn allowed_of<D, T: Setting>(_place: fn(&D) -> &Option<T>) -> String {
     T::allowed()
@@ -65,7 +66,7 @@ impl<D> Row<D> {
 /// Every key of a server, those of the section itself before those of its subsections.
 pub(super) const SERVER_ROWS: &[Row<ServerDraft>] = rows! { ServerDraft;
     "kind" kind ANY, "word",
-        "How the server is reached. \"http\" is Streamable HTTP, of every revision; \"sse\" is HTTP+SSE of 2024-11-05; \"stdio\" is a child process on its standard input and output.",
+        "How the server is reached. \"http\" is Streamable HTTP, of every revision; \"sse\" is HTTP+SSE of 2024-11-05; \"stdio\" is a child process on its standard input and output; \"dial_in\" is one that connects to dial_in.listen and is there for as long as it stays connected.",
         default "none: it has to be said",
         example "\"http\"",
         memory "none",
@@ -124,6 +125,18 @@ pub(super) const SERVER_ROWS: &[Row<ServerDraft>] = rows! { ServerDraft;
         example "\"/srv\"",
         memory "none",
         wrong "the child does not find its files";
+    "key" key DIAL_IN, "secret",
+        "What it shows, with this section's name, to be let in: 16 bytes or more, as `openssl rand -hex 32` makes them. Never in this file: env names a variable of corelane's, file a file.",
+        default "none: it has to be said",
+        example "{ env = \"LAPTOP_KEY\" }",
+        memory "none",
+        wrong "the log says that somebody showed another key";
+    "connections" connections DIAL_IN, "connections",
+        "Most connections under its name. Each call goes to the one with the fewest in flight.",
+        default "",
+        example "32",
+        memory "two descriptors of the process each",
+        wrong "the log says that one is refused because there are as many as may be";
     "enabled" enabled ANY, "switch",
         "Off, the section is checked but the server is not used, and its secrets need not be there.",
         default "",

@@ -3,6 +3,7 @@
 //! Not encryption: the value stands in memory, and is overwritten when it is dropped. Invariant: a `Secret` cannot be
 //! shown, logged or printed, whether it is called a secret where it is configured or not; only `reveal` gives it away.
 
+use crate::limits::{DIAL_KEY_BYTES_MAX, DIAL_KEY_BYTES_MIN};
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
@@ -75,6 +76,8 @@ impl Supplied {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Purpose {
     Field,
+    /// What whoever dials in shows.
+    Key,
     Variable,
 }
 
@@ -140,6 +143,7 @@ impl Purpose {
     fn judge(self, text: &str) -> Result<(), (String, &'static str)> {
         let most = match self {
             Purpose::Field => FIELD_BYTES_MAX,
+            Purpose::Key => DIAL_KEY_BYTES_MAX,
             Purpose::Variable => VALUE_BYTES_MAX,
         };
         if text.len() > most {
@@ -150,10 +154,18 @@ impl Purpose {
                 |byte| matches!(byte, b' '..=b'~' | b'\t'),
                 "line ends, control characters and letters beyond ASCII do not do in a header",
             ),
+            Purpose::Key => (
+                |byte| matches!(byte, b'!'..=b'~'),
+                "spaces, line ends, control characters and letters beyond ASCII do not do in a key",
+            ),
             Purpose::Variable => (|byte| byte != 0, "take the NUL character out"),
         };
         if let Some(at) = text.bytes().position(|byte| !sound(byte)) {
             return Err((format!("holds a character that cannot be sent, at byte {}", at + 1), advice));
+        }
+        if matches!(self, Purpose::Key) && text.len() < DIAL_KEY_BYTES_MIN {
+            let what = format!("holds {} bytes, of at least {DIAL_KEY_BYTES_MIN}", text.len());
+            return Err((what, "make one that nobody guesses: `openssl rand -hex 32`"));
         }
         if matches!(self, Purpose::Field) && text.trim() != text {
             return Err(("begins or ends with a space".to_owned(), "take the space away: it would not arrive"));
@@ -222,6 +234,9 @@ mod tests {
         assert_eq!(fetched(env("TOKEN"), "Bearer ", Purpose::Field).expect("set"), "Bearer t0p");
         assert_eq!(field(env("NONE")).expect_err("not set"), "the variable NONE is not set");
         assert_eq!(field(env("EMPTY")).expect_err("empty"), "the variable EMPTY is empty");
+        let key = |name: &str| fetched(env(name), "", Purpose::Key).expect_err("no key");
+        assert_eq!(key("TOKEN"), "the variable TOKEN holds 3 bytes, of at least 16");
+        assert!(key("LINES").contains("cannot be sent, at byte 2"));
         let said = "the variable LINES holds a character that cannot be sent, at byte 2";
         assert_eq!(field(env("LINES")).expect_err("two lines"), said);
         assert_eq!(fetched(env("LINES"), "", Purpose::Variable).expect("fit for a child"), "a\nb");

@@ -11,8 +11,15 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 /// Variables that the examples and the complaints name.
-const VARIABLES: [(&str, &str); 5] =
-    [("SET", "s3cret"), ("EMPTY", ""), ("LINES", "a\nb"), ("WEATHER_TOKEN", "t0ken"), ("FILES_TOKEN", "f1les")];
+const VARIABLES: [(&str, &str); 6] = [
+    ("SET", "s3cret"),
+    ("EMPTY", ""),
+    ("LINES", "a\nb"),
+    ("WEATHER_TOKEN", "t0ken"),
+    ("FILES_TOKEN", "f1les"),
+    ("LAPTOP_KEY", KEY),
+];
+const KEY: &str = "hunter2-hunter2-hunter2";
 
 fn load(text: &str) -> Result<Config, ConfigError> {
     let variables = VARIABLES.map(|(name, value)| (name.into(), value.into())).to_vec();
@@ -94,15 +101,25 @@ fn the_printed_examples_are_valid_when_uncommented() {
     let folder = tempfile::tempdir().expect("a folder");
     let password = folder.path().join("files");
     std::fs::write(&password, "p4ss\n").expect("writable");
-    let text = uncommented.join("\n").replace("/run/secrets/files", &password.display().to_string());
+    // Whoever has servers dial in says where.
+    let (before, after) = uncommented
+        .join("\n")
+        .split_once("\n[dial_in]\n")
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .expect("a section");
+    let text =
+        format!("{before}\n[dial_in]\n{}", after.replacen("\nlisten = []\n", "\nlisten = [\"127.0.0.1:8810\"]\n", 1));
+    let text = text.replace("/run/secrets/files", &password.display().to_string());
     let config = load(&text).unwrap_or_else(|error| panic!("{error}"));
     let Settings { servers, views, .. } = config.settings();
-    assert_eq!(servers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["files", "weather"]);
-    let (ServerKind::Stdio(files), ServerKind::Http(weather)) = (&servers[0].1.kind, &servers[1].1.kind) else {
+    assert_eq!(servers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["files", "laptop", "weather"]);
+    let [(_, files), (_, laptop), (_, weather)] = servers.as_slice() else { panic!("{servers:?}") };
+    let (ServerKind::Stdio(files), ServerKind::Http(weather)) = (&files.kind, &weather.kind) else {
         panic!("{servers:?}")
     };
     assert_eq!(files.env["PASSWORD"].value().reveal(), "p4ss");
     assert_eq!(weather.headers[0].1.value().reveal(), "Bearer t0ken");
+    assert!(matches!(&laptop.kind, ServerKind::DialIn(laptop) if laptop.key.value().reveal() == KEY));
     assert_eq!(views[0].0.as_str(), "ops");
     for row in rows::SERVER_ROWS {
         let name = row.parts().1;
@@ -239,7 +256,16 @@ fn kinds() -> impl Strategy<Value = ServerKind> {
         ("/?[a-z]{1,6}", args, env, proptest::option::of("/[a-z /]{0,8}")).prop_map(|(command, args, env, cwd)| {
             ServerKind::Stdio(StdioServer { command, args, env, cwd: cwd.map(Into::into) })
         });
-    prop_oneof![http, stdio]
+    let key = Supplied {
+        source: Source::Env("LAPTOP_KEY".to_owned()),
+        before: String::new(),
+        value: Secret::new(KEY.to_owned()),
+    };
+    let dial_in = (1..=1024u64).prop_map(move |connections| {
+        let connections = Bounded::new(connections).expect("within bounds");
+        ServerKind::DialIn(DialInServer { connections, ..DialInServer::new(key.clone()) })
+    });
+    prop_oneof![http, stdio, dial_in]
 }
 
 fn servers() -> impl Strategy<Value = Vec<(ServerName, ServerSettings)>> {
@@ -253,6 +279,7 @@ fn servers() -> impl Strategy<Value = Vec<(ServerName, ServerSettings)>> {
             let mut settings = ServerSettings::new(&name, kind);
             settings.enabled = enabled;
             settings.era = if legacy { EraChoice::Legacy } else { EraChoice::Auto };
+            let shared = shared || matches!(settings.kind, ServerKind::DialIn(_));
             settings.sessions = if shared { SessionUse::Shared } else { SessionUse::PerSession };
             settings.timeout_ms = Millis::new(ms).expect("within bounds");
             settings.connect_timeout_ms = Millis::new(ms).expect("within bounds");
@@ -272,6 +299,8 @@ proptest! {
         let mut config = Config::default();
         let names: Vec<_> = servers.iter().map(|(name, _)| name.clone()).collect();
         config.settings.servers = servers;
+        config.settings.dial_in.listen = vec![([127, 0, 0, 1], 8810).into()];
+        config.derive();
         if !names.is_empty() {
             let view = ViewSettings { servers: names, tools, rename };
             config.settings.views = vec![(ViewName::new("v").expect("a name"), view)];
@@ -280,7 +309,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_the_reader_panic(text in "(\\[(servers|views)(\\.[a-c]){0,2}\\]\n|[a-z_]{1,6} = [\"\\[\\]{}a-z0-9, =*]{0,12}\n|kind = \"(http|stdio)\"\n){0,8}") {
+    fn no_text_makes_the_reader_panic(text in "(\\[(servers|views)(\\.[a-c]){0,2}\\]\n|[a-z_]{1,6} = [\"\\[\\]{}a-z0-9, =*]{0,12}\n|kind = \"(http|stdio|dial_in)\"\n){0,8}") {
         let _ = load(&text);
     }
 }

@@ -11,7 +11,7 @@ use super::problem::{Place, Problem, nearest};
 use super::roots::Roots;
 use super::rows::{Row, SERVER_ROWS, VIEW_ROWS};
 use super::secret::{Purpose, Supplied};
-use super::servers::{EraChoice, ServerKind, ServerSettings, ViewSettings};
+use super::servers::{EraChoice, ServerKind, ServerSettings, SessionUse, ViewSettings};
 use super::url::UrlHost;
 use super::{NonDefault, Setting};
 use crate::limits::{SERVERS_MAX, TOOL_NAME_BYTES_MAX, VIEWS_MAX};
@@ -292,6 +292,10 @@ impl<'a> Named<'a> {
             let what = format!("`{path}.roots` is {}, but the URL is not https", http.roots.write());
             problems.push(self.problem("roots", what, "write https:// in the URL, or leave it out"));
         }
+        if matches!(settings.kind, ServerKind::DialIn(_)) && settings.sessions == SessionUse::PerSession {
+            let what = format!("`{path}.sessions` is \"per_session\", but who dials in comes by itself");
+            problems.push(self.problem("sessions", what, "leave it out: its connections are shared"));
+        }
         if matches!(settings.kind, ServerKind::Sse(_)) && settings.era == EraChoice::Modern {
             let what = format!("`{path}.era` is \"modern\", but HTTP+SSE is a transport of 2024-11-05");
             problems.push(self.problem("era", what, "leave it out, or write kind = \"http\""));
@@ -320,7 +324,8 @@ impl<'a> Named<'a> {
         let mut fetch = |key: &'static str, name: &str, supplied: &mut Supplied, purpose: Purpose| {
             let Err(unsupplied) = supplied.fetch(purpose, variables) else { return };
             if enabled {
-                let what = format!("`{}.{key}.{name}` has no usable value: {}", self.path, unsupplied.what);
+                let dot = if name.is_empty() { "" } else { "." };
+                let what = format!("`{}.{key}{dot}{name}` has no usable value: {}", self.path, unsupplied.what);
                 let place = Place::File(self.file.place(self.entry(key, name))).without_text();
                 problems.push(Problem::new(place, what).advise(Some(unsupplied.advice)));
             }
@@ -330,6 +335,9 @@ impl<'a> Named<'a> {
                 for (name, supplied) in &mut http.headers {
                     fetch("headers", name.as_str(), supplied, Purpose::Field);
                 }
+            }
+            ServerKind::DialIn(dial_in) => {
+                fetch("key", "", &mut dial_in.key, Purpose::Key);
             }
             ServerKind::Stdio(stdio) => {
                 for (name, supplied) in &mut stdio.env {
@@ -363,6 +371,9 @@ impl<'a> Named<'a> {
     fn entry(&self, key: &str, name: &str) -> Option<Range<usize>> {
         let given = self.values.get(key)?;
         let Value::Table(entries) = &given.value else { return given.span.clone() };
+        if name.is_empty() {
+            return given.span.clone();
+        }
         entries.iter().find(|entry| entry.name == name).and_then(|entry| entry.span.clone())
     }
 
@@ -400,6 +411,7 @@ fn shown_server(settings: &ServerSettings) -> String {
         ServerKind::Http(http) => (Kind::Http, format!("url = {}", quoted(&http.url.to_string()))),
         ServerKind::Sse(http) => (Kind::Sse, format!("url = {}", quoted(&http.url.to_string()))),
         ServerKind::Stdio(stdio) => (Kind::Stdio, format!("command = {}", quoted(&stdio.command))),
+        ServerKind::DialIn(dial_in) => (Kind::DialIn, format!("key = {}", dial_in.key.write())),
     };
     let off = if settings.enabled { "" } else { ", enabled = false" };
     format!("{{ kind = {}, {what}{off} }}", kind.write())

@@ -61,6 +61,8 @@ pub enum ServerKind {
     Sse(HttpServer),
     /// A child process, on its standard input and output.
     Stdio(StdioServer),
+    /// It connects to us, over TCP or WebSocket.
+    DialIn(DialInServer),
 }
 
 /// A server behind a URL.
@@ -90,6 +92,15 @@ pub struct StdioServer {
     pub env: BTreeMap<String, Supplied>,
     /// Where it runs: an absolute path, or where corelane runs.
     pub cwd: Option<PathBuf>,
+}
+
+/// A server that dials in.
+#[derive(Clone, PartialEq, Debug)]
+pub struct DialInServer {
+    /// What it shows to be let in.
+    pub key: Supplied,
+    /// Most connections under its name.
+    pub connections: Bounded<1, 1024>,
 }
 
 /// Which revisions of the protocol a server is spoken to in.
@@ -152,6 +163,7 @@ impl ServerSettings {
         // A child may have to be fetched and compiled before it answers.
         let connect_timeout_ms = match &kind {
             ServerKind::Http(_) | ServerKind::Sse(_) => const { Millis::known(5_000) },
+            ServerKind::DialIn(_) => const { Millis::known(5_000) },
             ServerKind::Stdio(_) => const { Millis::known(30_000) },
         };
         ServerSettings {
@@ -177,6 +189,13 @@ impl ServerSettings {
     /// What happens when it changes a tool.
     pub fn pinning(&self, gateway: &GatewaySettings) -> Pinning {
         self.pinning.unwrap_or(gateway.pinning)
+    }
+}
+
+impl DialInServer {
+    /// One with this key, with the defaults for all else.
+    pub fn new(key: Supplied) -> DialInServer {
+        DialInServer { key, connections: const { Bounded::known(32) } }
     }
 }
 

@@ -100,6 +100,16 @@ pub struct GatewaySettings {
     pub pins: OptionalFilePath,
 }
 
+/// `[dial_in]`: where servers connect that dial in. For `boot`.
+#[derive(Clone, PartialEq, Debug)]
+#[expect(missing_docs, reason = "each field is documented in `table`, where operators read it too")]
+pub struct DialInSettings {
+    pub listen: Vec<SocketAddr>,
+    pub allowed_hosts: AllowedHosts,
+    pub timeout_ms: Millis<100, 60_000>,
+    pub unknown_max: Bounded<1, 4096>,
+}
+
 /// `[uring]`: sizes of each core's ring. For `uring`.
 #[derive(Clone, Copy, PartialEq, Debug)]
 #[expect(missing_docs, reason = "each field is documented in `table`, where operators read it too")]
@@ -235,6 +245,17 @@ impl Default for GatewaySettings {
             resolve_ms: const { Millis::known(30_000) },
             pinning: Pinning::Off,
             pins: OptionalFilePath::default(),
+        }
+    }
+}
+
+impl Default for DialInSettings {
+    fn default() -> Self {
+        DialInSettings {
+            listen: Vec::new(),
+            allowed_hosts: AllowedHosts::default(),
+            timeout_ms: const { Millis::known(5_000) },
+            unknown_max: const { Bounded::known(64) },
         }
     }
 }

@@ -39,6 +39,10 @@ pub(super) struct Environment(pub(super) BTreeMap<String, Supplied>);
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(super) struct Headers(pub(super) Vec<(HeaderName, Supplied)>);
 
+/// A secret that never stands in the file itself.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct KeptElsewhere(pub(super) Supplied);
+
 /// Longest argument, and longest path.
 const WORD_BYTES_MAX: usize = 32 * 1024;
 pub(super) const PATH_BYTES_MAX: usize = 4095;
@@ -294,6 +298,25 @@ impl Setting for Supplied {
             Source::File(path) => format!("{{ file = {}{before} }}", quoted(&path.to_string_lossy())),
             Source::Written => quoted(HIDDEN),
         }
+    }
+}
+
+impl Setting for KeptElsewhere {
+    fn allowed() -> String {
+        "{ env = \"VARIABLE\" } or { file = \"/path\" }".to_owned()
+    }
+
+    fn read(given: &Given) -> Result<Self, Refused> {
+        let supplied = Supplied::read(given).map_err(|refused| Refused { allowed: Self::allowed(), ..refused })?;
+        if *supplied.source() == Source::Written {
+            let advice = "whoever sees a copy of this file has it: choose another, and say here where that is";
+            return Err(given.refused(Self::allowed()).without_value().advise(advice));
+        }
+        Ok(KeptElsewhere(supplied))
+    }
+
+    fn write(&self) -> String {
+        self.0.write()
     }
 }
 

@@ -29,6 +29,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("streams", "Event streams: SSE over HTTP, notifications over lines."),
     ("calls", "Deadlines. A caller may ask for its own with X-Request-Timeout-Ms."),
     ("gateway", "What all configured servers have in common."),
+    ("dial_in", "Where servers connect that dial in (kind = \"dial_in\"), over TCP or WebSocket."),
     ("uring", "Sizes of each core's io_uring. Change them only with a measurement."),
     ("control", "Health and metrics, on a thread of their own."),
     ("offload", "The thread pool for handlers that block or need tokio. Routing alone does not use it."),
@@ -255,6 +256,23 @@ keys! {
         "Where the definitions of tools are kept that were seen first or approved, as JSON for people to read; \"\" keeps them as long as the process lasts. One corelane writes it (mode 0600); another path needs a restart.",
         memory "none beyond gateway.pinning",
         wrong "the log says that it cannot be written; tools that were approved are quarantined after a restart";
+
+    dial_in.listen, "addresses",
+        "Addresses on which servers dial in. One port takes both: lines of JSON over TCP, and WebSocket. The first message shows a name and its key; nothing is encrypted, so keep it on loopback or behind a tunnel.",
+        memory "one socket per address",
+        wrong "a server that dials in gets `connection refused`, or start-up says that the address is in use";
+    dial_in.allowed_hosts, "host names, with or without a port",
+        "Accepted Host values of a WebSocket's handshake. Empty means loopback names and the addresses listened on. One with an Origin comes in only if that is the very host and port it names, so no web page does.",
+        memory "none",
+        wrong "a server that dials in by WebSocket gets 403";
+    dial_in.timeout_ms, "milliseconds",
+        "Time a connection has to show its name and key, its handshake included.",
+        memory "up to 32 KiB per connection that long",
+        wrong "the log says that connections said nothing in time, from honest but slow links";
+    dial_in.unknown_max, "connections",
+        "Most connections that have not shown their key; one more takes the place of the oldest.",
+        memory "up to 32 KiB each",
+        wrong "the log says that connections lost their place while many servers dial in at once";
 
     uring.entries, "submission entries, a power of two",
         "Submissions gathered in one turn before the kernel is entered early.",

@@ -8,7 +8,8 @@ use super::Settings;
 use super::draft::{Kind, ServerDraft, ViewDraft};
 use super::names::ServerName;
 use super::rows::{Row, SERVER_ROWS, VIEW_ROWS};
-use super::servers::{HttpServer, ServerKind, ServerSettings, StdioServer};
+use super::secret::Supplied;
+use super::servers::{DialInServer, HttpServer, ServerKind, ServerSettings, StdioServer};
 use super::table::{KEYS, Key, SECTIONS};
 use super::url::ServerUrl;
 
@@ -42,6 +43,12 @@ const STDIO_EXAMPLE: &str = "\
 #kind = \"stdio\"
 ";
 
+const DIAL_IN_EXAMPLE: &str = "\
+# A server that dials in. It has all the keys that a child process has but those for processes, and these.
+#[servers.laptop]
+#kind = \"dial_in\"
+";
+
 const VIEWS: &str = "\
 # Views: a choice of servers and tools, seen at the endpoint's path and /@NAME. Names are as those of servers.
 #[views.ops]
@@ -57,11 +64,14 @@ pub(super) fn print(settings: &Settings) -> String {
             out.push_str(&print_key(key, settings, &default));
         }
     }
-    let [http, stdio] = server_defaults();
+    let [http, stdio, dial_in] = server_defaults();
     out.push_str(&format!("\n{SERVERS}\n{HTTP_EXAMPLE}"));
     explain(&mut out, "servers.weather", SERVER_ROWS, |row| row.kinds.contains(&Kind::Http), &http);
     out.push_str(&format!("\n{STDIO_EXAMPLE}"));
-    explain(&mut out, "servers.files", SERVER_ROWS, |row| !row.kinds.contains(&Kind::Http), &stdio);
+    let is_only = |row: &Row<ServerDraft>, kind| row.kinds == [kind];
+    explain(&mut out, "servers.files", SERVER_ROWS, |row| is_only(row, Kind::Stdio), &stdio);
+    out.push_str(&format!("\n{DIAL_IN_EXAMPLE}"));
+    explain(&mut out, "servers.laptop", SERVER_ROWS, |row| is_only(row, Kind::DialIn), &dial_in);
     out.push_str(&format!("\n{VIEWS}"));
     let no_view = ViewDraft { tools: Some(Vec::new()), rename: Some(Default::default()), ..ViewDraft::default() };
     explain(&mut out, "views.ops", VIEW_ROWS, |_| true, &no_view);
@@ -86,12 +96,13 @@ fn print_key(key: &Key, settings: &Settings, default: &Settings) -> String {
     out
 }
 
-/// The keys of a server that is only named, once behind a URL and once as a child.
-fn server_defaults() -> [ServerDraft; 2] {
+/// The keys of a server that is only named: behind a URL, as a child, and dialling in.
+fn server_defaults() -> [ServerDraft; 3] {
     let url = ServerUrl::parse("http://localhost").expect("a URL");
     let stdio = StdioServer { command: "true".to_owned(), args: Vec::new(), env: Default::default(), cwd: None };
     let name = ServerName::new("server").expect("a name");
-    [ServerKind::Http(HttpServer::new(url)), ServerKind::Stdio(stdio)]
+    let dial_in = DialInServer::new(Supplied::default());
+    [ServerKind::Http(HttpServer::new(url)), ServerKind::Stdio(stdio), ServerKind::DialIn(dial_in)]
         .map(|kind| ServerDraft::of(&ServerSettings::new(&name, kind)))
 }
 

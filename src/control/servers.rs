@@ -106,6 +106,7 @@ fn described(shown: &Shown, row: &ServerRow, registered: &BTreeMap<String, Strin
         "waiting": sum(|core| core.waiting.get()),
         "reached": sum(|core| core.reached.get()),
         "lost": sum(|core| core.lost.get()),
+        "connections": sum(|core| core.connections.get()),
         "tools": row.cores().iter().map(|core| core.tools.get()).max().unwrap_or(0),
         "pinning": pins::summary(shown, &row.name),
         "cores": states.iter().map(|state| state.label()).collect::<Vec<_>>(),

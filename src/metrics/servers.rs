@@ -65,6 +65,8 @@ pub struct ServerMetrics {
     pub tools_changed: Gauge,
     /// Calls of such tools that were refused.
     pub quarantined: Counter,
+    /// Connections of one that dials in.
+    pub connections: Gauge,
 }
 
 impl ServerMetrics {
@@ -84,7 +86,7 @@ impl ServerMetrics {
 pub struct ServerRow {
     /// Its name.
     pub name: Box<str>,
-    /// `http`, `sse` or `stdio`.
+    /// `http`, `sse`, `stdio` or `dial_in`.
     pub kind: &'static str,
     /// Its address without secrets, or its program.
     pub reached_by: Box<str>,
@@ -107,7 +109,7 @@ impl ServerRow {
 /// A family of samples: its name, kind, help text and value.
 type Family = (&'static str, &'static str, &'static str, fn(&ServerMetrics) -> u64);
 
-const FAMILIES: [Family; 13] = [
+const FAMILIES: [Family; 14] = [
     (
         "corelane_server_state",
         "gauge",
@@ -146,6 +148,9 @@ const FAMILIES: [Family; 13] = [
     }),
     ("corelane_server_tools_changed", "gauge", "Tools of a server that are not what was approved.", |server| {
         server.tools_changed.get()
+    }),
+    ("corelane_server_connections", "gauge", "Connections of a server that dials in.", |server| {
+        server.connections.get()
     }),
     (
         "corelane_server_calls_quarantined_total",

@@ -34,7 +34,9 @@ impl Code {
     pub const MISSING_CAPABILITY: Code = Code(-32021);
     /// The protocol version is not served (2026-07-28).
     pub const UNSUPPORTED_VERSION: Code = Code(-32022);
-    /// A tool is not what was approved, and kept from callers until it is. Application range, as all below.
+    /// Who dials in has not shown the key of a server's name. Application range, as all below.
+    pub const NOT_ADMITTED: Code = Code(-31403);
+    /// A tool is not what was approved, and kept from callers until it is.
     pub const QUARANTINED: Code = Code(-31409);
     /// The caller's own limit. Application range: -32000..-32099 belongs to the specification.
     pub const RATE_LIMITED: Code = Code(-31429);
@@ -51,6 +53,7 @@ impl Code {
         match self {
             Code::PARSE | Code::INVALID_REQUEST => 400,
             Code::HEADER_MISMATCH | Code::MISSING_CAPABILITY | Code::UNSUPPORTED_VERSION => 400,
+            Code::NOT_ADMITTED => 403,
             Code::METHOD_NOT_FOUND => 404,
             Code::QUARANTINED => 409,
             Code::RATE_LIMITED => 429,

@@ -62,9 +62,11 @@ impl<S: Service> Core<S> {
         self.remind(self.now + self.settings.drain_time, Timer::Drain);
     }
 
-    /// Whether a drain has come to its end: no connection is left, and no other core waits for an answer of this one.
+    /// Whether a drain has come to its end: no connection is left, and no other core waits for an answer of this one,
+    /// nor of its service.
     pub(super) fn is_drained(&self) -> bool {
-        self.drain.on && self.open == 0 && self.remotes.is_empty()
+        let is_served = self.drain.is_over || self.service.is_drained();
+        self.drain.on && self.open == 0 && self.remotes.is_empty() && is_served
     }
 
     /// Lets a connection go if nothing is in flight on it. Asked after every step that concerns it.

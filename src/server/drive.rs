@@ -276,6 +276,11 @@ impl<S: Service> Loop<'_, S> {
 
     /// Hears of cores that died, before anything else of the turn is sent to their successors.
     fn observe_deaths(&mut self, now: Nanos) {
+        // In a drain there are no successors, and what a core said before it ended is to be heard: it ended because it
+        // had answered.
+        if self.orders.drain.load(Ordering::Relaxed) {
+            self.take_parcels(now);
+        }
         let core = &mut self.core;
         self.port.observe(|peer, _| core.step(now, Input::PeerLost(CoreId(peer.0))));
     }

@@ -201,6 +201,11 @@ pub trait Service {
 
     /// The core drains: nothing new is to be begun.
     fn drain(&mut self) {}
+
+    /// Whether a core that drains may end as far as this is concerned: nobody else waits for what it would say.
+    fn is_drained(&self) -> bool {
+        true
+    }
 }
 
 /// What a connection's end was like.

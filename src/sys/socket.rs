@@ -9,12 +9,13 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use super::steer::{self, SteeringProgram};
 
@@ -172,6 +173,24 @@ pub fn listen_group(address: SocketAddr, cores: usize, backlog: u32) -> Result<L
         socket.listen(backlog).map_err(ListenError::during("listen", ListenAddress::Tcp(local_addr)))?;
     }
     Ok(ListenGroup { fds: sockets.into_iter().map(OwnedFd::from).collect(), local_addr })
+}
+
+/// How long a connection of a server that dialled in says nothing before the kernel asks whether it is still there, how
+/// often it then asks, and how long what was sent to it may stay unacknowledged.
+const SILENCE: Duration = Duration::from_secs(15);
+const PROBE_PAUSE: Duration = Duration::from_secs(5);
+const PROBES: u32 = 3;
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+
+/// Has the kernel notice when nobody is at the other end of a connection any more, within half a minute.
+///
+/// # Errors
+/// With an error number, if the socket does not take it.
+pub fn watch_over(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket
+        .set_tcp_keepalive(&TcpKeepalive::new().with_time(SILENCE).with_interval(PROBE_PAUSE).with_retries(PROBES))?;
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -436,6 +455,20 @@ mod tests {
         let error = UnixListenSocket::bind(&path, UNIX_MODE_DEFAULT, 16).expect_err("not a socket");
         assert!(matches!(error, ListenError::NotASocket { .. }), "{error}");
         assert_eq!(std::fs::read_to_string(&path).expect("still there"), "precious");
+    }
+
+    #[test]
+    fn a_connection_that_is_watched_over_is_asked_whether_it_is_there() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let stream = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+        let socket = SockRef::from(&stream);
+        assert!(!socket.keepalive().expect("getsockopt"));
+        watch_over(&stream).expect("a socket of TCP");
+        assert!(socket.keepalive().expect("getsockopt"));
+        assert_eq!(socket.tcp_keepalive_time().expect("getsockopt"), SILENCE);
+        assert_eq!(socket.tcp_keepalive_interval().expect("getsockopt"), PROBE_PAUSE);
+        assert_eq!(socket.tcp_keepalive_retries().expect("getsockopt"), PROBES);
+        assert_eq!(socket.tcp_user_timeout().expect("getsockopt"), Some(UNACKNOWLEDGED));
     }
 
     #[test]

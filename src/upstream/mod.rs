@@ -3,6 +3,7 @@
 //! Not here: how calls get to a core.
 //! Invariant: everything here answers through `server::service::Service`.
 
+pub mod dial_in;
 pub mod gateway;
 pub mod http;
 mod missing;

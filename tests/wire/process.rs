@@ -46,6 +46,8 @@ pub struct Server {
     pub http: SocketAddr,
     pub tcp: SocketAddr,
     pub control: SocketAddr,
+    /// Where servers dial in, if they may.
+    pub dial_in: SocketAddr,
 }
 
 impl Server {
@@ -114,8 +116,9 @@ impl Server {
             }
         });
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let (http, tcp, control) = (nowhere, nowhere, nowhere);
-        let mut server = Server { child, reader: Some(reader), lines, seen: String::new(), http, tcp, control };
+        let (http, tcp, control, dial_in) = (nowhere, nowhere, nowhere, nowhere);
+        let mut server =
+            Server { child, reader: Some(reader), lines, seen: String::new(), http, tcp, control, dial_in };
         server.read_report();
         until("every core is ready", || (server.probe("/readyz")?.status == 200).then_some(()));
         server
@@ -135,6 +138,7 @@ impl Server {
                 match line.split(':').next() {
                     Some("MCP over HTTP") => self.http = address,
                     Some("MCP over TCP") => self.tcp = address,
+                    Some("servers dial in") => self.dial_in = address,
                     Some("health, metrics") => self.control = address,
                     _ => {}
                 }

@@ -182,7 +182,7 @@ impl Server {
         if relay.asked > QUESTIONS_MAX || parked_calls >= WAITING_MAX {
             let session = flight.session;
             let error = RpcError::new(Code::OVERLOADED, "too many questions wait for their callers");
-            return self.tell_answer(now, session, &id, Err(error));
+            return self.tell_answer(now, self.line, session, &id, Err(error));
         }
         relay.questions.push_back(Question { id, method, params });
         if relay.parked.is_none() {
@@ -202,7 +202,7 @@ impl Server {
             _ => Capabilities::ELICITATION_FORM,
         };
         let error = missing::capability(needed);
-        self.tell_answer(now, session, &id, Err(error.clone()));
+        self.tell_answer(now, self.line, session, &id, Err(error.clone()));
         self.callers.reply(relay.caller, Err(error));
     }
 
@@ -262,7 +262,8 @@ impl Server {
         let Errand::Call(relay) = &mut flight.errand else { return Err(refused()) };
         let Some(question) = relay.questions.pop_front() else { return Err(refused()) };
         let more = !relay.questions.is_empty();
-        self.tell_answer(now, session, &question.id, Ok(answer.raw()));
+        let line = self.channel.line_of(place.serial).ok_or_else(refused)?;
+        self.tell_answer(now, line, session, &question.id, Ok(answer.raw()));
         if more {
             self.send_away(now, place.flight, place.serial);
         }

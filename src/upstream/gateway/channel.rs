@@ -6,8 +6,9 @@ use std::collections::HashSet;
 
 use crate::ids::{ConnectionId, CoreId};
 use crate::server::service::{CallKey, End, Nanos, Wish};
+use crate::upstream::dial_in::Dialled;
 use crate::upstream::http::{Pool, Request};
-use crate::upstream::talk::Talk;
+use crate::upstream::talk::{Line, ONLY, Passage, Talk};
 
 /// The way to a server.
 pub(super) enum Channel {
@@ -15,7 +16,7 @@ pub(super) enum Channel {
     Elsewhere(Remote),
     /// Links of HTTP, by which each request has its own answer.
     Http(Box<Pool>),
-    /// A child process, or an event stream for all.
+    /// A child process, an event stream for all, or connections of a server that dials in.
     Talk(Box<dyn Talk>),
 }
 
@@ -72,12 +73,44 @@ impl Channel {
         }
     }
 
-    /// Sends a message; `id` if it is a request, under which it is answered.
-    pub fn submit(&mut self, now: Nanos, errand: u32, id: Option<u64>, text: Vec<u8>) {
+    /// Whether nothing is left that should leave before its core ends.
+    pub fn is_gone(&self) -> bool {
+        match self {
+            Channel::Talk(talk) => talk.is_gone(),
+            Channel::Elsewhere(_) | Channel::Http(_) => true,
+        }
+    }
+
+    /// How many connections a server has that dials in; none for others.
+    pub fn connections(&self) -> Option<usize> {
+        match self {
+            Channel::Talk(talk) => talk.connections(),
+            Channel::Elsewhere(_) | Channel::Http(_) => None,
+        }
+    }
+
+    /// The lines of a server that dials in.
+    pub fn dialled(&mut self) -> Option<&mut Dialled> {
+        match self {
+            Channel::Talk(talk) => talk.dialled(),
+            Channel::Elsewhere(_) | Channel::Http(_) => None,
+        }
+    }
+
+    /// The line by which a request went that waits for its answer; none if nobody could be told anything about it.
+    pub fn line_of(&mut self, id: u64) -> Option<Line> {
+        match self {
+            Channel::Talk(talk) => talk.outstanding().line_of(id),
+            Channel::Elsewhere(_) | Channel::Http(_) => Some(ONLY),
+        }
+    }
+
+    /// Sends a message.
+    pub fn submit(&mut self, now: Nanos, errand: u32, passage: Passage, text: Vec<u8>) {
         match self {
             Channel::Elsewhere(_) => {}
             Channel::Http(pool) => pool.submit(now, Request { errand, text }),
-            Channel::Talk(talk) => talk.submit(now, errand, id, &text),
+            Channel::Talk(talk) => talk.submit(now, errand, passage, &text),
         }
     }
 

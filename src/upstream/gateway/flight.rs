@@ -15,6 +15,7 @@ use crate::ids::CoreId;
 use crate::proto::json::{Envelope, Key};
 use crate::proto::mcp::{Capabilities, LogLevel, Method, Version};
 use crate::server::service::Nanos;
+use crate::upstream::talk::Line;
 
 /// A caller's call, kept: until there is a server to send it to, or to send it again.
 #[derive(Clone)]
@@ -213,6 +214,8 @@ pub enum Errand {
     Discover,
     /// The stream on which the server tells of changes.
     Events,
+    /// The handshake on a further line of a server whose era is known.
+    Greet(Line),
     /// `initialize`, for the session of these capabilities.
     Initialize(Capabilities),
     /// A notification or answer of ours, whose own answer says nothing.
@@ -289,6 +292,16 @@ impl Flights {
         };
         let mut calls = (0..).zip(&self.entries).filter(|(_, entry)| is_call(entry)).map(|(number, _)| number);
         calls.next().filter(|_| calls.next().is_none())
+    }
+
+    /// Whether some call is that of a caller on another core than this.
+    pub fn has_calls_of_others(&self, core: CoreId) -> bool {
+        // One that is parked has nobody who waits.
+        let is_others = |flight: &Flight| match &flight.errand {
+            Errand::Call(relay) => relay.caller.core != core && relay.parked.is_none(),
+            _ => false,
+        };
+        self.calls > 0 && self.entries.iter().flatten().any(is_others)
     }
 
     /// Calls of callers on that core.

@@ -18,6 +18,7 @@ use crate::proto::jsonrpc::{self, Code, RpcError};
 use crate::proto::mcp::{Capabilities, LogLevel, Version};
 use crate::server::service::{About, Change, Nanos};
 use crate::upstream::http::{Failure, Outcome, Reply};
+use crate::upstream::talk::{Line, Passage};
 
 /// Pause before somebody comes back to a stream, if the server does not say, and at most.
 const RESUME_MS: u64 = 1000;
@@ -146,6 +147,7 @@ impl Server {
             Some(Errand::Discover) => self.discovered(now, result),
             Some(Errand::Initialize(capabilities)) => self.initialized(now, capabilities, session_id, result),
             Some(Errand::Page(pages)) => self.page(now, pages, Value::new(result)),
+            Some(Errand::Greet(line)) => self.greeted(now, line, Value::new(result)),
             _ => {}
         }
     }
@@ -217,19 +219,17 @@ impl Server {
 
     fn discovered(&mut self, now: Nanos, result: &[u8]) {
         let value = Value::new(result);
-        let speaks = value.get("supportedVersions").into_iter().flat_map(Value::elements);
-        let modern = speaks.filter_map(Value::as_str).any(|version| version == Version::V2026_07_28.as_str());
-        if !modern {
+        if !says_modern(value) {
             if self.settings.era == EraChoice::Auto {
                 return self.initialize(now, self.own_session());
             }
             let name = &self.settings.name;
-            return self
-                .out_of_reach(now, format!("server {name} does not speak 2026-07-28, the era configured for it"));
+            return self.unfit(now, format!("server {name} does not speak 2026-07-28, the era configured for it"));
         }
         let info = value.get("_meta").and_then(|meta| meta.get(answer::SERVER_INFO));
         self.introduced(value, info, true);
         self.verdict = Verdict::Known(Era::Modern);
+        self.line_is_ready(self.line);
         self.reached(now);
         for kept in std::mem::take(&mut self.waiting) {
             self.send_kept(now, kept, None);
@@ -249,6 +249,7 @@ impl Server {
         if self.verdict == Verdict::Asking {
             self.introduced(value, value.get("serverInfo"), false);
             self.verdict = Verdict::Known(Era::Legacy(version));
+            self.line_is_ready(self.line);
             self.reached(now);
         }
         let place = self.place_for(capabilities);
@@ -257,8 +258,9 @@ impl Server {
         let body = |out: &mut Vec<u8>| {
             out.extend_from_slice(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
         };
-        let deadline = now + self.settings.list_time;
-        self.errand(now, Errand::Notice, Some(Era::Legacy(version)), Some(capabilities), None, None, deadline, body);
+        let (deadline, line) = (now + self.settings.list_time, self.line);
+        let (era, session, passage) = (Some(Era::Legacy(version)), Some(capabilities), Passage::Notice(line));
+        self.errand(now, Errand::Notice, era, session, None, passage, deadline, body);
         self.send_waiting(now, place);
         for kept in std::mem::take(&mut self.waiting) {
             self.enqueue(now, kept);
@@ -288,6 +290,7 @@ impl Server {
         self.failures = 0;
         self.last_failure.clear();
         self.reports.push(Report::Changed(Change::Tools));
+        self.greet_all(now);
         if self.verdict == Verdict::Known(Era::Modern) {
             self.listen(now);
         }
@@ -357,7 +360,7 @@ impl Server {
             "ping" => Ok(&b"{}"[..]),
             _ => Err(RpcError::new(Code::METHOD_NOT_FOUND, "the caller of this call cannot be asked that")),
         };
-        self.tell_answer(now, session, &id, outcome);
+        self.tell_answer(now, self.line, session, &id, outcome);
     }
 
     /// The caller answered a question of the server's.
@@ -378,16 +381,18 @@ impl Server {
         }
         let Some(number) = self.flight_of(caller, began) else { return };
         let Some(flight) = self.flights.find(number) else { return };
-        let session = flight.session;
+        let (session, serial) = (flight.session, flight.serial);
         let Errand::Call(relay) = &mut flight.errand else { return };
         let Some(place) = relay.asks.iter().position(|(known, _)| *known == ask) else { return };
         let (_, id) = relay.asks.swap_remove(place);
-        self.tell_answer(now, session, &id, answer);
+        let Some(line) = self.channel.line_of(serial) else { return };
+        self.tell_answer(now, line, session, &id, answer);
     }
 
     pub(super) fn tell_answer(
         &mut self,
         now: Nanos,
+        line: Line,
         session: Option<Capabilities>,
         id: &[u8],
         answer: Result<&[u8], RpcError>,
@@ -402,7 +407,7 @@ impl Server {
             Err(error) => jsonrpc::error(out, Some(id), true, &error),
         };
         let deadline = now + self.settings.list_time;
-        self.errand(now, Errand::Notice, Some(era), session, None, None, deadline, body);
+        self.errand(now, Errand::Notice, Some(era), session, None, Passage::Notice(line), deadline, body);
     }
 
     /// The server tells something.
@@ -529,12 +534,12 @@ impl Server {
                 self.is_legacy = true;
                 self.initialize(now, self.own_session());
             }
-            Errand::Discover => self.out_of_reach(now, error.message.to_string()),
+            Errand::Discover => self.unfit(now, error.message.to_string()),
             Errand::Initialize(capabilities) => {
                 if self.verdict == Verdict::Asking {
                     // If that was a guess, the next one is another.
                     self.is_legacy = false;
-                    self.out_of_reach(now, error.message.to_string());
+                    self.unfit(now, error.message.to_string());
                 }
                 self.session_failed(capabilities, error);
             }
@@ -543,6 +548,7 @@ impl Server {
                 self.listen_at = now + RESUME_MS * 1_000_000;
             }
             Errand::Page(pages) => self.reports.push(Report::List(pages.kind, Err(error.clone()))),
+            Errand::Greet(line) => self.refuse_line(now, line, &error.message),
             Errand::Notice | Errand::Over => {}
         }
     }
@@ -580,6 +586,12 @@ impl Server {
             }
         }
     }
+}
+
+/// Whether an answer to `server/discover` says that 2026-07-28 is spoken.
+pub(super) fn says_modern(result: Value<'_>) -> bool {
+    let speaks = result.get("supportedVersions").into_iter().flat_map(Value::elements);
+    speaks.filter_map(Value::as_str).any(|version| version == Version::V2026_07_28.as_str())
 }
 
 /// Whether an answer to a request in a session says that the session is gone: 404 (2025-11-25, "Session Management"),

@@ -8,7 +8,7 @@ use super::server::{Server, Verdict};
 use crate::proto::json::{Envelope, Key, Value};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::server::service::Nanos;
-use crate::upstream::talk::Heard;
+use crate::upstream::talk::{Heard, Line};
 
 /// The number of no flight.
 const NONE: u32 = u32::MAX;
@@ -21,7 +21,8 @@ impl Server {
             let Channel::Talk(talk) = &mut self.channel else { return };
             let Some(heard) = talk.heard(now) else { return };
             match heard {
-                Heard::Message(text) => self.spoken(now, &text),
+                Heard::Arrived(line) => self.arrived(now, line),
+                Heard::Message { line, text } => self.spoken(now, line, &text),
                 Heard::Failed { errand, why, is_overload } => {
                     // A server that ends at a question of another era than its own is asked in its own next time.
                     let is_probe = self.flights.find(errand).is_some_and(|it| matches!(it.errand, Errand::Discover));
@@ -43,11 +44,14 @@ impl Server {
                     for session in std::mem::take(&mut self.sessions) {
                         self.waiting.extend(session.waiting);
                     }
-                    if std::mem::take(&mut was_probe) {
+                    // It is asked again at once, in its own era or where another line is left to ask it on.
+                    if std::mem::take(&mut was_probe) || self.front().is_some() {
                         self.verdict = Verdict::Unknown;
                         self.retry_at = now;
                         self.reach(now);
-                        continue;
+                        if self.verdict == Verdict::Asking {
+                            continue;
+                        }
                     }
                     self.out_of_reach(now, format!("server {} {why}", self.settings.name));
                     self.retry_at = retry_at;
@@ -56,7 +60,8 @@ impl Server {
         }
     }
 
-    fn spoken(&mut self, now: Nanos, text: &[u8]) {
+    fn spoken(&mut self, now: Nanos, line: Line, text: &[u8]) {
+        self.line = line;
         let mut envelope = Envelope::default();
         if let Err(error) = self.scanner.scan(text, &mut envelope) {
             // Programs print what they like; that is no reason to end them.
@@ -66,19 +71,19 @@ impl Server {
         let Channel::Talk(talk) = &mut self.channel else { return };
         if envelope.has(Key::Method) {
             if envelope.has(Key::Id) {
-                let number = self.flights.only_call().unwrap_or(NONE);
+                let number = self.only_call_on(line).unwrap_or(NONE);
                 return self.asked(now, number, &envelope, text);
             }
             let params = envelope.value(Key::Params, text);
             let token = params.and_then(|params| params.get("progressToken")).and_then(Value::as_u64);
             let number = match token {
-                Some(token) => talk.outstanding().errand_of(token),
-                None => self.flights.only_call(),
+                Some(token) => talk.outstanding().errand_of(token, line),
+                None => self.only_call_on(line),
             };
             return self.notified(now, number.unwrap_or(NONE), &envelope, text);
         }
         let id = envelope.value(Key::Id, text).and_then(Value::as_u64);
-        let Some(number) = id.and_then(|id| talk.outstanding().answered(id)) else { return };
+        let Some(number) = id.and_then(|id| talk.outstanding().answered(id, line)) else { return };
         self.message(now, number, 200, text);
         // There is no stream whose end is to come.
         self.flights.remove_answered(number);

@@ -11,8 +11,10 @@ mod bridge;
 mod callers;
 mod channel;
 mod deadlines;
+mod dialled;
 mod fleet;
 mod flight;
+mod handshake;
 mod hear;
 mod hear_talk;
 mod lists;
@@ -181,7 +183,7 @@ impl<S: Service> Gateway<S> {
         for (index, server) in behind.settings.servers.iter().enumerate() {
             let metrics = behind.metrics(index, core);
             // What an earlier life of this core left in them is over.
-            for gauge in [&metrics.in_flight, &metrics.waiting, &metrics.breakers_open] {
+            for gauge in [&metrics.in_flight, &metrics.waiting, &metrics.breakers_open, &metrics.connections] {
                 gauge.set(0);
             }
             let owner = CoreId(index as u16 % cores);
@@ -318,7 +320,8 @@ impl<S: Service> Gateway<S> {
         for report in reports {
             match report {
                 // What a session's own server says of its lists is true of its session only, which has no lists.
-                Report::Changed(_) | Report::List(..) if is_own => {}
+                Report::Changed(_) | Report::Gone | Report::List(..) if is_own => {}
+                Report::Gone => self.gone(index),
                 Report::Changed(change) => self.changed(index, change),
                 Report::List(kind, outcome) => {
                     self.tell_list(index, kind, &outcome);
@@ -332,7 +335,7 @@ impl<S: Service> Gateway<S> {
         self.begin_awaited(now, index);
         self.read_annotations(now, index);
         self.servers[usize::from(index)].publish();
-        self.servers[usize::from(index)].close_if_idle(now);
+        self.servers[usize::from(index)].close_if_idle(now, self.draining);
         let (done, waiting): (Vec<Job>, Vec<Job>) =
             std::mem::take(&mut self.jobs).into_iter().partition(|job| job.waits.is_empty());
         self.jobs = waiting;
@@ -544,7 +547,8 @@ impl<S: Service> Service for Gateway<S> {
         }
         for place in 0..self.servers.places() {
             let Some(index) = self.servers.number_at(place) else { continue };
-            if self.servers[usize::from(index)].channel.has_news() {
+            let server = &self.servers[usize::from(index)];
+            if server.channel.has_news() || (self.draining && server.dials_in()) {
                 self.settle(now, index);
             }
             self.servers[usize::from(index)].channel.wishes(wish);
@@ -561,9 +565,7 @@ impl<S: Service> Service for Gateway<S> {
         self.due = Nanos::MAX;
         for place in 0..self.servers.places() {
             let Some(index) = self.servers.number_at(place) else { continue };
-            if !self.draining {
-                self.servers[usize::from(index)].tick(now);
-            }
+            self.servers[usize::from(index)].tick(now, self.draining);
             self.settle(now, index);
         }
     }
@@ -580,6 +582,10 @@ impl<S: Service> Service for Gateway<S> {
     fn drain(&mut self) {
         self.draining = true;
         self.native.drain();
+    }
+
+    fn is_drained(&self) -> bool {
+        self.native.is_drained() && self.servers.iter().all(Server::is_drained)
     }
 }
 

@@ -17,6 +17,7 @@ use crate::proto::json::{Key, Object, compact, has_newline};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, Version};
 use crate::server::service::Nanos;
+use crate::upstream::talk::{Line, ONLY, Passage};
 
 /// What is said of a `requestState` that leads nowhere.
 pub(super) const STALE: &str = "requestState is not valid for this call, or no longer";
@@ -47,7 +48,7 @@ impl Server {
                 request::write(&mut text, call, era, serial);
                 finish_post(&mut text, mark);
             }
-            LinkSettings::Child(_) => {
+            LinkSettings::Child(_) | LinkSettings::DialIn(_) => {
                 request::write(&mut text, call, era, serial);
                 end_line(&mut text);
             }
@@ -68,7 +69,7 @@ impl Server {
         let deadline = now + self.settings.call_time;
         let flight = Flight { serial, errand: Errand::Call(relay), session, deadline, resumed: 0, session_id: None };
         let number = self.flights.insert(flight);
-        self.channel.submit(now, number, Some(serial), text);
+        self.channel.submit(now, number, Passage::Request(serial), text);
         number
     }
 
@@ -115,7 +116,7 @@ impl Server {
         }
     }
 
-    /// Sends a message of the gateway's own. Without a serial it is none that is answered.
+    /// Sends a message of the gateway's own.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn errand(
         &mut self,
@@ -124,7 +125,7 @@ impl Server {
         era: Option<Era>,
         session: Option<Capabilities>,
         method: Option<&str>,
-        serial: Option<u64>,
+        passage: Passage,
         deadline: Nanos,
         body: impl FnOnce(&mut Vec<u8>),
     ) -> u32 {
@@ -136,7 +137,7 @@ impl Server {
                     finish_post(&mut text, mark);
                 })
             }
-            LinkSettings::Child(_) => {
+            LinkSettings::Child(_) | LinkSettings::DialIn(_) => {
                 body(&mut text);
                 end_line(&mut text);
                 Ok(())
@@ -147,12 +148,12 @@ impl Server {
             }
         };
         // By lines a notification is all there is: nothing says that it arrived.
-        let is_over = self.channel.is_talk() && serial.is_none();
-        let serial_number = serial.unwrap_or_default();
-        let flight = Flight { serial: serial_number, errand, session, deadline, resumed: 0, session_id: None };
+        let is_over = self.channel.is_talk() && passage.id().is_none();
+        let serial = passage.id().unwrap_or_default();
+        let flight = Flight { serial, errand, session, deadline, resumed: 0, session_id: None };
         let number = self.flights.insert(flight);
         match written {
-            Ok(()) => self.channel.submit(now, number, serial, text),
+            Ok(()) => self.channel.submit(now, number, passage, text),
             Err(error) => self.lost(now, number, &unwritable(&error)),
         }
         if is_over {
@@ -188,7 +189,16 @@ impl Server {
             });
         };
         let deadline = now + self.settings.list_time;
-        self.errand(now, Errand::Page(pages), Some(era), session, Some(method), Some(serial), deadline, body);
+        self.errand(
+            now,
+            Errand::Page(pages),
+            Some(era),
+            session,
+            Some(method),
+            Passage::Request(serial),
+            deadline,
+            body,
+        );
     }
 
     /// Opens the stream on which the server tells of changes, if it has one and this core is the one to listen.
@@ -236,7 +246,8 @@ impl Server {
                     });
                 };
                 let (era, method) = (Some(Era::Modern), Some("subscriptions/listen"));
-                let number = self.errand(now, Errand::Events, era, None, method, Some(serial), Nanos::MAX, body);
+                let passage = Passage::Request(serial);
+                let number = self.errand(now, Errand::Events, era, None, method, passage, Nanos::MAX, body);
                 if let Some(before) = self.events.replace(number)
                     && let Some(older) = self.events_before.replace(before)
                 {
@@ -250,8 +261,9 @@ impl Server {
     /// Ends a stream of changes of our own accord.
     pub(super) fn end_events(&mut self, now: Nanos, number: u32) {
         let Some(flight) = self.flights.remove(number) else { return };
+        let line = self.channel.line_of(flight.serial);
         self.channel.drop_errand(now, number);
-        self.tell_cancelled(now, flight.serial, flight.session);
+        self.tell_cancelled(now, line, flight.serial, flight.session);
     }
 
     /// Opens the streams of legacy sessions: one core's for changes, and those of callers who can be asked, because
@@ -271,7 +283,7 @@ impl Server {
             let number =
                 self.flights.insert(Flight { serial, errand, session, deadline, resumed: 0, session_id: None });
             self.sessions[place].events = Some(number);
-            self.channel.submit(now, number, Some(serial), text);
+            self.channel.submit(now, number, Passage::Request(serial), text);
         }
     }
 
@@ -310,7 +322,7 @@ impl Server {
             let (session, errand, deadline) = (Some(capabilities), Errand::Notice, now + self.settings.list_time);
             let flight = Flight { serial: 0, errand, session, deadline, resumed: 0, session_id: None };
             let number = self.flights.insert(flight);
-            self.channel.submit(now, number, None, text);
+            self.channel.submit(now, number, Passage::Notice(ONLY), text);
         }
     }
 
@@ -324,7 +336,7 @@ impl Server {
                 continue;
             };
             match self.get_events(session, Some(&last_event_id)) {
-                Some(text) => self.channel.submit(now, number, Some(serial), text),
+                Some(text) => self.channel.submit(now, number, Passage::Request(serial), text),
                 None => {
                     let text = format!("server {} gave an event id that no header can hold", self.settings.name);
                     self.lost(now, number, &RpcError::new(Code::BAD_GATEWAY, text));
@@ -359,14 +371,21 @@ impl Server {
         if let Errand::Call(relay) = &flight.errand {
             self.breakers.untold(&relay.tool);
         }
+        let line = self.channel.line_of(flight.serial);
         self.channel.drop_errand(now, number);
         self.resumable.retain(|(_, other, _)| *other != number);
-        self.tell_cancelled(now, flight.serial, flight.session);
+        self.tell_cancelled(now, line, flight.serial, flight.session);
     }
 
     /// Tells the server that nobody waits for an answer any more, if it would not see that by itself.
-    pub(super) fn tell_cancelled(&mut self, now: Nanos, serial: u64, session: Option<Capabilities>) {
-        let Verdict::Known(era) = self.verdict else { return };
+    pub(super) fn tell_cancelled(
+        &mut self,
+        now: Nanos,
+        line: Option<Line>,
+        serial: u64,
+        session: Option<Capabilities>,
+    ) {
+        let (Verdict::Known(era), Some(line)) = (self.verdict, line) else { return };
         if session.is_none() && !self.channel.is_talk() {
             return;
         }
@@ -378,7 +397,7 @@ impl Server {
             out.push(b'}');
         };
         let deadline = now + self.settings.list_time;
-        self.errand(now, Errand::Notice, Some(era), session, None, None, deadline, body);
+        self.errand(now, Errand::Notice, Some(era), session, None, Passage::Notice(line), deadline, body);
     }
 
     pub(super) fn next_serial(&mut self) -> u64 {

@@ -16,7 +16,6 @@ use super::channel::{Channel, Remote};
 use super::flight::{Errand, Flights, Kept, ListKind, Relay};
 use super::pins::PinnedTools;
 use super::request::{Era, Outgoing};
-use super::send::{modern_meta, write_request};
 use super::settings::{EraChoice, HttpLink, LinkSettings, ServerSettings};
 use super::words::{self, CallWord, kind};
 use crate::ids::{CoreId, OutboundAddress};
@@ -28,8 +27,10 @@ use crate::server::service::{About, Call, Change, Host, Mailbox, Nanos};
 use crate::shard::breaker::Breakers;
 use crate::shard::retry_budget::RetryBudget;
 use crate::sys::guard::GuardHandle;
+use crate::upstream::dial_in::Dialled;
 use crate::upstream::http::{EventStream, Pool, PoolSettings};
 use crate::upstream::stdio::Lines;
+use crate::upstream::talk::{Line, ONLY};
 
 /// Longest pause between two attempts to reach a server.
 const BACK_OFF_MAX: Nanos = 30_000_000_000;
@@ -38,8 +39,6 @@ const BACK_OFF: Nanos = 100_000_000;
 /// How long an idle link is kept: shorter than what common servers have (5 s), so that nobody writes to a link that is
 /// being closed.
 const LINK_IDLE: Nanos = 4_000_000_000;
-/// Time for an answer to `server/discover`, which some legacy servers on lines never give.
-const PROBE_TIME: Nanos = 10_000_000_000;
 /// Time for a stream to end that has answered.
 pub(super) const STREAM_END: Nanos = 2_000_000_000;
 
@@ -80,6 +79,8 @@ pub(super) struct Place {
 pub(super) enum Report {
     /// Something changed.
     Changed(Change),
+    /// It dialled in, and is there no longer.
+    Gone,
     /// A list was read to its end, or could not be.
     List(ListKind, Result<Vec<Box<[u8]>>, RpcError>),
 }
@@ -157,6 +158,10 @@ pub(super) struct Server {
     /// What was added to gauges: calls in flight, calls that wait, breakers that are open.
     published: Cell<(u64, u64, u64)>,
     pub serial: u64,
+    /// The line on which the server says what is being heard.
+    pub line: Line,
+    /// The line on which it was asked last what it speaks, where there are several.
+    pub asked_on: Option<Line>,
 }
 
 impl Server {
@@ -179,6 +184,10 @@ impl Server {
                 let pool = pool(&settings, link);
                 Channel::Talk(Box::new(EventStream::new(pool, u32::from(index), authority, target, fields)))
             }
+            LinkSettings::DialIn(gate) => {
+                let (most, host) = (settings.answer_bytes_max, &place.host);
+                Channel::Talk(Box::new(Dialled::new(&settings.name, Arc::clone(gate), host, most, u32::from(index))))
+            }
             LinkSettings::Child(child) => {
                 let (guard, host) = (place.guard.clone(), Rc::clone(&place.host));
                 let most = settings.answer_bytes_max;
@@ -191,6 +200,10 @@ impl Server {
                     u32::from(index),
                 )))
             }
+        };
+        let last_failure = match &settings.link {
+            LinkSettings::DialIn(_) => format!("server {} has not dialled in", settings.name),
+            _ => String::new(),
         };
         let callers = Callers {
             core: place.core,
@@ -218,7 +231,7 @@ impl Server {
             list_askers: Vec::new(),
             retry_at: 0,
             failures: 0,
-            last_failure: String::new(),
+            last_failure,
             listener: owner,
             listens: owner == place.core,
             events: None,
@@ -244,6 +257,8 @@ impl Server {
             base: index,
             published: Cell::default(),
             serial: 0,
+            line: ONLY,
+            asked_on: None,
         }
     }
 
@@ -331,7 +346,14 @@ impl Server {
         self.out_of_reach(now, format!("server {} was taken out of the configuration", self.settings.name));
         self.is_news = false;
         self.rounds.clear();
-        self.close_if_idle(now);
+        self.close_if_idle(now, false);
+    }
+
+    /// Whether nobody on another core waits for it, and what it should still hear has left.
+    pub fn is_drained(&self) -> bool {
+        let waits = !self.waiting.is_empty() || !self.queue.is_empty();
+        self.channel.owner().is_some()
+            || (self.channel.is_gone() && !waits && !self.flights.has_calls_of_others(self.callers.core))
     }
 
     /// The session whose own it is is over: the server is told, and it ends.
@@ -346,9 +368,11 @@ impl Server {
         self.publish();
     }
 
-    /// The last call of a retired server closes its way.
-    pub fn close_if_idle(&mut self, now: Nanos) {
-        if self.is_retired && self.flights.calls() == 0 && !(self.is_own && self.flights.has_notices()) {
+    /// The last call of a retired server closes its way. Of one that dials in a drain takes leave too: it may go to
+    /// another corelane then.
+    pub fn close_if_idle(&mut self, now: Nanos, is_draining: bool) {
+        let is_over = self.is_retired || (is_draining && self.dials_in());
+        if is_over && self.flights.calls() == 0 && !(self.is_own && self.flights.has_notices()) {
             self.channel.shut(now);
         }
     }
@@ -376,6 +400,9 @@ impl Server {
         }
         if self.is_own {
             return;
+        }
+        if let Some(dialled) = self.channel.connections() {
+            self.metrics.connections.set(dialled as u64);
         }
         self.metrics.set_state(match self.verdict {
             Verdict::Unknown => ServerState::Away,
@@ -422,6 +449,11 @@ impl Server {
         if self.verdict != Verdict::Unknown || now < self.retry_at || self.is_retired {
             return;
         }
+        if self.dials_in() && self.channel.owner().is_none() && self.front().is_none() {
+            // There is nobody to be asked: it has to come.
+            self.retry_at = Nanos::MAX;
+            return;
+        }
         match (&self.settings.link, &mut self.channel) {
             (_, Channel::Elsewhere(_)) => return,
             (LinkSettings::Http(HttpLink { address: Err(why), .. }), _)
@@ -440,34 +472,6 @@ impl Server {
             EraChoice::Auto | EraChoice::Modern => self.discover(now),
             EraChoice::Legacy => self.initialize(now, self.own_session()),
         }
-    }
-
-    /// Time for the handshake. A child has to be started first.
-    fn handshake_time(&self) -> Nanos {
-        if self.channel.is_talk() { self.settings.connect_time } else { self.settings.list_time }
-    }
-
-    fn discover(&mut self, now: Nanos) {
-        let serial = self.next_serial();
-        let body = |out: &mut Vec<u8>| {
-            write_request(out, serial, "server/discover", |params| modern_meta(params, Capabilities::default()));
-        };
-        let time = self.handshake_time().min(PROBE_TIME);
-        let (era, method, deadline) = (Some(Era::Modern), Some("server/discover"), now + time);
-        self.errand(now, Errand::Discover, era, None, method, Some(serial), deadline, body);
-    }
-
-    pub(super) fn initialize(&mut self, now: Nanos, capabilities: Capabilities) {
-        let serial = self.next_serial();
-        let body = |out: &mut Vec<u8>| {
-            write_request(out, serial, "initialize", |params| {
-                params.string("protocolVersion", Version::LATEST_LEGACY.as_str());
-                params.raw("capabilities", &capabilities.to_json());
-                params.raw("clientInfo", CLIENT_INFO);
-            });
-        };
-        let deadline = now + self.handshake_time();
-        self.errand(now, Errand::Initialize(capabilities), None, None, None, Some(serial), deadline, body);
     }
 
     /// The capabilities of the session that the gateway's own requests go to.
@@ -556,6 +560,7 @@ impl Server {
     /// The server could not be reached: whoever waits is told, and the next attempt waits its time.
     pub(super) fn out_of_reach(&mut self, now: Nanos, why: String) {
         self.last_failure = why;
+        let was_there = matches!(self.verdict, Verdict::Known(_));
         self.verdict = Verdict::Unknown;
         self.is_news = true;
         // One that is taken out, or ends with its session, was not lost.
@@ -572,26 +577,36 @@ impl Server {
         for kind in ListKind::ALL {
             self.reports.push(Report::List(kind, Err(error.clone())));
         }
+        if was_there && self.dials_in() {
+            self.reports.push(Report::Gone);
+        }
     }
 
-    pub fn tick(&mut self, now: Nanos) {
+    /// Time passed. While its core drains nothing is begun.
+    pub fn tick(&mut self, now: Nanos, is_draining: bool) {
         if let Channel::Elsewhere(_) = self.channel {
             return;
         }
         self.channel.tick(now);
         while let Some(number) = self.flights.overdue(now) {
+            let serial = self.flights.find(number).map(|flight| flight.serial).unwrap_or_default();
+            let line = self.channel.line_of(serial);
             self.channel.drop_errand(now, number);
             let flight = self.flights.find(number);
             let call = flight.filter(|flight| matches!(flight.errand, Errand::Call(_)));
             if let Some((serial, session)) = call.map(|call| (call.serial, call.session)) {
-                self.tell_cancelled(now, serial, session);
+                self.tell_cancelled(now, line, serial, session);
             }
             let text = format!("server {} did not answer in time", self.settings.name);
             self.lost(now, number, &RpcError::new(Code::DEADLINE, text));
         }
         self.resume_streams(now);
         self.repeat(now);
-        self.reach(now);
+        match is_draining {
+            true if now >= self.retry_at => self.retry_at = Nanos::MAX,
+            true => {}
+            false => self.reach(now),
+        }
     }
 
     pub fn deadline(&self) -> Option<Nanos> {

@@ -12,6 +12,7 @@ use super::rules::{ListRules, ToolRules};
 use crate::ids::OutboundAddress;
 use crate::proto::http1::Target;
 use crate::server::service::Nanos;
+use crate::upstream::dial_in::Gate;
 use crate::upstream::http::TlsSettings;
 use crate::upstream::stdio::ChildSettings;
 
@@ -125,6 +126,8 @@ impl ServerSettings {
 pub enum LinkSettings {
     /// It is a child process.
     Child(Arc<ChildSettings>),
+    /// It dials in, and is let in by this.
+    DialIn(Arc<Gate>),
     /// By Streamable HTTP.
     Http(HttpLink),
     /// By the HTTP+SSE of 2024-11-05; the host and port that the target is on stand beside it.

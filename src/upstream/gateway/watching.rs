@@ -15,6 +15,7 @@ use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::Version;
 use crate::server::service::{Nanos, Service};
 use crate::upstream::missing;
+use crate::upstream::talk::{Line, Passage};
 
 /// Most topics that subscribers of one core watch behind the gateway.
 const WATCHED_MAX: usize = 16_384;
@@ -121,6 +122,15 @@ impl Server {
         }
     }
 
+    /// Subscribes on a further line to all that is watched.
+    pub(super) fn watch_all_on(&mut self, now: Nanos, line: Line) {
+        let Verdict::Known(era @ Era::Legacy(_)) = self.verdict else { return };
+        let uris: Vec<Box<str>> = self.watchers.keys().cloned().collect();
+        for uri in uris {
+            self.ask_to_watch(now, era, &uri, true, Some(line));
+        }
+    }
+
     /// Tells the server. One that is not there hears of all when it is.
     fn tell_watch(&mut self, now: Nanos, uri: &str, on: bool) {
         match self.verdict {
@@ -134,16 +144,24 @@ impl Server {
                 if !self.sessions.iter().any(|open| open.capabilities == session && open.id.is_some()) {
                     return;
                 }
-                let serial = self.next_serial();
-                let method = if on { "resources/subscribe" } else { "resources/unsubscribe" };
-                let body = |out: &mut Vec<u8>| {
-                    write_request(out, serial, method, |params| params.string("uri", uri));
-                };
-                let deadline = now + self.settings.list_time;
-                let (errand, method) = (Errand::Notice, Some(method));
-                self.errand(now, errand, Some(era), Some(session), method, Some(serial), deadline, body);
+                // Each process behind a name has its own subscribers.
+                match self.ready_lines() {
+                    None => self.ask_to_watch(now, era, uri, on, None),
+                    Some(lines) => lines.into_iter().for_each(|line| self.ask_to_watch(now, era, uri, on, Some(line))),
+                }
             }
             Verdict::Asking | Verdict::Unknown => {}
         }
+    }
+
+    fn ask_to_watch(&mut self, now: Nanos, era: Era, uri: &str, on: bool, line: Option<Line>) {
+        let (serial, session) = (self.next_serial(), self.own_session());
+        let method = if on { "resources/subscribe" } else { "resources/unsubscribe" };
+        let body = |out: &mut Vec<u8>| {
+            write_request(out, serial, method, |params| params.string("uri", uri));
+        };
+        let deadline = now + self.settings.list_time;
+        let passage = line.map_or(Passage::Request(serial), |line| Passage::RequestOn(serial, line));
+        self.errand(now, Errand::Notice, Some(era), Some(session), Some(method), passage, deadline, body);
     }
 }

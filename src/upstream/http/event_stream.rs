@@ -10,7 +10,7 @@ use super::pool::{Outcome, Pool, PoolSettings, Request};
 use crate::ids::ConnectionId;
 use crate::proto::http1::{MediaType, RequestError, RequestWriter, Target, finish_post};
 use crate::server::service::{End, Nanos, Wish};
-use crate::upstream::talk::{Heard, Outstanding, Talk};
+use crate::upstream::talk::{Heard, ONLY, Outstanding, Passage, Talk};
 
 /// The stream's errand in the pool; posts count up from 0.
 const STREAM: u32 = u32::MAX;
@@ -82,7 +82,7 @@ impl EventStream {
 
     /// A request fails that is not answered yet.
     fn fail(&mut self, id: Option<u64>, why: String, is_overload: bool) {
-        if let Some(errand) = id.and_then(|id| self.outstanding.answered(id)) {
+        if let Some(errand) = id.and_then(|id| self.outstanding.answered(id, ONLY)) {
             self.heard.push_back(Heard::Failed { errand, why, is_overload });
         }
     }
@@ -95,7 +95,7 @@ impl EventStream {
                 match outcome {
                     Outcome::Message { errand: STREAM, is_endpoint: true, text } => self.endpoint(now, &text),
                     Outcome::Message { errand: STREAM, is_endpoint: false, text } => {
-                        self.heard.push_back(Heard::Message(text));
+                        self.heard.push_back(Heard::Message { line: ONLY, text });
                     }
                     Outcome::StreamEnded { errand: STREAM, .. } => self.down(now, "ended its event stream".to_owned()),
                     Outcome::Answer { errand: STREAM, reply, .. } => {
@@ -148,7 +148,7 @@ impl EventStream {
         self.pool.drop_errand(now, STREAM);
         self.unsent.clear();
         self.posts.clear();
-        self.outstanding.fail(&why, &mut self.heard);
+        self.outstanding.fail(ONLY, &why, &mut self.heard);
         let pause = (PAUSE << self.failures.min(10)).min(PAUSE_MAX);
         self.failures += 1;
         self.heard.push_back(Heard::Ended { why, retry_at: now + pause });
@@ -177,9 +177,10 @@ impl Talk for EventStream {
         }
     }
 
-    fn submit(&mut self, now: Nanos, errand: u32, id: Option<u64>, text: &[u8]) {
+    fn submit(&mut self, now: Nanos, errand: u32, passage: Passage, text: &[u8]) {
+        let id = passage.id();
         if let Some(id) = id {
-            self.outstanding.insert(id, errand);
+            self.outstanding.insert(id, errand, ONLY);
         }
         let waiting = self.unsent.len();
         if waiting >= self.waiting_max {

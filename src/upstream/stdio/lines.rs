@@ -18,7 +18,7 @@ use crate::proto::ndjson::LineFinder;
 use crate::server::service::{End, Host, Nanos, Wish};
 use crate::shard::restarts::{Backoff, Intensity, Restarts, Verdict};
 use crate::sys::guard::{ChildId, ChildNews, CommandSpec, Ending, GuardHandle};
-use crate::upstream::talk::{Heard, Outstanding, Talk};
+use crate::upstream::talk::{Heard, ONLY, Outstanding, Passage, Talk};
 
 /// The place of the link that carries messages.
 const LINE: u16 = 0;
@@ -182,7 +182,7 @@ impl Lines {
         self.carry.clear();
         self.finder = LineFinder::new();
         self.sending = false;
-        self.outstanding.fail(&why, &mut self.heard);
+        self.outstanding.fail(ONLY, &why, &mut self.heard);
         let retry_at = match self.restarts.died(Duration::from_nanos(now)) {
             Verdict::Restart { after } => now + after.as_nanos() as Nanos,
             Verdict::TooMany { calm_at, .. } => calm_at.as_nanos() as Nanos,
@@ -221,15 +221,15 @@ impl Talk for Lines {
         self.child = Some(guard.spawn(self.settings.command.clone(), move |news| drop(tell.send(news))));
     }
 
-    fn submit(&mut self, _now: Nanos, errand: u32, id: Option<u64>, text: &[u8]) {
+    fn submit(&mut self, _now: Nanos, errand: u32, passage: Passage, text: &[u8]) {
         let unsent = self.out.len();
         if unsent + text.len() > CHILD_UNSENT_BYTES_MAX.max(text.len()) {
             let why = format!("does not read: {unsent} bytes wait to be written to it already");
             return self.heard.push_back(Heard::Failed { errand, why, is_overload: true });
         }
         self.out.extend_from_slice(text);
-        if let Some(id) = id {
-            self.outstanding.insert(id, errand);
+        if let Some(id) = passage.id() {
+            self.outstanding.insert(id, errand, ONLY);
         }
     }
 
@@ -268,7 +268,7 @@ impl Talk for Lines {
         let mut too_long = None;
         for line in lines.by_ref() {
             match line {
-                Ok(line) => self.heard.push_back(Heard::Message(line.to_vec())),
+                Ok(line) => self.heard.push_back(Heard::Message { line: ONLY, text: line.to_vec() }),
                 Err(error) => {
                     too_long = Some(error);
                     break;
