@@ -201,8 +201,8 @@ pub fn parse(head: &[u8]) -> Result<ResponseHead<'_>, ResponseError> {
     read(head, true).map(|(_, head)| head)
 }
 
-/// Reads the response head that `buffer` begins with in one pass, if it is whole and good as nearly all are: how long it
-/// is, and what it says. `None` says nothing about it but that [`HeadFinder`] and [`parse`] have to be asked.
+/// Reads the response head that `buffer` begins with in one pass, if it is whole and good as nearly all are: how long
+/// it is, and what it says. `None` says nothing about it but that [`HeadFinder`] and [`parse`] have to be asked.
 pub(super) fn parse_front(buffer: &[u8]) -> Option<(usize, ResponseHead<'_>)> {
     let window = &buffer[..buffer.len().min(HTTP_REQUEST_LINE_BYTES_MAX)];
     read(window, false).ok()
