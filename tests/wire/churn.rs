@@ -3,8 +3,6 @@
 //! Not here: what each of them is told (the other files). Invariant: every guest leaves in the middle of something, or
 //! after all is said; a round is the same guests again.
 
-use std::fs;
-
 use serde_json::json;
 
 use crate::legacy::open;
@@ -15,12 +13,6 @@ const ROUNDS: usize = 12;
 const GUESTS_OF_EACH_KIND: usize = 25;
 /// Less than a hundredth of a guest's memory may stay for each of them: heaps settle, and pages count whole.
 const GROWTH_BYTES_MAX: u64 = 1024 * 1024;
-
-fn resident_bytes(server: &Server) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
-    line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("a number") * 1024
-}
 
 /// One guest of each kind.
 fn guests(server: &Server) {
@@ -87,11 +79,11 @@ fn come_and_go(server: &Server, guests: fn(&Server)) {
     for _ in 0..ROUNDS / 2 {
         round(server, guests);
     }
-    let before = resident_bytes(server);
+    let before = server.resident_bytes();
     for _ in 0..ROUNDS {
         round(server, guests);
     }
-    let grown = resident_bytes(server).saturating_sub(before);
+    let grown = server.resident_bytes().saturating_sub(before);
     assert!(grown < GROWTH_BYTES_MAX, "{grown} bytes more after {ROUNDS} rounds");
     let (started, ended) = ("corelane_calls_started_total", ["finished", "failed"]);
     let ended = ended.map(|how| server.total(&format!("corelane_calls_{how}_total")));

@@ -239,7 +239,40 @@ fn a_list_is_bounded_and_one_that_hangs_costs_its_own_items() {
         answer(stream, "200 OK", &json!({"jsonrpc": "2.0", "id": id, "result": {"tools": tools}}).to_string());
     });
     let hangs = listing(|_, _, _| std::thread::sleep(Duration::from_secs(30)));
-    for (what, bad, fewest) in [("circle", circle, 1), ("long", long, 10_000), ("hangs", hangs, 0)] {
+    // Always another cursor: without a pause, with large cursors; and with one, always within the time of one page.
+    let endless = |pause: u64, bytes: usize| {
+        scripted(move |stream, request| {
+            let id = request["id"].as_u64().unwrap_or_default();
+            let result = match request["method"].as_str().unwrap_or_default() {
+                "tools/list" => {
+                    std::thread::sleep(Duration::from_millis(pause));
+                    json!({"tools": [], "nextCursor": format!("{id}-{}", "c".repeat(bytes))})
+                }
+                "initialize" => json!({"protocolVersion": "2025-11-25", "capabilities": {"tools": {}},
+                    "serverInfo": {"name": "faulty", "version": "1"}}),
+                _ => return drop(stream.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")),
+            };
+            answer(stream, "200 OK", &json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string());
+        })
+    };
+    let (endless, slow) = (endless(0, 20_000), endless(400, 1));
+    // Items that strict clients would refuse the whole list for.
+    let spoilt = listing(|stream, id, _| {
+        let schema = json!({"type": "object"});
+        let tools = json!([
+            {"name": "t", "inputSchema": schema}, {"name": "u"}, {"name": "v", "inputSchema": 7}, 5,
+            {"name": "w", "inputSchema": schema, "description": 5}
+        ]);
+        answer(stream, "200 OK", &json!({"jsonrpc": "2.0", "id": id, "result": {"tools": tools}}).to_string());
+    });
+    for (what, bad, fewest, most) in [
+        ("circle", circle, 1, 2),
+        ("long", long, 10_000, 10_000),
+        ("hangs", hangs, 0, 0),
+        ("endless", endless, 0, 0),
+        ("slow", slow, 0, 0),
+        ("spoilt", spoilt, 1, 1),
+    ] {
         let gateway = gateway(&good, bad);
         until_reached(&gateway, "good");
         until_reached(&gateway, "bad");
@@ -258,10 +291,30 @@ fn a_list_is_bounded_and_one_that_hangs_costs_its_own_items() {
         }
         assert!(names.iter().any(|name| name == "good_echo"), "{what}: {} names", names.len());
         let of_bad = names.iter().filter(|name| name.starts_with("bad_")).count();
-        assert!(of_bad >= fewest, "{what}: {of_bad}");
+        assert!((fewest..=most).contains(&of_bad), "{what}: {of_bad}");
+        assert!(gateway.resident_bytes() < 150 << 20, "{what}: {} bytes", gateway.resident_bytes());
         assert!(began.elapsed() < Duration::from_secs(20), "{what}: {:?}", began.elapsed());
         good_answers(&gateway);
     }
+}
+
+/// A 400 that names the request is an answer to it, whatever it speaks of; one that names none may be of a session.
+#[test]
+fn a_refusal_that_speaks_of_a_session_is_not_the_end_of_ours() {
+    let good = Server::start();
+    let bad = server_of_tools(|stream, id, _| {
+        let error = json!({"code": -32602, "message": "no such chat session"});
+        answer(stream, "400 Bad Request", &json!({"jsonrpc": "2.0", "id": id, "error": error}).to_string());
+    });
+    let gateway = gateway(&good, bad);
+    until_reached(&gateway, "bad");
+    let before = gateway.total("corelane_server_calls_total{server=\"bad\"}");
+    for _ in 0..3 {
+        let (_, message) = call_bad(&gateway);
+        assert_eq!(message["error"]["code"], -32602, "{message}");
+        assert_eq!(message["error"]["message"], "no such chat session");
+    }
+    assert_eq!(gateway.total("corelane_server_calls_total{server=\"bad\"}") - before, 3, "each was made once");
 }
 
 #[test]

@@ -59,13 +59,19 @@ pub fn is_cacheable(method: Method) -> bool {
     )
 }
 
-/// An error of a server's, in the codes of its caller's era.
-pub fn error_for(caller: Version, text: &[u8]) -> RpcError {
+/// An error of a server's, in the codes of its caller's era; the method is that of a call of a modern server, if it is
+/// of one.
+pub fn error_for(caller: Version, method: Option<Method>, text: &[u8]) -> RpcError {
     let value = Value::new(text);
     let code = value.get("code").and_then(Value::as_i64).and_then(|code| i32::try_from(code).ok());
     let code = match code.map_or(Code::INTERNAL, Code) {
         // Not-found of a resource has another code in each era (SEP-2164).
         Code::RESOURCE_NOT_FOUND if caller.is_modern() => Code::INVALID_PARAMS,
+        Code::INVALID_PARAMS if !caller.is_modern() && method == Some(Method::ResourcesRead) => {
+            Code::RESOURCE_NOT_FOUND
+        }
+        // Only 2025-11-25 knows it: in others the words and addresses are all that is left of it.
+        Code::URL_ELICITATION_REQUIRED if caller != Version::V2025_11_25 => Code::INTERNAL,
         code => code,
     };
     let message = value.get("message").and_then(Value::as_str).map(|message| message.into_owned());
@@ -138,11 +144,19 @@ mod tests {
 
     #[test]
     fn errors_keep_what_they_say() {
-        let error = error_for(Version::V2026_07_28, br#"{"code":-32002,"message":"no \"x\"","data":{"uri":"x"}}"#);
+        let error =
+            error_for(Version::V2026_07_28, None, br#"{"code":-32002,"message":"no \"x\"","data":{"uri":"x"}}"#);
         assert_eq!((error.code, &*error.message), (Code::INVALID_PARAMS, "no \"x\""));
         assert_eq!(error.data.as_deref(), Some(&br#"{"uri":"x"}"#[..]));
-        assert_eq!(error_for(Version::V2025_11_25, br#"{"code":-32002,"message":""}"#).code.0, -32002);
-        assert_eq!(error_for(Version::V2025_11_25, b"{}").code, Code::INTERNAL);
+        assert_eq!(error_for(Version::V2025_11_25, None, br#"{"code":-32002,"message":""}"#).code.0, -32002);
+        assert_eq!(error_for(Version::V2025_11_25, None, b"{}").code, Code::INTERNAL);
+        let unknown = |caller, method| error_for(caller, Some(method), br#"{"code":-32602,"message":""}"#).code.0;
+        assert_eq!(unknown(Version::V2025_11_25, Method::ResourcesRead), -32002);
+        assert_eq!(unknown(Version::V2025_11_25, Method::ToolsCall), -32602);
+        assert_eq!(unknown(Version::V2026_07_28, Method::ResourcesRead), -32602);
+        let visit = |caller| error_for(caller, Some(Method::ToolsCall), br#"{"code":-32042,"message":""}"#).code.0;
+        assert_eq!((visit(Version::V2025_11_25), visit(Version::V2025_06_18)), (-32042, -32603));
+        assert_eq!(visit(Version::V2026_07_28), -32603, "2026-07-28 has no such code");
     }
 
     #[test]

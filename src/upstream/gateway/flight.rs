@@ -200,10 +200,14 @@ pub struct Pages {
     pub kind: ListKind,
     /// The items so far, JSON texts.
     pub items: Vec<Box<[u8]>>,
-    /// Bytes of these.
+    /// Bytes of these, of what was left out and of cursors.
     pub bytes: usize,
     /// Cursors that were followed: one that comes again would lead round in circles.
     pub cursors: BTreeSet<Box<[u8]>>,
+    /// Items that were left out.
+    pub flaws: usize,
+    /// When the whole list has to be there.
+    pub deadline: Nanos,
 }
 
 /// What a flight is for.

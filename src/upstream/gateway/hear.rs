@@ -7,13 +7,14 @@ use super::answer;
 use super::bridge::{QUESTIONS_MAX, question};
 use super::callers::Caller;
 use super::channel::Channel;
-use super::flight::{Errand, Flight, Pages, Relay};
+use super::flight::{Errand, Flight, Relay};
+use super::items;
 use super::request::Era;
 use super::server::{CLIENT_INFO, Report, STREAM_END, Server, Verdict};
 use super::settings::EraChoice;
 use super::words::{self, kind};
 use crate::proto::http1::MediaType;
-use crate::proto::json::{Envelope, Key, Value, ValueKind};
+use crate::proto::json::{Envelope, Key, Scanner, Value, ValueKind};
 use crate::proto::jsonrpc::{self, Code, RpcError};
 use crate::proto::mcp::{Capabilities, LogLevel, Version};
 use crate::server::service::{About, Change, Nanos};
@@ -25,9 +26,6 @@ const RESUME_MS: u64 = 1000;
 const RESUME_MS_MAX: u64 = 60_000;
 /// How often one call's stream is taken up again.
 const RESUMES_MAX: u8 = 16;
-/// Most items of one list, and bytes of these.
-const LIST_ITEMS_MAX: usize = 20_000;
-const LIST_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 impl Server {
     /// Hears what came of errands.
@@ -61,7 +59,8 @@ impl Server {
         let Some(flight) = self.flights.find(number) else { return };
         flight.session_id.clone_from(&reply.session_id);
         let session = flight.session;
-        if let (Some(session), true, false) = (session, is_session_lost(reply.status, text), self.is_retired) {
+        let serial = flight.serial;
+        if let (Some(session), true, false) = (session, is_session_lost(reply.status, text, serial), self.is_retired) {
             return self.session_lost(now, number, session);
         }
         match flight.errand {
@@ -170,11 +169,13 @@ impl Server {
                 } else {
                     self.call_answered(now, &relay);
                 }
-                let error = answer::error_for(relay.version, error);
+                // Of a legacy server every code is its caller's already.
+                let method = session.is_none().then_some(relay.method);
+                let error = answer::error_for(relay.version, method, error);
                 self.callers.reply(relay.caller, Err(error));
             }
             Some(other) => {
-                let said = answer::error_for(Version::LATEST_LEGACY, error);
+                let said = answer::error_for(Version::LATEST_LEGACY, None, error);
                 // A server without such things has a list without items.
                 if let (Errand::Page(pages), Code::METHOD_NOT_FOUND) = (&other, said.code) {
                     return self.reports.push(Report::List(pages.kind, Ok(Vec::new())));
@@ -208,7 +209,8 @@ impl Server {
         let server_info = self.about.as_ref().map_or(&b""[..], |about| &about.server_info);
         let mut result = match relay.version.is_modern() && is_legacy_server {
             true => answer::for_modern(result, relay.method, server_info),
-            false => result.to_vec(),
+            false if is_legacy_server || relay.version.is_modern() => result.to_vec(),
+            false => items::result_for_legacy(value).unwrap_or_else(|| result.to_vec()),
         };
         if let Some(before) = &relay.uris {
             result = super::uris::seen(&result, relay.method, before).unwrap_or(result);
@@ -293,31 +295,6 @@ impl Server {
         self.greet_all(now);
         if self.verdict == Verdict::Known(Era::Modern) {
             self.listen(now);
-        }
-    }
-
-    /// One page of a list.
-    fn page(&mut self, now: Nanos, mut pages: Pages, result: Value<'_>) {
-        let items = result.get(pages.kind.member()).into_iter().flat_map(Value::elements);
-        for item in items {
-            pages.bytes += item.raw().len();
-            pages.items.push(item.raw().into());
-        }
-        let kind = pages.kind;
-        if pages.items.len() > LIST_ITEMS_MAX || pages.bytes > LIST_BYTES_MAX {
-            let text = format!(
-                "server {} has a list of more than {LIST_ITEMS_MAX} items or {LIST_BYTES_MAX} bytes",
-                self.settings.name
-            );
-            return self.reports.push(Report::List(kind, Err(RpcError::new(Code::BAD_GATEWAY, text))));
-        }
-        let cursor = result.get("nextCursor").filter(|cursor| cursor.kind() == ValueKind::String);
-        match cursor {
-            // A cursor that comes again leads round in circles: what was read is all there is.
-            Some(cursor) if pages.cursors.insert(cursor.raw().into()) => {
-                self.fetch_page(now, pages, Some(cursor.raw()));
-            }
-            _ => self.reports.push(Report::List(kind, Ok(pages.items))),
         }
     }
 
@@ -423,7 +400,10 @@ impl Server {
             _ => None,
         };
         if let Some(change) = change {
-            return self.reports.push(Report::Changed(change));
+            if self.changes.note(now, &change) {
+                self.reports.push(Report::Changed(change));
+            }
+            return;
         }
         if method == "notifications/subscriptions/acknowledged" && self.events == Some(number) {
             // The new stream says all that the one before would.
@@ -595,11 +575,16 @@ pub(super) fn says_modern(result: Value<'_>) -> bool {
 }
 
 /// Whether an answer to a request in a session says that the session is gone: 404 (2025-11-25, "Session Management"),
-/// or, as some servers have it, 400 with words to that effect.
-fn is_session_lost(status: u16, text: &[u8]) -> bool {
+/// or, as some servers have it, 400 with words to that effect. Who names the request in its answer has read it, and
+/// speaks of another session.
+fn is_session_lost(status: u16, text: &[u8], serial: u64) -> bool {
     let speaks_of_session = || {
         let text = text[..text.len().min(1024)].to_ascii_lowercase();
         text.windows(7).any(|window| window == b"session")
     };
-    status == 404 || (status == 400 && speaks_of_session())
+    let names_request = || {
+        let is_json = Scanner::new().scan(text, &mut Envelope::default()).is_ok();
+        is_json && Value::new(text).get("id").and_then(Value::as_u64) == Some(serial)
+    };
+    status == 404 || (status == 400 && speaks_of_session() && !names_request())
 }

@@ -4,6 +4,7 @@
 //! Invariant: a server that is slow or down is waited for no longer than its own time, and costs its own items only.
 
 use super::flight::ListKind;
+use super::items;
 use super::merge::{self, Job};
 use super::server::Verdict;
 use super::{Gateway, invalid, uris};
@@ -114,7 +115,10 @@ impl<S: Service> Gateway<S> {
                     }
                     None => settings.seen(kind, &own)?.to_owned(),
                 };
-                let item = merge::seen(kind, item, &own, &name, settings);
+                let mut item = merge::seen(kind, item, &own, &name, settings);
+                if kind == ListKind::Tools && !job.version.is_modern() {
+                    item = items::for_legacy(item);
+                }
                 match tools {
                     Some(tools) => merge::chosen(item, tools),
                     None => Some(item),

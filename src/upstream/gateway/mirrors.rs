@@ -45,7 +45,7 @@ impl Server {
     /// nobody could call it rightly (2026-07-28, "Custom Headers": clients leave such tools out).
     pub fn note_annotations(&mut self, tools: &mut Vec<Box<[u8]>>) {
         self.annotations.clear();
-        self.left_out.clear();
+        let left_out_before = std::mem::take(&mut self.left_out);
         self.repeatable.clear();
         tools.retain(|tool| {
             let tool = Value::new(tool);
@@ -62,7 +62,9 @@ impl Server {
                 }
                 Err(error) => {
                     let server = &*self.settings.name;
-                    tracing::warn!(server, tool = &*name, "a tool is left out, because nobody could call it: {error}");
+                    if !left_out_before.contains(&*name) {
+                        tracing::warn!(server, tool = &*name, "a tool is left out: nobody could call it: {error}");
+                    }
                     self.left_out.insert((*name).into());
                     false
                 }

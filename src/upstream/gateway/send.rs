@@ -5,10 +5,10 @@
 //! Invariant: a flight that is begun is told to the channel once, and its id on the wire is its serial.
 
 use super::callers::Caller;
-use super::flight::{Errand, Flight, ListKind, Pages, Relay};
+use super::flight::{Errand, Flight, Relay};
 use super::mirrors::Mirrors;
 use super::request::{self, Era, Outgoing};
-use super::server::{CLIENT_INFO, Report, Server, Verdict};
+use super::server::{CLIENT_INFO, Server, Verdict};
 use super::settings::{HttpLink, LinkSettings};
 use super::words::{self, kind};
 use crate::proto::http1::respond::Mark;
@@ -160,45 +160,6 @@ impl Server {
             self.flights.remove(number);
         }
         number
-    }
-
-    /// Reads a list, page by page. Its end is a `Report::List`.
-    pub fn fetch(&mut self, now: Nanos, kind: ListKind) {
-        if let Some(owner) = self.channel.owner() {
-            return self.callers.tell(owner, kind::FETCH, words::number_of_list(kind), Vec::new());
-        }
-        let pages = Pages { kind, items: Vec::new(), bytes: 0, cursors: Default::default() };
-        self.fetch_page(now, pages, None);
-    }
-
-    pub(super) fn fetch_page(&mut self, now: Nanos, pages: Pages, cursor: Option<&[u8]>) {
-        let Verdict::Known(era) = self.verdict else {
-            return self.reports.push(Report::List(pages.kind, Err(self.unreachable())));
-        };
-        let session = (!era.is_modern()).then(|| self.own_session());
-        let serial = self.next_serial();
-        let method = pages.kind.method().as_str();
-        let body = |out: &mut Vec<u8>| {
-            write_request(out, serial, method, |params| {
-                if era.is_modern() {
-                    modern_meta(params, Capabilities::default());
-                }
-                if let Some(cursor) = cursor {
-                    params.raw("cursor", cursor);
-                }
-            });
-        };
-        let deadline = now + self.settings.list_time;
-        self.errand(
-            now,
-            Errand::Page(pages),
-            Some(era),
-            session,
-            Some(method),
-            Passage::Request(serial),
-            deadline,
-            body,
-        );
     }
 
     /// Opens the stream on which the server tells of changes, if it has one and this core is the one to listen.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::breaking::{BREAKERS_MAX, tool_of};
 use super::bridge::Round;
 use super::callers::{Caller, Callers, Post};
+use super::changes::Changes;
 use super::channel::{Channel, Remote};
 use super::flight::{Errand, Flights, Kept, ListKind, Relay};
 use super::pins::PinnedTools;
@@ -128,6 +129,10 @@ pub(super) struct Server {
     pub annotations: HashMap<Box<str>, Vec<HeaderParam>>,
     /// Tools that are left out, because nobody could call them rightly.
     pub left_out: HashSet<Box<str>>,
+    /// How many items of each list were left out when it was read last.
+    pub flaws: HashMap<ListKind, usize>,
+    /// When callers were told of its changes.
+    pub changes: Changes,
     /// What is known of its tools, where they are held to what was pinned.
     pub pinned: PinnedTools,
     /// They were asked for since the last change of its tools.
@@ -240,6 +245,8 @@ impl Server {
             watchers: BTreeMap::new(),
             annotations: HashMap::new(),
             left_out: HashSet::new(),
+            flaws: HashMap::new(),
+            changes: Changes::default(),
             pinned: PinnedTools::default(),
             annotations_known: false,
             listen_at: Nanos::MAX,
@@ -602,6 +609,7 @@ impl Server {
         }
         self.resume_streams(now);
         self.repeat(now);
+        self.reports.extend(self.changes.due(now).map(Report::Changed));
         match is_draining {
             true if now >= self.retry_at => self.retry_at = Nanos::MAX,
             true => {}
@@ -617,7 +625,8 @@ impl Server {
         let resume = self.resumable.iter().map(|(at, ..)| *at).min();
         let listen = (self.listen_at != Nanos::MAX).then_some(self.listen_at);
         let repeat = self.to_repeat.iter().map(|(at, _)| *at).min();
-        [repeat, self.channel.deadline(), self.flights.deadline(), retry, resume, listen].into_iter().flatten().min()
+        let (change, flight) = (self.changes.deadline(), self.flights.deadline());
+        [repeat, self.channel.deadline(), flight, retry, resume, listen, change].into_iter().flatten().min()
     }
 }
 
