@@ -11,8 +11,9 @@ use super::core::Core;
 use super::exchange::Sink;
 use super::router::{Lane, Told, write_result};
 use super::service::Service;
+use super::settings::Eras;
 use crate::metrics::Step;
-use crate::proto::json::{Envelope, Key, Root, Value};
+use crate::proto::json::{Envelope, Key, Value};
 use crate::proto::jsonrpc::{self, Code, RpcError};
 use crate::shard::session::SessionKey;
 
@@ -135,10 +136,13 @@ impl<S: Service> Core<S> {
         }
         self.laps.lap(Step::Scan);
         self.metrics.messages_in.add(1);
-        let modern = envelope.root() == Root::Object
-            && envelope.has(Key::MetaProtocolVersion)
-            // A 2024-11-05 stream is legacy by its nature.
-            && matches!(lane.sink, Sink::Lines(_));
-        if modern { self.modern(lane, &envelope, text, out) } else { self.legacy_text(lane, &envelope, text, out) }
+        // A 2024-11-05 stream is legacy by its nature.
+        if matches!(lane.sink, Sink::Lines(_)) && self.claims_modern(&envelope) {
+            return self.modern(lane, &envelope, text, out);
+        }
+        match self.settings.eras {
+            Eras::Modern => self.without_claim(lane, &envelope, text, out),
+            Eras::Both | Eras::Legacy => self.legacy_text(lane, &envelope, text, out),
+        }
     }
 }

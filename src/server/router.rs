@@ -14,6 +14,7 @@ use super::http::NOT_ACCEPTABLE;
 use super::parcel::Header;
 use super::pump::Whereabouts;
 use super::service::{Call, Nanos, Served, Service};
+use super::settings::Eras;
 use crate::ids::{CoreId, Ticket, View};
 use crate::metrics::{Refusal, Step};
 use crate::proto::http1::{Accepts, Head};
@@ -149,41 +150,31 @@ impl<S: Service> Core<S> {
         self.laps.lap(Step::Scan);
         self.metrics.messages_in.add(1);
         let Some(head) = lane.head else { unreachable!("a POST has a head") };
+        let claims = self.claims_modern(&envelope);
         if let Some(asked) = head.request_timeout_ms {
             lane.patience = patience(asked);
             if lane.patience.is_none() {
                 self.refused(Refusal::BadRequest);
-                let null_id = !connection.is_modern && !envelope.has(Key::MetaProtocolVersion);
+                let null_id = !connection.is_modern && !claims;
                 return self.fail(valid_id(&envelope, text), null_id, 400, self.bad_patience(asked), out);
             }
         }
-        let header = head.protocol_version.and_then(Version::parse);
-        if envelope.root() == Root::Object {
-            if envelope.has(Key::MetaProtocolVersion) {
-                // Every answer but a subscription stream is JSON, or may be.
-                let listens = envelope.plain_str(Key::Method, text) == Some(Method::SubscriptionsListen.as_str());
-                if !lane.accepts.json && !listens {
-                    return self.takes_no_answer(valid_id(&envelope, text), false, out);
-                }
-                return self.modern(lane, &envelope, text, out);
+        if claims {
+            // Every answer but a subscription stream is JSON, or may be.
+            let listens = envelope.plain_str(Key::Method, text) == Some(Method::SubscriptionsListen.as_str());
+            if !lane.accepts.json && !listens {
+                return self.takes_no_answer(valid_id(&envelope, text), false, out);
             }
-            if header.is_some_and(Version::is_modern) {
-                return self.without_claim(&envelope, text, out);
-            }
-        } else if header.is_some_and(Version::is_modern) {
-            let text = match envelope.root() {
-                Root::Array => "a body is one JSON-RPC message: 2026-07-28 has no batches",
-                _ => "a JSON-RPC message is an object",
-            };
-            self.refused(Refusal::BadRequest);
-            let error = RpcError::new(Code::INVALID_REQUEST, text);
-            return self.fail(None, false, 400, error, out);
+            return self.modern(lane, &envelope, text, out);
+        }
+        if connection.is_modern {
+            return self.without_claim(lane, &envelope, text, out);
         }
         // Legacy from here on.
         if !(lane.accepts.json && lane.accepts.event_stream) {
             return self.takes_no_answer(valid_id(&envelope, text), true, out);
         }
-        if let Err((cause, problem)) = Self::legacy_headers_do(head) {
+        if let Err((cause, problem)) = self.legacy_headers_do(head) {
             self.refused(cause);
             let error = RpcError::new(Code::INVALID_REQUEST, problem);
             return self.fail(valid_id(&envelope, text), true, 400, error, out);
@@ -208,6 +199,11 @@ impl<S: Service> Core<S> {
             connection.session = Some(key);
         }
         told
+    }
+
+    /// Whether a message says that it is a modern one, where there are such.
+    pub(super) fn claims_modern(&self, envelope: &Envelope) -> bool {
+        envelope.root() == Root::Object && envelope.has(Key::MetaProtocolVersion) && self.settings.eras != Eras::Legacy
     }
 
     /// What is wrong with a time that `patience` could not read.

@@ -17,7 +17,7 @@ use crate::server::filter::reframing::Reframing;
 use crate::server::filter::{ByteFilter, FilterKind};
 use crate::server::outbox::Delivery;
 use crate::server::service::{About, Call, CallKey, Mail, Nanos, Offers, Served, Service};
-use crate::server::settings::Settings;
+use crate::server::settings::{Eras, Settings};
 use crate::shard::Shards;
 use crate::shard::range::BoundaryTable;
 use crate::shard::replay::ReplayLimits;
@@ -87,6 +87,7 @@ pub struct Rig {
 
 pub fn settings() -> Settings {
     Settings {
+        eras: Eras::Both,
         listeners: vec![Wire::Http, Wire::Lines],
         filters: Vec::new(),
         hosts: HostRules::loopback(),
