@@ -164,6 +164,12 @@ impl<S: Service> Core<S> {
                 connection.out = out;
                 self.answer_empty(connection, 202, &[]);
             }
+            Told::Early { until } => {
+                out.truncate(start);
+                connection.out = out;
+                connection.answer = None;
+                self.wait_early(connection, &[], until);
+            }
             Told::Pending(key) => {
                 out.truncate(start);
                 connection.out = out;

@@ -53,6 +53,10 @@ impl<S: Service> Core<S> {
                 connection.calls.push(key);
             }
             Told::Streaming { pending } => connection.calls.extend(pending),
+            Told::Early { until } => {
+                out.truncate(start);
+                self.wait_early(connection, text, until);
+            }
             Told::Accepted => out.truncate(start),
         }
         connection.out = out;
@@ -117,7 +121,7 @@ impl<S: Service> Core<S> {
                 stream.calls.extend(pending);
                 self.begin_batch_stream(stream, &out);
             }
-            Told::Accepted | Told::Listening(_) => {}
+            Told::Accepted | Told::Early { .. } | Told::Listening(_) => {}
         }
     }
 
@@ -135,7 +139,7 @@ impl<S: Service> Core<S> {
             return self.unreadable(&error, true, out);
         }
         self.laps.lap(Step::Scan);
-        self.metrics.messages_in.add(1);
+        self.metrics.messages_in.add(u64::from(!lane.has_waited));
         // A 2024-11-05 stream is legacy by its nature.
         if matches!(lane.sink, Sink::Lines(_)) && self.claims_modern(&envelope) {
             return self.modern(lane, &envelope, text, out);

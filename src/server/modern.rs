@@ -79,7 +79,7 @@ impl<S: Service> Core<S> {
         }
         let offers = match self.service.about(lane.view) {
             Ok(about) => about.offers,
-            Err(error) => return self.fail(Some(id), false, error.code.http_status(), error, out),
+            Err(error) => return self.not_known(lane, id, error.code.http_status(), error, out),
         };
         let known =
             Method::parse(name).filter(|method| method.known_to(Version::V2026_07_28) && method.is_offered(&offers));

@@ -49,20 +49,23 @@ pub(super) struct Lane<'a> {
     pub(super) ahead: usize,
     /// How long the sender waits for an answer, in nanoseconds, if it said so.
     pub(super) patience: Option<u64>,
+    /// It has waited until now for what it is for to be known.
+    pub(super) has_waited: bool,
 }
 
 impl<'a> Lane<'a> {
     /// A message in an HTTP request.
     pub(super) fn http(connection: &Connection, head: &'a Head<'a>, accepts: Accepts) -> Lane<'a> {
         let (sink, view) = (Sink::Http(connection.id), connection.view);
-        Lane { head: Some(head), ..Lane::bare(accepts, sink, view) }
+        Lane { head: Some(head), has_waited: connection.has_waited, ..Lane::bare(accepts, sink, view) }
     }
 
     /// A message on a duplex of its own: a connection of lines, a 2024-11-05 stream.
     pub(super) fn duplex(connection: &'a Connection, sink: Sink) -> Lane<'a> {
         let accepts = Accepts { json: true, event_stream: true };
         let (session, terms, duplex) = (connection.session, connection.terms.as_ref(), connection.duplex);
-        Lane { session, terms, duplex, siblings: &connection.calls, ..Lane::bare(accepts, sink, connection.view) }
+        let (siblings, has_waited) = (&connection.calls[..], connection.has_waited);
+        Lane { session, terms, duplex, siblings, has_waited, ..Lane::bare(accepts, sink, connection.view) }
     }
 
     /// A message that another core forwarded to the owner of its session.
@@ -88,7 +91,8 @@ impl<'a> Lane<'a> {
     /// A message of which only this is known.
     fn bare(accepts: Accepts, sink: Sink, view: View) -> Lane<'a> {
         let (head, session, terms, duplex, patience) = (None, None, None, None, None);
-        Lane { head, accepts, sink, view, session, terms, duplex, siblings: &[], ahead: 0, patience }
+        let (siblings, ahead, has_waited) = (&[][..], 0, false);
+        Lane { head, accepts, sink, view, session, terms, duplex, siblings, ahead, patience, has_waited }
     }
 }
 
@@ -103,6 +107,11 @@ pub(super) enum Told {
         status: u16,
         /// The session that the answer opens.
         session: Option<SessionKey>,
+    },
+    /// Nothing is known yet of what it is for: it is to be handled again once something is, or then.
+    Early {
+        /// When.
+        until: Nanos,
     },
     /// The answer comes later, to this exchange.
     Pending(ExchangeKey),
@@ -148,7 +157,7 @@ impl<S: Service> Core<S> {
             return self.unreadable(&error, !connection.is_modern, out);
         }
         self.laps.lap(Step::Scan);
-        self.metrics.messages_in.add(1);
+        self.metrics.messages_in.add(u64::from(!lane.has_waited));
         let Some(head) = lane.head else { unreachable!("a POST has a head") };
         let claims = self.claims_modern(&envelope);
         if let Some(asked) = head.request_timeout_ms {
