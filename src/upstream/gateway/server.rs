@@ -486,7 +486,7 @@ impl Server {
         if is_hopeless { 0 } else { self.settings.connect_time }
     }
 
-    /// Somebody waits for it: it is tried more often, unless it comes by itself, or is a child, whose starts are counted.
+    /// Somebody waits for it: it is tried more often, unless it comes by itself or is a child, whose starts count.
     pub fn wanted(&mut self, now: Nanos) {
         match &self.channel {
             Channel::Elsewhere(remote) => self.callers.tell(remote.owner, kind::WANTED, 0, Vec::new()),
