@@ -1,7 +1,8 @@
 //! The server that the MCP conformance suite talks to: every name and text here is one the suite looks for.
 //!
 //! `cargo run --release --example conformance_server -- --listen 127.0.0.1:3104` (or `--stdio`), then
-//! `npx conformance server --url http://127.0.0.1:3104/mcp --requirements 2026-07-28`.
+//! `npx conformance server --url http://127.0.0.1:3104/mcp --requirements 2026-07-28`. With `--era legacy` or
+//! `--era modern` it is a server that never knew the other era.
 
 use std::time::Duration;
 
@@ -465,18 +466,25 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let server = parts.into_iter().fold(builder, |builder, part| part(builder)).build()?;
 
     let mut arguments = std::env::args().skip(1);
+    let mut is_stdio = false;
     let (mut listen, mut options) = ("127.0.0.1:3104".to_owned(), ServeOptions::default());
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--help" | "-h" => {
-                println!("Options: --listen ADDRESS [default: {listen}], --cores N, --stdio, --help");
+                println!(
+                    "Options: --listen ADDRESS [default: {listen}], --cores N, --era legacy|modern, --stdio, --help"
+                );
                 return Ok(());
             }
-            "--stdio" => return Ok(server.serve_stdio()?),
+            "--stdio" => is_stdio = true,
             "--listen" => listen = arguments.next().ok_or("--listen needs an address")?,
             "--cores" => options = options.cores(arguments.next().ok_or("--cores needs a number or a list of CPUs")?),
-            other => return Err(format!("unknown argument `{other}`: --listen ADDRESS, --cores N, --stdio").into()),
+            "--era" => options = options.era(arguments.next().ok_or("--era needs legacy or modern")?),
+            other => return Err(format!("unknown argument `{other}`; --help names them").into()),
         }
+    }
+    if is_stdio {
+        return Ok(server.serve_stdio_with(options)?);
     }
     Ok(server.serve(options.listen(listen))?)
 }

@@ -17,7 +17,7 @@ pub struct CoreId(pub u16);
 pub struct ShardId(pub u16);
 
 /// A connection on one core: its slot in the core's table and how often that slot had been used before.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ConnectionId {
     /// Index in the core's connection table.
     pub slot: u32,
@@ -77,7 +77,7 @@ impl fmt::Display for ConnectionId {
 
 /// Which of the servers behind the endpoint a caller sees: a number that whatever answers calls gave, the same on every
 /// core and for the life of the process.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct View(pub u16);
 
 impl View {

@@ -3,10 +3,10 @@
 //! Not here: reading it (`config`). Invariant: the only place that turns configured values into a module's settings.
 
 use super::BootError;
-use crate::config::{ServerKind, ServerSettings, Settings};
+use crate::config::{ServedEra, ServerKind, ServerSettings, Settings};
 use crate::limits::{TableShares, share_table};
 use crate::server::connection::Wire;
-use crate::server::settings::Settings as CoreSettings;
+use crate::server::settings::{Eras, Settings as CoreSettings};
 use crate::shard::replay::ReplayLimits;
 use crate::uring::DriverSettings;
 
@@ -74,12 +74,19 @@ pub(super) fn core(
     let armed = if ends_when_empty { 0 } else { listeners.len() };
     let most = shares(descriptors, armed)?.connections;
     let connections_max = limits.connections_per_core.fixed().map_or(most, |fixed| (fixed as usize).min(most));
+    // HTTP+SSE is a way of the legacy era.
+    let sse = Some(&settings.serve.sse_endpoint).filter(|_| settings.serve.era != ServedEra::Modern);
     Ok(CoreSettings {
+        eras: match settings.serve.era {
+            ServedEra::Both => Eras::Both,
+            ServedEra::Legacy => Eras::Legacy,
+            ServedEra::Modern => Eras::Modern,
+        },
         listeners,
         filters: Vec::new(),
         hosts: settings.serve.allowed_hosts.with(&settings.serve.allowed_origins),
         endpoint: settings.serve.endpoint.as_str().to_owned(),
-        sse_endpoint: settings.serve.sse_endpoint.as_str().unwrap_or_default().to_owned(),
+        sse_endpoint: sse.and_then(|path| path.as_str()).unwrap_or_default().to_owned(),
         message_endpoint: settings.serve.message_endpoint.as_str().to_owned(),
         connections_max,
         connections_reserve: descriptors - connections_max,

@@ -45,7 +45,7 @@ pub use settings::{
 pub use url::{ServerUrl, UrlHost};
 pub use words::{
     CoreList, Demonstration, HttpPath, LogFormat, LogLevel, OptionalFilePath, OptionalHttpPath, OptionalUnixPath,
-    Pinning, TicketKey, UnixPath,
+    Pinning, ServedEra, TicketKey, UnixPath,
 };
 
 use file::SourceFile;

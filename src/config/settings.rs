@@ -7,7 +7,7 @@ use super::bounded::{AutoOr, Bounded, Millis, PowerOfTwo};
 use super::hosts::{AllowedHosts, AllowedOrigins};
 use super::words::{
     CoreList, Demonstration, HttpPath, LogFormat, LogLevel, OptionalFilePath, OptionalHttpPath, OptionalUnixPath,
-    Pinning, TicketKey, UnixPath,
+    Pinning, ServedEra, TicketKey, UnixPath,
 };
 use crate::limits::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX, CORES_MAX, SESSIONS_PER_CORE_MAX, SHARDS_MAX};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -25,6 +25,7 @@ pub struct ServeSettings {
     pub endpoint: HttpPath,
     pub sse_endpoint: OptionalHttpPath,
     pub message_endpoint: HttpPath,
+    pub era: ServedEra,
     pub allowed_hosts: AllowedHosts,
     pub allowed_origins: AllowedOrigins,
     pub backlog: Bounded<1, 65_535>,
@@ -166,6 +167,7 @@ impl Default for ServeSettings {
             endpoint: HttpPath::known("/mcp"),
             sse_endpoint: OptionalHttpPath(Some(HttpPath::known("/sse"))),
             message_endpoint: HttpPath::known("/message"),
+            era: ServedEra::Both,
             allowed_hosts: AllowedHosts::default(),
             allowed_origins: AllowedOrigins::default(),
             backlog: const { Bounded::known(4096) },

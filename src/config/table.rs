@@ -102,6 +102,10 @@ keys! {
         "The path to which clients of the deprecated transport POST their messages; told to them in the stream's first event.",
         memory "none",
         wrong "old clients open their stream and then get 404";
+    serve.era, "word",
+        "Which revisions clients are served in: \"legacy\" is 2024-11-05 to 2025-11-25, with `initialize` and sessions; \"modern\" is 2026-07-28 only, without HTTP+SSE; \"both\" is each as it comes. Of an era that is not served clients hear what they would of a server that never knew it, so those that know both take the other.",
+        memory "none",
+        wrong "refusals by cause unsupported_version or bad_request grow: clients know only the era that is not served";
     serve.allowed_hosts, "host names, with or without a port",
         "Accepted Host values: the guard against DNS rebinding. Empty means loopback names and the addresses listened on, of which a wildcard (0.0.0.0, [::]) names none. \"*\" accepts every host and is only for listeners behind a proxy that checks.",
         memory "none",

@@ -63,6 +63,17 @@ pub enum Demonstration {
     On,
 }
 
+/// Which eras of the protocol clients are served in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ServedEra {
+    /// Every revision.
+    Both,
+    /// 2024-11-05 to 2025-11-25.
+    Legacy,
+    /// 2026-07-28 and later.
+    Modern,
+}
+
 /// What happens when a server changes the definition of a tool that was seen before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pinning {
@@ -352,6 +363,7 @@ pub(super) use word_set;
 word_set!(LogLevel { Error = "error", Warn = "warn", Info = "info", Debug = "debug", Trace = "trace" });
 word_set!(LogFormat { Text = "text", Json = "json" });
 word_set!(Demonstration { Auto = "auto", On = "on", Off = "off" });
+word_set!(ServedEra { Both = "both", Legacy = "legacy", Modern = "modern" });
 word_set!(Pinning { Off = "off", Warn = "warn", Quarantine = "quarantine" });
 
 impl TicketKey {

@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 
+use super::early::Early;
 use super::exchange::ExchangeKey;
 use super::filter::ByteFilter;
 use super::service::Nanos;
@@ -101,6 +102,10 @@ pub struct Connection {
     pub origin: Option<Box<[u8]>>,
     /// HTTP: the request says that it is a modern one, whose errors leave out an id that is not known.
     pub is_modern: bool,
+    /// A message that waits until it is known who is to be asked; nothing behind it is read before.
+    pub early: Option<Box<Early>>,
+    /// The message that is being handled has waited.
+    pub has_waited: bool,
     /// Lines: calls and subscriptions in flight. HTTP: the pending calls of a batch, or of a 2024-11-05 stream.
     pub calls: Vec<ExchangeKey>,
     /// HTTP: the session used last, so that its id need not be opened again. Lines: the connection's own session.
@@ -146,6 +151,8 @@ impl Connection {
             answer: None,
             origin: None,
             is_modern: false,
+            early: None,
+            has_waited: false,
             calls: Vec::new(),
             session: None,
             terms: None,
@@ -185,12 +192,14 @@ impl Connection {
 
     /// Whether a connection of lines has answered every line that came.
     pub fn has_no_line_left(&self) -> bool {
-        self.wire() == Wire::Lines && self.calls.is_empty() && memchr::memchr(b'\n', &self.carry).is_none()
+        let awaits_none = self.calls.is_empty() && self.early.is_none();
+        self.wire() == Wire::Lines && awaits_none && memchr::memchr(b'\n', &self.carry).is_none()
     }
 
     /// Whether nothing is in flight and nothing of a frame has come.
     pub fn is_idle(&self) -> bool {
-        self.exchange.is_none() && self.calls.is_empty() && self.carry.is_empty() && self.egress() == 0
+        let awaits_none = self.exchange.is_none() && self.early.is_none() && self.calls.is_empty();
+        awaits_none && self.carry.is_empty() && self.egress() == 0
     }
 }
 

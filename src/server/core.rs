@@ -20,7 +20,7 @@ use super::service::{LinkEvent, Mail, Nanos, Service, Wish};
 use super::settings::Settings;
 use super::subscriptions::Subscriptions;
 use super::wheel::Wheel;
-use crate::ids::{ConnectionId, CoreId, OutboundAddress};
+use crate::ids::{ConnectionId, CoreId, OutboundAddress, View};
 use crate::metrics::{CloseCause, CoreMetrics, Refusal, Step};
 use crate::proto::http1::Stamp;
 use crate::proto::json::Scanner;
@@ -185,6 +185,8 @@ pub struct Core<S> {
     /// Connections shared by several calls, of which one was cancelled.
     pub(super) concluded: Vec<(ConnectionId, ExchangeKey)>,
     pub(super) wheel: Wheel<Timer>,
+    /// Connections whose message waits, by the view that it is for.
+    pub(super) early: BTreeSet<(View, ConnectionId)>,
     /// This core's member of the registry, if it has joined one.
     pub(super) registry: Option<CoreRegistry>,
     /// Buffers for sending, empty.
@@ -252,6 +254,7 @@ impl<S: Service> Core<S> {
             resumable: VecDeque::new(),
             concluded: Vec::new(),
             wheel,
+            early: BTreeSet::new(),
             registry: None,
             pool: Vec::new(),
         }
@@ -329,6 +332,8 @@ impl<S: Service> Core<S> {
                 metrics.parcels_sent.add(1);
             }
         });
+        // The service may just have come to know somebody.
+        self.end_waits();
         if self.is_drained() {
             perform(Effect::Drained);
         }
@@ -501,7 +506,8 @@ impl<S: Service> Core<S> {
     }
 
     fn closed(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.take(id) {
+        if let Some(mut connection) = self.take(id) {
+            self.forget_early(&mut connection);
             debug_assert!(connection.phase == Phase::Closing, "only what was given up is closed");
             self.open -= 1;
             self.metrics.connections_open.set(self.open as u64);

@@ -340,6 +340,7 @@ impl<S: Service> Core<S> {
     /// The connection is going: what was to be answered on it is cancelled where its revision says so, or goes on for
     /// replay.
     pub(super) fn abandon(&mut self, connection: &mut Connection) {
+        self.forget_early(connection);
         for key in std::mem::take(&mut connection.calls) {
             self.lost_its_sink(key);
         }

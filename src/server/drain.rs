@@ -74,6 +74,7 @@ impl<S: Service> Core<S> {
         if connection.phase != Phase::Open || connection.exchange.is_some_and(|_| connection.duplex.is_none()) {
             return;
         }
+        self.end_wait(connection);
         match connection.wire() {
             Wire::Http if connection.duplex.is_some() && connection.batch_left == 0 => {
                 self.tell_retry(connection);

@@ -13,6 +13,7 @@ use super::pump::Whereabouts;
 use super::router::{Lane, Told};
 use super::service::Service;
 use super::sessions::Reopened;
+use super::settings::Eras;
 use crate::ids::{CoreId, View};
 use crate::metrics::{CloseCause, Refusal, Step};
 use crate::proto::http1::{self, Accepts, Field, Head, Method, is_json};
@@ -54,7 +55,7 @@ impl<S: Service> Core<S> {
             connection.out = self.buffer();
         }
         connection.origin = head.origin.map(Into::into);
-        connection.is_modern = head.protocol_version.and_then(Version::parse).is_some_and(Version::is_modern);
+        connection.is_modern = self.is_of_modern_era(head);
         let keep_alive = head.keep_alive && !self.drain.is_on();
         let (minor, bodiless) = (head.minor_version, head.method == Method::Head);
         connection.answer = Some(HttpAnswer::Undecided { stream: true, bodiless, minor, keep_alive });
@@ -95,6 +96,15 @@ impl<S: Service> Core<S> {
             self.refused(Refusal::NotFound);
             let text = format!("nothing is served at {}; the MCP endpoint is {}", head.path, self.settings.endpoint);
             self.refuse(connection, 404, &[], Code::INVALID_REQUEST, &text);
+        }
+    }
+
+    /// Whether a request is one of the modern era as far as its head tells.
+    fn is_of_modern_era(&self, head: &Head<'_>) -> bool {
+        match self.settings.eras {
+            Eras::Both => head.protocol_version.and_then(Version::parse).is_some_and(Version::is_modern),
+            Eras::Legacy => false,
+            Eras::Modern => true,
         }
     }
 
@@ -154,6 +164,12 @@ impl<S: Service> Core<S> {
                 connection.out = out;
                 self.answer_empty(connection, 202, &[]);
             }
+            Told::Early { until } => {
+                out.truncate(start);
+                connection.out = out;
+                connection.answer = None;
+                self.wait_early(connection, &[], until);
+            }
             Told::Pending(key) => {
                 out.truncate(start);
                 connection.out = out;
@@ -206,16 +222,15 @@ impl<S: Service> Core<S> {
 
     /// Whether a GET or DELETE is one of the legacy era, with headers in order; the modern era has neither.
     fn is_legacy_request(&mut self, connection: &mut Connection, head: &Head<'_>) -> bool {
-        if let Err((cause, text)) = Self::legacy_headers_do(head) {
+        if let Err((cause, text)) = self.legacy_headers_do(head) {
             self.refused(cause);
             self.refuse(connection, 400, &[], Code::INVALID_REQUEST, text);
             return false;
         }
-        let modern = head.protocol_version.and_then(Version::parse).is_some_and(Version::is_modern);
-        if modern {
+        if connection.is_modern {
             self.method_not_allowed(connection, ALLOW_POST);
         }
-        !modern
+        !connection.is_modern
     }
 
     fn preflight(&mut self, connection: &mut Connection, head: &Head<'_>) {
@@ -347,17 +362,23 @@ impl<S: Service> Core<S> {
     ///
     /// # Errors
     /// Why not: one stands twice, so that somebody in between may go by the other; or no such revision is served.
-    pub(super) fn legacy_headers_do(head: &Head<'_>) -> Result<(), (Refusal, &'static str)> {
+    pub(super) fn legacy_headers_do(&self, head: &Head<'_>) -> Result<(), (Refusal, &'static str)> {
         if head.duplicate.is_some() {
             return Err((Refusal::BadRequest, "an Mcp-* header stands twice"));
         }
         match head.protocol_version {
-            Some(version) if Version::parse(version).is_none() => Err((
+            Some(version) if !self.is_served(version) => Err((
                 Refusal::UnsupportedVersion,
                 "the MCP-Protocol-Version header names a revision that is not served here",
             )),
             _ => Ok(()),
         }
+    }
+
+    /// Whether a revision that a header names is served.
+    fn is_served(&self, version: &[u8]) -> bool {
+        let is_of_era = |version: Version| !version.is_modern() || self.settings.eras != Eras::Legacy;
+        Version::parse(version).is_some_and(is_of_era)
     }
 
     /// GET of the 2024-11-05 transport: the stream, which begins with the address to post to.

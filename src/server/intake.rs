@@ -100,7 +100,10 @@ impl<S: Service> Core<S> {
             self.laps.lap(Step::Frame);
             match frame {
                 Frame::Assembled(assembly) => match parse(&assembly.head) {
-                    Ok(head) => self.request(connection, &head, &assembly.body),
+                    Ok(head) => {
+                        self.request(connection, &head, &assembly.body);
+                        keep_early(connection, &assembly.head, &assembly.body);
+                    }
                     Err(error) => self.fault(connection, Fault::Head(error)),
                 },
                 Frame::Continue => crate::proto::http1::continue_100(&mut connection.out),
@@ -111,7 +114,10 @@ impl<S: Service> Core<S> {
                     break;
                 }
                 Frame::More => {}
-                Frame::Request(head, body) => self.request(connection, &head, body),
+                Frame::Request(head, body) => {
+                    self.request(connection, &head, body);
+                    keep_early(connection, &buffer[used - taken..used - body.len()], body);
+                }
             }
             self.laps.end();
         }
@@ -123,7 +129,7 @@ impl<S: Service> Core<S> {
 
     /// Whether a connection's next frame has to wait.
     pub(super) fn is_occupied(&self, connection: &Connection) -> bool {
-        connection.exchange.is_some() || connection.egress() >= self.settings.egress_bytes
+        connection.exchange.is_some() || connection.early.is_some() || connection.egress() >= self.settings.egress_bytes
     }
 
     /// Goes on with a connection whose exchange has ended or whose sends have left.
@@ -138,5 +144,12 @@ impl<S: Service> Core<S> {
             self.consume_carry(&mut connection);
         }
         self.put(connection);
+    }
+}
+
+/// Keeps a request that has to wait, which is in the buffer that it came in.
+fn keep_early(connection: &mut Connection, head: &[u8], body: &[u8]) {
+    if let Some(early) = &mut connection.early {
+        early.keep(head, body);
     }
 }

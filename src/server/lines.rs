@@ -11,8 +11,9 @@ use super::core::Core;
 use super::exchange::Sink;
 use super::router::{Lane, Told, write_result};
 use super::service::Service;
+use super::settings::Eras;
 use crate::metrics::Step;
-use crate::proto::json::{Envelope, Key, Root, Value};
+use crate::proto::json::{Envelope, Key, Value};
 use crate::proto::jsonrpc::{self, Code, RpcError};
 use crate::shard::session::SessionKey;
 
@@ -52,6 +53,10 @@ impl<S: Service> Core<S> {
                 connection.calls.push(key);
             }
             Told::Streaming { pending } => connection.calls.extend(pending),
+            Told::Early { until } => {
+                out.truncate(start);
+                self.wait_early(connection, text, until);
+            }
             Told::Accepted => out.truncate(start),
         }
         connection.out = out;
@@ -116,7 +121,7 @@ impl<S: Service> Core<S> {
                 stream.calls.extend(pending);
                 self.begin_batch_stream(stream, &out);
             }
-            Told::Accepted | Told::Listening(_) => {}
+            Told::Accepted | Told::Early { .. } | Told::Listening(_) => {}
         }
     }
 
@@ -134,11 +139,14 @@ impl<S: Service> Core<S> {
             return self.unreadable(&error, true, out);
         }
         self.laps.lap(Step::Scan);
-        self.metrics.messages_in.add(1);
-        let modern = envelope.root() == Root::Object
-            && envelope.has(Key::MetaProtocolVersion)
-            // A 2024-11-05 stream is legacy by its nature.
-            && matches!(lane.sink, Sink::Lines(_));
-        if modern { self.modern(lane, &envelope, text, out) } else { self.legacy_text(lane, &envelope, text, out) }
+        self.metrics.messages_in.add(u64::from(!lane.has_waited));
+        // A 2024-11-05 stream is legacy by its nature.
+        if matches!(lane.sink, Sink::Lines(_)) && self.claims_modern(&envelope) {
+            return self.modern(lane, &envelope, text, out);
+        }
+        match self.settings.eras {
+            Eras::Modern => self.without_claim(lane, &envelope, text, out),
+            Eras::Both | Eras::Legacy => self.legacy_text(lane, &envelope, text, out),
+        }
     }
 }

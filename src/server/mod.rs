@@ -11,6 +11,7 @@ mod deliver;
 pub mod drain;
 #[cfg(feature = "host")]
 pub mod drive;
+pub mod early;
 pub mod exchange;
 pub mod filter;
 mod http;

@@ -4,15 +4,18 @@
 //! Invariant: the order of the checks is that of the SDKs: `_meta`, version header, version, mirrored headers, method,
 //! parameters. (mcp-protocol 1.2)
 
+use std::borrow::Cow;
+
 use super::core::Core;
 use super::parcel::Header;
 use super::router::{Facts, Lane, Shape, Told, valid_id, write_result};
 use super::service::{Offers, Service};
+use super::settings::Eras;
 use crate::ids::{CoreId, View};
 use crate::metrics::Refusal;
 use crate::proto::http1::Head;
 use crate::proto::http1::mirror::{BodyValue, agrees};
-use crate::proto::json::{Envelope, Key, Object, Value, ValueKind};
+use crate::proto::json::{Envelope, Key, Object, Root, Value, ValueKind};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, LogLevel, Method, Version};
 use crate::shard::seal::Purpose;
@@ -76,7 +79,7 @@ impl<S: Service> Core<S> {
         }
         let offers = match self.service.about(lane.view) {
             Ok(about) => about.offers,
-            Err(error) => return self.fail(Some(id), false, error.code.http_status(), error, out),
+            Err(error) => return self.not_known(lane, id, error.code.http_status(), error, out),
         };
         let known =
             Method::parse(name).filter(|method| method.known_to(Version::V2026_07_28) && method.is_offered(&offers));
@@ -105,10 +108,33 @@ impl<S: Service> Core<S> {
         }
     }
 
-    /// A message with a modern version header but no claim in its body: the missing keys are named.
-    pub(super) fn without_claim(&mut self, envelope: &Envelope, text: &[u8], out: &mut Vec<u8>) -> Told {
+    /// A message that has to be a modern one, by its version header or because there are no others here, but claims
+    /// nothing in its body: the missing keys are named.
+    pub(super) fn without_claim(
+        &mut self,
+        lane: Lane<'_>,
+        envelope: &Envelope,
+        text: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Told {
+        if envelope.root() != Root::Object {
+            let text = match envelope.root() {
+                Root::Array => "a body is one JSON-RPC message: 2026-07-28 has no batches",
+                _ => "a JSON-RPC message is an object",
+            };
+            self.refused(Refusal::BadRequest);
+            return self.fail(None, false, 400, RpcError::new(Code::INVALID_REQUEST, text), out);
+        }
         let id = valid_id(envelope, text);
-        if envelope.plain_str(Key::Method, text) == Some(Method::Initialize.as_str()) {
+        let opens = envelope.plain_str(Key::Method, text) == Some(Method::Initialize.as_str());
+        if self.settings.eras == Eras::Modern
+            && id.is_some()
+            && let Some(requested) = older(lane, opens, envelope, text)
+        {
+            self.refused(Refusal::UnsupportedVersion);
+            return self.fail(id, false, 400, unsupported(&requested), out);
+        }
+        if opens {
             self.refused(Refusal::BadHeaderMirror);
             let error = RpcError::new(
                 Code::HEADER_MISMATCH,
@@ -161,13 +187,7 @@ impl<S: Service> Core<S> {
         self.version_agrees(lane, claim)?;
         if Version::parse(claim.as_bytes()) != Some(Version::V2026_07_28) {
             self.refused(Refusal::UnsupportedVersion);
-            let mut data = Vec::new();
-            let mut object = Object::begin(&mut data);
-            object.raw("supported", SUPPORTED);
-            object.string("requested", claim);
-            object.end();
-            let error = RpcError::new(Code::UNSUPPORTED_VERSION, "this protocol version is not served");
-            return Err(error.with_data(data));
+            return Err(unsupported(claim));
         }
         if let Some(head) = lane.head {
             self.headers_agree(lane.view, head, envelope, text, name)
@@ -288,6 +308,25 @@ impl<S: Service> Core<S> {
         result.end();
         Ok(out)
     }
+}
+
+/// The older revision that a request without a claim is of: the one that `initialize` asks for, or a header names.
+fn older<'a>(lane: Lane<'a>, opens: bool, envelope: &Envelope, text: &'a [u8]) -> Option<Cow<'a, str>> {
+    if opens {
+        return Some(envelope.str(Key::ProtocolVersion, text).unwrap_or_default());
+    }
+    let named = Version::parse(lane.head?.protocol_version?)?;
+    (!named.is_modern()).then(|| named.as_str().into())
+}
+
+/// What is said of a revision that is not served.
+fn unsupported(requested: &str) -> RpcError {
+    let mut data = Vec::new();
+    let mut object = Object::begin(&mut data);
+    object.raw("supported", SUPPORTED);
+    object.string("requested", requested);
+    object.end();
+    RpcError::new(Code::UNSUPPORTED_VERSION, "this protocol version is not served").with_data(data)
 }
 
 /// Whether a header says the same as an argument.

@@ -311,7 +311,8 @@ impl<S: Service> Core<S> {
     fn remote_told(&mut self, from: CoreId, ticket: Ticket, told: Told, out: Vec<u8>) {
         match told {
             Told::Answered { status, .. } => self.send_reply(from, ticket, status, None, out),
-            Told::Accepted => self.send_reply(from, ticket, 202, None, Vec::new()),
+            // Nothing of another core's waits to be handled again.
+            Told::Accepted | Told::Early { .. } => self.send_reply(from, ticket, 202, None, Vec::new()),
             Told::Pending(key) => {
                 self.remotes.insert((from, ticket.into(), key.into()));
             }

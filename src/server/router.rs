@@ -14,6 +14,7 @@ use super::http::NOT_ACCEPTABLE;
 use super::parcel::Header;
 use super::pump::Whereabouts;
 use super::service::{Call, Nanos, Served, Service};
+use super::settings::Eras;
 use crate::ids::{CoreId, Ticket, View};
 use crate::metrics::{Refusal, Step};
 use crate::proto::http1::{Accepts, Head};
@@ -48,20 +49,23 @@ pub(super) struct Lane<'a> {
     pub(super) ahead: usize,
     /// How long the sender waits for an answer, in nanoseconds, if it said so.
     pub(super) patience: Option<u64>,
+    /// It has waited until now for what it is for to be known.
+    pub(super) has_waited: bool,
 }
 
 impl<'a> Lane<'a> {
     /// A message in an HTTP request.
     pub(super) fn http(connection: &Connection, head: &'a Head<'a>, accepts: Accepts) -> Lane<'a> {
         let (sink, view) = (Sink::Http(connection.id), connection.view);
-        Lane { head: Some(head), ..Lane::bare(accepts, sink, view) }
+        Lane { head: Some(head), has_waited: connection.has_waited, ..Lane::bare(accepts, sink, view) }
     }
 
     /// A message on a duplex of its own: a connection of lines, a 2024-11-05 stream.
     pub(super) fn duplex(connection: &'a Connection, sink: Sink) -> Lane<'a> {
         let accepts = Accepts { json: true, event_stream: true };
         let (session, terms, duplex) = (connection.session, connection.terms.as_ref(), connection.duplex);
-        Lane { session, terms, duplex, siblings: &connection.calls, ..Lane::bare(accepts, sink, connection.view) }
+        let (siblings, has_waited) = (&connection.calls[..], connection.has_waited);
+        Lane { session, terms, duplex, siblings, has_waited, ..Lane::bare(accepts, sink, connection.view) }
     }
 
     /// A message that another core forwarded to the owner of its session.
@@ -87,7 +91,8 @@ impl<'a> Lane<'a> {
     /// A message of which only this is known.
     fn bare(accepts: Accepts, sink: Sink, view: View) -> Lane<'a> {
         let (head, session, terms, duplex, patience) = (None, None, None, None, None);
-        Lane { head, accepts, sink, view, session, terms, duplex, siblings: &[], ahead: 0, patience }
+        let (siblings, ahead, has_waited) = (&[][..], 0, false);
+        Lane { head, accepts, sink, view, session, terms, duplex, siblings, ahead, patience, has_waited }
     }
 }
 
@@ -102,6 +107,11 @@ pub(super) enum Told {
         status: u16,
         /// The session that the answer opens.
         session: Option<SessionKey>,
+    },
+    /// Nothing is known yet of what it is for: it is to be handled again once something is, or then.
+    Early {
+        /// When.
+        until: Nanos,
     },
     /// The answer comes later, to this exchange.
     Pending(ExchangeKey),
@@ -147,43 +157,33 @@ impl<S: Service> Core<S> {
             return self.unreadable(&error, !connection.is_modern, out);
         }
         self.laps.lap(Step::Scan);
-        self.metrics.messages_in.add(1);
+        self.metrics.messages_in.add(u64::from(!lane.has_waited));
         let Some(head) = lane.head else { unreachable!("a POST has a head") };
+        let claims = self.claims_modern(&envelope);
         if let Some(asked) = head.request_timeout_ms {
             lane.patience = patience(asked);
             if lane.patience.is_none() {
                 self.refused(Refusal::BadRequest);
-                let null_id = !connection.is_modern && !envelope.has(Key::MetaProtocolVersion);
+                let null_id = !connection.is_modern && !claims;
                 return self.fail(valid_id(&envelope, text), null_id, 400, self.bad_patience(asked), out);
             }
         }
-        let header = head.protocol_version.and_then(Version::parse);
-        if envelope.root() == Root::Object {
-            if envelope.has(Key::MetaProtocolVersion) {
-                // Every answer but a subscription stream is JSON, or may be.
-                let listens = envelope.plain_str(Key::Method, text) == Some(Method::SubscriptionsListen.as_str());
-                if !lane.accepts.json && !listens {
-                    return self.takes_no_answer(valid_id(&envelope, text), false, out);
-                }
-                return self.modern(lane, &envelope, text, out);
+        if claims {
+            // Every answer but a subscription stream is JSON, or may be.
+            let listens = envelope.plain_str(Key::Method, text) == Some(Method::SubscriptionsListen.as_str());
+            if !lane.accepts.json && !listens {
+                return self.takes_no_answer(valid_id(&envelope, text), false, out);
             }
-            if header.is_some_and(Version::is_modern) {
-                return self.without_claim(&envelope, text, out);
-            }
-        } else if header.is_some_and(Version::is_modern) {
-            let text = match envelope.root() {
-                Root::Array => "a body is one JSON-RPC message: 2026-07-28 has no batches",
-                _ => "a JSON-RPC message is an object",
-            };
-            self.refused(Refusal::BadRequest);
-            let error = RpcError::new(Code::INVALID_REQUEST, text);
-            return self.fail(None, false, 400, error, out);
+            return self.modern(lane, &envelope, text, out);
+        }
+        if connection.is_modern {
+            return self.without_claim(lane, &envelope, text, out);
         }
         // Legacy from here on.
         if !(lane.accepts.json && lane.accepts.event_stream) {
             return self.takes_no_answer(valid_id(&envelope, text), true, out);
         }
-        if let Err((cause, problem)) = Self::legacy_headers_do(head) {
+        if let Err((cause, problem)) = self.legacy_headers_do(head) {
             self.refused(cause);
             let error = RpcError::new(Code::INVALID_REQUEST, problem);
             return self.fail(valid_id(&envelope, text), true, 400, error, out);
@@ -208,6 +208,11 @@ impl<S: Service> Core<S> {
             connection.session = Some(key);
         }
         told
+    }
+
+    /// Whether a message says that it is a modern one, where there are such.
+    pub(super) fn claims_modern(&self, envelope: &Envelope) -> bool {
+        envelope.root() == Root::Object && envelope.has(Key::MetaProtocolVersion) && self.settings.eras != Eras::Legacy
     }
 
     /// What is wrong with a time that `patience` could not read.

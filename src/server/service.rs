@@ -123,6 +123,17 @@ pub trait Service {
     /// What the client is told if that is not known yet: the server behind the view was not reached so far.
     fn about(&self, view: View) -> Result<&About, RpcError>;
 
+    /// How long it may be worth to wait for a view of which nothing is known yet (`about` fails); 0 for not at all.
+    fn awaits(&self, view: View) -> Nanos {
+        let _ = view;
+        0
+    }
+
+    /// Somebody begins to wait for a view.
+    fn wanted(&mut self, now: Nanos, view: View) {
+        let _ = (now, view);
+    }
+
     /// The arguments of a tool that must also stand in headers; none for a tool it does not know.
     fn header_params(&self, view: View, tool: &str) -> &[HeaderParam] {
         let _ = (view, tool);

@@ -65,7 +65,7 @@ impl<S: Service> Core<S> {
         }
         // Whoever is behind the view has to be known first: a session made for nothing would stay.
         if let Err(error) = self.service.about(lane.view) {
-            return self.fail(Some(id), true, 503, error, out);
+            return self.not_known(lane, id, 503, error, out);
         }
         let key = self.open_session(lane.view, version, capabilities);
         if let Sink::Http(_) = lane.sink

@@ -9,9 +9,23 @@ use super::service::Nanos;
 use crate::proto::http1::HostRules;
 use crate::shard::replay::ReplayLimits;
 
+/// Which eras of the protocol are served: of the other one a client hears what it would of a server that never knew it.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Eras {
+    /// Every revision.
+    #[default]
+    Both,
+    /// 2024-11-05 to 2025-11-25 only.
+    Legacy,
+    /// 2026-07-28 only.
+    Modern,
+}
+
 /// A core's settings.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Which revisions are served.
+    pub eras: Eras,
     /// What is spoken on each listener, by index.
     pub listeners: Vec<Wire>,
     /// The byte filter of each listener's connections, by index; plain where there is none.

@@ -20,6 +20,7 @@ impl<S: Service> Core<S> {
             Phase::Closing => Nanos::MAX,
             Phase::Finishing | Phase::Lingering => connection.active_at + settings.linger,
             Phase::Open => match connection.wire() {
+                _ if let Some(early) = &connection.early => early.until,
                 _ if connection.exchange.is_some() || connection.duplex.is_some() => {
                     connection.active_at + settings.stream_keep_alive
                 }
@@ -81,6 +82,7 @@ impl<S: Service> Core<S> {
         match connection.phase {
             Phase::Closing => {}
             Phase::Finishing | Phase::Lingering => self.close(connection, CloseCause::PeerClosed),
+            Phase::Open if connection.early.is_some() => self.end_wait(connection),
             Phase::Open if connection.exchange.is_some() || connection.duplex.is_some() => self.keep_alive(connection),
             Phase::Open if connection.is_between_frames() => {
                 self.finish(connection, CloseCause::KeepAliveTimeout);

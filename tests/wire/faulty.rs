@@ -30,7 +30,12 @@ fn server(call: impl Fn(&mut TcpStream, u64) + Clone + Send + 'static) -> Socket
 
 /// A listener whose connections are served by `serve`, one request after the other.
 pub fn scripted(serve: impl Fn(&mut TcpStream, &Value) + Clone + Send + 'static) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    scripted_at(SocketAddr::from(([127, 0, 0, 1], 0)), serve)
+}
+
+/// The same at this address.
+pub fn scripted_at(address: SocketAddr, serve: impl Fn(&mut TcpStream, &Value) + Clone + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind(address).expect("a port");
     let address = listener.local_addr().expect("its address");
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {

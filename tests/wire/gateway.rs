@@ -253,6 +253,30 @@ fn a_session_that_the_server_lost_is_opened_again() {
 }
 
 #[test]
+fn a_stream_that_a_legacy_server_lets_go_of_is_let_go_of_for_its_caller_too() {
+    let server = Server::conformance_of("legacy");
+    let gateway = gateway(&[("each", server.http, ""), ("one", server.http, "concurrency = 4")]);
+    for path in ["/mcp/each", "/mcp/one"] {
+        reached(&gateway, path);
+        for core in 0..2 {
+            let mut peer = gateway.connect_on(core);
+            let session = open_at(&mut peer, "2025-11-25", path);
+            let call = legacy(1, "tools/call", json!({"name": "test_reconnection", "arguments": {}}));
+            peer.open(&Request::legacy(&session, &call).target(path));
+            let primed = peer.primed();
+            assert_eq!(peer.event(), None, "{path}: it ends without the outcome");
+            peer.open(&Request::stream(&session).with("Last-Event-ID", &primed).target(path));
+            assert_eq!(text(&peer.event().unwrap().json()), "Reconnection test completed");
+            assert_eq!(peer.event(), None);
+        }
+        // In the other era a stream that ends is lost: its caller's stays as it is.
+        let call = modern(2, "tools/call", json!({"name": "test_reconnection", "arguments": {}}));
+        let answer = gateway.connect().ask(&Request::modern(&call).target(path));
+        assert_eq!(text(&answer.json()), "Reconnection test completed");
+    }
+}
+
+#[test]
 fn a_caller_that_leaves_cancels_its_call_behind_the_gateway() {
     let server = Server::start();
     let gateway = gateway(&[("new", server.http, "era = \"modern\""), ("old", server.http, "era = \"legacy\"")]);

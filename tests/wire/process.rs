@@ -98,6 +98,13 @@ impl Server {
         Server::run(command, &[])
     }
 
+    /// The same, and it serves one era only.
+    pub fn conformance_of(era: &str) -> Server {
+        let mut command = Command::new(conformance_program());
+        command.args(["--listen", "127.0.0.1:0", "--cores", "2", "--era", era]);
+        Server::run(command, &[])
+    }
+
     fn run(mut command: Command, variables: &[(&str, &str)]) -> Server {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CORELANE_")) {
             command.env_remove(name);

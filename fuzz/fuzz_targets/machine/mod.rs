@@ -11,7 +11,7 @@ use corelane::proto::http1::HostRules;
 use corelane::server::connection::Wire;
 use corelane::server::core::{Core, CoreParts, Effect, Input};
 use corelane::server::service::{Mail, Service};
-use corelane::server::settings::Settings;
+use corelane::server::settings::{Eras, Settings};
 use corelane::shard::Shards;
 use corelane::shard::range::BoundaryTable;
 use corelane::shard::replay::ReplayLimits;
@@ -98,6 +98,7 @@ impl<S: Service> Machine<S> {
 
 fn settings(wire: Wire) -> Settings {
     Settings {
+        eras: Eras::Both,
         listeners: vec![wire],
         filters: Vec::new(),
         hosts: HostRules::loopback(),

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod cores;
+mod early;
 mod filtered;
 mod resuming;
 mod rig;

@@ -9,7 +9,7 @@ use crate::ids::{ConnectionId, CoreId, View};
 use crate::metrics::{CoreMetrics, Registry};
 use crate::proto::http1::HostRules;
 use crate::proto::json::Key;
-use crate::proto::jsonrpc::RpcError;
+use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{LogLevel, Method, Version};
 use crate::server::connection::Wire;
 use crate::server::core::{Core, CoreParts, Effect, Input};
@@ -17,7 +17,7 @@ use crate::server::filter::reframing::Reframing;
 use crate::server::filter::{ByteFilter, FilterKind};
 use crate::server::outbox::Delivery;
 use crate::server::service::{About, Call, CallKey, Mail, Nanos, Offers, Served, Service};
-use crate::server::settings::Settings;
+use crate::server::settings::{Eras, Settings};
 use crate::shard::Shards;
 use crate::shard::range::BoundaryTable;
 use crate::shard::replay::ReplayLimits;
@@ -25,11 +25,15 @@ use crate::shard::seal::Sealer;
 
 pub const MS: Nanos = 1_000_000;
 pub const SECOND: Nanos = 1_000 * MS;
+/// How long somebody may wait for who is behind the service.
+pub const WAIT_FOR_SERVER: Nanos = 20 * SECOND;
 pub const KEY: [u8; 32] = [7; 32];
 
 /// A service whose tool `wait` answers when the test says so, and every other tool at once.
 pub struct Fake {
     about: About,
+    /// Nothing is known yet of who is behind it.
+    pub is_early: bool,
     pub waiting: Vec<CallKey>,
     pub cancelled: Vec<CallKey>,
     /// Under what revision and level each call came.
@@ -38,7 +42,14 @@ pub struct Fake {
 
 impl Service for Fake {
     fn about(&self, _view: View) -> Result<&About, RpcError> {
-        Ok(&self.about)
+        match self.is_early {
+            true => Err(RpcError::new(Code::BAD_GATEWAY, "the server was not reached yet")),
+            false => Ok(&self.about),
+        }
+    }
+
+    fn awaits(&self, _view: View) -> Nanos {
+        WAIT_FOR_SERVER
     }
 
     fn call(&mut self, call: &Call<'_>, out: &mut Vec<u8>) -> Served {
@@ -87,6 +98,7 @@ pub struct Rig {
 
 pub fn settings() -> Settings {
     Settings {
+        eras: Eras::Both,
         listeners: vec![Wire::Http, Wire::Lines],
         filters: Vec::new(),
         hosts: HostRules::loopback(),
@@ -146,7 +158,7 @@ pub fn core(index: usize, cores: usize, incarnation: u32, metrics: &'static Core
         shards: Shards::new(table.range_of(id), incarnation),
         table,
         sealer: Sealer::new(&KEY, [index as u8 * 16 + incarnation as u8; 12]),
-        service: Fake { about, waiting: Vec::new(), cancelled: Vec::new(), heard: Vec::new() },
+        service: Fake { about, is_early: false, waiting: Vec::new(), cancelled: Vec::new(), heard: Vec::new() },
         metrics,
         clock: Box::new(|| 0),
         epoch: 1_800_000_000,

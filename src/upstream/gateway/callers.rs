@@ -67,6 +67,14 @@ impl Callers {
         self.tell(caller.core, kind::ASK, words::number_of(caller.key), text);
     }
 
+    /// The server let go of a call's stream, to be asked for the outcome later: so is the caller's.
+    pub fn end_stream(&self, caller: Caller) {
+        if caller.core == self.core {
+            return self.mailbox.push(Mail::EndStream { key: caller.key });
+        }
+        self.tell(caller.core, kind::STREAM_ENDED, words::number_of(caller.key), Vec::new());
+    }
+
     /// Says a word to the gateway of another core.
     pub fn tell(&self, to: CoreId, kind: u8, number: u64, text: Vec<u8>) {
         let what = words::subject(kind, self.server, number);

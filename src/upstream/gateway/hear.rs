@@ -46,8 +46,8 @@ impl Server {
                             flight.session_id = reply.session_id;
                         }
                     }
-                    Outcome::StreamEnded { errand, last_event_id, retry_ms } => {
-                        self.stream_ended(now, errand, last_event_id, retry_ms);
+                    Outcome::StreamEnded { errand, last_event_id, retry_ms, is_whole } => {
+                        self.stream_ended(now, errand, last_event_id, retry_ms, is_whole);
                     }
                 }
             }
@@ -440,7 +440,14 @@ impl Server {
 
     /// A stream is over. One of a legacy server's that has not answered may be taken up where it ended (2025-11-25,
     /// "Resumability and Redelivery").
-    fn stream_ended(&mut self, now: Nanos, number: u32, last_event_id: Box<[u8]>, retry_ms: Option<u64>) {
+    fn stream_ended(
+        &mut self,
+        now: Nanos,
+        number: u32,
+        last_event_id: Box<[u8]>,
+        retry_ms: Option<u64>,
+        is_whole: bool,
+    ) {
         let Some(flight) = self.flights.find(number) else { return };
         let pause = retry_ms.unwrap_or(RESUME_MS).clamp(1, RESUME_MS_MAX) * 1_000_000;
         match &flight.errand {
@@ -455,10 +462,16 @@ impl Server {
                 self.forget_events(session);
                 self.listen_at = now + pause.max(RESUME_MS * 1_000_000);
             }
-            Errand::Call(_)
+            Errand::Call(relay)
                 if flight.session.is_some() && !last_event_id.is_empty() && flight.resumed < RESUMES_MAX =>
             {
+                let caller = relay.caller;
                 flight.resumed += 1;
+                // A server that says when to come back has let go of the stream on purpose ("Polling", SEP-1699). Its
+                // caller's is let go of as well: how long it has to be open is the server's to choose.
+                if is_whole && retry_ms.is_some() {
+                    self.callers.end_stream(caller);
+                }
                 self.resumable.push((now + pause, number, last_event_id));
             }
             _ => {

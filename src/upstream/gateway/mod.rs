@@ -405,6 +405,17 @@ impl<S: Service> Service for Gateway<S> {
         }
     }
 
+    fn awaits(&self, view: View) -> Nanos {
+        let alone = self.seen(view).and_then(|seen| seen.alone);
+        alone.map_or(0, |index| self.servers[usize::from(index)].awaits())
+    }
+
+    fn wanted(&mut self, now: Nanos, view: View) {
+        let Some(index) = self.seen(view).and_then(|seen| seen.alone) else { return };
+        self.servers[usize::from(index)].wanted(now);
+        self.note_deadline(index);
+    }
+
     fn header_params(&self, view: View, tool: &str) -> &[HeaderParam] {
         if self.is_plain() {
             return self.native.header_params(view, tool);

@@ -94,6 +94,7 @@ impl<S: Service> Gateway<S> {
                 let Ok(uri) = std::str::from_utf8(text) else { return };
                 self.servers[usize::from(index)].watch(now, uri, from, what.kind == kind::WATCH);
             }
+            kind::WANTED => self.servers[usize::from(index)].wanted(now),
             kind::BEGUN => return self.tell_all_watched(now),
             kind::GREET => self.tell_stand(index, Some(from)),
             kind::STAND => {
@@ -106,7 +107,9 @@ impl<S: Service> Gateway<S> {
                 let report = Report::List(kind, outcome.map(words::read_items));
                 self.servers[usize::from(index)].reports.push(report);
             }
-            kind::REPLY | kind::NOTICE | kind::ASK => return self.owner_said(index, what.kind, key, text),
+            kind::REPLY | kind::NOTICE | kind::ASK | kind::STREAM_ENDED => {
+                return self.owner_said(index, what.kind, key, text);
+            }
             _ => return,
         }
         self.settle(now, index);
@@ -123,6 +126,9 @@ impl<S: Service> Gateway<S> {
             let Some(outcome) = words::read_outcome(text) else { return };
             remote.calls.remove(&key);
             return self.mailbox.push(Mail::Reply { key, outcome: outcome.map(<[u8]>::to_vec) });
+        }
+        if said == kind::STREAM_ENDED {
+            return self.mailbox.push(Mail::EndStream { key });
         }
         let Some((ask, method, params)) = words::read_said(text) else { return };
         let params = params.to_vec();

@@ -37,6 +37,8 @@ use crate::upstream::talk::{Line, ONLY};
 const BACK_OFF_MAX: Nanos = 30_000_000_000;
 /// The first one.
 const BACK_OFF: Nanos = 100_000_000;
+/// The longest while somebody waits for it.
+const BACK_OFF_WANTED: Nanos = 250_000_000;
 /// How long an idle link is kept: shorter than what common servers have (5 s), so that nobody writes to a link that is
 /// being closed.
 const LINK_IDLE: Nanos = 4_000_000_000;
@@ -112,6 +114,8 @@ pub(super) struct Server {
     pub list_askers: Vec<(CoreId, ListKind)>,
     /// No attempt before.
     pub retry_at: Nanos,
+    /// Until then somebody waits for it.
+    pub wanted_until: Nanos,
     pub failures: u32,
     pub last_failure: String,
     /// The core that listens to the server's changes for all.
@@ -235,6 +239,7 @@ impl Server {
             is_news: false,
             list_askers: Vec::new(),
             retry_at: 0,
+            wanted_until: 0,
             failures: 0,
             last_failure,
             listener: owner,
@@ -481,6 +486,25 @@ impl Server {
         }
     }
 
+    /// How long it may be worth to wait for it. A child that could not be started is not there shortly.
+    pub fn awaits(&self) -> Nanos {
+        let has_failed = self.verdict == Verdict::Unknown && !self.last_failure.is_empty();
+        let is_hopeless = self.is_retired || has_failed && matches!(self.settings.link, LinkSettings::Child(_));
+        if is_hopeless { 0 } else { self.settings.connect_time }
+    }
+
+    /// Somebody waits for it: it is tried more often, unless it comes by itself or is a child, whose starts count.
+    pub fn wanted(&mut self, now: Nanos) {
+        match &self.channel {
+            Channel::Elsewhere(remote) => self.callers.tell(remote.owner, kind::WANTED, 0, Vec::new()),
+            Channel::Http(_) => {
+                self.wanted_until = now + self.settings.connect_time;
+                self.retry_at = self.retry_at.min(now + BACK_OFF_WANTED);
+            }
+            Channel::Talk(_) => {}
+        }
+    }
+
     /// The capabilities of the session that the gateway's own requests go to.
     pub(super) fn own_session(&self) -> Capabilities {
         self.session_for(Capabilities::default())
@@ -575,7 +599,7 @@ impl Server {
         self.sessions.retain(|session| session.id.is_some());
         let pause = BACK_OFF << self.failures.min(10);
         self.failures += 1;
-        self.retry_at = now + pause.min(BACK_OFF_MAX);
+        self.retry_at = now + pause.min(if now < self.wanted_until { BACK_OFF_WANTED } else { BACK_OFF_MAX });
         self.breakers.all_untold();
         let error = self.unreachable();
         for kept in std::mem::take(&mut self.waiting) {

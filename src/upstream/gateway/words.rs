@@ -25,6 +25,8 @@ pub(super) mod kind {
     pub const WATCH: u8 = 12;
     /// To the core that listens to a server: nobody does any more.
     pub const UNWATCH: u8 = 13;
+    /// To the owner: somebody waits for the server to be reached.
+    pub const WANTED: u8 = 15;
     /// To everybody: this core begins, or begins anew.
     pub const BEGUN: u8 = 14;
     /// To the owner: how does the server stand?
@@ -35,6 +37,8 @@ pub(super) mod kind {
     pub const NOTICE: u8 = 8;
     /// From the owner: a question in the course of a call (its key).
     pub const ASK: u8 = 9;
+    /// From the owner: the server let go of a call's stream, and keeps the outcome (its key).
+    pub const STREAM_ENDED: u8 = 16;
     /// From the owner: a list (which).
     pub const LIST: u8 = 10;
     /// From the owner: how the server stands.

@@ -176,7 +176,7 @@ impl Link {
         self.heard = false;
         let reply = self.reply.take();
         let text = std::mem::take(&mut self.body);
-        outcomes.push(match (self.stream_end(errand), reply) {
+        outcomes.push(match (self.stream_end(errand, true), reply) {
             (None, Some(reply)) => Outcome::Answer { errand, reply, text },
             (Some(end), _) => end,
             (None, None) => Outcome::Failed { errand, failure: Failure::Closed { heard: true } },
@@ -184,17 +184,17 @@ impl Link {
     }
 
     /// The end of a stream, if the answer is one.
-    fn stream_end(&mut self, errand: u32) -> Option<Outcome> {
+    fn stream_end(&mut self, errand: u32, is_whole: bool) -> Option<Outcome> {
         let events = self.events.take()?;
         let last_event_id = events.last_event_id().into();
-        Some(Outcome::StreamEnded { errand, last_event_id, retry_ms: self.retry_ms.take() })
+        Some(Outcome::StreamEnded { errand, last_event_id, retry_ms: self.retry_ms.take(), is_whole })
     }
 
     /// What becomes of an errand whose link fails: a stream with event ids can be taken up again.
     pub(super) fn cut_off(&mut self, errand: u32, failure: Failure) -> Outcome {
-        match self.stream_end(errand) {
-            Some(Outcome::StreamEnded { last_event_id, retry_ms, .. }) if !last_event_id.is_empty() => {
-                Outcome::StreamEnded { errand, last_event_id, retry_ms }
+        match self.stream_end(errand, false) {
+            Some(Outcome::StreamEnded { last_event_id, retry_ms, is_whole, .. }) if !last_event_id.is_empty() => {
+                Outcome::StreamEnded { errand, last_event_id, retry_ms, is_whole }
             }
             _ => Outcome::Failed { errand, failure },
         }

@@ -151,6 +151,8 @@ pub enum Outcome {
         last_event_id: Box<[u8]>,
         /// The pause that the server wants before somebody comes back.
         retry_ms: Option<u64>,
+        /// The server ended it, and its link did not fail.
+        is_whole: bool,
     },
 }
 

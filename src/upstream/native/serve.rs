@@ -18,6 +18,7 @@ pub struct ServeOptions {
     tcp: Vec<String>,
     cores: Option<String>,
     control: Option<String>,
+    era: Option<String>,
     file: Option<std::path::PathBuf>,
     hooks: Hooks,
 }
@@ -29,14 +30,15 @@ Options:
   --tcp ADDR       MCP as lines of JSON over TCP on this address; repeatable
   --cores LIST|N   CPUs that get a core: all, a number, or a list such as 0-3,8 [default: all]
   --control ADDR   health and metrics on this address [default: 127.0.0.1:8809]
+  --era ERA        revisions to serve: legacy (to 2025-11-25), modern (2026-07-28) or both [default: both]
   --config FILE    configuration file (TOML)
   --help           print this";
 
 impl ServeOptions {
-    /// The options that the process was started with: `--listen`, `--tcp`, `--cores`, `--control` and `--config`, each
-    /// as the method of that name (`--config` as `file`). With `--help` it prints them and ends the process with 0; an
-    /// argument it does not know ends the process with 2. A program with arguments of its own reads them itself and
-    /// calls the methods.
+    /// The options that the process was started with: `--listen`, `--tcp`, `--cores`, `--control`, `--era` and
+    /// `--config`, each as the method of that name (`--config` as `file`). With `--help` it prints them and ends the
+    /// process with 0; an argument it does not know ends the process with 2. A program with arguments of its own reads
+    /// them itself and calls the methods.
     pub fn from_args() -> ServeOptions {
         match ServeOptions::parse(std::env::args().skip(1)) {
             Ok(Some(options)) => options,
@@ -65,6 +67,7 @@ impl ServeOptions {
                 "--tcp" => ServeOptions::tcp,
                 "--cores" => ServeOptions::cores,
                 "--control" => ServeOptions::control,
+                "--era" => ServeOptions::era,
                 "--config" => ServeOptions::file,
                 _ => return Err(format!("unknown argument `{argument}`")),
             };
@@ -95,6 +98,13 @@ impl ServeOptions {
     /// Serves health and metrics there instead of on `127.0.0.1:8809`.
     pub fn control(mut self, address: impl Into<String>) -> ServeOptions {
         self.control = Some(address.into());
+        self
+    }
+
+    /// Serves clients of one era only: `"legacy"` (2024-11-05 to 2025-11-25) or `"modern"` (2026-07-28), instead of
+    /// `"both"`.
+    pub fn era(mut self, era: impl Into<String>) -> ServeOptions {
+        self.era = Some(era.into());
         self
     }
 
@@ -135,6 +145,9 @@ impl ServeOptions {
         if let Some(cores) = self.cores {
             flags.push(Flag::word("cores", "cores.list", cores));
         }
+        if let Some(era) = self.era {
+            flags.push(Flag::word("era", "serve.era", era));
+        }
         if let Some(control) = self.control {
             flags.push(Flag::word("control", "control.listen", control));
         }
@@ -173,7 +186,15 @@ impl<S: 'static> Server<S> {
     /// # Errors
     /// What kept it from serving.
     pub fn serve_stdio(self) -> Result<(), ServeError> {
-        Ok(boot::stdio_native(self, ServeOptions::default().configured()?)?)
+        self.serve_stdio_with(ServeOptions::default())
+    }
+
+    /// The same with options; addresses to listen on mean nothing to it.
+    ///
+    /// # Errors
+    /// What kept it from serving.
+    pub fn serve_stdio_with(self, options: ServeOptions) -> Result<(), ServeError> {
+        Ok(boot::stdio_native(self, options.configured()?)?)
     }
 
     /// Another handle to the same definition.
@@ -193,13 +214,15 @@ mod tests {
     #[test]
     fn arguments_become_options() {
         let given = ["--listen", "127.0.0.1:1", "--listen=127.0.0.1:2", "--tcp", "127.0.0.1:3", "--cores", "2"];
-        let options = parse(&[&given[..], &["--control=127.0.0.1:4", "--config", "a.toml"]].concat());
+        let options =
+            parse(&[&given[..], &["--control=127.0.0.1:4", "--era", "modern", "--config", "a.toml"]].concat());
         let options = options.expect("right").expect("no help");
         assert_eq!(
             (options.listen, options.tcp),
             (vec!["127.0.0.1:1".into(), "127.0.0.1:2".into()], vec!["127.0.0.1:3".into()])
         );
         assert_eq!((options.cores.as_deref(), options.control.as_deref()), (Some("2"), Some("127.0.0.1:4")));
+        assert_eq!(options.era.as_deref(), Some("modern"));
         assert_eq!(options.file.as_deref(), Some(std::path::Path::new("a.toml")));
     }
 
