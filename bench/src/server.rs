@@ -78,9 +78,8 @@ pub struct Ports {
 impl Ports {
     /// Free a moment ago.
     pub fn free() -> Result<Self, Failure> {
-        let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let port = || sys::free_port(local).map(|port| SocketAddr::new(local, port));
-        Ok(Self { http: port()?, tcp: port()? })
+        let [http, tcp] = sys::free_ports(IpAddr::V4(Ipv4Addr::LOCALHOST))?;
+        Ok(Self { http, tcp })
     }
 
     /// Fills in {http} and {tcp}.

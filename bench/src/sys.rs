@@ -133,9 +133,10 @@ pub fn terminate(pid: u32) {
     unsafe { libc::kill(pid as libc::pid_t, libc::SIGTERM) };
 }
 
-/// A port of `address` that was free a moment ago.
-pub fn free_port(address: std::net::IpAddr) -> io::Result<u16> {
-    Ok(std::net::TcpListener::bind((address, 0))?.local_addr()?.port())
+/// Two ports of `address` that were free a moment ago; held both at once, so that they are two.
+pub fn free_ports(address: std::net::IpAddr) -> io::Result<[std::net::SocketAddr; 2]> {
+    let listeners = [std::net::TcpListener::bind((address, 0))?, std::net::TcpListener::bind((address, 0))?];
+    Ok([listeners[0].local_addr()?, listeners[1].local_addr()?])
 }
 
 /// Anonymous zeroed pages that live until the process ends: memory the kernel may write to at any time.
