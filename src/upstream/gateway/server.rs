@@ -154,8 +154,6 @@ pub(super) struct Server {
     pub repeatable: HashSet<Box<str>>,
     /// Calls that failed and are sent again, and when.
     pub to_repeat: Vec<(Nanos, Kept)>,
-    /// Calls whose modern callers were sent away with a question.
-    pub parked: usize,
     /// Seals where they are.
     pub seal: Rc<dyn Host>,
     pub index: u16,
@@ -261,7 +259,6 @@ impl Server {
             retry_budget: RetryBudget::new(0),
             repeatable: HashSet::new(),
             to_repeat: Vec::new(),
-            parked: 0,
             seal: place.host,
             index,
             is_own: false,
@@ -289,6 +286,7 @@ impl Server {
         if let Channel::Elsewhere(remote) = &mut self.channel {
             remote.calls.insert(caller.key);
             let word = CallWord {
+                view: call.view,
                 version: call.version,
                 method: call.method,
                 capabilities: call.capabilities,
@@ -305,7 +303,7 @@ impl Server {
         self.metrics.calls.add(1);
         let tool = tool_of(call.method, name, call.envelope, call.text);
         self.may_try(now, &tool)?;
-        let is_full = self.flights.calls() >= self.settings.calls_max;
+        let is_full = self.is_full();
         if let (Verdict::Known(era), false) = (self.verdict, is_full) {
             let open = match era {
                 Era::Modern => Some(None),
@@ -430,9 +428,26 @@ impl Server {
         self.waiting.len() + for_sessions + self.queue.len() + self.to_repeat.len()
     }
 
+    /// Most calls whose modern callers may have been sent away with a question. They come on top of the others, as
+    /// many again as these may be; but where somebody chose how many the server may be at work on, the server is at
+    /// work on them too, and half of that is left to others.
+    pub(super) fn parked_max(&self) -> usize {
+        let ServerSettings { calls_max, links_max, calls_max_is_for_all, .. } = *self.settings;
+        let most = calls_max.min(if self.channel.is_talk() { usize::MAX } else { links_max });
+        if calls_max_is_for_all { most.min(calls_max / 2) } else { most }
+    }
+
+    /// Whether as many calls are in flight as may be.
+    fn is_full(&self) -> bool {
+        let beside = if self.settings.calls_max_is_for_all { 0 } else { self.flights.parked() };
+        self.flights.calls() - beside >= self.settings.calls_max
+    }
+
     /// Sends calls that had to wait for others to end.
     pub fn admit_queued(&mut self, now: Nanos) {
-        while self.flights.calls() < self.settings.calls_max
+        // A call that is parked keeps its link.
+        self.channel.leave_room(now, self.flights.parked());
+        while !self.is_full()
             && let Some(kept) = self.queue.pop_front()
         {
             self.enqueue(now, kept);
@@ -560,6 +575,10 @@ impl Server {
 
     /// Sends a call that was kept.
     pub(super) fn send_kept(&mut self, now: Nanos, kept: Kept, session: Option<Capabilities>) {
+        if self.is_full() {
+            // It waited for a session, an answer or a pause, and others went meanwhile.
+            return self.queue.push_back(kept);
+        }
         let outgoing = kept.outgoing();
         match self.compose(&outgoing, session) {
             Ok((serial, text)) => {
@@ -682,6 +701,7 @@ pub(super) const CLIENT_INFO: &[u8] =
 fn keep(call: &Call<'_>, caller: Caller, name: Option<&str>, uris: Option<&str>) -> Kept {
     Kept {
         caller,
+        view: call.view,
         version: call.version,
         method: call.method,
         capabilities: call.capabilities,
@@ -692,6 +712,7 @@ fn keep(call: &Call<'_>, caller: Caller, name: Option<&str>, uris: Option<&str>)
         name: name.map(Into::into),
         uris: uris.map(Into::into),
         again: false,
+        rounds: 0,
         asked: 0,
         round: Vec::new(),
     }
