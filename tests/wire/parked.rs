@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::faulty::{answer, scripted};
 use crate::gateway::reached;
@@ -149,6 +149,12 @@ fn modern_server(handshake: Duration) -> (SocketAddr, Arc<Told>) {
                     ("later", state) => {
                         let state = if state.is_some() { "2" } else { "1" };
                         json!({"resultType": "input_required", "requestState": state, "inputRequests": {}})
+                    }
+                    ("many", _) => {
+                        let params = json!({"message": "?", "requestedSchema": {"type": "object", "properties": {}}});
+                        let question = json!({"method": "elicitation/create", "params": params});
+                        let all: Map<String, Value> = (0..17).map(|n| (n.to_string(), question.clone())).collect();
+                        json!({"resultType": "input_required", "inputRequests": all})
                     }
                     ("nothing", _) => json!({"resultType": "input_required"}),
                     ("nobody", _) => json!({"resultType": "input_required", "inputRequests": {}}),
@@ -351,6 +357,28 @@ fn a_server_that_asks_nobody_anything_is_heard_a_few_times_and_no_more() {
         assert!(calls == 1 || began.elapsed() > Duration::from_millis(5500), "{:?}", began.elapsed());
     }
     assert_eq!(text(&legacy_call(&gateway, "later").answer().json()), "later");
+}
+
+#[test]
+fn answers_of_one_round_are_no_more_than_a_largest_body() {
+    let (address, told) = modern_server(Duration::ZERO);
+    let gateway = gateway(address, "modern", "");
+    reached(&gateway, "/mcp/s");
+    let mut peer = gateway.connect_on(0);
+    let session = open_at(&mut peer, "2025-11-25", "/mcp/s");
+    let call = legacy(7, "tools/call", json!({"name": "many", "arguments": {}}));
+    peer.open(&Request::legacy(&session, &call).target("/mcp/s"));
+    let content = json!({"x": "y".repeat(1_000_000)});
+    for _ in 0..17 {
+        let question = peer.event().expect("a question").json();
+        assert_eq!(question["method"], "elicitation/create", "{question}");
+        let answer =
+            json!({"jsonrpc": "2.0", "id": question["id"], "result": {"action": "accept", "content": content}});
+        assert_eq!(gateway.connect_on(0).ask(&Request::legacy(&session, &answer).target("/mcp/s")).status, 202);
+    }
+    let refused = peer.event().expect("the end").json();
+    assert_eq!(refused["error"]["code"], -31503, "{refused}");
+    assert_eq!(told.calls(), 1);
 }
 
 #[test]

@@ -299,9 +299,9 @@ impl Server {
             self.send_away(now, place.flight, place.serial);
             return Ok(());
         };
+        let line = self.channel.line_of(place.serial).ok_or_else(refused)?;
         let Some(question) = relay.questions.pop_front() else { return Err(refused()) };
         let more = !relay.questions.is_empty();
-        let line = self.channel.line_of(place.serial).ok_or_else(refused)?;
         self.flights.unpark(place.flight, now + self.settings.call_time);
         self.tell_answer(now, line, session, &question.id, Ok(answer.raw()));
         if more {

@@ -420,6 +420,8 @@ impl Flights {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::json::Scanner;
+    use crate::server::service::CallKey;
 
     fn flight(deadline: Nanos) -> Flight {
         Flight { serial: 1, errand: Errand::Discover, session: None, deadline, resumed: 0, session_id: None }
@@ -435,6 +437,44 @@ mod tests {
         assert!(matches!(flights.finish(late, 30), Some(Errand::Discover)));
         assert_eq!((flights.overdue(20), flights.overdue(30)), (None, Some(late)));
         assert!(flights.remove(never).is_some());
+    }
+
+    #[test]
+    fn calls_and_those_that_are_parked_are_counted_for_as_long_as_they_last() {
+        let mut flights = Flights::default();
+        let mut envelope = Envelope::default();
+        let text = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t"}}"#;
+        Scanner::new().scan(text, &mut envelope).expect("valid");
+        let call = Outgoing {
+            text,
+            envelope: &envelope,
+            version: Version::V2026_07_28,
+            capabilities: Capabilities::default(),
+            log_level: None,
+            method: Method::ToolsCall,
+            name: None,
+            round: b"",
+        };
+        let caller = Caller { core: CoreId(0), key: CallKey { index: 1, generation: 1 } };
+        let begin = |flights: &mut Flights| {
+            let errand = Errand::Call(Relay::new(&call, caller, false, None, None));
+            flights.insert(Flight { errand, ..flight(10) })
+        };
+        let [back, gone, answered, waits] = std::array::from_fn(|_| begin(&mut flights));
+        let other = flights.insert(flight(10));
+        for number in [back, gone, answered, waits, waits, other] {
+            flights.park(number, 60);
+        }
+        assert_eq!((flights.calls(), flights.parked(), flights.overdue(59)), (4, 4, Some(other)));
+        flights.unpark(back, 20);
+        flights.unpark(back, 20);
+        assert_eq!((flights.calls(), flights.parked()), (4, 3));
+        assert!(flights.remove(gone).is_some() && flights.finish(answered, 30).is_some());
+        flights.unpark(answered, 20);
+        assert_eq!((flights.calls(), flights.parked()), (2, 1));
+        assert!(flights.remove(back).is_some() && flights.remove(answered).is_some());
+        assert!(flights.remove(waits).is_some());
+        assert_eq!((flights.calls(), flights.parked()), (0, 0));
     }
 
     #[test]

@@ -419,7 +419,8 @@ impl Server {
         match method {
             "notifications/progress" => {
                 let theirs = params.get("progressToken").and_then(Value::as_u64) == Some(serial);
-                if let Some(token) = relay.token.as_ref().filter(|_| theirs) {
+                // One that is parked has nobody who would like to know, and its own time.
+                if let Some(token) = relay.token.as_ref().filter(|_| theirs && !relay.is_parked) {
                     let params = answer::with_token(params, token);
                     self.callers.notice(relay.caller, "notifications/progress", params);
                     // Who shows progress is given more time; the most that a call may have is the core's to keep.
