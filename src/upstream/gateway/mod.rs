@@ -35,6 +35,7 @@ mod server;
 mod settings;
 mod task_ids;
 mod told;
+mod turns;
 mod uris;
 mod watching;
 mod words;
