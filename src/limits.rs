@@ -38,6 +38,11 @@ pub const TASKS_PER_CORE_MAX: usize = 1024;
 pub const TASK_BYTES_PER_CORE_MAX: usize = 16 * 1024 * 1024;
 /// Largest `requestState` before it is sealed: the answers and remembered values of one call.
 pub const REQUEST_STATE_BYTES_MAX: usize = 64 * 1024;
+/// Most bytes of a legacy server's questions that wait for one call's modern caller. A server has at most as many such
+/// calls on a core as it may have connections there.
+pub const QUESTION_BYTES_PER_CALL_MAX: usize = BODY_BYTES_DEFAULT;
+/// Most bytes of a legacy caller's answers to one round of a modern server's questions.
+pub const ROUND_BYTES_PER_CALL_MAX: usize = BODY_BYTES_MAX;
 /// Most values in one answer to `completion/complete` (the specification's bound).
 pub const COMPLETION_VALUES_MAX: usize = 100;
 /// Entries in one page of a list by default.

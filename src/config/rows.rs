@@ -96,7 +96,7 @@ pub(super) const SERVER_ROWS: &[Row<ServerDraft>] = rows! { ServerDraft;
         memory "their size",
         wrong "the server answers 401 or 403";
     "connections_per_core" connections_per_core HTTP, "connections",
-        "Most connections each core opens to it; those that are idle are kept.",
+        "Most connections each core opens to it, and as many again for calls that wait for an answer of their callers'; those that are idle are kept.",
         default "",
         example "32",
         memory "a socket and its buffers each",
@@ -180,7 +180,7 @@ pub(super) const SERVER_ROWS: &[Row<ServerDraft>] = rows! { ServerDraft;
         memory "none",
         wrong "its tools are missing from lists now and then: too short; lists are slow while it hangs: too long";
     "concurrency" concurrency ANY, "calls",
-        "Most calls in flight, over all cores; further ones wait, and are refused with -31503 when 64 wait for each. Set, one core speaks to the server for all.",
+        "Most calls in flight, over all cores; further ones wait, and are refused with -31503 when 64 wait for each. Set, one core speaks to the server for all, and calls in which a server before 2026-07-28 asks its caller something may take half of it: with 1 such questions are refused.",
         default "",
         example "256",
         memory "what a call in flight holds, that often",

@@ -27,6 +27,7 @@ mod no_lock;
 mod observed;
 mod one_era;
 mod own;
+mod parked;
 mod peer;
 mod pinned;
 mod process;

@@ -4,15 +4,18 @@
 //!
 //! Not here: questions within the legacy era (`hear` passes them on), within the modern one (they are results).
 //! Invariant: a question is answered at most once, by the caller of its call; a call that waits for answers is bounded
-//! in number and time, and ends when its caller does.
+//! in number, bytes and time, and ends when its caller does; a parked call is gone on with by nothing but the same call
+//! in the same view.
 
 use std::rc::Rc;
 
 use super::callers::Caller;
 use super::flight::{Errand, Kept, Relay};
+use super::request::name_key;
 use super::send::STALE;
 use super::server::{STREAM_END, Server};
-use crate::proto::json::{Object, Value, ValueKind};
+use crate::limits::{QUESTION_BYTES_PER_CALL_MAX, ROUND_BYTES_PER_CALL_MAX};
+use crate::proto::json::{Envelope, Key, Object, Value, ValueKind, canonical};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::Capabilities;
 use crate::server::service::{Call, Nanos};
@@ -20,8 +23,13 @@ use crate::upstream::missing;
 
 /// Most questions of one call: servers and clients that go on and on are stopped somewhere.
 pub(super) const QUESTIONS_MAX: u32 = 64;
-/// Most calls of one server, on one core, that wait for answers.
+/// Most calls of one server, on one core, that wait for their legacy callers' answers, or for their next round.
 const WAITING_MAX: usize = 4096;
+/// Most rounds of one call: a server that asks nothing and wants its state back could go on for ever.
+const ROUNDS_MAX: u8 = 8;
+/// Pause before the first round in which a server asks nothing; it doubles with each round, up to the second of these.
+const ROUND_PAUSE: Nanos = 100_000_000;
+const ROUND_PAUSE_MAX: Nanos = 1_000_000_000;
 /// How long a legacy server's question is kept for a modern caller that has gone to find the answer.
 const PARKED: Nanos = 600_000_000_000;
 
@@ -43,9 +51,15 @@ type Asked = (u32, Box<[u8]>, Option<Vec<u8>>);
 /// A legacy server's question that a modern caller was sent away with.
 pub(super) struct Question {
     /// The server's id for it.
-    id: Box<[u8]>,
-    method: &'static str,
-    params: Vec<u8>,
+    pub id: Box<[u8]>,
+    pub method: &'static str,
+    pub params: Vec<u8>,
+}
+
+impl Question {
+    fn bytes(&self) -> usize {
+        self.id.len() + self.params.len()
+    }
 }
 
 /// Where a parked call is.
@@ -89,8 +103,13 @@ impl Server {
             let text = format!("server {} asks for input {text}", server.settings.name);
             server.callers.reply(relay.caller, Err(RpcError::new(Code::BAD_GATEWAY, text)));
         };
-        let Some(kept) = relay.kept else { return fail(self, "that was not expected of this call") };
-        let state = result.get("requestState").map(|state| state.raw().into());
+        let Some(mut kept) = relay.kept else { return fail(self, "that was not expected of this call") };
+        let state: Option<Box<[u8]>> = result.get("requestState").map(|state| state.raw().into());
+        if kept.rounds >= ROUNDS_MAX || self.rounds.len() + self.to_repeat.len() >= WAITING_MAX {
+            let is_over = kept.rounds >= ROUNDS_MAX;
+            return fail(self, if is_over { "again and again" } else { "while too many calls wait for theirs" });
+        }
+        kept.rounds += 1;
         let mut round = Round { caller: relay.caller, kept, asked: relay.asked, answers: Vec::new(), state };
         for (name, request) in result.get("inputRequests").into_iter().flat_map(Value::members) {
             let method = request.get("method").and_then(Value::as_str).and_then(|method| question(&method));
@@ -106,11 +125,12 @@ impl Server {
             round.asked += 1;
         }
         if round.answers.is_empty() {
-            // Only its state wants to come back: there is nobody to be asked.
-            return self.next_round(now, round);
-        }
-        if self.rounds.len() >= WAITING_MAX {
-            return fail(self, "while too many calls wait for theirs");
+            // Only its state wants to come back: there is nobody to be asked, and nobody who would slow it down.
+            if round.state.is_none() {
+                return fail(self, "and neither says which (inputRequests) nor gives a state (requestState)");
+            }
+            let pause = ROUND_PAUSE << (round.kept.rounds - 1);
+            return self.to_repeat.push((now + pause.min(ROUND_PAUSE_MAX), next_round(round)));
         }
         self.rounds.push(round);
     }
@@ -127,7 +147,19 @@ impl Server {
         let round = &mut self.rounds[place];
         let Some((_, _, slot)) = round.answers.iter_mut().find(|(known, ..)| *known == ask) else { return true };
         match answer {
-            Ok(result) => *slot = Some(result.to_vec()),
+            Ok(result) => {
+                *slot = Some(result.to_vec());
+                let bytes: usize = round.answers.iter().flat_map(|(.., answer)| answer).map(Vec::len).sum();
+                if bytes > ROUND_BYTES_PER_CALL_MAX {
+                    self.rounds.swap_remove(place);
+                    let text = format!(
+                        "answers of {bytes} bytes to a server's questions in one call are more than the \
+                         {ROUND_BYTES_PER_CALL_MAX} there may be; answer with less"
+                    );
+                    self.callers.reply(caller, Err(RpcError::new(Code::OVERLOADED, text)));
+                    return true;
+                }
+            }
             Err(error) => {
                 self.rounds.swap_remove(place);
                 self.callers.reply(caller, Err(error.clone()));
@@ -136,7 +168,7 @@ impl Server {
         }
         if round.answers.iter().all(|(_, _, answer)| answer.is_some()) {
             let round = self.rounds.swap_remove(place);
-            self.next_round(now, round);
+            self.enqueue(now, next_round(round));
         }
         true
     }
@@ -146,64 +178,70 @@ impl Server {
         self.rounds.retain(|round| round.caller != caller);
     }
 
-    fn next_round(&mut self, now: Nanos, round: Round) {
-        let mut kept = round.kept;
-        let mut members = Vec::new();
-        if !round.answers.is_empty() {
-            members.extend_from_slice(br#""inputResponses":{"#);
-            for (index, (_, name, answer)) in round.answers.iter().enumerate() {
-                if index > 0 {
-                    members.push(b',');
-                }
-                members.extend_from_slice(name);
-                members.push(b':');
-                members.extend_from_slice(answer.as_deref().unwrap_or(b"{}"));
-            }
-            members.extend_from_slice(b"},");
-        }
-        if let Some(state) = &round.state {
-            members.extend_from_slice(br#""requestState":"#);
-            members.extend_from_slice(state);
-            members.push(b',');
-        }
-        kept.round = members;
-        kept.asked = round.asked;
-        self.enqueue(now, *kept);
-    }
-
     /// A legacy server asks in the midst of a modern caller's call: the call is parked, and its caller sent away with
     /// the question.
-    pub(super) fn park(&mut self, now: Nanos, number: u32, id: Box<[u8]>, method: &'static str, params: Vec<u8>) {
-        let parked_calls = self.parked;
+    pub(super) fn park(&mut self, now: Nanos, number: u32, question: Question) {
+        let (parked, most) = (self.flights.parked(), self.parked_max());
         let Some(flight) = self.flights.find(number) else { return };
-        let serial = flight.serial;
+        let (serial, session) = (flight.serial, flight.session);
         let Errand::Call(relay) = &mut flight.errand else { return };
         relay.asked += 1;
-        if relay.asked > QUESTIONS_MAX || parked_calls >= WAITING_MAX {
-            let session = flight.session;
-            let error = RpcError::new(Code::OVERLOADED, "too many questions wait for their callers");
-            return self.tell_answer(now, self.line, session, &id, Err(error));
+        let bytes = relay.questions.iter().map(Question::bytes).sum::<usize>() + question.bytes();
+        if relay.asked > QUESTIONS_MAX || bytes > QUESTION_BYTES_PER_CALL_MAX {
+            let text = format!(
+                "question {} of one call, with {bytes} bytes of questions that wait for its caller: there may be \
+                 {QUESTIONS_MAX}, and {QUESTION_BYTES_PER_CALL_MAX} bytes; ask less, or one after the other",
+                relay.asked
+            );
+            let error = RpcError::new(Code::OVERLOADED, text);
+            return self.tell_answer(now, self.line, session, &question.id, Err(error));
         }
-        relay.questions.push_back(Question { id, method, params });
-        if relay.parked.is_none() {
-            self.send_away(now, number, serial);
+        if relay.is_parked {
+            return relay.questions.push_back(question);
         }
+        if parked >= most {
+            let name = &self.settings.name;
+            let text = match self.settings.calls_max_is_for_all {
+                true => format!(
+                    "server {name} asks its caller something, and {parked} calls wait for their callers already: half \
+                     of servers.{name}.concurrency = {}, and no more than it has connections; raise it, or try again",
+                    self.settings.calls_max
+                ),
+                false => format!(
+                    "server {name} asks its caller something, and {parked} calls wait for their callers already, the \
+                     most there may be; try again later"
+                ),
+            };
+            return self.refuse_question(now, number, &question.id, RpcError::new(Code::OVERLOADED, text));
+        }
+        relay.questions.push_back(question);
+        self.send_away(now, number, serial);
     }
 
     /// A modern caller has not declared that it answers such questions: its call ends with an error that says so
     /// (2026-07-28, "Missing Required Client Capability"), and the server is told no.
     pub(super) fn not_declared(&mut self, now: Nanos, number: u32, id: Box<[u8]>, method: &str) {
-        let Some(flight) = self.flights.find(number) else { return };
-        let session = flight.session;
-        let Some(Errand::Call(relay)) = self.flights.finish(number, now + STREAM_END) else { return };
         let needed = match method {
             "sampling/createMessage" => Capabilities::SAMPLING,
             "roots/list" => Capabilities::ROOTS,
             _ => Capabilities::ELICITATION_FORM,
         };
-        let error = missing::capability(needed);
-        self.tell_answer(now, self.line, session, &id, Err(error.clone()));
-        self.callers.reply(relay.caller, Err(error));
+        self.refuse_question(now, number, &id, missing::capability(needed));
+    }
+
+    /// Tells the server no, and the caller of its call why; one that was sent away hears when it comes back.
+    fn refuse_question(&mut self, now: Nanos, number: u32, id: &[u8], error: RpcError) {
+        let Some(flight) = self.flights.find(number) else { return };
+        let session = flight.session;
+        let is_parked = matches!(&flight.errand, Errand::Call(relay) if relay.is_parked);
+        self.tell_answer(now, self.line, session, id, Err(error.clone()));
+        if is_parked {
+            return;
+        }
+        if let Some(Errand::Call(relay)) = self.flights.finish(number, now + STREAM_END) {
+            self.breakers.untold(&relay.tool);
+            self.callers.reply(relay.caller, Err(error));
+        }
     }
 
     /// Ends a modern caller's call with the question that is first in line.
@@ -225,50 +263,93 @@ impl Server {
         object.string("requestState", &seal.seal(&place.to_bytes()));
         object.end();
         let caller = relay.caller;
-        relay.parked = Some(now + PARKED);
-        self.parked += 1;
-        self.flights.set_deadline(number, now + PARKED);
+        self.flights.park(number, now + PARKED);
         self.callers.reply(caller, Ok(result));
     }
 
-    /// A modern caller comes back to a parked call.
+    /// A modern caller comes back to a parked call, which it sees as the server's `name`, with `uris` before URIs.
     ///
     /// # Errors
     /// If there is no such call any more, or it was another.
-    pub(super) fn resume(&mut self, now: Nanos, place: Parked, call: &Call<'_>) -> Result<(), RpcError> {
+    pub(super) fn resume(
+        &mut self,
+        now: Nanos,
+        place: Parked,
+        call: &Call<'_>,
+        name: Option<&str>,
+        uris: Option<&str>,
+    ) -> Result<(), RpcError> {
         let refused = || RpcError::new(Code::INVALID_PARAMS, STALE);
         let flight =
             self.flights.find(place.flight).filter(|flight| flight.serial == place.serial).ok_or_else(refused)?;
         let session = flight.session;
         let caller = self.callers.here(call.key);
         let Errand::Call(relay) = &mut flight.errand else { return Err(refused()) };
-        if relay.parked.is_none() || relay.method != call.method {
+        let is_it = |kept: &Kept| is_same(kept, call, name, uris);
+        if !relay.is_parked || !relay.kept.as_deref().is_some_and(is_it) {
             return Err(refused());
         }
-        let responses = call.envelope.value(crate::proto::json::Key::InputResponses, call.text);
+        let responses = call.envelope.value(Key::InputResponses, call.text);
         let answer = responses.and_then(|all| all.get(QUESTION)).filter(|one| one.kind() == ValueKind::Object);
-        relay.parked = None;
         relay.caller = caller;
         relay.log_level = call.log_level;
-        relay.token = call.envelope.text(crate::proto::json::Key::MetaProgressToken, call.text).map(Into::into);
-        self.parked = self.parked.saturating_sub(1);
-        self.flights.set_deadline(place.flight, now + self.settings.call_time);
+        relay.token = call.envelope.text(Key::MetaProgressToken, call.text).map(Into::into);
         let Some(answer) = answer else {
             // Without the answer it is asked for again (mcp 2026-07-28: missing responses are no error).
             self.send_away(now, place.flight, place.serial);
             return Ok(());
         };
-        let Some(flight) = self.flights.find(place.flight) else { return Err(refused()) };
-        let Errand::Call(relay) = &mut flight.errand else { return Err(refused()) };
+        let line = self.channel.line_of(place.serial).ok_or_else(refused)?;
         let Some(question) = relay.questions.pop_front() else { return Err(refused()) };
         let more = !relay.questions.is_empty();
-        let line = self.channel.line_of(place.serial).ok_or_else(refused)?;
+        self.flights.unpark(place.flight, now + self.settings.call_time);
         self.tell_answer(now, line, session, &question.id, Ok(answer.raw()));
         if more {
             self.send_away(now, place.flight, place.serial);
         }
         Ok(())
     }
+}
+
+/// The call as it is sent in the next round: with the answers, and the state that the server gave.
+fn next_round(round: Round) -> Kept {
+    let mut kept = round.kept;
+    let mut members = Vec::new();
+    if !round.answers.is_empty() {
+        members.extend_from_slice(br#""inputResponses":{"#);
+        for (index, (_, name, answer)) in round.answers.iter().enumerate() {
+            if index > 0 {
+                members.push(b',');
+            }
+            members.extend_from_slice(name);
+            members.push(b':');
+            members.extend_from_slice(answer.as_deref().unwrap_or(b"{}"));
+        }
+        members.extend_from_slice(b"},");
+    }
+    if let Some(state) = &round.state {
+        members.extend_from_slice(br#""requestState":"#);
+        members.extend_from_slice(state);
+        members.push(b',');
+    }
+    kept.round = members;
+    kept.asked = round.asked;
+    *kept
+}
+
+/// Whether a call is the one that was parked: what is asked, in which view, of what, and with which arguments, in
+/// whatever order these are written this time.
+fn is_same(kept: &Kept, call: &Call<'_>, name: Option<&str>, uris: Option<&str>) -> bool {
+    let key = name_key(call.method);
+    let before = kept.name.as_deref().map(Into::into).or_else(|| kept.envelope.str(key, &kept.text));
+    let now = name.map(Into::into).or_else(|| call.envelope.str(key, call.text));
+    let arguments = |envelope: &Envelope, text: &[u8]| {
+        let mut out = Vec::new();
+        envelope.text(Key::Arguments, text).is_none_or(|raw| canonical(&mut out, raw)).then_some(out)
+    };
+    (kept.method, kept.view, kept.uris.as_deref()) == (call.method, call.view, uris)
+        && before == now
+        && arguments(&kept.envelope, &kept.text) == arguments(call.envelope, call.text)
 }
 
 /// The one question that is asked at a time has always this name.

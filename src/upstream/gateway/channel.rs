@@ -105,6 +105,13 @@ impl Channel {
         }
     }
 
+    /// So many links are taken by calls that wait for their callers: there may be as many more.
+    pub fn leave_room(&mut self, now: Nanos, links: usize) {
+        if let Channel::Http(pool) = self {
+            pool.leave_room(now, links);
+        }
+    }
+
     /// Sends a message.
     pub fn submit(&mut self, now: Nanos, errand: u32, passage: Passage, text: Vec<u8>) {
         match self {

@@ -11,7 +11,7 @@ use super::callers::Caller;
 use super::deadlines::Deadlines;
 use super::request::Outgoing;
 
-use crate::ids::CoreId;
+use crate::ids::{CoreId, View};
 use crate::proto::json::{Envelope, Key};
 use crate::proto::mcp::{Capabilities, LogLevel, Method, Version};
 use crate::server::service::Nanos;
@@ -22,6 +22,8 @@ use crate::upstream::talk::Line;
 pub struct Kept {
     /// Whose call it is.
     pub caller: Caller,
+    /// Where the caller sees it.
+    pub view: View,
     /// The caller's revision.
     pub version: Version,
     /// What is asked.
@@ -42,7 +44,8 @@ pub struct Kept {
     pub uris: Option<Box<str>>,
     /// It was sent before, to a session that was lost or on a link that was cut off.
     pub again: bool,
-    /// Questions that it led to in earlier rounds.
+    /// Earlier rounds, and questions that it led to in these.
+    pub rounds: u8,
     pub asked: u32,
     /// Answers and state of earlier rounds (`inputResponses`, `requestState`), as members with a comma behind each.
     pub round: Vec<u8>,
@@ -92,8 +95,8 @@ pub struct Relay {
     pub asked: u32,
     /// Questions of a legacy server's for a modern caller, in order.
     pub questions: VecDeque<Question>,
-    /// Its caller was sent away with the first of these, to come back until then.
-    pub parked: Option<Nanos>,
+    /// Its caller was sent away with the first of these, and is to come back (`Flights::park`).
+    pub is_parked: bool,
     /// The call itself, where it may have to be sent again.
     pub kept: Option<Box<Kept>>,
 }
@@ -121,7 +124,7 @@ impl Relay {
             asks: Vec::new(),
             asked: 0,
             questions: VecDeque::new(),
-            parked: None,
+            is_parked: false,
             kept,
         }
     }
@@ -253,6 +256,8 @@ pub struct Flights {
     vacant: Vec<u32>,
     deadlines: Deadlines,
     calls: usize,
+    /// Of these, those whose callers were sent away.
+    parked: usize,
 }
 
 impl Flights {
@@ -263,7 +268,10 @@ impl Flights {
             self.entries.len() as u32 - 1
         });
         self.deadlines.insert(flight.deadline, number);
-        self.calls += usize::from(matches!(flight.errand, Errand::Call(_)));
+        if let Errand::Call(relay) = &flight.errand {
+            self.calls += 1;
+            self.parked += usize::from(relay.is_parked);
+        }
         self.entries[number as usize] = Some(flight);
         number
     }
@@ -271,6 +279,11 @@ impl Flights {
     /// Callers' calls that are in flight.
     pub fn calls(&self) -> usize {
         self.calls
+    }
+
+    /// Of these, calls whose callers were sent away with a question.
+    pub fn parked(&self) -> usize {
+        self.parked
     }
 
     /// Whether nothing is in flight at all.
@@ -302,7 +315,7 @@ impl Flights {
     pub fn has_calls_of_others(&self, core: CoreId) -> bool {
         // One that is parked has nobody who waits.
         let is_others = |flight: &Flight| match &flight.errand {
-            Errand::Call(relay) => relay.caller.core != core && relay.parked.is_none(),
+            Errand::Call(relay) => relay.caller.core != core && !relay.is_parked,
             _ => false,
         };
         self.calls > 0 && self.entries.iter().flatten().any(is_others)
@@ -325,7 +338,7 @@ impl Flights {
     /// Ends a flight.
     pub fn remove(&mut self, number: u32) -> Option<Flight> {
         let flight = self.entries.get_mut(number as usize)?.take()?;
-        self.calls -= usize::from(matches!(flight.errand, Errand::Call(_)));
+        self.uncount(&flight.errand);
         self.deadlines.remove(number);
         self.vacant.push(number);
         Some(flight)
@@ -337,8 +350,33 @@ impl Flights {
         self.deadlines.remove(number);
         flight.deadline = deadline;
         self.deadlines.insert(deadline, number);
-        self.calls -= usize::from(matches!(flight.errand, Errand::Call(_)));
-        Some(std::mem::replace(&mut flight.errand, Errand::Over))
+        let errand = std::mem::replace(&mut flight.errand, Errand::Over);
+        self.uncount(&errand);
+        Some(errand)
+    }
+
+    fn uncount(&mut self, errand: &Errand) {
+        if let Errand::Call(relay) = errand {
+            self.calls -= 1;
+            self.parked -= usize::from(relay.is_parked);
+        }
+    }
+
+    /// The caller of a call is sent away, and is to come back until `deadline`.
+    pub fn park(&mut self, number: u32, deadline: Nanos) {
+        self.set_parked(number, true, deadline);
+    }
+
+    /// The caller of a call is back; the call has until `deadline`.
+    pub fn unpark(&mut self, number: u32, deadline: Nanos) {
+        self.set_parked(number, false, deadline);
+    }
+
+    fn set_parked(&mut self, number: u32, is_parked: bool, deadline: Nanos) {
+        let Some(Flight { errand: Errand::Call(relay), .. }) = self.find(number) else { return };
+        let was_parked = std::mem::replace(&mut relay.is_parked, is_parked);
+        self.parked = self.parked + usize::from(is_parked) - usize::from(was_parked);
+        self.set_deadline(number, deadline);
     }
 
     /// Nothing more comes of a flight: if it was answered, it is gone.
@@ -382,6 +420,8 @@ impl Flights {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::json::Scanner;
+    use crate::server::service::CallKey;
 
     fn flight(deadline: Nanos) -> Flight {
         Flight { serial: 1, errand: Errand::Discover, session: None, deadline, resumed: 0, session_id: None }
@@ -397,6 +437,44 @@ mod tests {
         assert!(matches!(flights.finish(late, 30), Some(Errand::Discover)));
         assert_eq!((flights.overdue(20), flights.overdue(30)), (None, Some(late)));
         assert!(flights.remove(never).is_some());
+    }
+
+    #[test]
+    fn calls_and_those_that_are_parked_are_counted_for_as_long_as_they_last() {
+        let mut flights = Flights::default();
+        let mut envelope = Envelope::default();
+        let text = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t"}}"#;
+        Scanner::new().scan(text, &mut envelope).expect("valid");
+        let call = Outgoing {
+            text,
+            envelope: &envelope,
+            version: Version::V2026_07_28,
+            capabilities: Capabilities::default(),
+            log_level: None,
+            method: Method::ToolsCall,
+            name: None,
+            round: b"",
+        };
+        let caller = Caller { core: CoreId(0), key: CallKey { index: 1, generation: 1 } };
+        let begin = |flights: &mut Flights| {
+            let errand = Errand::Call(Relay::new(&call, caller, false, None, None));
+            flights.insert(Flight { errand, ..flight(10) })
+        };
+        let [back, gone, answered, waits] = std::array::from_fn(|_| begin(&mut flights));
+        let other = flights.insert(flight(10));
+        for number in [back, gone, answered, waits, waits, other] {
+            flights.park(number, 60);
+        }
+        assert_eq!((flights.calls(), flights.parked(), flights.overdue(59)), (4, 4, Some(other)));
+        flights.unpark(back, 20);
+        flights.unpark(back, 20);
+        assert_eq!((flights.calls(), flights.parked()), (4, 3));
+        assert!(flights.remove(gone).is_some() && flights.finish(answered, 30).is_some());
+        flights.unpark(answered, 20);
+        assert_eq!((flights.calls(), flights.parked()), (2, 1));
+        assert!(flights.remove(back).is_some() && flights.remove(answered).is_some());
+        assert!(flights.remove(waits).is_some());
+        assert_eq!((flights.calls(), flights.parked()), (0, 0));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! what cannot be understood fails its own flight and nothing else.
 
 use super::answer;
-use super::bridge::{QUESTIONS_MAX, question};
+use super::bridge::{QUESTIONS_MAX, Question, question};
 use super::callers::Caller;
 use super::channel::Channel;
 use super::flight::{Errand, Flight, Relay};
@@ -322,7 +322,7 @@ impl Server {
             };
             if relay.version.is_modern() {
                 if relay.can_answer(method) {
-                    return self.park(now, number, id, method, params);
+                    return self.park(now, number, Question { id, method, params });
                 }
                 return self.not_declared(now, number, id, method);
             }
@@ -419,7 +419,8 @@ impl Server {
         match method {
             "notifications/progress" => {
                 let theirs = params.get("progressToken").and_then(Value::as_u64) == Some(serial);
-                if let Some(token) = relay.token.as_ref().filter(|_| theirs) {
+                // One that is parked has nobody who would like to know, and its own time.
+                if let Some(token) = relay.token.as_ref().filter(|_| theirs && !relay.is_parked) {
                     let params = answer::with_token(params, token);
                     self.callers.notice(relay.caller, "notifications/progress", params);
                     // Who shows progress is given more time; the most that a call may have is the core's to keep.
@@ -512,10 +513,7 @@ impl Server {
     fn errand_lost(&mut self, now: Nanos, errand: Errand, session: Option<Capabilities>, error: &RpcError) {
         match errand {
             // A caller that was sent away hears nothing: it is answered when it comes back.
-            Errand::Call(relay) if relay.parked.is_some() => {
-                self.parked = self.parked.saturating_sub(1);
-                self.call_failed(now, &relay);
-            }
+            Errand::Call(relay) if relay.is_parked => self.call_failed(now, &relay),
             Errand::Call(relay) => {
                 self.call_failed(now, &relay);
                 if let Some(relay) = self.again(now, relay, error) {
@@ -565,7 +563,7 @@ impl Server {
             self.sessions[place].waiting = waiting;
         }
         match flight.errand {
-            Errand::Call(Relay { kept: Some(mut kept), .. }) if !kept.again => {
+            Errand::Call(Relay { kept: Some(mut kept), is_parked: false, .. }) if !kept.again => {
                 kept.again = true;
                 self.enqueue(now, *kept);
             }

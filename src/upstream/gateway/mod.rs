@@ -35,6 +35,7 @@ mod server;
 mod settings;
 mod task_ids;
 mod told;
+mod turns;
 mod uris;
 mod watching;
 mod words;
@@ -208,6 +209,9 @@ impl<S: Service> Gateway<S> {
 
     /// Hands a call to a server.
     fn relay(&mut self, call: &Call<'_>, server: u16, name: Option<&str>, uris: Option<&str>) -> Served {
+        if let Some(place) = self.parked(call) {
+            return self.resume(call, place, server, name, uris);
+        }
         let caller = Caller { core: self.core, key: call.key };
         let server = match self.server_for(server, call) {
             Ok(server) => server,
@@ -233,11 +237,17 @@ impl<S: Service> Gateway<S> {
         Parked::read(&self.host.open(&state)?)
     }
 
-    /// The caller of a parked call is back.
-    fn resume(&mut self, call: &Call<'_>, place: Parked) -> Served {
-        let here = place.core == self.core.0 && usize::from(place.server) < self.servers.len();
-        let outcome = match here {
-            true => self.servers[usize::from(place.server)].resume(call.now, place, call),
+    /// The caller of a parked call is back, and may call what it leads to.
+    fn resume(
+        &mut self,
+        call: &Call<'_>,
+        place: Parked,
+        server: u16,
+        name: Option<&str>,
+        uris: Option<&str>,
+    ) -> Served {
+        let outcome = match (place.core, place.server) == (self.core.0, server) {
+            true => self.servers[usize::from(server)].resume(call.now, place, call, name, uris),
             false => Err(RpcError::new(Code::INVALID_PARAMS, STALE)),
         };
         match outcome {
@@ -430,9 +440,6 @@ impl<S: Service> Service for Gateway<S> {
     fn call(&mut self, call: &Call<'_>, out: &mut Vec<u8>) -> Served {
         if self.is_plain() {
             return self.native.call(call, out);
-        }
-        if let Some(place) = self.parked(call) {
-            return self.resume(call, place);
         }
         match self.seen(call.view) {
             Some(&Seen { alone: Some(server), is_plain: true, .. }) if self.is_open(server, call.method) => {

@@ -149,7 +149,7 @@ impl<S: Service> Gateway<S> {
         }
         let call = Call {
             key: caller.key,
-            view: crate::ids::View::ALL,
+            view: word.view,
             version: word.version,
             method: word.method,
             text: word.text,

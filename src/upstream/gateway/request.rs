@@ -74,18 +74,13 @@ pub fn write(out: &mut Vec<u8>, call: &Outgoing<'_>, era: Era, id: u64) {
     if !same_era {
         fresh = rebuilt_meta(call, era, number);
     }
-    let name_key = match call.method {
-        Method::ResourcesRead => Key::Uri,
-        Method::TasksCancel | Method::TasksGet | Method::TasksResult | Method::TasksUpdate => Key::TaskId,
-        _ => Key::Name,
-    };
     let mut name = Vec::new();
     if let Some(own) = call.name {
         crate::proto::json::string(&mut name, own);
     }
     let mut edits: [(Span, &[u8]); 2] = [(Span::default(), b""); 2];
     if call.name.is_some() {
-        edits[0] = (call.envelope.get(name_key), &name);
+        edits[0] = (call.envelope.get(name_key(call.method)), &name);
     }
     if !fresh.is_empty() && !meta.is_absent() {
         edits[1] = (meta, &fresh);
@@ -120,6 +115,15 @@ pub fn write(out: &mut Vec<u8>, call: &Outgoing<'_>, era: Era, id: u64) {
     }
     out.extend_from_slice(&call.text[at..params.end as usize]);
     out.push(b'}');
+}
+
+/// The member that says which one is meant.
+pub fn name_key(method: Method) -> Key {
+    match method {
+        Method::ResourcesRead => Key::Uri,
+        Method::TasksCancel | Method::TasksGet | Method::TasksResult | Method::TasksUpdate => Key::TaskId,
+        _ => Key::Name,
+    }
 }
 
 /// The `_meta` of a call that goes from one era to the other.

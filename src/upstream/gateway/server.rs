@@ -154,8 +154,6 @@ pub(super) struct Server {
     pub repeatable: HashSet<Box<str>>,
     /// Calls that failed and are sent again, and when.
     pub to_repeat: Vec<(Nanos, Kept)>,
-    /// Calls whose modern callers were sent away with a question.
-    pub parked: usize,
     /// Seals where they are.
     pub seal: Rc<dyn Host>,
     pub index: u16,
@@ -261,7 +259,6 @@ impl Server {
             retry_budget: RetryBudget::new(0),
             repeatable: HashSet::new(),
             to_repeat: Vec::new(),
-            parked: 0,
             seal: place.host,
             index,
             is_own: false,
@@ -289,6 +286,7 @@ impl Server {
         if let Channel::Elsewhere(remote) = &mut self.channel {
             remote.calls.insert(caller.key);
             let word = CallWord {
+                view: call.view,
                 version: call.version,
                 method: call.method,
                 capabilities: call.capabilities,
@@ -305,7 +303,7 @@ impl Server {
         self.metrics.calls.add(1);
         let tool = tool_of(call.method, name, call.envelope, call.text);
         self.may_try(now, &tool)?;
-        let is_full = self.flights.calls() >= self.settings.calls_max;
+        let is_full = self.is_full();
         if let (Verdict::Known(era), false) = (self.verdict, is_full) {
             let open = match era {
                 Era::Modern => Some(None),
@@ -424,21 +422,6 @@ impl Server {
         });
     }
 
-    /// Calls that wait: for the server to be reached, for a session, for others to end.
-    fn waiting_calls(&self) -> usize {
-        let for_sessions = self.sessions.iter().map(|session| session.waiting.len()).sum::<usize>();
-        self.waiting.len() + for_sessions + self.queue.len() + self.to_repeat.len()
-    }
-
-    /// Sends calls that had to wait for others to end.
-    pub fn admit_queued(&mut self, now: Nanos) {
-        while self.flights.calls() < self.settings.calls_max
-            && let Some(kept) = self.queue.pop_front()
-        {
-            self.enqueue(now, kept);
-        }
-    }
-
     /// Puts a call where it will be sent from once that is possible.
     pub(super) fn enqueue(&mut self, now: Nanos, kept: Kept) {
         match self.verdict {
@@ -545,33 +528,6 @@ impl Server {
         let wanted = self.session_for(capabilities);
         let session = self.sessions.iter().find(|session| session.capabilities == wanted)?;
         session.id.is_some().then_some(wanted)
-    }
-
-    /// Sends what waits for a session that is open.
-    pub(super) fn send_waiting(&mut self, now: Nanos, place: usize) {
-        if self.sessions[place].id.is_none() {
-            return;
-        }
-        let capabilities = self.sessions[place].capabilities;
-        for kept in std::mem::take(&mut self.sessions[place].waiting) {
-            self.send_kept(now, kept, Some(capabilities));
-        }
-    }
-
-    /// Sends a call that was kept.
-    pub(super) fn send_kept(&mut self, now: Nanos, kept: Kept, session: Option<Capabilities>) {
-        let outgoing = kept.outgoing();
-        match self.compose(&outgoing, session) {
-            Ok((serial, text)) => {
-                let mut relay = Relay::new(&outgoing, kept.caller, kept.may_ask, kept.uris.as_deref(), None);
-                relay.asked = kept.asked;
-                // What may have to be sent again is kept on: to a session that was lost, or with answers to questions.
-                let keeps = session.is_some() || !kept.version.is_modern() || self.is_repeatable(&relay.tool);
-                relay.kept = keeps.then(|| Box::new(kept));
-                self.send_call(now, serial, text, relay, session);
-            }
-            Err(error) => self.callers.reply(kept.caller, Err(error)),
-        }
     }
 
     /// The flight of a call, which has another number than it began with if it was sent again.
@@ -682,6 +638,7 @@ pub(super) const CLIENT_INFO: &[u8] =
 fn keep(call: &Call<'_>, caller: Caller, name: Option<&str>, uris: Option<&str>) -> Kept {
     Kept {
         caller,
+        view: call.view,
         version: call.version,
         method: call.method,
         capabilities: call.capabilities,
@@ -692,6 +649,7 @@ fn keep(call: &Call<'_>, caller: Caller, name: Option<&str>, uris: Option<&str>)
         name: name.map(Into::into),
         uris: uris.map(Into::into),
         again: false,
+        rounds: 0,
         asked: 0,
         round: Vec::new(),
     }

@@ -5,6 +5,7 @@
 
 use super::flight::ListKind;
 use super::request::Era;
+use crate::ids::View;
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, LogLevel, Method, Version};
 use crate::server::service::{About, CallKey, Offers, Subject};
@@ -72,6 +73,7 @@ pub(super) fn subject(kind: u8, server: u16, number: u64) -> Subject {
 /// A call, as its home tells the owner.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct CallWord<'a> {
+    pub view: View,
     pub version: Version,
     pub method: Method,
     pub capabilities: Capabilities,
@@ -85,6 +87,7 @@ pub(super) struct CallWord<'a> {
 impl<'a> CallWord<'a> {
     pub fn write(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(128 + self.text.len());
+        part(&mut out, &self.view.0.to_le_bytes());
         part(&mut out, self.version.as_str().as_bytes());
         part(&mut out, self.method.as_str().as_bytes());
         part(&mut out, &self.capabilities.to_bits().to_le_bytes());
@@ -100,6 +103,7 @@ impl<'a> CallWord<'a> {
 
     pub fn read(bytes: &'a [u8]) -> Option<CallWord<'a>> {
         let mut parts = Parts(bytes);
+        let view = View(u16::from_le_bytes(parts.next()?.try_into().ok()?));
         let version = Version::parse(parts.next()?)?;
         let method = Method::parse(parts.next()?)?;
         let capabilities = Capabilities::from_bits(u16::from_le_bytes(parts.next()?.try_into().ok()?));
@@ -107,7 +111,7 @@ impl<'a> CallWord<'a> {
         let may_ask = parts.flag()?;
         let mut name = || Some((parts.flag()?, parts.text()?)).map(|(is_there, text)| is_there.then_some(text));
         let (name, uris) = (name()?, name()?);
-        Some(CallWord { version, method, capabilities, log_level, may_ask, name, uris, text: parts.next()? })
+        Some(CallWord { view, version, method, capabilities, log_level, may_ask, name, uris, text: parts.next()? })
     }
 }
 
@@ -269,6 +273,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         let call = CallWord {
+            view: View(300),
             version: Version::V2025_06_18,
             method: Method::ToolsCall,
             capabilities: Capabilities::SAMPLING,

@@ -163,6 +163,8 @@ pub struct Pool {
     generations: Vec<u16>,
     vacant: Vec<usize>,
     open: usize,
+    /// Links beyond `links_max` that there may be.
+    room: usize,
     /// Places of idle links, the one used last at the end.
     idle: Vec<usize>,
     /// Places of links with something to send.
@@ -190,6 +192,7 @@ impl Pool {
             generations: Vec::new(),
             vacant: Vec::new(),
             open: 0,
+            room: 0,
             idle: Vec::new(),
             dirty: Vec::new(),
             waiting: VecDeque::new(),
@@ -213,6 +216,14 @@ impl Pool {
         }
         self.waiting.push_back(Waiting { request, was_tried: false });
         self.open_for_waiting(now);
+    }
+
+    /// So many links are taken for long by errands that somebody answers for: there may be as many more. With less room
+    /// than before no link is closed; none is opened until there are fewer.
+    pub fn leave_room(&mut self, now: Nanos, links: usize) {
+        if std::mem::replace(&mut self.room, links) < links {
+            self.open_for_waiting(now);
+        }
     }
 
     /// Nobody waits for an errand any more: its link is closed, since its answer would come on it.
@@ -478,12 +489,13 @@ impl Pool {
     /// Opens links for what waits, as far as there may be more and none is being opened for it already.
     fn open_for_waiting(&mut self, now: Nanos) {
         // Asked after every answer, so that it is not counted what is being opened where nothing may be.
-        if self.waiting.is_empty() || self.open >= self.settings.links_max || self.again_at != Nanos::MAX {
+        let most = self.settings.links_max + self.room;
+        if self.waiting.is_empty() || self.open >= most || self.again_at != Nanos::MAX {
             return;
         }
         let opening = self.links.iter().flatten().filter(|link| link.is_opening()).count();
         for _ in opening..self.waiting.len() {
-            if self.open >= self.settings.links_max {
+            if self.open >= most {
                 return;
             }
             let place = self.vacant.pop().unwrap_or_else(|| {

@@ -2,7 +2,7 @@
 
 use super::pool::{Failure, Outcome, Pool, PoolSettings, Request};
 use crate::ids::{ConnectionId, OutboundAddress};
-use crate::server::service::{Nanos, Wish};
+use crate::server::service::{End, Nanos, Wish};
 
 const MS: Nanos = 1_000_000;
 
@@ -110,4 +110,26 @@ fn a_pool_is_over_when_no_attempt_is_left_either() {
     // One that comes after all is closed, and until then it is not over.
     assert!(!pool.connected(2 * MS, first, Ok(ConnectionId { slot: 2, generation: 1 })));
     assert!(!pool.is_over());
+}
+
+#[test]
+fn links_that_are_taken_for_long_leave_room_for_as_many_more_and_no_more() {
+    let mut pool = pool();
+    (0..5).for_each(|errand| submit(&mut pool, 0, errand));
+    let [one, other] = attempts(&mut pool)[..] else { panic!("as many as there may be") };
+    for (slot, token) in (1..).zip([one, other]) {
+        assert!(pool.connected(0, token, Ok(ConnectionId { slot, generation: 1 })));
+        pool.wishes(&mut |wish| assert!(matches!(wish, Wish::Send(..))));
+    }
+    pool.leave_room(0, 1);
+    let [third] = attempts(&mut pool)[..] else { panic!("one more") };
+    // Less room closes nothing, and opens nothing.
+    pool.leave_room(0, 0);
+    let id = ConnectionId { slot: 3, generation: 1 };
+    assert!(pool.connected(0, third, Ok(id)));
+    pool.wishes(&mut |wish| assert!(matches!(wish, Wish::Send(..))));
+    pool.ended(0, 2, id, End::Reset);
+    pool.wishes(&mut |wish| assert!(matches!(wish, Wish::Close(closed) if closed == id)));
+    pool.leave_room(0, 2);
+    assert_eq!(attempts(&mut pool).len(), 2);
 }

@@ -1,0 +1,75 @@
+//! Whose turn it is: calls that wait, how many may be in flight, and the sending of what waited.
+//!
+//! Not here: what is waited for (`server`, `bridge`), how a call is written (`send`).
+//! Invariant: whatever a call waited for, it is sent only while fewer are in flight than may be.
+
+use super::flight::{Kept, Relay};
+use super::server::Server;
+use super::settings::ServerSettings;
+use crate::proto::mcp::Capabilities;
+use crate::server::service::Nanos;
+
+impl Server {
+    /// Calls that wait: for the server to be reached, for a session, for others to end.
+    pub(super) fn waiting_calls(&self) -> usize {
+        let for_sessions = self.sessions.iter().map(|session| session.waiting.len()).sum::<usize>();
+        self.waiting.len() + for_sessions + self.queue.len() + self.to_repeat.len()
+    }
+
+    /// Most calls whose modern callers may have been sent away with a question. They come on top of the others, as
+    /// many again as these may be; but where somebody chose how many the server may be at work on, the server is at
+    /// work on them too, and half of that is left to others.
+    pub(super) fn parked_max(&self) -> usize {
+        let ServerSettings { calls_max, links_max, calls_max_is_for_all, .. } = *self.settings;
+        let most = calls_max.min(if self.channel.is_talk() { usize::MAX } else { links_max });
+        if calls_max_is_for_all { most.min(calls_max / 2) } else { most }
+    }
+
+    /// Whether as many calls are in flight as may be.
+    pub(super) fn is_full(&self) -> bool {
+        let beside = if self.settings.calls_max_is_for_all { 0 } else { self.flights.parked() };
+        self.flights.calls() - beside >= self.settings.calls_max
+    }
+
+    /// Sends calls that had to wait for others to end.
+    pub fn admit_queued(&mut self, now: Nanos) {
+        // A call that is parked keeps its link.
+        self.channel.leave_room(now, self.flights.parked());
+        while !self.is_full()
+            && let Some(kept) = self.queue.pop_front()
+        {
+            self.enqueue(now, kept);
+        }
+    }
+
+    /// Sends what waits for a session that is open.
+    pub(super) fn send_waiting(&mut self, now: Nanos, place: usize) {
+        if self.sessions[place].id.is_none() {
+            return;
+        }
+        let capabilities = self.sessions[place].capabilities;
+        for kept in std::mem::take(&mut self.sessions[place].waiting) {
+            self.send_kept(now, kept, Some(capabilities));
+        }
+    }
+
+    /// Sends a call that was kept.
+    pub(super) fn send_kept(&mut self, now: Nanos, kept: Kept, session: Option<Capabilities>) {
+        if self.is_full() {
+            // It waited for a session, an answer or a pause, and others went meanwhile.
+            return self.queue.push_back(kept);
+        }
+        let outgoing = kept.outgoing();
+        match self.compose(&outgoing, session) {
+            Ok((serial, text)) => {
+                let mut relay = Relay::new(&outgoing, kept.caller, kept.may_ask, kept.uris.as_deref(), None);
+                relay.asked = kept.asked;
+                // What may have to be sent again is kept on: to a session that was lost, or with answers to questions.
+                let keeps = session.is_some() || !kept.version.is_modern() || self.is_repeatable(&relay.tool);
+                relay.kept = keeps.then(|| Box::new(kept));
+                self.send_call(now, serial, text, relay, session);
+            }
+            Err(error) => self.callers.reply(kept.caller, Err(error)),
+        }
+    }
+}
