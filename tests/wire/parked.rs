@@ -116,6 +116,11 @@ fn ask(stream: &mut TcpStream, request: &Value, told: &Told) {
         let question = json!({"jsonrpc": "2.0", "id": name, "method": "elicitation/create", "params": params});
         write(&format!("data: {question}\n\n"));
     }
+    if let Some(token) = request["params"]["_meta"].get("progressToken") {
+        let params = json!({"progressToken": token, "progress": 1});
+        let progress = json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": params});
+        write(&format!("data: {progress}\n\n"));
+    }
     let deadline = Instant::now() + if arguments["hurry"] == true { Duration::ZERO } else { 2 * PATIENCE };
     while told.answers_to(&names).len() < names.len() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(5));
@@ -278,6 +283,18 @@ fn a_call_keeps_so_many_bytes_of_questions_and_no_more() {
     // One that is too large by itself does not park its call.
     let large = call_of("ask", json!({"bytes": 1024 * 1024}));
     assert_eq!(text(&asked(&gateway, "/mcp/s", &large).json()), "0 answered, 1 refused");
+}
+
+#[test]
+fn progress_of_a_parked_call_does_not_hurry_its_caller() {
+    let (address, _told) = legacy_server();
+    let gateway = gateway(address, "legacy", "timeout_ms = 500");
+    reached(&gateway, "/mcp/s");
+    let mut call = call_of("ask", json!({}));
+    call["params"]["_meta"]["progressToken"] = "p".into();
+    let again = parked(&gateway, "/mcp/s", &call);
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(text(&asked(&gateway, "/mcp/s", &again).json()), "1 answered, 0 refused");
 }
 
 #[test]
