@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 import urllib.error
 import urllib.request
 
@@ -129,14 +130,33 @@ class Legacy:
         with post(self.url, body, self.headers) as answer:
             if answer.headers.get_content_type() != "text/event-stream":
                 return json.loads(answer.read())
-            for line in answer:
-                line = line.decode().strip()
-                if not line.startswith("data:") or not line[5:].strip():
-                    continue
-                message = json.loads(line[5:])
+            found, last, retry = self.hear(answer)
+        # A stream that ends without the answer is come back to (2025-11-25, "Resumability and Redelivery").
+        for _ in range(5):
+            if found or not last:
+                break
+            time.sleep((retry or 1000) / 1000)
+            request = urllib.request.Request(self.url, headers={**self.headers, "Last-Event-ID": last})
+            with OPENER.open(request, timeout=30) as answer:
+                found, more, again = self.hear(answer)
+            last, retry = more or last, again or retry
+        return found or {}
+
+    def hear(self, stream):
+        """What a stream says: the answer, if it is there, the last event's id, and when to come back."""
+        last = retry = None
+        for line in stream:
+            name, _, value = line.decode().strip().partition(":")
+            value = value.strip()
+            if name == "id":
+                last = value
+            elif name == "retry":
+                retry = int(value)
+            elif name == "data" and value:
+                message = json.loads(value)
                 if "method" in message and "id" in message:
                     reply = {"jsonrpc": "2.0", "id": message["id"], "result": answer_to(message)}
                     post(self.url, reply, self.headers).close()
                 elif message.get("id") == self.id:
-                    return message
-        return {}
+                    return message, last, retry
+        return None, last, retry
