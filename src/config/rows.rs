@@ -174,7 +174,7 @@ pub(super) const SERVER_ROWS: &[Row<ServerDraft>] = rows! { ServerDraft;
         memory "none",
         wrong "a child that is fetched first (npx, uvx) is given up on: too short";
     "list_timeout_ms" list_timeout_ms ANY, "milliseconds",
-        "Longest time for one page of its tools, prompts or resources. When it is over the others' lists are answered without it.",
+        "Longest time for its list of tools, prompts or resources, all pages together. When it is over the others' lists are answered without it.",
         default "",
         example "5000",
         memory "none",
