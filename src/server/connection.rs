@@ -12,9 +12,7 @@ use super::exchange::ExchangeKey;
 use super::filter::ByteFilter;
 use super::service::Nanos;
 use crate::ids::{ConnectionId, View};
-use crate::proto::http1::{
-    BodyFraming, ChunkError, ChunkedDecoder, Head, HeadError, HeadFinder, StreamFraming, parse, parse_front,
-};
+use crate::proto::http1::{BodyFraming, ChunkError, ChunkedDecoder, Head, HeadError, HeadFinder, StreamFraming, parse};
 use crate::proto::ndjson::{LineFinder, LineTooLong};
 use crate::shard::session::{SessionKey, Terms};
 
@@ -307,21 +305,11 @@ impl Framing {
     /// buffer of the next call, with more behind it.
     pub fn next<'b>(&mut self, buffer: &'b [u8], body_max: usize, line_max: usize) -> (usize, Frame<'b>) {
         match self {
-            Framing::Head(finder) => {
-                if finder.is_fresh()
-                    && let Some((length, head)) = parse_front(buffer)
-                {
-                    return self.begin_request(buffer, length, head, body_max);
-                }
-                match finder
-                    .find(buffer)
-                    .and_then(|found| found.map(|end| Ok((end, parse(&buffer[..end])?))).transpose())
-                {
-                    Ok(Some((length, head))) => self.begin_request(buffer, length, head, body_max),
-                    Ok(None) => (0, Frame::More),
-                    Err(error) => (0, Frame::Fault(error.into())),
-                }
-            }
+            Framing::Head(finder) => match finder.read(buffer) {
+                Ok(Some((length, head))) => self.begin_request(buffer, length, head, body_max),
+                Ok(None) => (0, Frame::More),
+                Err(error) => (0, Frame::Fault(error.into())),
+            },
             &mut Framing::Body { head, total } => {
                 if buffer.len() < total {
                     return (0, Frame::More);

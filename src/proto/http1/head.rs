@@ -120,8 +120,25 @@ impl HeadFinder {
     }
 
     /// Whether nothing of a head was searched yet.
-    pub fn is_fresh(&self) -> bool {
+    pub(super) fn is_fresh(&self) -> bool {
         self.scanned == 0
+    }
+
+    /// Reads the head that `buffer` begins with, once it is whole: its length, and what it says. `buffer` is as for
+    /// [`HeadFinder::find`]; a head that came in one piece is read in one pass.
+    ///
+    /// # Errors
+    /// Any [`HeadError`]: answer with its status and close.
+    pub fn read<'a>(&mut self, buffer: &'a [u8]) -> Result<Option<(usize, Head<'a>)>, HeadError> {
+        if self.is_fresh()
+            && let Some(front) = parse_front(buffer)
+        {
+            return Ok(Some(front));
+        }
+        match self.find(buffer)? {
+            Some(length) => Ok(Some((length, parse(&buffer[..length])?))),
+            None => Ok(None),
+        }
     }
 
     /// Bytes of an unfinished head that were searched so far.

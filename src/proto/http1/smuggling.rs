@@ -4,14 +4,16 @@
 //! write-ups of CL.TE, TE.CL, TE.TE and bare-LF desynchronisation.
 //! Invariant: every entry ends the connection; none yields a `Head` or a finished body.
 
-use super::head::{BodyFraming, HeadError, HeadFinder, parse};
+use super::head::{BodyFraming, Head, HeadError, HeadFinder, parse};
 
-/// Finder and parser together, as a connection uses them.
+/// Finder and parser together, as a connection uses them; all at once and, as it has to come to the same, byte by byte.
 fn read(bytes: &[u8]) -> Result<BodyFraming, HeadError> {
-    match HeadFinder::new().find(bytes)? {
-        Some(length) => parse(&bytes[..length]).map(|head| head.body),
-        None => Err(HeadError::Incomplete),
-    }
+    let body = |found: Option<(usize, Head<'_>)>| found.map(|(_, head)| head.body).ok_or(HeadError::Incomplete);
+    let whole = HeadFinder::new().read(bytes).and_then(body);
+    let mut finder = HeadFinder::new();
+    let slowly = (1..=bytes.len()).find_map(|end| finder.read(&bytes[..end]).transpose()).transpose().and_then(body);
+    assert_eq!(slowly, whole, "{}", bytes.escape_ascii());
+    whole
 }
 
 fn post(fields: &str) -> Vec<u8> {
