@@ -5,7 +5,7 @@
 //! again; an id is the same wherever it stands, because clients compare them.
 
 use super::{Gateway, invalid, uris};
-use crate::proto::json::{Key, Object, Value, ValueKind, string};
+use crate::proto::json::{Key, Span, Value, ValueKind, splice, string};
 use crate::proto::mcp::Method;
 use crate::server::service::{Call, Served, Service};
 
@@ -29,79 +29,70 @@ pub fn seen(result: &[u8], method: Method, before: &str) -> Option<Vec<u8>> {
         }
         _ => return None,
     };
-    let mut out = Vec::with_capacity(result.len() + 64);
-    let mut object = Object::begin(&mut out);
-    for (name, member) in value.members() {
-        let Some(name) = name.unescaped() else { continue };
-        match (&*name, member.kind()) {
-            ("taskId", ValueKind::String) if method != Method::TasksResult => id(&mut object, member, before),
-            ("task", ValueKind::Object) if is_created => {
-                let mut task = Object::begin(object.key("task"));
-                for (name, member) in member.members() {
-                    match name.unescaped().as_deref() {
-                        Some("taskId") if member.kind() == ValueKind::String => id(&mut task, member, before),
-                        Some(name) => task.raw(name, member.raw()),
-                        None => {}
-                    }
-                }
-                task.end();
-            }
-            ("result", ValueKind::Object) if method == Method::TasksGet => {
-                let renamed = uris::seen(member.raw(), Method::ToolsCall, before);
-                object.raw("result", renamed.as_deref().unwrap_or(member.raw()));
-            }
-            ("_meta", ValueKind::Object) => object.raw("_meta", &meta(member, before)),
-            _ => object.raw(&name, member.raw()),
-        }
+    let mut renames = Renames { text: result, before, edits: Vec::new() };
+    if method != Method::TasksResult {
+        renames.id_of(value);
     }
-    object.end();
-    Some(out)
+    if is_created {
+        renames.id_of_member(value, "task");
+    }
+    if method == Method::TasksGet
+        && let Some(done) = value.get("result").filter(|done| done.kind() == ValueKind::Object)
+        && let Some(renamed) = uris::seen(done.raw(), Method::ToolsCall, before)
+    {
+        renames.put(done, renamed);
+    }
+    renames.related(value);
+    Some(renames.done())
 }
 
 /// The parameters of a question that a server asks for a task of its.
 pub fn question(params: &[u8], before: &str) -> Vec<u8> {
-    if memchr::memmem::find(params, RELATED.as_bytes()).is_none() {
-        return params.to_vec();
-    }
-    let value = Value::new(params);
-    let mut out = Vec::with_capacity(params.len() + 64);
-    let mut object = Object::begin(&mut out);
-    for (name, member) in value.members() {
-        match name.unescaped().as_deref() {
-            Some("_meta") if member.kind() == ValueKind::Object => object.raw("_meta", &meta(member, before)),
-            Some(name) => object.raw(name, member.raw()),
-            None => {}
-        }
-    }
-    object.end();
-    out
+    let mut renames = Renames { text: params, before, edits: Vec::new() };
+    renames.related(Value::new(params));
+    renames.done()
 }
 
-fn meta(value: Value<'_>, before: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(value.raw().len() + 64);
-    let mut object = Object::begin(&mut out);
-    for (name, member) in value.members() {
-        let Some(name) = name.unescaped() else { continue };
-        if name != RELATED || member.kind() != ValueKind::Object {
-            object.raw(&name, member.raw());
-            continue;
-        }
-        let mut related = Object::begin(object.key(RELATED));
-        for (name, member) in member.members() {
-            match name.unescaped().as_deref() {
-                Some("taskId") if member.kind() == ValueKind::String => id(&mut related, member, before),
-                Some(name) => related.raw(name, member.raw()),
-                None => {}
-            }
-        }
-        related.end();
-    }
-    object.end();
-    out
+/// Ids in a text that are to be others; all else stays as it came.
+struct Renames<'a> {
+    text: &'a [u8],
+    before: &'a str,
+    edits: Vec<(Span, Vec<u8>)>,
 }
 
-fn id(object: &mut Object<'_>, own: Value<'_>, before: &str) {
-    string(object.key("taskId"), &format!("{before}{}", own.as_str().unwrap_or_default()));
+impl<'a> Renames<'a> {
+    fn put(&mut self, value: Value<'a>, renamed: Vec<u8>) {
+        self.edits.extend(value.span_in(self.text).map(|span| (span, renamed)));
+    }
+
+    fn id_of(&mut self, object: Value<'a>) {
+        let Some(own) = object.get("taskId") else { return };
+        if let Some(id) = own.as_str() {
+            let mut renamed = Vec::new();
+            string(&mut renamed, &format!("{}{id}", self.before));
+            self.put(own, renamed);
+        }
+    }
+
+    fn id_of_member(&mut self, object: Value<'a>, name: &str) {
+        if let Some(member) = object.get(name) {
+            self.id_of(member);
+        }
+    }
+
+    fn related(&mut self, object: Value<'a>) {
+        if let Some(meta) = object.get("_meta") {
+            self.id_of_member(meta, RELATED);
+        }
+    }
+
+    fn done(mut self) -> Vec<u8> {
+        self.edits.sort_unstable_by_key(|(span, _)| span.start);
+        let edits: Vec<(Span, &[u8])> = self.edits.iter().map(|(span, renamed)| (*span, &renamed[..])).collect();
+        let mut out = Vec::new();
+        splice(&mut out, self.text, &edits);
+        out
+    }
 }
 
 impl<S: Service> Gateway<S> {
