@@ -58,9 +58,11 @@ impl Server {
     fn answered(&mut self, now: Nanos, number: u32, reply: &Reply, text: &[u8]) {
         let Some(flight) = self.flights.find(number) else { return };
         flight.session_id.clone_from(&reply.session_id);
-        let session = flight.session;
-        let serial = flight.serial;
-        if let (Some(session), true, false) = (session, is_session_lost(reply.status, text, serial), self.is_retired) {
+        let (session, serial) = (flight.session, flight.serial);
+        if let Some(session) = session
+            && !self.is_retired
+            && is_session_lost(&mut self.scanner, reply.status, text, serial)
+        {
             return self.session_lost(now, number, session);
         }
         match flight.errand {
@@ -588,14 +590,15 @@ pub(super) fn says_modern(result: Value<'_>) -> bool {
 /// Whether an answer to a request in a session says that the session is gone: 404 (2025-11-25, "Session Management"),
 /// or, as some servers have it, 400 with words to that effect. Who names the request in its answer has read it, and
 /// speaks of another session.
-fn is_session_lost(status: u16, text: &[u8], serial: u64) -> bool {
+fn is_session_lost(scanner: &mut Scanner, status: u16, text: &[u8], serial: u64) -> bool {
     let speaks_of_session = || {
         let text = text[..text.len().min(1024)].to_ascii_lowercase();
         text.windows(7).any(|window| window == b"session")
     };
-    let names_request = || {
-        let is_json = Scanner::new().scan(text, &mut Envelope::default()).is_ok();
-        is_json && Value::new(text).get("id").and_then(Value::as_u64) == Some(serial)
+    let mut names_request = || {
+        let mut envelope = Envelope::default();
+        let is_json = scanner.scan(text, &mut envelope).is_ok();
+        is_json && envelope.value(Key::Id, text).and_then(Value::as_u64) == Some(serial)
     };
     status == 404 || (status == 400 && speaks_of_session() && !names_request())
 }
