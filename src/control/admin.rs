@@ -7,6 +7,8 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Extension, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::map_response;
@@ -186,6 +188,11 @@ pub(super) type Refused = (StatusCode, Json<Value>);
 
 pub(super) fn refused(status: StatusCode, what: Value) -> Refused {
     (status, Json(what))
+}
+
+/// A request's body, if it came whole and is not too large.
+pub(super) fn whole(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Refused> {
+    body.map_err(|rejection| refused(rejection.status(), json!({ "error": rejection.body_text() })))
 }
 
 async fn shards(State(shown): State<Arc<Shown>>) -> Result<Json<Value>, Refused> {

@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::admin::{Door, Refused, may_change, refused};
+use super::admin::{Door, Refused, may_change, refused, whole};
 use super::condition::{Condition, Unmet, quoted};
 use super::http::Shown;
 use super::pins;
@@ -166,7 +166,7 @@ pub(super) async fn register(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refused> {
     may_change(door)?;
-    let body = body.map_err(|rejection| refused(rejection.status(), json!({ "error": rejection.body_text() })))?;
+    let body = whole(body)?;
     let (condition, of_request) = (Condition::of(&fields), name.clone());
     let done = with_desk(&shown, move |desk| desk.register(&of_request, &body, &condition)).await?;
     let status = if done.is_new { StatusCode::CREATED } else { StatusCode::OK };

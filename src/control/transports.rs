@@ -4,7 +4,6 @@
 //! Not here: the registry, and whose a transport is (`boot`, behind `Desk`). Invariant: what is refused is told with
 //! its cause; nothing is dropped silently.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::Json;
@@ -13,9 +12,10 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::admin::{Door, Refused, ask, may_change, refused};
+use super::admin::{Door, Refused, ask, may_change, refused, whole};
 use super::condition::{Condition, Unmet, quoted};
 use super::http::Shown;
 use crate::shard::registry::Refusal;
@@ -131,15 +131,8 @@ impl From<NotChanged> for Refused {
 
 /// The tag of a binding: the server's name, with what has no place in a tag escaped.
 pub fn tag_of_name(server: &str) -> String {
-    let mut tag = String::with_capacity(server.len());
-    for byte in server.bytes() {
-        // Writing to a String cannot fail.
-        let _ = match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b':' => write!(tag, "{}", char::from(byte)),
-            _ => write!(tag, "%{byte:02X}"),
-        };
-    }
-    tag
+    const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b':');
+    utf8_percent_encode(server, ESCAPED).to_string()
 }
 
 /// What a change is answered with.
@@ -154,7 +147,7 @@ fn written(done: &Written, mut body: Value, is_there: bool) -> Response {
 
 /// The server that a body names. None if there is no body.
 fn named_server(body: Result<Bytes, BytesRejection>) -> Result<Option<String>, Refused> {
-    let body = body.map_err(|rejection| refused(rejection.status(), json!({ "error": rejection.body_text() })))?;
+    let body = whole(body)?;
     if body.is_empty() {
         return Ok(None);
     }

@@ -3,8 +3,7 @@
 //! Not here: asking (`operator`), judging what is asked (the process that is asked does). Invariant: a name is one
 //! segment of the path, whatever characters it has.
 
-use std::fmt::Write as _;
-
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 
 use super::{OperatorError, cell, rows_of, table};
@@ -42,15 +41,9 @@ pub(super) fn described(url: &str, kind: &str, settings: &[String]) -> Result<Va
 
 /// A name as a segment of a path.
 pub(super) fn segment(name: &str) -> String {
-    let mut out = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        // Writing to a String cannot fail.
-        let _ = match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => write!(out, "{}", char::from(byte)),
-            _ => write!(out, "%{byte:02X}"),
-        };
-    }
-    out
+    // Not even dots stay: `..` means another path.
+    const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~');
+    utf8_percent_encode(name, ESCAPED).to_string()
 }
 
 /// A server was registered.
