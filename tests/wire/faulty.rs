@@ -216,24 +216,26 @@ fn a_result_that_is_too_large_fails_and_one_that_is_large_does_not() {
     good_answers(&too_large);
 }
 
+/// A server of 2025-11-25 with tools; `list` gets the connection, the id and the cursor of who asks for them.
+fn listing(list: impl Fn(&mut TcpStream, u64, &Value) + Clone + Send + 'static) -> SocketAddr {
+    scripted(move |stream, request| {
+        let id = request["id"].as_u64().unwrap_or_default();
+        match request["method"].as_str().unwrap_or_default() {
+            "tools/list" => list(stream, id, &request["params"]["cursor"]),
+            "initialize" => {
+                let result = json!({"protocolVersion": "2025-11-25", "capabilities": {"tools": {}},
+                    "serverInfo": {"name": "faulty", "version": "1"}});
+                answer(stream, "200 OK", &json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string());
+            }
+            _ => drop(stream.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")),
+        }
+    })
+}
+
 /// Lists that lead round in circles, are very long, or never come.
 #[test]
 fn a_list_is_bounded_and_one_that_hangs_costs_its_own_items() {
     let good = Server::start();
-    let listing = |list: fn(&mut TcpStream, u64, &Value)| {
-        scripted(move |stream, request| {
-            let id = request["id"].as_u64().unwrap_or_default();
-            match request["method"].as_str().unwrap_or_default() {
-                "tools/list" => list(stream, id, &request["params"]["cursor"]),
-                "initialize" => {
-                    let result = json!({"protocolVersion": "2025-11-25", "capabilities": {"tools": {}},
-                        "serverInfo": {"name": "faulty", "version": "1"}});
-                    answer(stream, "200 OK", &json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string());
-                }
-                _ => drop(stream.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")),
-            }
-        })
-    };
     let circle = listing(|stream, id, _| {
         let result = json!({"tools": [{"name": "t", "inputSchema": {"type": "object"}}], "nextCursor": "again"});
         answer(stream, "200 OK", &json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string());
@@ -246,17 +248,9 @@ fn a_list_is_bounded_and_one_that_hangs_costs_its_own_items() {
     let hangs = listing(|_, _, _| std::thread::sleep(Duration::from_secs(30)));
     // Always another cursor: without a pause, with large cursors; and with one, always within the time of one page.
     let endless = |pause: u64, bytes: usize| {
-        scripted(move |stream, request| {
-            let id = request["id"].as_u64().unwrap_or_default();
-            let result = match request["method"].as_str().unwrap_or_default() {
-                "tools/list" => {
-                    std::thread::sleep(Duration::from_millis(pause));
-                    json!({"tools": [], "nextCursor": format!("{id}-{}", "c".repeat(bytes))})
-                }
-                "initialize" => json!({"protocolVersion": "2025-11-25", "capabilities": {"tools": {}},
-                    "serverInfo": {"name": "faulty", "version": "1"}}),
-                _ => return drop(stream.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")),
-            };
+        listing(move |stream, id, _| {
+            std::thread::sleep(Duration::from_millis(pause));
+            let result = json!({"tools": [], "nextCursor": format!("{id}-{}", "c".repeat(bytes))});
             answer(stream, "200 OK", &json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string());
         })
     };
