@@ -29,8 +29,8 @@ pub struct Scanner {
     keys: Vec<SeenKey>,
     /// Those of them that were written with escapes, without them.
     unescaped: Vec<u8>,
-    /// The containers around the innermost one.
-    outer: [Container; JSON_DEPTH_MAX],
+    /// The containers that are open.
+    open: [Container; JSON_DEPTH_MAX],
 }
 
 /// A key of an open object.
@@ -74,6 +74,13 @@ enum Place {
     Params,
 }
 
+impl Place {
+    #[inline(always)]
+    fn has_keys(self) -> bool {
+        matches!(self, Self::Message | Self::Meta | Self::Object | Self::Params)
+    }
+}
+
 /// What is recorded about a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Slot {
@@ -91,7 +98,7 @@ impl Default for Scanner {
 impl Scanner {
     /// A scanner that has allocated nothing yet.
     pub const fn new() -> Self {
-        Self { keys: Vec::new(), unescaped: Vec::new(), outer: [Container::NONE; JSON_DEPTH_MAX] }
+        Self { keys: Vec::new(), unescaped: Vec::new(), open: [Container::NONE; JSON_DEPTH_MAX] }
     }
 
     /// Judges `text`, one whole JSON text, and records its members when it is an object.
@@ -140,8 +147,8 @@ impl Scanner {
         judged
     }
 
-    /// Control: values in document order. `'value` reads the beginning of one; `'ended` runs once for each that is
-    /// complete, so several times where containers end together.
+    /// Control: values in document order. `'value` reads one, or the beginning of one, with its key; `'ended` runs once
+    /// for each that is complete, so several times where containers end together.
     #[inline(always)]
     fn walk<const BATCH: bool>(
         &mut self,
@@ -150,12 +157,20 @@ impl Scanner {
         messages: &mut Vec<Span>,
     ) -> Result<(), ScanError> {
         let mut at = after_whitespace(text, 0);
-        let mut inner = Container::NONE;
         let mut depth = 0;
         let mut tokens = 0;
-        let mut slot = Slot::Nothing;
+        // Of the innermost container.
+        let mut place = Place::Outside;
+        let mut keys_before = 0;
 
         'value: loop {
+            let mut slot = Slot::Nothing;
+            if place.has_keys() {
+                tokens += 1;
+                (at, slot) = self.key(text, at, place, keys_before)?;
+            } else if BATCH && place == Place::Batch {
+                slot = Slot::Element;
+            }
             tokens += 1;
             if tokens > JSON_TOKENS_MAX {
                 return Err(ScanError::TooManyTokens { at });
@@ -170,26 +185,21 @@ impl Scanner {
                     if depth == 0 {
                         envelope.root = if opening == b'{' { Root::Object } else { Root::Array };
                     }
-                    let place = place::<BATCH>(opening, depth, slot);
                     at = after_whitespace(text, at + 1);
                     if text.get(at) == Some(&(opening + 2)) {
                         at += 1;
                     } else {
-                        self.outer[depth] = inner;
-                        depth += 1;
-                        inner = Container {
+                        let unescaped_before = self.unescaped.len() as u32;
+                        place = place_of::<BATCH>(opening, depth, slot);
+                        keys_before = self.keys.len();
+                        self.open[depth] = Container {
                             start: start as u32,
-                            keys_before: self.keys.len() as u32,
-                            unescaped_before: self.unescaped.len() as u32,
+                            keys_before: keys_before as u32,
+                            unescaped_before,
                             place,
                             slot,
                         };
-                        if opening == b'{' {
-                            tokens += 1;
-                            (at, slot) = self.key(text, at, inner)?;
-                        } else {
-                            slot = element_slot::<BATCH>(place);
-                        }
+                        depth += 1;
                         continue 'value;
                     }
                 }
@@ -202,41 +212,35 @@ impl Scanner {
             }
 
             'ended: loop {
-                let span = Span { start: start as u32, end: at as u32 };
                 match slot {
                     Slot::Nothing => {}
-                    Slot::Member(key) => envelope.record(key, span, text),
+                    Slot::Member(key) => envelope.record(key, Span { start: start as u32, end: at as u32 }, text),
                     Slot::Element if messages.len() == BATCH_MESSAGES_MAX => {
                         return Err(ScanError::BatchTooLong { at: start });
                     }
-                    Slot::Element => messages.push(span),
+                    Slot::Element => messages.push(Span { start: start as u32, end: at as u32 }),
                 }
                 at = after_whitespace(text, at);
-                match inner.place {
-                    Place::Outside => break 'value,
-                    Place::Array | Place::Batch => match text.get(at) {
-                        Some(b',') => {
-                            at = after_whitespace(text, at + 1);
-                            slot = element_slot::<BATCH>(inner.place);
-                            continue 'value;
-                        }
-                        Some(b']') => {}
-                        _ => return Err(ScanError::unexpected(text, at, "`,` or `]`")),
-                    },
-                    Place::Message | Place::Meta | Place::Object | Place::Params => match text.get(at) {
-                        Some(b',') => {
-                            tokens += 1;
-                            (at, slot) = self.key(text, after_whitespace(text, at + 1), inner)?;
-                            continue 'value;
-                        }
-                        Some(b'}') => self.end_object(text, inner)?,
-                        _ => return Err(ScanError::unexpected(text, at, "`,` or `}`")),
-                    },
+                if depth == 0 {
+                    break 'value;
+                }
+                match text.get(at) {
+                    Some(b',') => {
+                        at = after_whitespace(text, at + 1);
+                        continue 'value;
+                    }
+                    Some(b'}') if place.has_keys() => self.end_object(text, keys_before)?,
+                    Some(b']') if !place.has_keys() => {}
+                    _ if place.has_keys() => return Err(ScanError::unexpected(text, at, "`,` or `}`")),
+                    _ => return Err(ScanError::unexpected(text, at, "`,` or `]`")),
                 }
                 at += 1;
                 depth -= 1;
-                (start, slot) = (inner.start as usize, inner.slot);
-                inner = self.outer[depth];
+                let ended = self.open[depth];
+                (start, slot) = (ended.start as usize, ended.slot);
+                self.unescaped.truncate(ended.unescaped_before as usize);
+                let around = if depth == 0 { Container::NONE } else { self.open[depth - 1] };
+                (place, keys_before) = (around.place, around.keys_before as usize);
                 continue 'ended;
             }
         }
@@ -250,9 +254,9 @@ impl Scanner {
         Ok(())
     }
 
-    /// Reads a key and its colon: where the value begins, and what is to be recorded about it.
+    /// Reads a key of an object and its colon: where the value begins, and what is to be recorded about it.
     #[inline(always)]
-    fn key(&mut self, text: &[u8], at: usize, object: Container) -> Result<(usize, Slot), ScanError> {
+    fn key(&mut self, text: &[u8], at: usize, object: Place, before: usize) -> Result<(usize, Slot), ScanError> {
         if text.get(at) != Some(&b'"') {
             return Err(ScanError::unexpected(text, at, "a key in double quotes"));
         }
@@ -268,36 +272,40 @@ impl Scanner {
             self.unescape(text, at, scanned.quote)?
         } else {
             let length = scanned.quote - start;
-            let tag = tag_at(text, start, length);
-            SeenKey { tag, at: at as u32, length: length as u32, unescaped_at: AS_WRITTEN }
+            SeenKey { tag: tag_at(text, start, length), at: at as u32, length: length as u32, unescaped_at: AS_WRITTEN }
         };
-        let before = object.keys_before as usize;
-        if self.keys.len() - before < KEYS_COMPARED {
-            let twin = |other: &SeenKey| other.tag == seen.tag && self.bytes(text, *other) == self.bytes(text, seen);
-            if self.keys[before..].iter().any(twin) {
-                return Err(ScanError::DuplicateKey { at });
-            }
+        let siblings = self.keys.get(before..).unwrap_or_default();
+        if siblings.len() < KEYS_COMPARED
+            && siblings.iter().any(|other| other.tag == seen.tag)
+            && self.has_twin(text, before, seen)
+        {
+            return Err(ScanError::DuplicateKey { at });
         }
         self.keys.push(seen);
 
-        let member = match object.place {
-            Place::Message => Key::message(seen.tag, self.bytes(text, seen)),
-            Place::Params => Key::params(seen.tag, self.bytes(text, seen)),
-            Place::Meta => Key::meta(seen.tag, self.bytes(text, seen)),
-            Place::Array | Place::Batch | Place::Object | Place::Outside => None,
+        let known = match object {
+            Place::Message => Key::message,
+            Place::Params => Key::params,
+            Place::Meta => Key::meta,
+            Place::Array | Place::Batch | Place::Object | Place::Outside => return Ok((value, Slot::Nothing)),
         };
-        Ok((value, member.map_or(Slot::Nothing, Slot::Member)))
+        Ok((value, known(seen.tag, bytes(text, &self.unescaped, seen)).map_or(Slot::Nothing, Slot::Member)))
+    }
+
+    /// Whether one of the keys from `before` on is this one, unescaped.
+    #[cold]
+    fn has_twin(&self, text: &[u8], before: usize, seen: SeenKey) -> bool {
+        let spelled = |key| bytes(text, &self.unescaped, key);
+        self.keys[before..].iter().any(|other| other.tag == seen.tag && spelled(*other) == spelled(seen))
     }
 
     /// Forgets the keys of an object that ends, after comparing those that were too many to compare as they came.
     #[inline(always)]
-    fn end_object(&mut self, text: &[u8], object: Container) -> Result<(), ScanError> {
-        let before = object.keys_before as usize;
+    fn end_object(&mut self, text: &[u8], before: usize) -> Result<(), ScanError> {
         if self.keys.len() - before > KEYS_COMPARED {
             self.refuse_twins(text, before)?;
         }
         self.keys.truncate(before);
-        self.unescaped.truncate(object.unescaped_before as usize);
         Ok(())
     }
 
@@ -322,11 +330,6 @@ impl Scanner {
         Ok(SeenKey { tag: tag_of(key), at: at as u32, length: key.len() as u32, unescaped_at: start as u32 })
     }
 
-    #[inline(always)]
-    fn bytes<'a>(&'a self, text: &'a [u8], key: SeenKey) -> &'a [u8] {
-        bytes(text, &self.unescaped, key)
-    }
-
     /// Gives back what a large text made it allocate, so that many scanners stay small.
     #[cold]
     fn shrink(&mut self) {
@@ -337,6 +340,7 @@ impl Scanner {
     }
 }
 
+/// A key without escapes.
 #[inline(always)]
 fn bytes<'a>(text: &'a [u8], unescaped: &'a [u8], key: SeenKey) -> &'a [u8] {
     let (from, start) = match key.unescaped_at {
@@ -358,7 +362,7 @@ fn tag_at(text: &[u8], start: usize, length: usize) -> u64 {
 
 /// What a container is that opens at `depth` as the value of `slot`.
 #[inline(always)]
-fn place<const BATCH: bool>(opening: u8, depth: usize, slot: Slot) -> Place {
+fn place_of<const BATCH: bool>(opening: u8, depth: usize, slot: Slot) -> Place {
     match (opening, slot) {
         (b'[', _) if BATCH && depth == 0 => Place::Batch,
         (b'[', _) => Place::Array,
@@ -370,12 +374,14 @@ fn place<const BATCH: bool>(opening: u8, depth: usize, slot: Slot) -> Place {
 }
 
 #[inline(always)]
-fn element_slot<const BATCH: bool>(array: Place) -> Slot {
-    if BATCH && array == Place::Batch { Slot::Element } else { Slot::Nothing }
+fn after_whitespace(text: &[u8], at: usize) -> usize {
+    match text.get(at) {
+        Some(&byte) if byte > b' ' => at,
+        _ => after_some_whitespace(text, at),
+    }
 }
 
-#[inline(always)]
-fn after_whitespace(text: &[u8], mut at: usize) -> usize {
+fn after_some_whitespace(text: &[u8], mut at: usize) -> usize {
     while let Some(b' ' | b'\n' | b'\r' | b'\t') = text.get(at) {
         at += 1;
     }

@@ -46,43 +46,46 @@ pub(super) fn block_at(text: &[u8], at: usize) -> Option<&[u8; 16]> {
     text.get(at..)?.first_chunk()
 }
 
-/// Where in `block` the first byte is that [`interruptions`] marks; 16 or more when there is none.
+/// One bit for each byte of `block` that ends or interrupts a run of plain ASCII, as [`interruptions`] says.
 #[inline(always)]
-pub(super) fn first_interruption(block: &[u8; 16]) -> usize {
+fn interruptions_of(block: &[u8; 16]) -> u32 {
     let bytes = u8x16::new(*block).cast_signed();
     let is = |byte: u8| bytes.simd_eq(i8x16::splat(byte as i8));
     // As signed numbers, the control characters and everything from 0x80 are those below 0x20.
     let marks = is(b'"') | is(b'\\') | bytes.simd_lt(i8x16::splat(0x20));
-    marks.to_bitmask().trailing_zeros() as usize
+    marks.to_bitmask()
+}
+
+/// Where in `block` the first byte is that [`interruptions_of`] marks; 16 or more when there is none.
+#[inline(always)]
+pub(super) fn first_interruption(block: &[u8; 16]) -> usize {
+    interruptions_of(block).trailing_zeros() as usize
 }
 
 /// Finds the closing quote of the string whose content begins at `start`.
 #[inline(always)]
 pub(super) fn end(text: &[u8], start: usize) -> Result<Scanned, ScanError> {
     let mut at = start;
-    while let Some(block) = block_at(text, at) {
+    at += loop {
+        let Some(block) = block_at(text, at) else { break first_of_the_rest(text, at) };
         let first = first_interruption(block);
         if first < 16 {
-            at += first;
-            if text[at] == b'"' {
-                return Ok(Scanned { quote: at, escaped: false });
-            }
-            return end_of_rich(text, start, at);
+            break first;
         }
         at += 16;
+    };
+    if text.get(at) == Some(&b'"') { Ok(Scanned { quote: at, escaped: false }) } else { end_of_rich(text, start, at) }
+}
+
+/// [`first_interruption`] of the last bytes of a text, of which fewer than a block are left from `at`; 0 when there is
+/// none. The block that ends with the text holds them, and some that were looked at already.
+#[inline(always)]
+fn first_of_the_rest(text: &[u8], at: usize) -> usize {
+    let Some((before, block)) = text.split_last_chunk() else { return 0 };
+    match interruptions_of(block) >> (at - before.len()) {
+        0 => 0,
+        marks => marks.trailing_zeros() as usize,
     }
-    while let Some(word) = word_at(text, at) {
-        let marks = interruptions(word);
-        if marks != 0 {
-            at += marks.trailing_zeros() as usize / 8;
-            if text[at] == b'"' {
-                return Ok(Scanned { quote: at, escaped: false });
-            }
-            break;
-        }
-        at += 8;
-    }
-    end_of_rich(text, start, at)
 }
 
 /// The rest of [`end`], for strings that are more than plain ASCII and for the last bytes of a text.
