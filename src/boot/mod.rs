@@ -15,6 +15,7 @@ mod gateway;
 pub mod host;
 mod launch;
 mod lend;
+mod load;
 mod on_core;
 pub mod operator;
 mod pins;
