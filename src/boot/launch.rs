@@ -210,7 +210,7 @@ impl<S: 'static> Launch<S> {
             Doors::Listeners if settings.cores.steering && !disabled.steering && cores > 1 => opened.steer(&table),
             _ => Steering::Off,
         };
-        let registry = Arc::new(Registry::new(cores));
+        let registry = Arc::new(Registry::sharded(table.iter().map(|(_, range)| range.count())));
         let has_guard = guard.is_some();
         let servers = Servers::new(&settings, &registry, pins.clone(), is_demonstration, has_guard, resolve::by_system);
         let (choices, gates) = (servers.choices(), servers.gates());

@@ -158,7 +158,12 @@ impl<S: Service> Core<S> {
             }
         }
         match exchange.kind {
-            Kind::Call => self.metrics.calls_in_flight.sub(1),
+            Kind::Call => {
+                self.metrics.calls_in_flight.sub(1);
+                if let Some(shard) = exchange.session.and_then(|key| self.metrics.shard(key.shard)) {
+                    shard.queue_depth.sub(1);
+                }
+            }
             Kind::Listen => {
                 for topic in self.subscriptions.remove(key) {
                     self.service.watched(self.now, &topic, false);

@@ -37,6 +37,7 @@ mod reloading;
 mod request;
 mod sealed;
 mod secured;
+mod sharded;
 mod stdio;
 mod tasked;
 mod threads;
