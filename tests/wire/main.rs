@@ -10,6 +10,7 @@ mod attached;
 mod changes;
 mod children;
 mod churn;
+mod confined;
 mod dialled;
 mod drain;
 mod event_stream_2024;
