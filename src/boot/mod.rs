@@ -33,6 +33,8 @@ mod tests {
     mod administered;
     mod core_death;
     mod filtered;
+    #[path = "../../../tests/openapi/mod.rs"]
+    mod openapi;
     mod registry;
     mod registry_rig;
     mod rig;

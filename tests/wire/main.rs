@@ -11,6 +11,7 @@ mod changes;
 mod children;
 mod churn;
 mod confined;
+mod described;
 mod dialled;
 mod drain;
 mod event_stream_2024;
@@ -27,6 +28,8 @@ mod modern;
 mod no_lock;
 mod observed;
 mod one_era;
+#[path = "../openapi/mod.rs"]
+mod openapi;
 mod own;
 mod parked;
 mod peer;
