@@ -20,6 +20,7 @@ impl<S: Service> Core<S> {
         match mail {
             Mail::Ask { key, ask, method, params } => self.ask(key.into(), ask, method, &params),
             Mail::Changed(change) => self.changed(&change),
+            Mail::ChangedHere(change) => self.tell_subscribers(&change),
             Mail::EndStream { key } => self.end_stream_early(key.into()),
             Mail::Notice { key, method, params } => {
                 let key = ExchangeKey::from(key);
@@ -166,7 +167,7 @@ impl<S: Service> Core<S> {
             }
             Kind::Listen => {
                 for topic in self.subscriptions.remove(key) {
-                    self.service.watched(self.now, &topic, false);
+                    self.service.watched(self.now, &topic, None);
                 }
                 self.metrics.streams_open.sub(1);
             }

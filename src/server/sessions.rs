@@ -216,7 +216,7 @@ impl<S: Service> Core<S> {
         }
         for topic in &session.subscriptions {
             self.subscriptions.unsubscribe(topic, key);
-            self.service.watched(self.now, topic, false);
+            self.service.watched(self.now, topic, None);
         }
         for key in session.calls.iter().copied() {
             let Some(exchange) = self.forget(key) else { continue };

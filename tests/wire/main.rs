@@ -31,6 +31,7 @@ mod one_era;
 #[path = "../openapi/mod.rs"]
 mod openapi;
 mod own;
+mod own_watched;
 mod parked;
 mod peer;
 mod pinned;
