@@ -137,7 +137,9 @@ impl<S: Service> Gateway<S> {
                 let server = &mut self.servers[usize::from(number)];
                 let is_first = by.is_some() && !std::mem::replace(&mut server.listens, true);
                 server.watch(now, uri, core, by.is_some());
-                server.reach(now);
+                if by.is_some() {
+                    server.reach(now);
+                }
                 if is_first {
                     server.listen(now);
                 }
