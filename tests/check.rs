@@ -46,6 +46,33 @@ fn a_fit_host_is_told_so_with_the_plan() {
 }
 
 #[test]
+fn the_shards_for_so_many_connections_are_said_with_what_they_need() {
+    for (connections, shards) in [("10000", 16), ("25000", 32), ("50000", 64), ("100000", 128), ("200000", 256)] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+        command.args(["check", "--connections", connections]).env("CORELANE_CORES_LIST", "1");
+        command.env("CORELANE_SERVE_LISTEN", "127.0.0.1:0").env("CORELANE_CONTROL_LISTEN", "127.0.0.1:0");
+        command.env("CORELANE_LIMITS_CONNECTIONS_PER_CORE", "60000");
+        let table = printed(&command.output().expect("the program runs"));
+        let (line, _) = finding(&table, "cores.shards");
+        assert_eq!(line.split_whitespace().nth(2), Some(&*shards.to_string()), "{table}");
+        assert!(table.contains(&format!("shards: {shards}, one contiguous range per core; chosen for")), "{table}");
+        let told = table.contains(&format!("cores.expected_connections = {connections} (from --connections)"));
+        assert_eq!(told, connections != "10000", "the default is not told: {table}");
+        // The file table of a ring and of the host, memory, the backlog.
+        let (line, _) = finding(&table, "uring.descriptors");
+        assert!(line.ends_with(&format!("{connections} connections, and a reserve")), "{table}");
+        assert!(finding(&table, "fs.file-max").0.ends_with(&format!(">= {connections}, the connections")), "{table}");
+        let (line, _) = finding(&table, "MemAvailable");
+        assert!(line.ends_with(&format!("MiB, {connections} idle connections")), "{table}");
+        assert!(finding(&table, "net.core.somaxconn").0.contains("the backlog"), "{table}");
+        let (line, advice) = finding(&table, "cores.expected_connections");
+        let fits = shards < 128;
+        assert_eq!(line.starts_with("ok"), fits, "{table}");
+        assert!(fits || advice.contains(&format!("set limits.connections_per_core = {connections}")), "{table}");
+    }
+}
+
+#[test]
 fn a_port_in_use_by_another_program_does_not_fit() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("bound").to_string();

@@ -14,7 +14,7 @@ use super::advice::{MEMLOCK_BYTES_PER_CORE, advised};
 use super::host::{Finding, HostNeeds, HostReadings, HostReport, Severity};
 use super::plan::{CoreRequest, Plan};
 use super::topology::Topology;
-use super::{BootError, cut, launch, pins, servers};
+use super::{BootError, cut, launch, load, pins, servers};
 use crate::config::{Config, NonDefault, ServerKind, ServerSettings, Settings};
 use crate::limits::table_for;
 use crate::runtime;
@@ -48,11 +48,12 @@ pub(super) fn check(config: Config) -> Result<(), BootError> {
         Ok(plan) => ok("cores.list", counted(plan.cores.len(), "core"), &eligible),
         Err(error) => fail("cores.list", "not possible here", &eligible, error),
     });
-    let table = BoundaryTable::new(settings.cores.shards_for(cores), cores);
+    let table = BoundaryTable::new(load::shards(&settings.cores, cores), cores);
     report.findings.push(match &table {
         Ok(table) => ok("cores.shards", table.shards().to_string(), &format!(">= {cores}, the cores")),
         Err(error) => fail("cores.shards", "not possible", &format!(">= {cores}, the cores"), error),
     });
+    report.findings.push(load::room(&settings, cores));
 
     let features = Features::probe(disabled);
     report.findings.push(match &features {
@@ -129,6 +130,8 @@ fn needs(settings: &Settings, cores: usize) -> HostNeeds {
         direct_descriptors_per_ring: descriptors_wanted(settings, cores),
         memlock_bytes_per_core: MEMLOCK_BYTES_PER_CORE,
         backlog: settings.serve.backlog.u32(),
+        connections: settings.cores.expected_connections.get(),
+        memory_bytes: load::memory(&settings.cores, cores),
         // Nothing is forwarded yet.
         outgoing_connections_max: 0,
         listen_ports: ports.map(SocketAddr::port).filter(|port| *port != 0).collect(),
@@ -137,7 +140,7 @@ fn needs(settings: &Settings, cores: usize) -> HostNeeds {
 
 /// Descriptors each ring needs for its part of the expected connections, for accepting and for polite refusals.
 fn descriptors_wanted(settings: &Settings, cores: usize) -> u64 {
-    let expected = settings.cores.expected_connections.usize().div_ceil(cores);
+    let expected = load::per_core(&settings.cores, cores);
     settings.uring.descriptors.fixed().unwrap_or(table_for(expected, listeners(settings)) as u64)
 }
 
@@ -360,7 +363,8 @@ impl fmt::Display for Prospect<'_> {
             writeln!(f, "steering: {steering}")?;
         }
         if let Some(table) = self.table {
-            writeln!(f, "shards: {}, one contiguous range per core", table.shards())?;
+            let why = load::why_so_many(&self.settings.cores, table.cores());
+            writeln!(f, "shards: {}, one contiguous range per core; {why}", table.shards())?;
         }
         if let Some(features) = self.features {
             let bell = if features.msg_ring { "MSG_RING" } else { "eventfd" };

@@ -17,6 +17,7 @@ Examples:
   corelane serve --config /etc/corelane.toml      settings from a file
   corelane config --default > corelane.toml       a commented file to start from
   corelane check --config corelane.toml           would it serve here? what is missing?
+  corelane check --connections 100000             and would it with so many connections?
   corelane import claude_desktop_config.json      its servers as TOML, to be read before use
   corelane servers                                how the servers behind a running corelane stand
   corelane servers diff weather                   how its tools differ from what was approved
@@ -56,7 +57,7 @@ pub enum Command {
     /// Serve until SIGTERM or SIGINT; the first drains, the second ends at once; SIGHUP reads the file again
     Serve(ServeArgs),
     /// Say whether `serve` would start on this host, and what is missing
-    Check(ConfigArgs),
+    Check(CheckArgs),
     /// Serve one client on standard input and output
     Stdio(StdioArgs),
     /// Print the configuration as commented TOML
@@ -226,6 +227,19 @@ pub struct ConfigArgs {
     pub config: Option<PathBuf>,
 }
 
+/// The flags of `check`.
+#[derive(Args, Debug, Default)]
+pub struct CheckArgs {
+    /// Where settings come from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+
+    /// Judge by so many connections at the peak, in place of cores.expected_connections: which shards would be chosen,
+    /// and whether tables, limits and memory have room
+    #[arg(long, value_name = "N")]
+    pub connections: Option<String>,
+}
+
 /// The flags of `stdio`.
 #[derive(Args, Debug, Default)]
 pub struct StdioArgs {
@@ -339,7 +353,7 @@ impl Cli {
         let serve = ServeArgs::default();
         let (file, serve) = match &self.command {
             Some(Command::Serve(args)) => (args.config.config.clone(), args),
-            Some(Command::Check(args) | Command::Stdio(StdioArgs { config: args, .. })) => {
+            Some(Command::Check(CheckArgs { config: args, .. }) | Command::Stdio(StdioArgs { config: args, .. })) => {
                 (args.config.clone(), &serve)
             }
             Some(Command::Config(args)) => (args.config.config.clone(), &serve),
@@ -421,6 +435,10 @@ impl Cli {
                 flags.push(Flag::words(flag, key, words.iter().cloned()));
             }
         }
+        let connections = match &self.command {
+            Some(Command::Check(args)) => &args.connections,
+            _ => &None,
+        };
         let level = match self.verbose {
             0 => None,
             1 => Some("debug".to_owned()),
@@ -429,6 +447,7 @@ impl Cli {
         let words = [
             ("--cores", "cores.list", &serve.cores),
             ("--shards", "cores.shards", &serve.shards),
+            ("--connections", "cores.expected_connections", connections),
             ("--log-format", "log.format", &self.log_format),
             ("--verbose", "log.level", &level),
         ];
@@ -478,9 +497,16 @@ mod tests {
         assert_eq!((settings.serve.listen.len(), settings.serve.tcp.len()), (2, 1));
         assert_eq!(settings.serve.unix[0].as_path(), std::path::Path::new("/run/a,b"));
         assert_eq!(settings.cores.list, CoreList::Cpus(vec![0, 1]));
-        assert_eq!(settings.cores.shards_for(2), 8);
+        assert_eq!(settings.cores.shards.fixed(), Some(8));
         assert_eq!((settings.log.level, settings.log.format), (LogLevel::Trace, LogFormat::Json));
         assert!(config.non_defaults().iter().any(|n| n.to_string() == "cores.shards = 8 (from --shards)"));
+    }
+
+    #[test]
+    fn connections_to_check_for_are_what_is_expected() {
+        let config = load(&["check", "--connections", "50000"]).expect("valid");
+        assert_eq!(config.settings().cores.expected_connections.get(), 50_000);
+        assert!(load(&["check", "--connections", "0"]).expect_err("none").is_usage());
     }
 
     #[test]

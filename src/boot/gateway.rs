@@ -11,13 +11,13 @@ use std::sync::Arc;
 use super::resolve::{self, Lookup};
 use super::{BootError, trust};
 use crate::config::{
-    Demonstration, EraChoice, HttpServer, ListRules, Pinning, ServerKind, ServerName, ServerSettings, SessionUse,
-    Settings, StdioServer, Supplied, ToolName,
+    Bounded, Demonstration, EraChoice, HttpServer, ListRules, Pinning, ServerKind, ServerName, ServerSettings,
+    SessionUse, Settings, StdioServer, Supplied, ToolName,
 };
 use crate::ids::OutboundAddress;
 use crate::proto::http1::Target;
 use crate::proto::json::Object;
-use crate::sys::guard::{CommandSpec, clean_environment};
+use crate::sys::guard::{ChildLimits, CommandSpec, clean_environment};
 use crate::upstream::dial_in::{Gate, KeyDigest};
 use crate::upstream::gateway as to;
 use crate::upstream::stdio::ChildSettings;
@@ -177,6 +177,10 @@ fn child(server: &StdioServer) -> ChildSettings {
     let given = server.env.iter().map(|(name, value)| (name.into(), value.value().reveal().into()));
     command.environment = clean_environment(given);
     command.directory.clone_from(&server.cwd);
+    command.limits = ChildLimits {
+        open_files: server.open_files.map(Bounded::get),
+        address_space_bytes: server.address_space_bytes.map(Bounded::get),
+    };
     let secret = |value: &Supplied| value.value().reveal().as_bytes().into();
     ChildSettings { command, secrets: server.env.values().map(secret).collect() }
 }

@@ -36,6 +36,10 @@ pub struct HostNeeds {
     pub memlock_bytes_per_core: u64,
     /// Backlog of the listeners.
     pub backlog: u32,
+    /// Connections that are expected, over all cores.
+    pub connections: u64,
+    /// Memory that these take, idle, ours and the kernel's.
+    pub memory_bytes: u64,
     /// Most connections to one upstream address at a time; each needs a local port.
     pub outgoing_connections_max: u64,
     /// TCP ports listened on.
@@ -77,6 +81,10 @@ pub struct HostReadings {
     pub memlock: Limit,
     /// fs.nr_open: how high a hard limit on open files can be.
     pub nr_open: Option<u64>,
+    /// fs.file-nr: files that all processes have open, and how many that may be.
+    pub files: Option<(u64, u64)>,
+    /// MemAvailable of /proc/meminfo, in bytes.
+    pub memory_available: Option<u64>,
     /// net.core.somaxconn.
     pub somaxconn: Option<u64>,
     /// net.ipv4.ip_local_port_range; IPv6 uses it too.
@@ -119,6 +127,8 @@ impl HostReadings {
             nofile,
             memlock,
             nr_open: number("proc/sys/fs/nr_open"),
+            files: text("proc/sys/fs/file-nr").and_then(|text| parse_file_nr(&text)),
+            memory_available: text("proc/meminfo").and_then(|text| parse_available(&text)),
             somaxconn: number("proc/sys/net/core/somaxconn"),
             local_ports: text("proc/sys/net/ipv4/ip_local_port_range").and_then(|text| parse_port_range(&text)),
             io_uring_disabled: number("proc/sys/kernel/io_uring_disabled"),
@@ -148,6 +158,18 @@ fn groups(status: &str) -> impl Iterator<Item = u64> {
 fn parse_port_range(text: &str) -> Option<RangeInclusive<u16>> {
     let (first, last) = text.trim().split_once(char::is_whitespace)?;
     Some(first.parse().ok()?..=last.trim().parse().ok()?)
+}
+
+/// What is open and what may be, of `open free most`.
+fn parse_file_nr(text: &str) -> Option<(u64, u64)> {
+    let mut numbers = text.split_ascii_whitespace();
+    Some((numbers.next()?.parse().ok()?, numbers.nth(1)?.parse().ok()?))
+}
+
+/// MemAvailable in bytes.
+fn parse_available(meminfo: &str) -> Option<u64> {
+    let kib: u64 = status_field(meminfo, "MemAvailable")?.strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
 }
 
 /// The word in brackets of `always [madvise] never`.
@@ -208,6 +230,8 @@ impl HostReport {
             kernel(seen),
             io_uring(seen),
             nofile(seen, needs),
+            files(seen, needs),
+            memory(seen, needs),
             memlock(seen, needs),
             somaxconn(seen, needs),
             local_ports(seen, needs),
@@ -289,6 +313,48 @@ fn nofile(seen: &HostReadings, needs: &HostNeeds) -> Finding {
         severity,
         seen: format!("{} soft, {} hard", bounded(soft), bounded(hard)),
         wanted: format!(">= {wanted}, per ring"),
+        advice,
+    }
+}
+
+/// A socket that lives in a ring's table only is a file all the same, and counts with those of all processes.
+fn files(seen: &HostReadings, needs: &HostNeeds) -> Finding {
+    let wanted = needs.connections;
+    let (severity, advice) = match seen.files {
+        None => (Severity::Note, UNKNOWN.into()),
+        Some((open, most)) if most.saturating_sub(open) >= wanted => (Severity::Ok, String::new()),
+        Some((open, _)) => {
+            let most = open.saturating_add(wanted);
+            let advice = format!("all processes together may open no more; sysctl -w fs.file-max={most}");
+            (Severity::Warn, advice)
+        }
+    };
+    let left = seen.files.map(|(open, most)| most.saturating_sub(open));
+    Finding {
+        name: "fs.file-max",
+        severity,
+        seen: left.map_or("unknown".into(), |left| format!("{} left", bounded(left))),
+        wanted: format!(">= {wanted}, the connections"),
+        advice,
+    }
+}
+
+fn memory(seen: &HostReadings, needs: &HostNeeds) -> Finding {
+    let wanted = needs.memory_bytes;
+    let (severity, advice) = match seen.memory_available {
+        None => (Severity::Note, UNKNOWN.into()),
+        Some(available) if available >= wanted => (Severity::Ok, String::new()),
+        Some(_) => {
+            let advice = "so many connections would not fit even if all were idle; free some memory, \
+                          or lower cores.expected_connections";
+            (Severity::Warn, advice.into())
+        }
+    };
+    Finding {
+        name: "MemAvailable",
+        severity,
+        seen: seen.memory_available.map_or("unknown".into(), mebibytes),
+        wanted: format!(">= {}, {} idle connections", mebibytes(wanted), needs.connections),
         advice,
     }
 }
@@ -413,6 +479,10 @@ fn bounded(limit: u64) -> String {
 
 fn bytes(limit: u64) -> String {
     if limit == u64::MAX { "unlimited".into() } else { format!("{} KiB", limit / 1024) }
+}
+
+fn mebibytes(amount: u64) -> String {
+    format!("{} MiB", amount.div_ceil(1024 * 1024))
 }
 
 /// The table that `corelane check` prints; the advice stands under the line it belongs to.

@@ -24,7 +24,7 @@ use super::reload::{Reloader, Servers};
 use super::report::Report;
 use super::resolve;
 use super::topology::Topology;
-use super::{BootError, check, cut, desk, gateway};
+use super::{BootError, check, cut, desk, gateway, load};
 use crate::config::{Config, LogFormat, Settings};
 use crate::control::log::LogGuard;
 use crate::control::{
@@ -201,7 +201,7 @@ impl<S: 'static> Launch<S> {
         };
         let plan = Plan::new(&topology, &request)?;
         let cores = plan.cores.len();
-        let table = BoundaryTable::new(settings.cores.shards_for(cores), cores)?;
+        let table = BoundaryTable::new(load::shards(&settings.cores, cores), cores)?;
         let nofile = limits::raise(Resource::Nofile)?.now.soft;
         // The executor looks at the soft limit of locked memory before it opens its rings.
         limits::raise(Resource::Memlock)?;
@@ -210,7 +210,7 @@ impl<S: 'static> Launch<S> {
             Doors::Listeners if settings.cores.steering && !disabled.steering && cores > 1 => opened.steer(&table),
             _ => Steering::Off,
         };
-        let registry = Arc::new(Registry::new(cores));
+        let registry = Arc::new(Registry::sharded(table.iter().map(|(_, range)| range.count())));
         let has_guard = guard.is_some();
         let servers = Servers::new(&settings, &registry, pins.clone(), is_demonstration, has_guard, resolve::by_system);
         let (choices, gates) = (servers.choices(), servers.gates());

@@ -15,6 +15,7 @@ mod gateway;
 pub mod host;
 mod launch;
 mod lend;
+mod load;
 mod on_core;
 pub mod operator;
 mod pins;
@@ -32,6 +33,8 @@ mod tests {
     mod administered;
     mod core_death;
     mod filtered;
+    #[path = "../../../tests/openapi/mod.rs"]
+    mod openapi;
     mod registry;
     mod registry_rig;
     mod rig;

@@ -327,9 +327,10 @@ fn table(head: &[&str], rows: &[Vec<String>]) -> String {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
             // Writing to a String cannot fail.
-            let _ = match cell.parse::<u64>() {
-                Ok(_) => write!(line, "{cell:>width$}  "),
-                Err(_) => write!(line, "{cell:<width$}  "),
+            let is_number = cell.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+            let _ = match is_number {
+                true => write!(line, "{cell:>width$}  "),
+                false => write!(line, "{cell:<width$}  "),
             };
         }
         out.push_str(line.trim_end());
@@ -389,6 +390,11 @@ fn sessions(answer: &Value) -> String {
 fn shards(answer: &Value) -> String {
     let columns = [
         "shard",
+        "core",
+        "sessions",
+        "messages",
+        "messages_per_s",
+        "queue_depth",
         "servers",
         "transports",
         "bindings",

@@ -9,9 +9,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::check::{fail, ok};
-use super::host::Finding;
+use super::host::{Finding, Severity};
 use super::trust;
 use crate::config::{Demonstration, Pinning, Roots, ServerKind, ServerName, ServerSettings, Settings, StdioServer};
+use crate::sys::limits::{self, Resource};
 
 /// Whether the programs and folders of the children that would be started are there; `path` is our own PATH.
 pub(super) fn findings(settings: &Settings, path: Option<OsString>, findings: &mut Vec<Finding>) {
@@ -32,6 +33,9 @@ pub(super) fn findings(settings: &Settings, path: Option<OsString>, findings: &m
         findings.push(program(name, stdio, own.or_else(|| path.clone()).unwrap_or_default().as_os_str()));
         if let Some(cwd) = &stdio.cwd {
             findings.push(folder(name, cwd));
+        }
+        if let (Some(most), Ok(ours)) = (stdio.open_files, limits::read(Resource::Nofile)) {
+            findings.extend(fewer_files(name, most.get(), ours.hard));
         }
     }
 }
@@ -84,6 +88,13 @@ fn folder(name: &ServerName, cwd: &Path) -> Finding {
     }
 }
 
+/// What is said of a child that would be allowed fewer open files than it is to have; nothing if it is not.
+fn fewer_files(name: &ServerName, most: u64, hard: u64) -> Option<Finding> {
+    let advice = format!("it gets {hard}, as many as this process may give: set LimitNOFILE={most} in the unit");
+    let (seen, wanted) = (format!("{name}: {hard} allowed"), format!("open_files = {most}"));
+    (hard < most).then_some(Finding { name: "servers", severity: Severity::Warn, seen, wanted, advice })
+}
+
 fn may_be_run(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
@@ -134,7 +145,6 @@ fn how(server: &ServerSettings) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::host::Severity;
     use super::*;
     use crate::config::Config;
     use std::fs::Permissions;
@@ -205,6 +215,16 @@ mod tests {
             let finding = found(&text, Path::new("")).pop().expect("one for the folder");
             assert!(finding.severity == severity && finding.advice.contains(said), "{finding:?}");
         }
+    }
+
+    #[test]
+    fn a_child_that_would_get_fewer_files_than_it_is_to_have_is_told() {
+        let name = ServerName::new("a").expect("a name");
+        assert_eq!(fewer_files(&name, 1024, 1024), None);
+        let few = fewer_files(&name, 1025, 1024).expect("one file fewer");
+        assert!(few.severity == Severity::Warn && few.advice.contains("LimitNOFILE=1025"), "{few:?}");
+        let text = "[servers.a]\nkind = \"stdio\"\ncommand = \"/bin/sh\"\nopen_files = 16\n";
+        assert_eq!(found(text, Path::new("")).len(), 1, "any host allows so few");
     }
 
     #[test]

@@ -9,8 +9,8 @@ use super::names::{Prefix, ServerName, ToolName};
 use super::problem::nearest;
 use super::roots::Roots;
 use super::servers::{
-    DAY_MS, DialInServer, EraChoice, HttpServer, ListRules, MINUTE_MS, ServerKind, ServerSettings, SessionUse,
-    StdioServer, ToolRules, ViewSettings,
+    AddressSpace, DAY_MS, DialInServer, EraChoice, HttpServer, ListRules, MINUTE_MS, OpenFiles, ServerKind,
+    ServerSettings, SessionUse, StdioServer, ToolRules, ViewSettings,
 };
 use super::shapes::{Arguments, CommandWord, Descriptions, Environment, Folder, Headers, KeptElsewhere, Renames};
 use super::url::ServerUrl;
@@ -41,6 +41,8 @@ pub(super) struct ServerDraft {
     pub(super) args: Option<Arguments>,
     pub(super) env: Option<Environment>,
     pub(super) cwd: Option<Folder>,
+    pub(super) open_files: Option<OpenFiles>,
+    pub(super) address_space_bytes: Option<AddressSpace>,
     pub(super) key: Option<KeptElsewhere>,
     pub(super) connections: Option<Bounded<1, 1024>>,
     pub(super) enabled: Option<bool>,
@@ -154,6 +156,8 @@ impl ServerDraft {
                 draft.args = Some(Arguments(stdio.args.clone()));
                 draft.env = Some(Environment(stdio.env.clone()));
                 draft.cwd = stdio.cwd.clone().map(Folder);
+                draft.open_files = stdio.open_files;
+                draft.address_space_bytes = stdio.address_space_bytes;
             }
             ServerKind::DialIn(dial_in) => {
                 draft.kind = Some(Kind::DialIn);
@@ -224,6 +228,8 @@ impl ServerDraft {
     fn stdio(&self) -> Result<StdioServer, Missing> {
         let missing = || Missing { key: "command", advice: "add command = \"program\"".to_owned() };
         Ok(StdioServer {
+            open_files: self.open_files,
+            address_space_bytes: self.address_space_bytes,
             command: self.command.clone().ok_or_else(missing)?.0,
             args: self.args.clone().unwrap_or_default().0,
             env: self.env.clone().unwrap_or_default().0,

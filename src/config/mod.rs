@@ -35,8 +35,8 @@ pub use requested::{NotRequested, clash, requested};
 pub use roots::Roots;
 pub use secret::{Secret, Source, Supplied};
 pub use servers::{
-    DialInServer, EraChoice, HttpServer, ListRules, ServerKind, ServerSettings, SessionUse, StdioServer, ToolRules,
-    ViewSettings,
+    AddressSpace, DialInServer, EraChoice, HttpServer, ListRules, OpenFiles, ServerKind, ServerSettings, SessionUse,
+    StdioServer, ToolRules, ViewSettings,
 };
 pub use settings::{
     CallSettings, ControlSettings, CoreSettings, DialInSettings, GatewaySettings, LimitSettings, LogSettings,

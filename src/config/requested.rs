@@ -25,7 +25,7 @@ pub enum NotRequested {
 }
 
 /// Keys that say what is run, and with what.
-const OF_CHILDREN: [&str; 4] = ["command", "args", "env", "cwd"];
+const OF_CHILDREN: [&str; 6] = ["command", "args", "env", "cwd", "open_files", "address_space_bytes"];
 
 /// The key that says where a secret is which lets a server in.
 const OF_DIAL_IN: &str = "key";
@@ -160,6 +160,8 @@ mod tests {
             (r#""key":{"file":"/etc/shadow"}"#, "key"),
             (r#""env":{"A":"b"}"#, "env"),
             (r#""cwd":null"#, "cwd"),
+            (r#""open_files":1024"#, "open_files"),
+            (r#""address_space_bytes":1073741824"#, "address_space_bytes"),
             (r#""roots":"/etc/ca.pem""#, "roots"),
             (r#""headers":{"A":{"env":"HOME"}}"#, "headers.A"),
             (r#""headers":{"B":"b","A":{"file":"/etc/shadow"}}"#, "headers.A"),

@@ -125,6 +125,18 @@ pub(super) const SERVER_ROWS: &[Row<ServerDraft>] = rows! { ServerDraft;
         example "\"/srv\"",
         memory "none",
         wrong "the child does not find its files";
+    "open_files" open_files STDIO, "files",
+        "Most files that each of its processes may have open. Unless it runs as root it cannot raise this again.",
+        default "what corelane was started with",
+        example "1024",
+        memory "none",
+        wrong "its standard error, in the log, says that there are too many open files: too low; `corelane check` says that the host allows fewer: too high";
+    "address_space_bytes" address_space_bytes STDIO, "bytes",
+        "Most memory that each of its processes may map, used or not. Node and Java map tens of gigabytes that they never use, so for those a limit of the unit (MemoryMax) is the better one. A core dump is never written, whatever this says.",
+        default "what corelane was started with",
+        example "4294967296",
+        memory "bounds what one process of the child takes",
+        wrong "its standard error, in the log, says that memory cannot be had, or it dies at once: too low; the host runs out of memory: too high";
     "key" key DIAL_IN, "secret",
         "What it shows, with this section's name, to be let in: 16 bytes or more, as `openssl rand -hex 32` makes them. Never in this file: env names a variable of corelane's, file a file.",
         default "none: it has to be said",

@@ -252,10 +252,14 @@ fn kinds() -> impl Strategy<Value = ServerKind> {
     // What may be a secret is not printed as it is, and so does not read as the same.
     let args = proptest::collection::vec("[a-z-]{0,6}(=[a-z \"]{0,4})?", 0..5)
         .prop_filter("no secret", |args| !Arguments(args.clone()).write().contains(HIDDEN));
-    let stdio =
-        ("/?[a-z]{1,6}", args, env, proptest::option::of("/[a-z /]{0,8}")).prop_map(|(command, args, env, cwd)| {
-            ServerKind::Stdio(StdioServer { command, args, env, cwd: cwd.map(Into::into) })
-        });
+    let cwd = proptest::option::of("/[a-z /]{0,8}");
+    let limits = (proptest::option::of(16..=1_048_576u64), proptest::option::of(16 << 20..=64u64 << 40));
+    let stdio = ("/?[a-z]{1,6}", args, env, cwd, limits).prop_map(|(command, args, env, cwd, (files, bytes))| {
+        let mut stdio = StdioServer { args, env, cwd: cwd.map(Into::into), ..StdioServer::new(command) };
+        stdio.open_files = files.and_then(Bounded::new);
+        stdio.address_space_bytes = bytes.and_then(Bounded::new);
+        ServerKind::Stdio(stdio)
+    });
     let key = Supplied {
         source: Source::Env("LAPTOP_KEY".to_owned()),
         before: String::new(),

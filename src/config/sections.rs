@@ -42,12 +42,15 @@ struct Named<'a> {
 }
 
 /// Words that others use for what is a key here.
-const FOREIGN: [(&str, &str); 8] = [
+const FOREIGN: [(&str, &str); 11] = [
     ("cmd", "command"),
     ("disabled", "enabled = false"),
     ("endpoint", "url"),
     ("environment", "env"),
     ("environment_variables", "env"),
+    ("limit_nofile", "open_files"),
+    ("memory_bytes", "address_space_bytes"),
+    ("nofile", "open_files"),
     ("transport", "kind"),
     ("type", "kind"),
     ("workdir", "cwd"),

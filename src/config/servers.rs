@@ -92,7 +92,17 @@ pub struct StdioServer {
     pub env: BTreeMap<String, Supplied>,
     /// Where it runs: an absolute path, or where corelane runs.
     pub cwd: Option<PathBuf>,
+    /// Most files that it may have open; none leaves what corelane was started with.
+    pub open_files: Option<OpenFiles>,
+    /// Most bytes of memory that it may map; none leaves what corelane was started with.
+    pub address_space_bytes: Option<AddressSpace>,
 }
+
+/// Open files of a child: with fewer than 16 few programs start, and the kernel has more than a million for nobody.
+pub type OpenFiles = Bounded<16, 1_048_576>;
+
+/// Bytes of address space of a child: with less than 16 MiB few programs start; 64 TiB is half of what there is.
+pub type AddressSpace = Bounded<{ 16 << 20 }, { 64 << 40 }>;
 
 /// A server that dials in.
 #[derive(Clone, PartialEq, Debug)]
@@ -189,6 +199,14 @@ impl ServerSettings {
     /// What happens when it changes a tool.
     pub fn pinning(&self, gateway: &GatewaySettings) -> Pinning {
         self.pinning.unwrap_or(gateway.pinning)
+    }
+}
+
+impl StdioServer {
+    /// This program, with the defaults for all else.
+    pub fn new(command: String) -> StdioServer {
+        let (args, env) = (Vec::new(), BTreeMap::new());
+        StdioServer { command, args, env, cwd: None, open_files: None, address_space_bytes: None }
     }
 }
 

@@ -148,16 +148,6 @@ pub struct LogSettings {
     pub format: LogFormat,
 }
 
-impl CoreSettings {
-    /// How many shards there are on so many cores: as configured, or by default one for each 782 expected connections,
-    /// rounded up to a power of two, at least 16; never fewer than cores, never more than `SHARDS_MAX`.
-    pub fn shards_for(&self, cores: usize) -> usize {
-        let by_load = || (self.expected_connections.get().div_ceil(782) as usize).next_power_of_two().max(16);
-        let wanted = self.shards.fixed().map_or_else(by_load, |shards| shards as usize);
-        wanted.clamp(cores, SHARDS_MAX)
-    }
-}
-
 impl Default for ServeSettings {
     fn default() -> Self {
         ServeSettings {
@@ -298,22 +288,3 @@ impl Default for LogSettings {
 }
 
 const _: () = assert!(CORES_MAX <= SHARDS_MAX, "every core owns at least one shard");
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shards_follow_the_expected_load() {
-        let cores = |expected| CoreSettings {
-            expected_connections: Bounded::new(expected).expect("within bounds"),
-            ..CoreSettings::default()
-        };
-        assert_eq!(cores(10_000).shards_for(1), 16);
-        assert_eq!(cores(100_000).shards_for(2), 128);
-        assert_eq!(cores(100_000_000).shards_for(2), SHARDS_MAX);
-        assert_eq!(cores(1).shards_for(64), 64);
-        let fixed = CoreSettings { shards: AutoOr::Fixed(Bounded::new(5).expect("within bounds")), ..cores(1) };
-        assert_eq!((fixed.shards_for(2), fixed.shards_for(8)), (5, 8));
-    }
-}

@@ -99,7 +99,7 @@ fn print_key(key: &Key, settings: &Settings, default: &Settings) -> String {
 /// The keys of a server that is only named: behind a URL, as a child, and dialling in.
 fn server_defaults() -> [ServerDraft; 3] {
     let url = ServerUrl::parse("http://localhost").expect("a URL");
-    let stdio = StdioServer { command: "true".to_owned(), args: Vec::new(), env: Default::default(), cwd: None };
+    let stdio = StdioServer::new("true".to_owned());
     let name = ServerName::new("server").expect("a name");
     let dial_in = DialInServer::new(Supplied::default());
     [ServerKind::Http(HttpServer::new(url)), ServerKind::Stdio(stdio), ServerKind::DialIn(dial_in)]

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -20,7 +21,7 @@ use serde_json::{Value, json};
 use super::condition::{Condition, quoted};
 use super::http::Shown;
 use super::transports::{NotChanged, Sent, TransportShown, Written};
-use super::{pins, servers, transports};
+use super::{pins, rates, servers, transports};
 use crate::limits::ADMIN_BODY_BYTES_MAX;
 use crate::metrics::Metric;
 use crate::shard::registry::{Admission, ContentionStatus, Refusal, ShardStatistics};
@@ -197,12 +198,22 @@ pub(super) fn whole(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Refuse
 
 async fn shards(State(shown): State<Arc<Shown>>) -> Result<Json<Value>, Refused> {
     let shards = ask(&shown, |desk| desk.shards()).await?;
+    let rates = shown.rates.until(Instant::now(), &rates::counts(&shown.registry));
+    let own: Vec<_> = shown.registry.shards().zip(rates).collect();
     let shown = |shard: &ShardStatistics| {
-        json!({
+        let mut row = json!({
             "shard": shard.shard.0, "servers": shard.servers, "transports": shard.transports,
             "bindings": shard.bindings, "writes": shard.writes, "refused": shard.refused, "samples": shard.samples,
             "mean_ns": shard.mean_ns, "least_ns": shard.least_ns, "most_ns": shard.most_ns, "alarmed": shard.alarmed,
-        })
+        });
+        if let Some(((core, _, own), rate)) = own.get(shard.shard.index()) {
+            row["core"] = json!(core.0);
+            row["sessions"] = json!(own.sessions.get());
+            row["messages"] = json!(own.messages.get());
+            row["messages_per_s"] = json!(rate);
+            row["queue_depth"] = json!(own.queue_depth.get());
+        }
+        row
     };
     Ok(Json(json!({ "shards": shards.iter().map(shown).collect::<Vec<_>>() })))
 }

@@ -6,6 +6,7 @@
 use super::Health;
 use super::admin::{self, DeskCell, Door, Reload};
 use super::pins::PinDesk;
+use super::rates::Rates;
 use super::servers::ServerDesk;
 use crate::ids::CoreId;
 use crate::metrics::Registry;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 /// What the handlers read.
 pub(super) struct Shown {
     pub(super) registry: Arc<Registry>,
+    pub(super) rates: Rates,
     pub(super) health: Health,
     pub(super) hosts: HostRules,
     pub(super) desk: DeskCell,

@@ -11,6 +11,7 @@ mod listener;
 mod local;
 pub mod log;
 mod pins;
+mod rates;
 mod servers;
 mod transports;
 
@@ -199,7 +200,8 @@ pub fn spawn(
     let hosts = settings.allowed_hosts.alone();
     let Administration { desk, socket, reload, pins, servers, beside } = administration;
     let again = reload.as_ref().map(|(_, reload)| Arc::clone(reload));
-    let shown = http::Shown { registry, health: health.clone(), hosts, desk, reload: again, pins, servers };
+    let rates = rates::Rates::default();
+    let shown = http::Shown { registry, rates, health: health.clone(), hosts, desk, reload: again, pins, servers };
     let shown = Arc::new(shown);
     let routes = http::routes(Arc::clone(&shown));
     let local = {
@@ -213,6 +215,7 @@ pub fn spawn(
         let (end, ended) = oneshot::channel::<()>();
         runtime.block_on(async {
             beside.map(tokio::spawn);
+            tokio::spawn(rates::watch(Arc::clone(&shown)));
             let ended = async { drop(ended.await) };
             let server = tokio::spawn(async { axum::serve(listener, routes).with_graceful_shutdown(ended).await });
             // Ends with the runtime: who administers waits for nothing that is in flight.

@@ -6,6 +6,8 @@
 use super::causes::{CloseCause, Refusal, Step};
 use super::cells::{Counter, Gauge, Peak};
 use super::histogram::Histogram;
+use super::shards::{OwnShards, ShardMetrics};
+use crate::ids::ShardId;
 
 /// How a metric behaves over time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,7 +51,7 @@ macro_rules! metrics {
 
         /// Everything one core counts. Aligned so that no two cores ever write to the same pair of cache lines.
         ///
-        /// Memory: 72 KiB per core for the step histograms, under 2 KiB for the rest.
+        /// Memory: 72 KiB per core for the step histograms, under 2 KiB for the rest, 32 bytes per shard.
         #[derive(Debug)]
         #[repr(align(128))]
         pub struct CoreMetrics {
@@ -57,6 +59,7 @@ macro_rules! metrics {
             steps: [Histogram; Step::COUNT],
             refusals: [Counter; Refusal::COUNT],
             closes: [Counter; CloseCause::COUNT],
+            shards: OwnShards,
         }
 
         impl Default for CoreMetrics {
@@ -66,6 +69,7 @@ macro_rules! metrics {
                     steps: std::array::from_fn(|_| Histogram::default()),
                     refusals: std::array::from_fn(|_| Counter::default()),
                     closes: std::array::from_fn(|_| Counter::default()),
+                    shards: OwnShards::default(),
                 }
             }
         }
@@ -168,6 +172,26 @@ impl CoreMetrics {
         ] {
             level.set(0);
         }
+        for (_, shard) in self.shards.iter() {
+            shard.sessions.set(0);
+            shard.queue_depth.set(0);
+        }
+    }
+
+    /// The metrics of a core that owns `count` shards from `first` on.
+    pub fn owning(first: u16, count: u16) -> CoreMetrics {
+        CoreMetrics { shards: OwnShards::new(first, count), ..CoreMetrics::default() }
+    }
+
+    /// The metrics of a shard, if the core owns it.
+    #[inline]
+    pub fn shard(&self, shard: ShardId) -> Option<&ShardMetrics> {
+        self.shards.get(shard)
+    }
+
+    /// The metrics of all its shards, in order.
+    pub fn shards(&self) -> impl Iterator<Item = (ShardId, &ShardMetrics)> {
+        self.shards.iter()
     }
 
     /// The histogram of a step.

@@ -9,6 +9,7 @@ mod cores;
 mod histogram;
 mod registry;
 mod servers;
+mod shards;
 
 pub use causes::{CloseCause, Refusal, Step};
 pub use cells::{Counter, Gauge, Peak};
@@ -16,6 +17,7 @@ pub use cores::{CoreMetrics, Kind, Metric};
 pub use histogram::{BUCKETS, Histogram, Snapshot, VALUE_NS_MAX};
 pub use registry::Registry;
 pub use servers::{ServerMetrics, ServerRow, ServerState};
+pub use shards::ShardMetrics;
 
 /// Label that carries the core a value belongs to.
 pub const LABEL_CORE: &str = "core";
@@ -23,5 +25,7 @@ pub const LABEL_CORE: &str = "core";
 pub const LABEL_CAUSE: &str = "cause";
 /// Label that carries the name of a server behind the gateway.
 pub const LABEL_SERVER: &str = "server";
+/// Label that carries the shard.
+pub const LABEL_SHARD: &str = "shard";
 /// Label that carries the step of a request.
 pub const LABEL_STEP: &str = "step";

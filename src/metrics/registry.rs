@@ -7,8 +7,9 @@ use super::causes::{CloseCause, Refusal, Step};
 use super::cores::{CoreMetrics, Kind, Metric};
 use super::histogram::Snapshot;
 use super::servers::{ServerRow, write_servers};
-use super::{LABEL_CAUSE, LABEL_CORE, LABEL_STEP};
-use crate::ids::CoreId;
+use super::shards::ShardMetrics;
+use super::{LABEL_CAUSE, LABEL_CORE, LABEL_SHARD, LABEL_STEP};
+use crate::ids::{CoreId, ShardId};
 use std::fmt::Write;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -25,9 +26,26 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Metrics for `cores` cores, all zero.
+    /// Metrics for `cores` cores that own no shard, all zero.
     pub fn new(cores: usize) -> Registry {
-        Registry { cores: std::iter::repeat_with(Arc::default).take(cores).collect(), servers: RwLock::default() }
+        Registry::sharded(std::iter::repeat_n(0, cores))
+    }
+
+    /// Metrics for as many cores as there are numbers, each of which owns so many shards; all zero.
+    pub fn sharded(shards: impl IntoIterator<Item = usize>) -> Registry {
+        let mut first = 0;
+        let own = |count: usize| {
+            let core = CoreMetrics::owning(first, count as u16);
+            first += count as u16;
+            Arc::new(core)
+        };
+        Registry { cores: shards.into_iter().map(own).collect(), servers: RwLock::default() }
+    }
+
+    /// The metrics of every shard, in order, with the core that owns it.
+    pub fn shards(&self) -> impl Iterator<Item = (CoreId, ShardId, &ShardMetrics)> {
+        let cores = self.cores.iter().enumerate();
+        cores.flat_map(|(core, metrics)| metrics.shards().map(move |(shard, own)| (CoreId(core as u16), shard, own)))
     }
 
     /// The servers behind the gateway, in order.
@@ -109,6 +127,7 @@ impl Registry {
                 writeln!(out, "{family}{{{LABEL_CORE}=\"{index}\",{LABEL_CAUSE}=\"{label}\"}} {value}")?;
             }
         }
+        self.write_shards(out)?;
         write_servers(out, &self.servers())?;
         self.write_steps(out)
     }
@@ -121,6 +140,33 @@ impl Registry {
             match metric.kind() {
                 Kind::Counter | Kind::Gauge => writeln!(out, "{}", core.value(metric))?,
                 Kind::Seconds => writeln!(out, "{}", Seconds(core.value(metric)))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn write_shards(&self, out: &mut String) -> std::fmt::Result {
+        type Value = fn(&ShardMetrics) -> u64;
+        let families: [(&str, &str, &str, Value); 3] = [
+            ("corelane_shard_sessions", "gauge", "Legacy sessions that live in the shard.", |own| own.sessions.get()),
+            (
+                "corelane_shard_messages_total",
+                "counter",
+                "JSON-RPC messages that came for the shard's sessions.",
+                |own| own.messages.get(),
+            ),
+            (
+                "corelane_shard_queue_depth",
+                "gauge",
+                "Calls of the shard's sessions that wait for their outcome.",
+                |own| own.queue_depth.get(),
+            ),
+        ];
+        for (family, kind, help, value) in families {
+            head(out, family, kind, help)?;
+            for (core, shard, own) in self.shards() {
+                let (core, shard, value) = (core.0, shard.0, value(own));
+                writeln!(out, "{family}{{{LABEL_CORE}=\"{core}\",{LABEL_SHARD}=\"{shard}\"}} {value}")?;
             }
         }
         Ok(())
@@ -211,9 +257,13 @@ mod tests {
 
     #[test]
     fn the_export_is_valid_and_says_what_was_counted() {
-        let registry = Registry::new(2);
+        let registry = Registry::sharded([3, 2]);
         let core = registry.core(CoreId(1));
         core.messages_in.add(3);
+        let own = core.shard(ShardId(4)).expect("the last of the second core");
+        own.sessions.add(2);
+        own.messages.add(9);
+        own.queue_depth.add(1);
         core.longest_gap_ns.observe(1_500_000_000);
         core.refuse(Refusal::TableFull);
         core.close(CloseCause::PeerReset);
@@ -229,6 +279,12 @@ mod tests {
         assert_eq!(get("corelane_longest_gap_seconds", &[("core", "1")]), 1.5);
         assert_eq!(get("corelane_refusals_total", &[("core", "1"), ("cause", "table_full")]), 1.0);
         assert_eq!(get("corelane_connections_closed_total", &[("core", "1"), ("cause", "peer_reset")]), 1.0);
+        let shard = [("core", "1"), ("shard", "4")];
+        assert_eq!(get("corelane_shard_sessions", &shard), 2.0);
+        assert_eq!(get("corelane_shard_messages_total", &shard), 9.0);
+        assert_eq!(get("corelane_shard_queue_depth", &shard), 1.0);
+        let others = [("core", "0"), ("shard", "2")];
+        assert_eq!(get("corelane_shard_messages_total", &others), 0.0);
         let step = [("core", "1"), ("step", "handle")];
         assert_eq!(get("corelane_step_seconds_count", &step), 4.0);
         assert!((get("corelane_step_seconds_sum", &step) - 1099.5116).abs() < 0.001);

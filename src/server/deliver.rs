@@ -20,6 +20,7 @@ impl<S: Service> Core<S> {
         match mail {
             Mail::Ask { key, ask, method, params } => self.ask(key.into(), ask, method, &params),
             Mail::Changed(change) => self.changed(&change),
+            Mail::ChangedHere(change) => self.tell_subscribers(&change),
             Mail::EndStream { key } => self.end_stream_early(key.into()),
             Mail::Notice { key, method, params } => {
                 let key = ExchangeKey::from(key);
@@ -158,10 +159,15 @@ impl<S: Service> Core<S> {
             }
         }
         match exchange.kind {
-            Kind::Call => self.metrics.calls_in_flight.sub(1),
+            Kind::Call => {
+                self.metrics.calls_in_flight.sub(1);
+                if let Some(shard) = exchange.session.and_then(|key| self.metrics.shard(key.shard)) {
+                    shard.queue_depth.sub(1);
+                }
+            }
             Kind::Listen => {
                 for topic in self.subscriptions.remove(key) {
-                    self.service.watched(self.now, &topic, false);
+                    self.service.watched(self.now, &topic, None);
                 }
                 self.metrics.streams_open.sub(1);
             }

@@ -402,6 +402,9 @@ impl<S: Service> Core<S> {
                 return self.fail(valid_id(envelope, text), true, 400, error, out);
             }
         };
+        if let Some(shard) = lane.session.and_then(|key| self.metrics.shard(key.shard)) {
+            shard.messages.add(1);
+        }
         let now = self.now;
         if lane.terms.is_none()
             && let Some(session) = lane.session.and_then(|key| self.shards.find(key))
@@ -560,6 +563,9 @@ impl<S: Service> Core<S> {
             Served::Pending => {
                 out.truncate(start);
                 self.metrics.calls_in_flight.add(1);
+                if let Some(shard) = lane.session.and_then(|key| self.metrics.shard(key.shard)) {
+                    shard.queue_depth.add(1);
+                }
                 let mut exchange = Exchange::new(Kind::Call, lane.sink, id, facts.version, self.now);
                 exchange.session = lane.session;
                 exchange.deadline = deadline;

@@ -154,12 +154,13 @@ pub trait Service {
     }
 
     /// The topic under which `Change::Resource` tells of a resource that is subscribed to (`resources/subscribe`; the
-    /// core keeps who does): the same for whoever sees the same resource, by whatever URI.
+    /// core keeps who does): the same for whoever sees the same resource, by whatever URI. In a legacy session
+    /// (`Call::session`) it may be a resource of that session only, and then no other's.
     ///
     /// # Errors
     /// What the client is told if there is no such resource to hear about.
-    fn topic(&mut self, view: View, uri: &str, version: Version) -> Result<Box<str>, RpcError> {
-        let _ = (view, version);
+    fn topic(&mut self, view: View, uri: &str, version: Version, session: Option<u64>) -> Result<Box<str>, RpcError> {
+        let _ = (view, version, session);
         Ok(uri.into())
     }
 
@@ -168,9 +169,9 @@ pub trait Service {
         let _ = (now, session);
     }
 
-    /// The core keeps a subscriber of a topic more, or one less; said once for each.
-    fn watched(&mut self, now: Nanos, topic: &str, is_more: bool) {
-        let _ = (now, topic, is_more);
+    /// The core keeps a subscriber of a topic more, who can do this, or one less; said once for each.
+    fn watched(&mut self, now: Nanos, topic: &str, more: Option<Capabilities>) {
+        let _ = (now, topic, more);
     }
 
     /// The caller is gone or the time is up: drop the call, send nothing more for it.
@@ -352,6 +353,8 @@ pub enum Mail {
     },
     /// Tell every subscriber.
     Changed(Change),
+    /// Tell the subscribers of this core: nobody else can have any.
+    ChangedHere(Change),
     /// End the call's HTTP stream early; the outcome is kept for the client to fetch (2025-11-25, "polling").
     EndStream {
         /// The call.

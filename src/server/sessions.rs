@@ -91,10 +91,18 @@ impl<S: Service> Core<S> {
     }
 
     fn open_session(&mut self, view: View, version: Version, capabilities: Capabilities) -> SessionKey {
-        self.metrics.sessions_created.add(1);
         let key = self.shards.insert(Session::new(view, version, capabilities, 0, self.now));
-        self.metrics.sessions_open.set(self.shards.sessions() as u64);
+        self.count_session(key);
         key
+    }
+
+    /// Counts a session that was created, or re-created from its ticket.
+    fn count_session(&self, key: SessionKey) {
+        self.metrics.sessions_created.add(1);
+        self.metrics.sessions_open.set(self.shards.sessions() as u64);
+        if let Some(shard) = self.metrics.shard(key.shard) {
+            shard.sessions.add(1);
+        }
     }
 
     /// Gives a session the id by which any core finds it again.
@@ -193,8 +201,9 @@ impl<S: Service> Core<S> {
         let mut session = Session::new(ticket.view, ticket.version, ticket.capabilities, ticket.principal, self.now);
         session.log_level = ticket.log_level;
         session.id = std::str::from_utf8(id).ok()?.into();
-        self.metrics.sessions_created.add(1);
-        Some(self.shards.recreate(ticket.key.shard, session))
+        let key = self.shards.recreate(ticket.key.shard, session);
+        self.count_session(key);
+        Some(key)
     }
 
     /// Ends a session and everything that hangs on it.
@@ -202,9 +211,12 @@ impl<S: Service> Core<S> {
         self.call_off(key);
         let Some(session) = self.shards.remove(key) else { return };
         self.metrics.sessions_open.set(self.shards.sessions() as u64);
+        if let Some(shard) = self.metrics.shard(key.shard) {
+            shard.sessions.sub(1);
+        }
         for topic in &session.subscriptions {
             self.subscriptions.unsubscribe(topic, key);
-            self.service.watched(self.now, topic, false);
+            self.service.watched(self.now, topic, None);
         }
         for key in session.calls.iter().copied() {
             let Some(exchange) = self.forget(key) else { continue };

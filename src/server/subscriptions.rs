@@ -115,7 +115,7 @@ impl<S: Service> Core<S> {
         };
         // Only what is acknowledged is honoured, and what is not there cannot be.
         let uris = listed("resourceSubscriptions", offers.resources_subscribe);
-        let topic = |uri: Box<str>| Some((self.service.topic(lane.view, &uri, Version::V2026_07_28).ok()?, uri));
+        let topic = |uri: Box<str>| Some((self.service.topic(lane.view, &uri, Version::V2026_07_28, None).ok()?, uri));
         let uris: BTreeMap<Box<str>, Box<str>> = uris.into_iter().filter_map(topic).collect();
         let filter = Filter {
             tools: asked("toolsListChanged") && offers.tools_list_changed,
@@ -124,7 +124,7 @@ impl<S: Service> Core<S> {
             uris,
             tasks: listed("taskIds", offers.tasks && capabilities.has(Capabilities::TASKS_EXTENSION)),
         };
-        filter.uris.keys().for_each(|topic| self.service.watched(self.now, topic, true));
+        filter.uris.keys().for_each(|topic| self.service.watched(self.now, topic, Some(capabilities)));
         let mut params = Vec::new();
         let mut object = Object::begin(&mut params);
         subscription_meta(&mut object, id);
@@ -153,7 +153,7 @@ impl<S: Service> Core<S> {
             let error = RpcError::new(Code::INVALID_PARAMS, "params.uri has to be a string");
             return self.fail(Some(id), true, 200, error, out);
         };
-        let topic = match self.service.topic(lane.view, uri, version) {
+        let topic = match self.service.topic(lane.view, uri, version, lane.session.map(SessionKey::number)) {
             Ok(topic) => topic,
             // What was there may be gone by now, and with it the subscription.
             Err(_) if !on => uri.into(),
@@ -171,13 +171,13 @@ impl<S: Service> Core<S> {
                 }
                 None if on => {
                     session.subscriptions.push(topic.clone());
-                    self.service.watched(self.now, &topic, true);
+                    self.service.watched(self.now, &topic, Some(session.capabilities));
                     self.subscriptions.by_topic.entry(topic).or_default().push((key, uri.into()));
                 }
                 Some(place) if !on => {
                     session.subscriptions.swap_remove(place);
                     self.subscriptions.unsubscribe(&topic, key);
-                    self.service.watched(self.now, &topic, false);
+                    self.service.watched(self.now, &topic, None);
                 }
                 _ => {}
             }

@@ -169,6 +169,7 @@ const _: () = assert!(CORES_MAX <= SHARDS_MAX && SHARDS_DEFAULT_MIN <= SHARDS_MA
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shard::registry::Key;
 
     #[test]
     fn every_split_is_contiguous_disjoint_complete_and_even() {
@@ -236,6 +237,71 @@ mod tests {
             for expected in [0, 1, 12_511, 100_000, 1_000_000, 10_000_000] {
                 assert!(BoundaryTable::new(default_shards(expected, cores), cores).is_ok());
             }
+        }
+    }
+    /// Of all names, how many stay in the shard of their number and how many with their core, once there are other
+    /// numbers of shards and cores. Names whose hashes differ by a multiple of both numbers of shards fare alike, so
+    /// these stand for all.
+    fn stay((shards, cores): (usize, usize), (new_shards, new_cores): (usize, usize)) -> (usize, usize, usize) {
+        let table = BoundaryTable::new(shards, cores).expect("valid");
+        let new_table = BoundaryTable::new(new_shards, new_cores).expect("valid");
+        let all = shards * new_shards / gcd(shards, new_shards);
+        let (mut in_shard, mut with_core) = (0, 0);
+        for hash in 0..all as u32 {
+            let key = Key::from_bytes([hash.to_le_bytes(), [0; 4], [0; 4]].concat().try_into().expect("12 bytes"));
+            let (shard, new_shard) = (key.shard(shards), key.shard(new_shards));
+            in_shard += usize::from(shard == new_shard);
+            with_core += usize::from(table.owner_of(shard) == new_table.owner_of(new_shard));
+        }
+        (in_shard, with_core, all)
+    }
+
+    fn gcd(a: usize, b: usize) -> usize {
+        if b == 0 { a } else { gcd(b, a % b) }
+    }
+
+    #[test]
+    fn nothing_moves_while_the_numbers_stay() {
+        for (shards, cores) in [(16, 1), (16, 3), (128, 6), (1000, 7)] {
+            assert_eq!(stay((shards, cores), (shards, cores)), (shards, shards, shards));
+        }
+    }
+
+    #[test]
+    fn a_core_more_moves_half_of_the_shards_to_another_core() {
+        for cores in 1..16 {
+            // Where both splits are even it is half exactly, and elsewhere it differs by half a core's shard each.
+            for shards in [cores * (cores + 1), 2 * cores * (cores + 1), 16 + cores, 128, 256] {
+                let (in_shard, with_core, all) = stay((shards, cores), (shards, cores + 1));
+                assert_eq!(in_shard, all, "no name changes its shard");
+                let even = shards.is_multiple_of(cores * (cores + 1));
+                assert!((2 * with_core).abs_diff(all) <= if even { 0 } else { cores }, "S={shards} N={cores}");
+                assert_eq!(stay((shards, cores + 1), (shards, cores)).1, with_core, "a core less is the same");
+            }
+        }
+    }
+
+    #[test]
+    fn twice_the_cores_leave_a_first_part_of_the_first_cores_shards() {
+        for cores in 1..17 {
+            let shards = 8 * cores;
+            let (in_shard, with_core, all) = stay((shards, cores), (shards, 2 * cores));
+            assert_eq!((in_shard, with_core * 2 * cores), (all, all), "N={cores}: 1 of 2 N");
+        }
+    }
+
+    #[test]
+    fn twice_the_shards_move_half_of_the_names_to_another_shard_and_all_but_one_of_n_to_another_core() {
+        for shards in [16, 32, 64, 128, 256] {
+            for cores in [1, 2, 4, 8, 16] {
+                let (in_shard, with_core, all) = stay((shards, cores), (2 * shards, cores));
+                assert_eq!((in_shard * 2, with_core * cores), (all, all), "S={shards} N={cores}");
+            }
+        }
+        // Any other number: as many as the smaller number of shards, of their least common multiple.
+        for (shards, other) in [(16, 24), (100, 64), (7, 13)] {
+            let (in_shard, _, all) = stay((shards, 2), (other, 2));
+            assert_eq!((in_shard, all), (shards.min(other), shards * other / gcd(shards, other)));
         }
     }
 }

@@ -143,7 +143,7 @@ const SMALL: &str = r#"while read -r l; do i=${l#*\"id\":}; i=${i%%,*}; case $l 
 *) continue;; esac; printf '{"jsonrpc":"2.0","id":%s,"result":%s}\n' "$i" "$r"; done"#;
 
 /// Processes below this one, and how many of them are zombies.
-fn below(pid: u32) -> (usize, usize) {
+pub fn below(pid: u32) -> (usize, usize) {
     let mut parents: Vec<(u32, u32, bool)> = Vec::new();
     for entry in std::fs::read_dir("/proc").expect("/proc").filter_map(Result::ok) {
         let Some(process) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };

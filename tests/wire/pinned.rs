@@ -19,7 +19,7 @@ use crate::request::{Request, legacy, modern, text};
 
 /// A server of 2025-11-25 that lists what it is told to list, and counts what it is asked.
 #[derive(Clone)]
-struct Changeable {
+pub struct Changeable {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
 }
@@ -36,12 +36,12 @@ struct State {
     calls: HashMap<String, usize>,
 }
 
-fn tool(name: &str, description: &str) -> Value {
+pub fn tool(name: &str, description: &str) -> Value {
     json!({"name": name, "description": description, "inputSchema": {"type": "object", "properties": {"x": {}}}})
 }
 
 impl Changeable {
-    fn new(tools: &[Value]) -> Changeable {
+    pub fn new(tools: &[Value]) -> Changeable {
         let state = Arc::new(Mutex::new(State { tools: tools.to_vec(), ..State::default() }));
         let shared = Arc::clone(&state);
         let address = scripted(move |stream, request| {
@@ -74,7 +74,7 @@ impl Changeable {
         self.state.lock().expect("nobody panics with it")
     }
 
-    fn lists(&self, tools: &[Value]) {
+    pub fn lists(&self, tools: &[Value]) {
         self.state().tools = tools.to_vec();
     }
 
@@ -82,20 +82,20 @@ impl Changeable {
         self.state().calls.get(tool).copied().unwrap_or(0)
     }
 
-    fn section(&self) -> String {
+    pub fn section(&self) -> String {
         format!("[servers.s]\nkind = \"http\"\nurl = \"http://{}/mcp\"\nera = \"legacy\"\n", self.address)
     }
 }
 
 /// Where a gateway keeps things.
-struct Folder(tempfile::TempDir);
+pub struct Folder(tempfile::TempDir);
 
 impl Folder {
-    fn new() -> Folder {
+    pub fn new() -> Folder {
         Folder(tempfile::tempdir().expect("a place for files"))
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
@@ -108,7 +108,7 @@ impl Folder {
         )
     }
 
-    fn start(&self, policy: &str, sections: &str) -> Server {
+    pub fn start(&self, policy: &str, sections: &str) -> Server {
         let file = self.path("corelane.toml");
         std::fs::write(&file, self.config(policy, sections)).expect("room for a file");
         Server::by_file(&file)
@@ -147,19 +147,19 @@ impl Folder {
 }
 
 /// The tools that a core lists at a path, with their descriptions, in order.
-fn listed(gateway: &Server, core: usize, path: &str) -> Vec<(String, String)> {
+pub fn listed(gateway: &Server, core: usize, path: &str) -> Vec<(String, String)> {
     let list = gateway.connect_on(core).ask(&Request::modern(&modern(1, "tools/list", json!({}))).target(path)).json();
     let Some(tools) = list["result"]["tools"].as_array() else { return vec![pair("no list", &list.to_string())] };
     let string = |value: &Value| value.as_str().expect("a text").to_owned();
     tools.iter().map(|tool| (string(&tool["name"]), string(&tool["description"]))).collect()
 }
 
-fn pair(name: &str, description: &str) -> (String, String) {
+pub fn pair(name: &str, description: &str) -> (String, String) {
     (name.to_owned(), description.to_owned())
 }
 
 /// Waits until both cores list this.
-fn until_listed(gateway: &Server, path: &str, wanted: &[(String, String)]) {
+pub fn until_listed(gateway: &Server, path: &str, wanted: &[(String, String)]) {
     for core in 0..2 {
         let deadline = std::time::Instant::now() + PATIENCE;
         loop {

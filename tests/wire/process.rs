@@ -105,7 +105,8 @@ impl Server {
         Server::run(command, &[])
     }
 
-    fn run(mut command: Command, variables: &[(&str, &str)]) -> Server {
+    /// What such a command starts.
+    pub fn run(mut command: Command, variables: &[(&str, &str)]) -> Server {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CORELANE_")) {
             command.env_remove(name);
         }

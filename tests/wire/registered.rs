@@ -22,10 +22,10 @@ struct Gateway {
 }
 
 #[derive(Debug)]
-struct Answer {
-    status: u16,
+pub struct Answer {
+    pub status: u16,
     head: String,
-    body: Value,
+    pub body: Value,
 }
 
 impl Answer {
@@ -40,7 +40,7 @@ impl Answer {
 }
 
 /// One request and its answer.
-fn exchange(mut stream: impl std::io::Read + std::io::Write, line: &str, fields: &str, body: &str) -> Answer {
+pub fn exchange(mut stream: impl std::io::Read + std::io::Write, line: &str, fields: &str, body: &str) -> Answer {
     let length = body.len();
     write!(
         stream,
@@ -51,7 +51,10 @@ fn exchange(mut stream: impl std::io::Read + std::io::Write, line: &str, fields:
     stream.read_to_string(&mut answer).expect("an answer");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
     let status = head.split(' ').nth(1).expect("a status").parse().expect("a number");
-    let body = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"));
+    let body = match body {
+        "" => Value::Null,
+        body => serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}")),
+    };
     Answer { status, head: head.to_owned(), body }
 }
 

@@ -12,10 +12,10 @@ use crate::peer::Peer;
 use crate::process::{Server, until};
 use crate::request::{Request, legacy, modern};
 
-const WATCHED: &str = "test://watched-resource";
+pub const WATCHED: &str = "test://watched-resource";
 
 /// Has the server at a path say that its watched resource changed, and then that its tools did.
-fn change(gateway: &Server, path: &str) {
+pub fn change(gateway: &Server, path: &str) {
     for name in ["test_trigger_resource_update", "test_trigger_tool_change"] {
         let call = modern(1, "tools/call", json!({"name": name, "arguments": {}}));
         assert_eq!(gateway.connect().ask(&Request::modern(&call).target(path)).status, 200);
@@ -23,7 +23,7 @@ fn change(gateway: &Server, path: &str) {
 }
 
 /// The URIs of resources that were told of, up to the news that tools changed.
-fn told(stream: &mut Peer) -> Vec<String> {
+pub fn told(stream: &mut Peer) -> Vec<String> {
     let mut uris = Vec::new();
     loop {
         let message = stream.event().expect("the stream goes on").json();
@@ -38,14 +38,14 @@ fn told(stream: &mut Peer) -> Vec<String> {
 }
 
 /// A session at a path, with its stream, each on its core.
-fn session(gateway: &Server, path: &str, core: usize) -> (String, Peer) {
+pub fn session(gateway: &Server, path: &str, core: usize) -> (String, Peer) {
     let id = open_at(&mut gateway.connect_on(core), "2025-11-25", path);
     let mut stream = gateway.connect_on(core);
     stream.open(&Request::stream(&id).target(path));
     (id, stream)
 }
 
-fn subscribe(gateway: &Server, path: &str, core: usize, id: &str, uri: &str, what: &str) -> Value {
+pub fn subscribe(gateway: &Server, path: &str, core: usize, id: &str, uri: &str, what: &str) -> Value {
     let message = legacy(7, &format!("resources/{what}"), json!({"uri": uri}));
     gateway.connect_on(core).ask(&Request::legacy(id, &message).target(path)).json()
 }

@@ -20,7 +20,7 @@ use corelane::shard::seal::Sealer;
 const SECOND: u64 = 1_000_000_000;
 const ID: ConnectionId = ConnectionId { slot: 0, generation: 0 };
 /// Counters live as long as the process; each run would make new ones otherwise.
-static COUNTERS: LazyLock<Registry> = LazyLock::new(|| Registry::new(1));
+static COUNTERS: LazyLock<Registry> = LazyLock::new(|| Registry::sharded([1]));
 
 /// One core with one connection.
 pub struct Machine<S> {

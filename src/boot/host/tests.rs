@@ -13,6 +13,8 @@ fn needs() -> HostNeeds {
         direct_descriptors_per_ring: 16_384,
         memlock_bytes_per_core: 512 * 1024,
         backlog: 4096,
+        connections: 100_000,
+        memory_bytes: 700 << 20,
         outgoing_connections_max: 1000,
         listen_ports: vec![8080],
     }
@@ -24,6 +26,8 @@ fn good() -> HostReadings {
         nofile: Limit { soft: 1 << 20, hard: 1 << 20 },
         memlock: UNLIMITED,
         nr_open: Some(1 << 20),
+        files: Some((5_000, 105_000)),
+        memory_available: Some(700 << 20),
         somaxconn: Some(4096),
         local_ports: Some(32_768..=60_999),
         io_uring_disabled: Some(0),
@@ -96,6 +100,18 @@ fn open_files_are_judged_by_the_table_of_one_ring() {
 }
 
 #[test]
+fn what_all_connections_need_together_is_judged() {
+    let files = finding(|seen, _| seen.files = Some((5_001, 105_000)));
+    assert_eq!((files.name, files.severity), ("fs.file-max", Severity::Warn));
+    assert!(files.seen == "99999 left" && files.advice.contains("fs.file-max=105001"), "{files:?}");
+    let memory = finding(|_, needs| needs.memory_bytes += 1);
+    assert_eq!((memory.name, memory.severity), ("MemAvailable", Severity::Warn));
+    assert_eq!((memory.seen.as_str(), memory.wanted.as_str()), ("700 MiB", ">= 701 MiB, 100000 idle connections"));
+    assert_eq!(finding(|seen, _| seen.files = None).severity, Severity::Note);
+    assert_eq!(finding(|seen, _| seen.memory_available = None).severity, Severity::Note);
+}
+
+#[test]
 fn locked_memory_is_summed_over_the_cores() {
     let four_mib = 8 * 512 * 1024;
     let short = finding(|seen, _| seen.memlock = Limit { soft: 65_536, hard: four_mib - 1 });
@@ -153,6 +169,8 @@ fn the_files_of_a_host_are_read() {
     write("proc/sys/kernel/io_uring_group", "990\n");
     write("proc/sys/kernel/io_uring_disabled", "1\n");
     write("proc/sys/fs/nr_open", "1048576\n");
+    write("proc/sys/fs/file-nr", "5000\t0\t105000\n");
+    write("proc/meminfo", "MemTotal:        1000000 kB\nMemAvailable:     716800 kB\n");
     write("proc/sys/net/core/somaxconn", "4096\n");
     write("proc/sys/net/ipv4/ip_local_port_range", "32768\t60999\n");
     write("proc/sys/vm/max_map_count", "65530\n");
@@ -170,7 +188,7 @@ fn the_files_of_a_host_are_read() {
 fn this_host_can_be_judged() {
     let seen = HostReadings::of_this_host().expect("/proc is mounted");
     let report = HostReport::new(&seen, &needs());
-    assert_eq!(report.findings.len(), 8);
+    assert_eq!(report.findings.len(), 10);
     println!("{report}");
 }
 
@@ -183,5 +201,5 @@ fn the_table_puts_advice_under_its_line() {
     let at = lines.iter().position(|line| line.starts_with("warn")).expect("one warning");
     assert_eq!(lines[at], "warn  net.core.somaxconn            128                             >= 4096, the backlog");
     assert!(lines[at + 1].starts_with("      backlogs are cut to 128"));
-    assert_eq!(lines.len(), 1 + 8 + 1);
+    assert_eq!(lines.len(), 1 + 10 + 1);
 }

@@ -1,15 +1,20 @@
 //! The registry as operators change it, with real cores that own what operators do not.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
 
+use super::openapi::Document;
 use super::registry_rig::{Cores, keep};
 use super::rig::{alone, until};
 use crate::boot::OnCore;
 use crate::boot::administered::Administered;
 use crate::control::{Condition, Desk, NotChanged, Sent};
-use crate::shard::registry::{Kind, Refusal};
+use crate::shard::registry::{Kind, Refusal, WRITE_LATENCY_LIMIT_DEFAULT};
 
 fn condition(field: &'static str, value: &str) -> Condition {
     let mut fields = HeaderMap::new();
@@ -65,6 +70,62 @@ fn operators_change_bindings_and_only_their_own_transports() {
     assert_eq!(routed.recv_timeout(Duration::from_secs(5)), Ok(Ok(())));
     assert!(desk.unregister_transport("own", &any).is_ok());
     assert_eq!(desk.unregister_transport("own", &any), Err(Refusal::Unknown(Kind::Transport).into()));
+    cores.end();
+}
+
+/// The rest of the API is asked by `tests/wire/described.rs`: only here there are servers to bind to.
+#[test]
+fn answers_about_bindings_are_what_the_document_says() {
+    let folder = tempfile::tempdir().expect("a place for a socket");
+    let socket = folder.path().join("admin.sock");
+    let control = format!("socket = \"{}\"", socket.display());
+    let cores = Cores::administered(2, 16, WRITE_LATENCY_LIMIT_DEFAULT, &control);
+    cores.on(1, async |core: OnCore| {
+        let owner = core.registry().owner().expect("room");
+        core.registry().register_server(&owner, "s", b"").await.expect("free");
+        core.registry().register_server(&owner, "other", b"").await.expect("free");
+        core.registry().register_transport(&owner, "theirs", b"", Some("s")).await.expect("free");
+        keep("o", owner);
+    });
+    let (document, seen) = (Document::read(), RefCell::new(BTreeSet::new()));
+    let ask = |method: &str, target: &str, condition: &str, body: &str| {
+        let mut stream = UnixStream::connect(&socket).expect("it listens");
+        let head = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{condition}");
+        write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len()).expect("it is read");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        let body = serde_json::from_str(body).expect("JSON");
+        let answered = document.hold(method, target, status, &body).expect("an operation of the document");
+        seen.borrow_mut().insert(answered.clone());
+        (answered, body)
+    };
+    let (any, new) = ("If-Match: *\r\n", "If-None-Match: *\r\n");
+    let (own, theirs) = ("/admin/v1/bindings/own", "/admin/v1/bindings/theirs");
+    for (method, target, condition, body, answered) in [
+        ("PUT", "/admin/v1/transports/own", "", "{\"server\":\"s\"}", "put /admin/v1/transports/{name} 201"),
+        ("GET", "/admin/v1/transports/theirs", "", "", "get /admin/v1/transports/{name} 200"),
+        ("GET", own, "", "", "get /admin/v1/bindings/{transport} 200"),
+        ("PUT", own, any, "{\"server\":\"other\"}", "put /admin/v1/bindings/{transport} 200"),
+        ("DELETE", theirs, any, "", "delete /admin/v1/bindings/{transport} 200"),
+        ("PUT", theirs, new, "{\"server\":\"other\"}", "put /admin/v1/bindings/{transport} 201"),
+        ("PUT", theirs, new, "{\"server\":\"s\"}", "put /admin/v1/bindings/{transport} 412"),
+    ] {
+        assert_eq!(ask(method, target, condition, body).0, answered);
+    }
+    let asked = |answer: &String| answer.contains("/bindings/{") && !seen.borrow().contains(answer);
+    assert_eq!(document.answers().into_iter().find(asked), None, "all that is described of bindings was asked");
+    let (_, bindings) = ask("GET", "/admin/v1/bindings", "", "");
+    assert_eq!(bindings["bindings"].as_array().map(Vec::len), Some(2), "{bindings}");
+    let routed = cores.begin(0, async |core: OnCore| core.registry().route_to_transport("own", "s", b"{}").await);
+    let mut taken = serde_json::Value::Null;
+    until("it came", || {
+        taken = ask("POST", "/admin/v1/messages", "", "").1;
+        taken["messages"].as_array().is_some_and(|messages| !messages.is_empty())
+    });
+    assert_eq!(taken["messages"], serde_json::json!([{"transport": "own", "from": "s", "message": "{}"}]));
+    assert_eq!(routed.recv_timeout(Duration::from_secs(5)), Ok(Ok(())));
     cores.end();
 }
 

@@ -61,6 +61,11 @@ impl Cores {
     }
 
     pub fn start_with(cores: usize, shards: usize, write_limit: Nanos) -> Cores {
+        Cores::administered(cores, shards, write_limit, "")
+    }
+
+    /// With further lines of `[control]`.
+    pub fn administered(cores: usize, shards: usize, write_limit: Nanos, control: &str) -> Cores {
         let jobs: Vec<Arc<Mutex<Jobs>>> = (0..cores).map(|_| Arc::default()).collect();
         let on_cores = jobs.clone();
         let each_core = move |core: OnCore| {
@@ -81,7 +86,7 @@ impl Cores {
         let hooks = Hooks { each_core: Some(Arc::new(each_core)), registry: None, write_limit };
         let text = format!(
             "[serve]\nlisten = [\"127.0.0.1:0\"]\ndrain_deadline_ms = 2000\n\
-             [cores]\nlist = {cores}\nshards = {shards}\npin = false\n[control]\nlisten = \"127.0.0.1:0\"\n"
+             [cores]\nlist = {cores}\nshards = {shards}\npin = false\n[control]\nlisten = \"127.0.0.1:0\"\n{control}\n"
         );
         let config = Config::from_toml("test", &text).unwrap_or_else(|error| panic!("{error}"));
         let launch: Launch<Life> =

@@ -1,7 +1,7 @@
 //! Several cores: requests that another one owns, cores that die or are full, shards that were rebuilt, drains.
 
 use super::rig::{KEY, PING, Rig, SECOND, WAIT, call, core, legacy, line, status};
-use crate::ids::{ConnectionId, CoreId};
+use crate::ids::{ConnectionId, CoreId, ShardId};
 use crate::limits::OUTBOX_BYTES_MAX;
 use crate::metrics::{Metric, Refusal};
 use crate::server::connection::Wire;
@@ -73,6 +73,10 @@ fn a_rebuilt_shard_knows_its_sessions_by_their_ids_and_takes_no_stranger_for_one
     let mut rig = Rig::new(1);
     let peer = rig.connect(0, Wire::Http);
     let ids = [rig.open(peer), rig.open(peer)];
+    let shard = rig.metrics[0].shard(ShardId(0)).expect("its only one");
+    assert_eq!((shard.sessions.get(), shard.messages.get()), (2, 0));
+    rig.metrics[0].begin_life();
+    assert_eq!(shard.sessions.get(), 0, "they went down with their core");
     rig.cores[0] = core(0, 1, 2, rig.metrics[0]);
     let peer = rig.connect(0, Wire::Http);
     // A stranger takes the slot that the first one had.
@@ -81,6 +85,8 @@ fn a_rebuilt_shard_knows_its_sessions_by_their_ids_and_takes_no_stranger_for_one
         assert_eq!(status(&rig.ask(peer, legacy(Some(id), PING))), "200");
     }
     assert_eq!(rig.cores[0].population().2, 3, "three of them, none twice");
+    assert_eq!((shard.sessions.get(), rig.metrics[0].sessions_open.get()), (3, 3));
+    assert_eq!(shard.messages.get(), 2);
     let delete = |id: &str| format!("DELETE /mcp HTTP/1.1\r\nHost: localhost\r\nMcp-Session-Id: {id}\r\n\r\n");
     assert_eq!(status(&rig.ask(peer, delete(&ids[0]))), "204");
     assert_eq!(status(&rig.ask(peer, legacy(Some(&stranger), PING))), "200", "it was not the stranger's");

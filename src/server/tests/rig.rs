@@ -176,7 +176,7 @@ impl Rig {
     }
 
     pub fn new(cores: usize) -> Rig {
-        let registry = Box::leak(Box::new(Registry::new(cores)));
+        let registry = Box::leak(Box::new(Registry::sharded(std::iter::repeat_n(1, cores))));
         let metrics: Vec<&'static CoreMetrics> =
             (0..cores).map(|index| &**registry.core(CoreId(index as u16))).collect();
         Rig {

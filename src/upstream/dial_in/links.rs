@@ -86,6 +86,8 @@ pub struct Dialled {
     /// By their places; a place is free again at once, and known apart by the line in it.
     connections: Vec<Option<Connection>>,
     next_line: Line,
+    /// The line that a message was given to last.
+    last_line: Line,
     outstanding: Outstanding,
     /// Requests that wait until a line is ready.
     held: VecDeque<Unsent>,
@@ -120,6 +122,7 @@ impl Dialled {
             tag,
             connections: Vec::new(),
             next_line: 1,
+            last_line: HELD,
             outstanding: Outstanding::default(),
             held: VecDeque::new(),
             held_bytes: 0,
@@ -280,14 +283,17 @@ impl Dialled {
         }
     }
 
-    /// Finds a line for a message, or keeps it until there is one.
+    /// Finds a line for a message, or keeps it until there is one: that with the fewest requests in flight, and among
+    /// equals the next in turn, so that a pool whose calls come one at a time is used as a whole.
     fn assign(&mut self, unsent: Unsent) {
-        let Dialled { connections, outstanding, .. } = self;
-        let ready = connections.iter_mut().flatten().filter(|one| one.stage == Stage::Ready);
+        let Dialled { connections, outstanding, last_line, .. } = self;
+        let ready = connections.iter().flatten().filter(|one| one.stage == Stage::Ready);
         let load = |one: &Connection| (one.queued_bytes > DIALLED_UNSENT_BYTES_MAX, outstanding.count_on(one.line));
-        match ready.min_by_key(|one| load(one)) {
+        let turn = |line: Line| (line <= *last_line, line);
+        match ready.min_by_key(|one| (load(one), turn(one.line))) {
             Some(one) => {
                 let line = one.line;
+                *last_line = line;
                 self.queue(line, unsent);
             }
             None if self.held_bytes > DIALLED_UNSENT_BYTES_MAX => {

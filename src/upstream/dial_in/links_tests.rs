@@ -156,6 +156,31 @@ fn calls_go_where_the_fewest_are_and_what_was_not_sent_moves_on() {
 }
 
 #[test]
+fn calls_that_come_one_at_a_time_take_equals_in_turn() {
+    let mut rig = Rig::new();
+    let lines = [rig.ready(0), rig.ready(1), rig.ready(2)];
+    let answered = |rig: &mut Rig, id: u64| {
+        rig.request(id);
+        let line = rig.pool.outstanding().line_of(id).expect("it is in flight");
+        assert!(rig.pool.outstanding().answered(id, line).is_some());
+        line
+    };
+    let taken: Vec<Line> = (1..=6).map(|id| answered(&mut rig, id)).collect();
+    assert_eq!(taken, [lines, lines].concat());
+    // Whoever has more in flight is passed over, and the turn goes on behind the one that was taken.
+    rig.request(7);
+    assert_eq!(rig.pool.outstanding().line_of(7), Some(lines[0]));
+    let taken: Vec<Line> = (8..=11).map(|id| answered(&mut rig, id)).collect();
+    assert_eq!(taken, [lines[1], lines[2], lines[1], lines[2]]);
+    // One that goes leaves the turn to the others, and one that comes has its own.
+    rig.pool.ended(0, 1, link(1), End::Reset);
+    rig.wished();
+    let fourth = rig.ready(1);
+    let taken: Vec<Line> = (12..=14).map(|id| answered(&mut rig, id)).collect();
+    assert_eq!(taken, [fourth, lines[2], fourth]);
+}
+
+#[test]
 fn calls_wait_for_one_that_is_being_greeted() {
     let mut rig = Rig::new();
     rig.ready(0);

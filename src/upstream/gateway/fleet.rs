@@ -14,7 +14,7 @@ use crate::limits::SERVER_PLACES_MAX;
 const OWN: usize = 0x8000;
 const _: () = assert!(SERVER_PLACES_MAX <= OWN);
 /// Most servers of sessions' own on one core.
-const OWN_MAX: usize = 0x4000;
+pub(super) const OWN_MAX: usize = 0x4000;
 
 /// All servers of a core.
 #[derive(Default)]
@@ -103,6 +103,11 @@ impl Fleet {
     /// The server that is this session's own in the place of a configured one.
     pub fn own_of(&self, place: u16, session: u64) -> Option<u16> {
         self.by_session.get(&session)?.iter().find(|(at, _)| *at == place).map(|(_, number)| *number)
+    }
+
+    /// Whether a session's own server more can be kept.
+    pub fn has_room(&self) -> bool {
+        !self.vacant.is_empty() || self.own.len() < OWN_MAX
     }
 
     /// Keeps a session's own server, which is made with its number.

@@ -58,13 +58,14 @@ pub use rules::{ListRules, ToolRules};
 use send::STALE;
 use server::{Place, Report, Sent, Server};
 pub use settings::{EraChoice, Fields, GatewaySettings, HttpLink, LinkSettings, ServerSettings, ViewSettings};
+use watching::Watched;
 
 use crate::ids::{ConnectionId, CoreId, View};
 use crate::proto::json::Key;
 use crate::proto::jsonrpc::{Code, RpcError};
-use crate::proto::mcp::{HeaderParam, Method, Version};
+use crate::proto::mcp::{Capabilities, HeaderParam, Method, Version};
 use crate::server::service::{
-    About, Call, CallKey, Host, LinkEvent, Mail, Mailbox, Nanos, Offers, Served, Service, Subject, Wish,
+    About, Call, CallKey, Change, Host, LinkEvent, Mail, Mailbox, Nanos, Offers, Served, Service, Subject, Wish,
 };
 use crate::sys::guard::GuardHandle;
 use crate::upstream::missing;
@@ -130,7 +131,7 @@ pub struct Gateway<S> {
     told: told::Tables,
     jobs: Vec<Job>,
     /// Subscribers on this core, by topic.
-    watched: HashMap<Box<str>, u32>,
+    watched: HashMap<Box<str>, Watched>,
     /// By slot of the connection.
     links: Vec<Option<Owner>>,
     /// By index of the call.
@@ -332,6 +333,7 @@ impl<S: Service> Gateway<S> {
         }
         for report in reports {
             match report {
+                Report::Changed(Change::Resource(uri)) if is_own => self.tell_own(index, &uri),
                 // What a session's own server says of its lists is true of its session only, which has no lists.
                 Report::Changed(_) | Report::Gone | Report::List(..) if is_own => {}
                 Report::Gone => self.gone(index),
@@ -457,11 +459,13 @@ impl<S: Service> Service for Gateway<S> {
         Some(CoreId(place.core)).filter(|core| *core != self.core && core.0 < self.cores)
     }
 
-    fn topic(&mut self, view: View, uri: &str, version: Version) -> Result<Box<str>, RpcError> {
-        if self.is_plain() {
-            return self.native.topic(view, uri, version);
+    fn topic(&mut self, view: View, uri: &str, version: Version, session: Option<u64>) -> Result<Box<str>, RpcError> {
+        match watching::is_own(uri) {
+            // Whatever the native server would say: it is no URI, and means another session's.
+            true => Err(missing::resource(uri, version)),
+            false if self.is_plain() => self.native.topic(view, uri, version, session),
+            false => self.topic_of(view, uri, version, session),
         }
-        self.topic_of(view, uri, version)
     }
 
     fn session_ended(&mut self, now: Nanos, session: u64) {
@@ -470,9 +474,9 @@ impl<S: Service> Service for Gateway<S> {
         }
     }
 
-    fn watched(&mut self, now: Nanos, topic: &str, is_more: bool) {
+    fn watched(&mut self, now: Nanos, topic: &str, more: Option<Capabilities>) {
         if !self.is_plain() {
-            self.count_watcher(now, topic, is_more);
+            self.count_watcher(now, topic, more);
         }
     }
 

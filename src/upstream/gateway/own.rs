@@ -9,8 +9,10 @@
 use std::sync::Arc;
 
 use super::Gateway;
+use super::fleet::OWN_MAX;
 use super::server::Server;
 use crate::proto::jsonrpc::{Code, RpcError};
+use crate::proto::mcp::Capabilities;
 use crate::server::service::{Call, Nanos, Service};
 
 impl<S: Service> Gateway<S> {
@@ -19,11 +21,23 @@ impl<S: Service> Gateway<S> {
     /// # Errors
     /// If there can be no further one.
     pub(super) fn server_for(&mut self, place: u16, call: &Call<'_>) -> Result<u16, RpcError> {
-        let shared = &self.servers[usize::from(place)];
-        let Some(session) = call.session.filter(|_| shared.settings.is_per_session) else { return Ok(place) };
+        let is_per_session = self.servers[usize::from(place)].settings.is_per_session;
+        match call.session.filter(|_| is_per_session) {
+            Some(session) => self.own_server(place, session, call.capabilities),
+            None => Ok(place),
+        }
+    }
+
+    /// The server that is a session's own in the place of a configured one; `client` is what the session's client can
+    /// do, by which one that is not there yet is spoken to.
+    ///
+    /// # Errors
+    /// If there can be no further one.
+    pub(super) fn own_server(&mut self, place: u16, session: u64, client: Capabilities) -> Result<u16, RpcError> {
         if let Some(own) = self.servers.own_of(place, session) {
             return Ok(own);
         }
+        let shared = &self.servers[usize::from(place)];
         let (settings, metrics) = (Arc::clone(&shared.settings), Arc::clone(&shared.metrics));
         let (annotations, repeatable) = (shared.annotations.clone(), shared.repeatable.clone());
         let (is_legacy, at) = (shared.is_legacy, self.place.clone());
@@ -33,16 +47,21 @@ impl<S: Service> Gateway<S> {
             let mut own = Server::new(settings, number, owner, at, metrics);
             (own.is_own, own.base, own.listens, own.annotations_known) = (true, place, false, true);
             (own.annotations, own.repeatable, own.is_legacy) = (annotations, repeatable, is_legacy);
-            own.client = Some(call.capabilities);
+            (own.of_session, own.client) = (session, Some(client));
             own
         };
-        self.servers.keep(place, session, make).map_err(|most| {
-            let text = format!(
-                "server {} has a session of its own for each client, and {most} of them are the most that a core keeps",
-                name.name
-            );
-            RpcError::new(Code::OVERLOADED, text)
-        })
+        self.servers.keep(place, session, make).map_err(|most| too_many(&name.name, most))
+    }
+
+    /// Whether a session has a server of its own in this place, or may have one.
+    ///
+    /// # Errors
+    /// If there can be no further one.
+    pub(super) fn may_have_own(&self, place: u16, session: u64) -> Result<(), RpcError> {
+        match self.servers.own_of(place, session).is_some() || self.servers.has_room() {
+            true => Ok(()),
+            false => Err(too_many(&self.servers[usize::from(place)].settings.name, OWN_MAX)),
+        }
     }
 
     /// A client's session is over, and what was its own with it.
@@ -83,4 +102,11 @@ impl<S: Service> Gateway<S> {
             self.servers.remove(number);
         }
     }
+}
+
+fn too_many(server: &str, most: usize) -> RpcError {
+    let text = format!(
+        "server {server} has a session of its own for each client, and {most} of them are the most that a core keeps"
+    );
+    RpcError::new(Code::OVERLOADED, text)
 }

@@ -172,10 +172,16 @@ impl Server {
             return;
         }
         let Some(offers) = self.about.as_ref().map(|about| about.offers) else { return };
-        let lists = offers.tools_list_changed || offers.prompts_list_changed || offers.resources_list_changed;
+        // A session has no lists of its own.
+        let lists = [
+            ("toolsListChanged", offers.tools_list_changed && !self.is_own),
+            ("promptsListChanged", offers.prompts_list_changed && !self.is_own),
+            ("resourcesListChanged", offers.resources_list_changed && !self.is_own),
+        ];
+        let has_lists = lists.iter().any(|(_, wanted)| *wanted);
         let watches = offers.resources_subscribe && !self.watchers.is_empty();
         self.is_choice_new = false;
-        if !lists
+        if !has_lists
             && !watches
             && let Some(number) = self.events.take()
         {
@@ -183,20 +189,14 @@ impl Server {
         }
         let watched: Vec<Box<str>> = self.watchers.keys().filter(|_| watches).cloned().collect();
         match self.verdict {
-            Verdict::Known(Era::Modern) if lists || watches => {
+            Verdict::Known(Era::Modern) if has_lists || watches => {
                 let serial = self.next_serial();
                 let body = |out: &mut Vec<u8>| {
                     write_request(out, serial, "subscriptions/listen", |params| {
                         modern_meta(params, Capabilities::default());
                         let mut wanted = params.object("notifications");
-                        for (name, offered) in [
-                            ("toolsListChanged", offers.tools_list_changed),
-                            ("promptsListChanged", offers.prompts_list_changed),
-                            ("resourcesListChanged", offers.resources_list_changed),
-                        ] {
-                            if offered {
-                                wanted.boolean(name, true);
-                            }
+                        for (name, _) in lists.into_iter().filter(|(_, wanted)| *wanted) {
+                            wanted.boolean(name, true);
                         }
                         if watches {
                             let mut uris = wanted.array("resourceSubscriptions");

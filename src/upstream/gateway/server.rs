@@ -159,6 +159,8 @@ pub(super) struct Server {
     pub index: u16,
     /// Whether it is one session's own, in the place of the configured one at `base`.
     pub is_own: bool,
+    /// The number of that session.
+    pub of_session: u64,
     /// What the client of that session can do.
     pub client: Option<Capabilities>,
     pub base: u16,
@@ -262,6 +264,7 @@ impl Server {
             seal: place.host,
             index,
             is_own: false,
+            of_session: 0,
             client: None,
             base: index,
             published: Cell::default(),
@@ -369,6 +372,9 @@ impl Server {
     /// The session whose own it is is over: the server is told, and it ends.
     pub fn farewell(&mut self, now: Nanos) {
         self.tell_sessions_over(now);
+        for events in [self.events.take(), self.events_before.take()].into_iter().flatten() {
+            self.end_events(now, events);
+        }
         self.retire(now);
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Not here: who subscribes (the core's `subscriptions`), how a change is told (`remote`). Invariant: the core that
 //! listens to a server's changes for all is subscribed there to what somebody on any core wants to hear of, and to
-//! nothing else; a topic is `{server}+{uri}`, so that resources of two servers are two.
+//! nothing else; a topic is `{server}+{uri}`, so that resources of two servers are two. A session's own server is
+//! subscribed to what its session wants to hear of: such a topic names the session, and begins as no URI does.
 
 use super::flight::Errand;
 use super::request::Era;
@@ -12,8 +13,8 @@ use super::words::kind;
 use super::{Gateway, uris};
 use crate::ids::{CoreId, View};
 use crate::proto::jsonrpc::{Code, RpcError};
-use crate::proto::mcp::Version;
-use crate::server::service::{Nanos, Service};
+use crate::proto::mcp::{Capabilities, Version};
+use crate::server::service::{Change, Mail, Nanos, Service};
 use crate::upstream::missing;
 use crate::upstream::talk::{Line, Passage};
 
@@ -21,27 +22,64 @@ use crate::upstream::talk::{Line, Passage};
 const WATCHED_MAX: usize = 16_384;
 /// Pause before a modern server is told another choice: who subscribes to one resource often does to the next.
 const GATHER: Nanos = 20_000_000;
+/// What a topic of one session begins with, and its number ends with. No URI has such a character, and none that a
+/// client sends is taken for one.
+const OWN: char = '\u{1}';
+
+/// A topic with subscribers on this core.
+#[derive(Default)]
+pub(super) struct Watched {
+    count: u32,
+    /// What the client can do who subscribed last.
+    client: Capabilities,
+}
+
+/// Whether this would be the topic of one session.
+pub(super) fn is_own(text: &str) -> bool {
+    text.starts_with(OWN)
+}
+
+fn own_topic(session: u64, topic: &str) -> String {
+    format!("{OWN}{session:x}{OWN}{topic}")
+}
+
+/// The session that a topic is of, and what it would be called if it were everybody's.
+fn parts(topic: &str) -> Option<(u64, &str)> {
+    let (session, topic) = topic.strip_prefix(OWN)?.split_once(OWN)?;
+    Some((u64::from_str_radix(session, 16).ok()?, topic))
+}
 
 impl<S: Service> Gateway<S> {
     /// The topic of a resource in a view.
     ///
     /// # Errors
     /// What whoever wants to hear of it is told.
-    pub(super) fn topic_of(&mut self, view: View, uri: &str, version: Version) -> Result<Box<str>, RpcError> {
-        let Some((server, own)) = self.owner_of_uri(view, uri) else {
+    pub(super) fn topic_of(
+        &mut self,
+        view: View,
+        uri: &str,
+        version: Version,
+        session: Option<u64>,
+    ) -> Result<Box<str>, RpcError> {
+        let Some((place, own)) = self.owner_of_uri(view, uri) else {
             return match self.seen(view).is_some_and(|seen| seen.native) {
-                true => self.native.topic(view, uri, version),
+                true => self.native.topic(view, uri, version, session),
                 false => Err(missing::resource(uri, version)),
             };
         };
-        let server = &self.servers[usize::from(server)];
+        let server = &self.servers[usize::from(place)];
         if let Some(about) = &server.about
             && !about.offers.resources_subscribe
         {
             let text = format!("server {} does not tell of changes of its resources", server.settings.name);
             return Err(RpcError::new(Code::INVALID_PARAMS, text));
         }
-        let topic: Box<str> = format!("{}{own}", uris::before(&server.settings.name)).into();
+        let mut topic = format!("{}{own}", uris::before(&server.settings.name));
+        if let Some(session) = session.filter(|_| server.settings.is_per_session) {
+            self.may_have_own(place, session)?;
+            topic = own_topic(session, &topic);
+        }
+        let topic: Box<str> = topic.into();
         if self.watched.len() >= WATCHED_MAX && !self.watched.contains_key(&topic) {
             let text = format!("{WATCHED_MAX} resources are subscribed to already, the most there may be on a core");
             return Err(RpcError::new(Code::OVERLOADED, text));
@@ -50,39 +88,82 @@ impl<S: Service> Gateway<S> {
     }
 
     /// A subscriber on this core more, or one less.
-    pub(super) fn count_watcher(&mut self, now: Nanos, topic: &str, is_more: bool) {
-        let count = self.watched.entry(topic.into()).or_default();
-        *count = if is_more { *count + 1 } else { count.saturating_sub(1) };
-        let count = *count;
+    pub(super) fn count_watcher(&mut self, now: Nanos, topic: &str, more: Option<Capabilities>) {
+        let watched = self.watched.entry(topic.into()).or_default();
+        let is_more = more.is_some();
+        watched.count = if is_more { watched.count + 1 } else { watched.count.saturating_sub(1) };
+        watched.client = more.unwrap_or(watched.client);
+        let (count, client) = (watched.count, watched.client);
         if count == 0 {
             self.watched.remove(topic);
         }
         if count == u32::from(is_more) {
-            self.tell_watched(now, topic, is_more);
+            self.tell_watched(now, topic, is_more, client);
         }
     }
 
     /// Says that a topic is watched on this core, or no longer, to the core that listens to its server.
-    fn tell_watched(&mut self, now: Nanos, topic: &str, on: bool) {
+    fn tell_watched(&mut self, now: Nanos, topic: &str, on: bool, client: Capabilities) {
+        let (session, topic) = parts(topic).map_or((None, topic), |(session, topic)| (Some(session), topic));
         let of_server = |server: &&mut Server| !server.is_retired && uris::own(topic, &server.settings.name).is_some();
         // The topics of the native server have none.
         let Some(server) = self.servers.iter_mut().find(of_server) else { return };
-        let Some(own) = uris::own(topic, &server.settings.name) else { return };
-        let listener = server.listener;
+        let Some(uri) = uris::own(topic, &server.settings.name) else { return };
+        let (index, listener) = (server.index, server.listener);
+        if let Some(session) = session {
+            return self.tell_own_watched(now, index, session, uri, on.then_some(client));
+        }
         if listener != self.core {
             let kind = if on { kind::WATCH } else { kind::UNWATCH };
-            return server.callers.tell(listener, kind, 0, own.as_bytes().to_vec());
+            return server.callers.tell(listener, kind, 0, uri.as_bytes().to_vec());
         }
-        server.watch(now, own, listener, on);
-        let index = server.index;
+        server.watch(now, uri, listener, on);
         self.settle(now, index);
+    }
+
+    /// Says it to the session's own server, which is begun for it if it is not there.
+    fn tell_own_watched(&mut self, now: Nanos, place: u16, session: u64, uri: &str, by: Option<Capabilities>) {
+        let own = match by {
+            Some(client) => self.own_server(place, session, client),
+            // What was is gone already.
+            None => match self.servers.own_of(place, session) {
+                Some(own) => Ok(own),
+                None => return,
+            },
+        };
+        match own {
+            Ok(number) => {
+                let core = self.core;
+                let server = &mut self.servers[usize::from(number)];
+                let is_first = by.is_some() && !std::mem::replace(&mut server.listens, true);
+                server.watch(now, uri, core, by.is_some());
+                if by.is_some() {
+                    server.reach(now);
+                }
+                if is_first {
+                    server.listen(now);
+                }
+                self.settle(now, number);
+            }
+            // Not when it is asked for (`topic_of`), but servers may be others since.
+            Err(why) => tracing::warn!(uri, "a session no longer hears of a resource: {}", why.message),
+        }
+    }
+
+    /// A session's own server told of a resource: whoever subscribed to it in that session is told.
+    pub(super) fn tell_own(&mut self, number: u16, uri: &str) {
+        let server = &self.servers[usize::from(number)];
+        let topic = own_topic(server.of_session, &format!("{}{uri}", uris::before(&server.settings.name)));
+        if self.watched.contains_key(&*topic) {
+            self.mailbox.push(Mail::ChangedHere(Change::Resource(topic)));
+        }
     }
 
     /// Says again what is watched on this core: servers are others, or a core that listens has begun anew.
     pub(super) fn tell_all_watched(&mut self, now: Nanos) {
-        let topics: Vec<Box<str>> = self.watched.keys().cloned().collect();
-        for topic in topics {
-            self.tell_watched(now, &topic, true);
+        let topics = self.watched.iter().map(|(topic, watched)| (topic.clone(), watched.client));
+        for (topic, client) in topics.collect::<Vec<_>>() {
+            self.tell_watched(now, &topic, true, client);
         }
     }
 }
@@ -163,5 +244,23 @@ impl Server {
         let deadline = now + self.settings.list_time;
         let passage = line.map_or(Passage::Request(serial), |line| Passage::RequestOn(serial, line));
         self.errand(now, Errand::Notice, Some(era), Some(session), Some(method), passage, deadline, body);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_of_one_session_is_no_other_sessions_and_nobody_elses() {
+        for session in [0, 0x1f, u64::MAX] {
+            let topic = own_topic(session, "c+x:\u{1}y");
+            assert_eq!(parts(&topic), Some((session, "c+x:\u{1}y")));
+            assert!(is_own(&topic));
+        }
+        assert_ne!(own_topic(1, "c+x:y"), own_topic(0x11, "c+x:y"));
+        for text in ["c+x:y", "1f\u{1}c+x:y", "", "\u{1}", "\u{1}g\u{1}c+x:y"] {
+            assert_eq!(parts(text), None, "{text:?}");
+        }
     }
 }

@@ -416,7 +416,7 @@ impl<S: 'static> Service for NativeService<S> {
         served.unwrap_or_else(Served::Failed)
     }
 
-    fn topic(&mut self, _view: View, uri: &str, version: Version) -> Result<Box<str>, RpcError> {
+    fn topic(&mut self, _: View, uri: &str, version: Version, _session: Option<u64>) -> Result<Box<str>, RpcError> {
         if self.catalog.reader(uri).is_some() { Ok(uri.into()) } else { Err(missing::resource(uri, version)) }
     }
 

@@ -336,8 +336,8 @@ fn resources_are_read_by_uri_and_by_template() {
         assert_eq!((code, data), (-32602, json!({"uri": uri})));
         assert_eq!(read(LEGACY, uri).expect_err("not found").0, -32002);
     }
-    assert_eq!(rig.service.topic(View::ALL, "test://a%20b/data", LEGACY), Ok("test://a%20b/data".into()));
-    assert_eq!(rig.service.topic(View::ALL, "test://nothing", LEGACY).expect_err("not found").code.0, -32002);
+    assert_eq!(rig.service.topic(View::ALL, "test://a%20b/data", LEGACY, None), Ok("test://a%20b/data".into()));
+    assert_eq!(rig.service.topic(View::ALL, "test://nothing", LEGACY, None).expect_err("not found").code.0, -32002);
 }
 
 #[test]

@@ -242,7 +242,7 @@ impl<S: 'static> Rig<S> {
                     self.sent.push(method.to_owned());
                     self.asked.push((key, ask, method, json(&params)));
                 }
-                Mail::Changed(change) => self.changes.push(change),
+                Mail::Changed(change) | Mail::ChangedHere(change) => self.changes.push(change),
                 Mail::EndStream { .. } => self.sent.push("end of stream".to_owned()),
                 Mail::Notice { method, params, .. } => self.sent.push(format!("{method} {}", json(&params))),
                 Mail::Session { session, method, params } => {
