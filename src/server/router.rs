@@ -460,7 +460,8 @@ impl<S: Service> Core<S> {
             Ok(about) => about.offers,
             Err(error) => return self.fail(Some(id), true, 200, error, out),
         };
-        let Some(method) = method.filter(|method| method.known_to(version) && method.is_offered(&offers)) else {
+        let Some(method) = method.filter(|method| method.known_to(version) && method.is_offered(&offers, version))
+        else {
             return self.unknown_method(id, name, 200, out);
         };
         match method {

@@ -94,8 +94,10 @@ pub struct Offers {
     pub completions: bool,
     /// Sends log messages.
     pub logging: bool,
-    /// Runs tools as tasks (2025-11-25 core tasks and the tasks extension).
+    /// Runs tools as tasks that their callers ask for (2025-11-25).
     pub tasks: bool,
+    /// Makes tasks of calls by itself (the tasks extension of 2026-07-28).
+    pub tasks_extension: bool,
 }
 
 /// Who a service says it is.

@@ -122,7 +122,7 @@ impl<S: Service> Core<S> {
             prompts: asked("promptsListChanged") && offers.prompts_list_changed,
             resources: asked("resourcesListChanged") && offers.resources_list_changed,
             uris,
-            tasks: listed("taskIds", offers.tasks && capabilities.has(Capabilities::TASKS_EXTENSION)),
+            tasks: listed("taskIds", offers.tasks_extension && capabilities.has(Capabilities::TASKS_EXTENSION)),
         };
         filter.uris.keys().for_each(|topic| self.service.watched(self.now, topic, true));
         let mut params = Vec::new();

@@ -63,6 +63,11 @@ impl Capabilities {
         Capabilities(self.0 | other.0)
     }
 
+    /// These, but not those.
+    pub const fn without(self, other: Capabilities) -> Capabilities {
+        Capabilities(self.0 & !other.0)
+    }
+
     /// Whether all of `other` are declared.
     pub const fn has(self, other: Capabilities) -> bool {
         self.0 & other.0 == other.0

@@ -16,7 +16,7 @@ use super::words::{self, kind};
 use crate::proto::http1::MediaType;
 use crate::proto::json::{Envelope, Key, Scanner, Value, ValueKind};
 use crate::proto::jsonrpc::{self, Code, RpcError};
-use crate::proto::mcp::{Capabilities, LogLevel, Version};
+use crate::proto::mcp::{Capabilities, LogLevel, Method, Version};
 use crate::server::service::{About, Change, Nanos};
 use crate::upstream::http::{Failure, Outcome, Reply};
 use crate::upstream::talk::{Line, Passage};
@@ -209,11 +209,18 @@ impl Server {
             }
         }
         let server_info = self.about.as_ref().map_or(&b""[..], |about| &about.server_info);
-        let mut result = match relay.version.is_modern() && is_legacy_server {
-            true => answer::for_modern(result, relay.method, server_info),
-            false if is_legacy_server || relay.version.is_modern() => result.to_vec(),
-            false => items::result_for_legacy(value).unwrap_or_else(|| result.to_vec()),
+        let is_modern = relay.version.is_modern();
+        // Between eras not everything can be said.
+        let mut fitting = match relay.method {
+            _ if is_modern != is_legacy_server => None,
+            Method::ToolsList => items::tools_for_other_era(result, is_modern),
+            _ if is_modern => None,
+            _ => items::result_for_legacy(value),
         };
+        if is_modern && is_legacy_server {
+            fitting = Some(answer::for_modern(fitting.as_deref().unwrap_or(result), relay.method, server_info));
+        }
+        let mut result = fitting.unwrap_or_else(|| result.to_vec());
         if let Some(before) = &relay.uris {
             result = super::uris::seen(&result, relay.method, before).unwrap_or(result);
             result = super::task_ids::seen(&result, relay.method, before).unwrap_or(result);

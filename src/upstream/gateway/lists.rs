@@ -6,6 +6,7 @@
 use super::flight::ListKind;
 use super::items;
 use super::merge::{self, Job};
+use super::request::Era;
 use super::server::Verdict;
 use super::{Gateway, invalid, uris};
 use crate::proto::json::{Key, Value};
@@ -70,8 +71,9 @@ impl<S: Service> Gateway<S> {
                 server.metrics.tools.set(items.len() as u64);
                 self.tell_own_annotations(index);
             }
+            let is_modern = self.servers[usize::from(index)].verdict == Verdict::Known(Era::Modern);
             let cached = self.lists.entry((index, kind)).or_default();
-            cached.items = Some(items);
+            (cached.items, cached.is_modern) = (Some(items), is_modern);
             cached.at = at;
             self.forget_told(kind);
         }
@@ -103,7 +105,9 @@ impl<S: Service> Gateway<S> {
             (among_others && matches!(kind, ListKind::Prompts | ListKind::Tools)).then(|| self.told_in(job.view, kind));
         let items = seen.servers.iter().flat_map(|&server| {
             let settings = &self.servers[usize::from(server)].settings;
-            let cached = self.lists.get(&(server, kind)).and_then(|cached| cached.items.as_deref());
+            let cached = self.lists.get(&(server, kind));
+            let is_of_other_era = cached.is_some_and(|cached| cached.is_modern != job.version.is_modern());
+            let cached = cached.and_then(|cached| cached.items.as_deref());
             let tools = (kind == ListKind::Tools).then_some(&seen.tools);
             let told = told.clone();
             cached.unwrap_or_default().iter().filter_map(move |item| {
@@ -116,6 +120,9 @@ impl<S: Service> Gateway<S> {
                     None => settings.seen(kind, &own)?.to_owned(),
                 };
                 let mut item = merge::seen(kind, item, &own, &name, settings);
+                if kind == ListKind::Tools && is_of_other_era {
+                    item = items::for_other_era(item)?;
+                }
                 if kind == ListKind::Tools && !job.version.is_modern() {
                     item = items::for_legacy(item);
                 }

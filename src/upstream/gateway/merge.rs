@@ -26,6 +26,8 @@ pub(super) struct Cached {
     pub fetching: bool,
     /// It could not be read the last time that was tried.
     pub has_failed: bool,
+    /// The server spoke 2026-07-28 when it was read.
+    pub is_modern: bool,
 }
 
 impl Cached {

@@ -284,6 +284,10 @@ impl<S: Service> Gateway<S> {
                         if let Some(refusal) = self.quarantined(call, server, &own) {
                             return Served::Failed(refusal);
                         }
+                        if task_ids::is_of_other_era(call, self.servers[usize::from(server)].verdict) {
+                            let text = format!("{name} does not run as a task for clients of this revision");
+                            return Served::Failed(RpcError::new(Code::METHOD_NOT_FOUND, text));
+                        }
                         let before = self.before_uris(call.view, server);
                         self.relay(call, server, Some(&own), before.as_deref())
                     }
@@ -622,6 +626,7 @@ const MERGED: Offers = Offers {
     completions: true,
     logging: true,
     tasks: true,
+    tasks_extension: true,
 };
 
 fn invalid(text: impl Into<Cow<'static, str>>) -> Served {

@@ -141,7 +141,8 @@ fn rebuilt_meta(call: &Outgoing<'_>, era: Era, number: &[u8]) -> Vec<u8> {
     }
     if era.is_modern() {
         object.string(MODERN_META[0], Version::V2026_07_28.as_str());
-        object.raw(MODERN_META[1], &call.capabilities.to_json());
+        // A caller of 2025-11-25 has other tasks, whatever it says: none that the server would make of its own accord.
+        object.raw(MODERN_META[1], &call.capabilities.without(Capabilities::TASKS_EXTENSION).to_json());
         object.raw(MODERN_META[2], br#"{"name":"corelane","version":"1"}"#);
         if let Some(level) = call.log_level {
             object.string(MODERN_META[3], level.as_str());

@@ -500,7 +500,7 @@ impl Server {
         if self.channel.is_talk() {
             return Capabilities::ELICITATION_FORM.with(Capabilities::SAMPLING);
         }
-        Capabilities::from_bits(capabilities.to_bits() & !Capabilities::TASKS_EXTENSION.to_bits())
+        capabilities.without(Capabilities::TASKS_EXTENSION)
     }
 
     /// The session of these capabilities, opened if it is not yet.

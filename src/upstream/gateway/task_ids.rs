@@ -4,6 +4,8 @@
 //! Not here: the tasks themselves, which are their server's. Invariant: what `seen` writes, `uris::own` takes off
 //! again; an id is the same wherever it stands, because clients compare them.
 
+use super::request::Era;
+use super::server::Verdict;
 use super::{Gateway, invalid, uris};
 use crate::proto::json::{Key, Span, Value, ValueKind, splice, string};
 use crate::proto::mcp::Method;
@@ -93,6 +95,16 @@ impl<'a> Renames<'a> {
         splice(&mut out, self.text, &edits);
         out
     }
+}
+
+/// Whether a call asks for a task (2025-11-25) that its server would not make of it: who cannot be told so by the
+/// capabilities of a server that is seen alone is told so by those of the tool (mcp 2025-11-25, "Tool-Level
+/// Negotiation").
+pub(super) fn is_of_other_era(call: &Call<'_>, verdict: Verdict) -> bool {
+    call.method == Method::ToolsCall
+        && !call.version.is_modern()
+        && call.envelope.has(Key::Task)
+        && verdict == Verdict::Known(Era::Modern)
 }
 
 impl<S: Service> Gateway<S> {

@@ -238,7 +238,7 @@ impl<'a> Parts<'a> {
 }
 
 /// Everything that can be offered, in the order in which it is written.
-const OFFERS: [fn(&mut Offers) -> &mut bool; 10] = [
+const OFFERS: [fn(&mut Offers) -> &mut bool; 11] = [
     |offers| &mut offers.tools,
     |offers| &mut offers.tools_list_changed,
     |offers| &mut offers.prompts,
@@ -249,6 +249,7 @@ const OFFERS: [fn(&mut Offers) -> &mut bool; 10] = [
     |offers| &mut offers.completions,
     |offers| &mut offers.logging,
     |offers| &mut offers.tasks,
+    |offers| &mut offers.tasks_extension,
 ];
 
 const _: () = assert!(size_of::<Offers>() == OFFERS.len(), "every offer is written");
