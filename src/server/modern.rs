@@ -193,7 +193,8 @@ impl<S: Service> Core<S> {
             self.headers_agree(lane.view, head, envelope, text, name)
                 .inspect_err(|_| self.refused(Refusal::BadHeaderMirror))?;
         }
-        Ok(Facts { version: Version::V2026_07_28, capabilities, log_level, may_ask: false })
+        let is_level_chosen = log_level.is_some();
+        Ok(Facts { version: Version::V2026_07_28, capabilities, log_level, is_level_chosen, may_ask: false })
     }
 
     /// The version header has to say what the body says (2026-07-28, "Protocol Version Header").

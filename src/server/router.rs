@@ -447,7 +447,7 @@ impl<S: Service> Core<S> {
         if method == Some(Method::Initialize) {
             return self.initialize(lane, envelope, text, id, out);
         }
-        let Some(Terms { version, capabilities, log_level }) = self.terms_of(lane) else {
+        let Some(Terms { version, capabilities, log_level, is_level_chosen }) = self.terms_of(lane) else {
             if method == Some(Method::Ping) {
                 // Allowed before initialize (2025-11-25, "Lifecycle").
                 write_result(out, id, b"{}");
@@ -480,10 +480,10 @@ impl<S: Service> Core<S> {
                     return self.fail(Some(id), true, 200, error, out);
                 };
                 if let Some(session) = lane.session.and_then(|key| self.shards.find(key)) {
-                    session.log_level = level;
+                    (session.log_level, session.is_level_chosen) = (level, true);
                 }
                 if let Some(terms) = lane.terms {
-                    terms.set(Terms { log_level: level, ..terms.get() });
+                    terms.set(Terms { log_level: level, is_level_chosen: true, ..terms.get() });
                 }
                 write_result(out, id, b"{}");
                 Told::OK
@@ -493,7 +493,8 @@ impl<S: Service> Core<S> {
                 self.subscribe(lane, version, method == Method::ResourcesSubscribe, id, uri.as_deref(), out)
             }
             _ => {
-                let facts = Facts { version, capabilities, log_level: Some(log_level), may_ask: true };
+                let log_level = Some(log_level);
+                let facts = Facts { version, capabilities, log_level, is_level_chosen, may_ask: true };
                 self.call(lane, facts, method, id, envelope, text, out)
             }
         }
@@ -532,6 +533,7 @@ impl<S: Service> Core<S> {
             envelope,
             capabilities: facts.capabilities,
             log_level: facts.log_level,
+            is_level_chosen: facts.is_level_chosen,
             may_ask: facts.may_ask,
             session: lane.session.map(SessionKey::number),
             now: self.now,
@@ -632,6 +634,7 @@ pub(super) struct Facts {
     pub(super) version: Version,
     pub(super) capabilities: Capabilities,
     pub(super) log_level: Option<LogLevel>,
+    pub(super) is_level_chosen: bool,
     pub(super) may_ask: bool,
 }
 

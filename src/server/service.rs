@@ -51,6 +51,8 @@ pub struct Call<'a> {
     pub capabilities: Capabilities,
     /// Log messages below this level are not wanted; `None` wants none at all (modern, without `logLevel`).
     pub log_level: Option<LogLevel>,
+    /// Whether the client said so itself; if not, it is what is usual.
+    pub is_level_chosen: bool,
     /// Whether the transport can carry requests of ours during the call (legacy streams).
     pub may_ask: bool,
     /// A number for the legacy session, the same for all its calls and of no other session of this core; `None` for

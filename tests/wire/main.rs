@@ -22,6 +22,7 @@ mod http_wire;
 mod late;
 mod legacy;
 mod legacy_streams;
+mod levels;
 mod lines;
 mod modern;
 mod no_lock;

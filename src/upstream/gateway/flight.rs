@@ -32,6 +32,8 @@ pub struct Kept {
     pub capabilities: Capabilities,
     /// What the caller wants logged.
     pub log_level: Option<LogLevel>,
+    /// Whether the caller said so itself.
+    pub is_level_chosen: bool,
     /// Whether the caller can be asked during the call.
     pub may_ask: bool,
     /// The message.
@@ -225,6 +227,8 @@ pub enum Errand {
     Greet(Line),
     /// `initialize`, for the session of these capabilities.
     Initialize(Capabilities),
+    /// `logging/setLevel`, in the flight's session.
+    Level,
     /// A notification or answer of ours, whose own answer says nothing.
     Notice,
     /// Answered already; its stream has still to end.
@@ -309,6 +313,12 @@ impl Flights {
         };
         let mut calls = (0..).zip(&self.entries).filter(|(_, entry)| is_call(entry)).map(|(number, _)| number);
         calls.next().filter(|_| calls.next().is_none())
+    }
+
+    /// The calls that are in flight in a session.
+    pub fn relays_in(&self, session: Option<Capabilities>) -> impl Iterator<Item = &Relay> {
+        let in_session = self.entries.iter().flatten().filter(move |flight| flight.session == session);
+        in_session.filter_map(|flight| if let Errand::Call(relay) = &flight.errand { Some(relay) } else { None })
     }
 
     /// Whether some call is that of a caller on another core than this.

@@ -149,6 +149,7 @@ impl Server {
             Some(Errand::Initialize(capabilities)) => self.initialized(now, capabilities, session_id, result),
             Some(Errand::Page(pages)) => self.page(now, pages, Value::new(result)),
             Some(Errand::Greet(line)) => self.greeted(now, line, Value::new(result)),
+            Some(Errand::Level) => self.level_settled(now, session, true),
             _ => {}
         }
     }
@@ -176,6 +177,8 @@ impl Server {
                 let error = answer::error_for(relay.version, method, error);
                 self.callers.reply(relay.caller, Err(error));
             }
+            // It has levels of its own, and was asked.
+            Some(Errand::Level) => self.level_settled(now, session, true),
             Some(other) => {
                 let said = answer::error_for(Version::LATEST_LEGACY, None, error);
                 // A server without such things has a list without items.
@@ -422,6 +425,15 @@ impl Server {
             return;
         }
         let Some(flight) = self.flights.find(number) else { return };
+        // What is logged on no call's stream is of the one call that there is, if there is but one.
+        let number = match flight.errand {
+            Errand::Events if method == "notifications/message" => {
+                let session = flight.session;
+                self.flights.only_call_in(session).unwrap_or(number)
+            }
+            _ => number,
+        };
+        let Some(flight) = self.flights.find(number) else { return };
         let serial = flight.serial;
         let Errand::Call(relay) = &flight.errand else { return };
         let Some(params) = envelope.value(Key::Params, text) else { return };
@@ -549,6 +561,7 @@ impl Server {
             }
             Errand::Page(pages) => self.reports.push(Report::List(pages.kind, Err(error.clone()))),
             Errand::Greet(line) => self.refuse_line(now, line, &error.message),
+            Errand::Level => self.level_settled(now, session, false),
             Errand::Notice | Errand::Over => {}
         }
     }

@@ -19,6 +19,7 @@ mod handshake;
 mod hear;
 mod hear_talk;
 mod items;
+mod levels;
 mod lists;
 mod merge;
 mod mirrors;

@@ -156,6 +156,7 @@ impl<S: Service> Gateway<S> {
             envelope: &envelope,
             capabilities: word.capabilities,
             log_level: word.log_level,
+            is_level_chosen: word.is_level_chosen,
             may_ask: word.may_ask,
             session: None,
             now,

@@ -234,7 +234,10 @@ impl Server {
         for place in 0..self.sessions.len() {
             let session = &self.sessions[place];
             let capabilities = session.capabilities;
-            let is_wanted = self.listens || capabilities != own;
+            // A session's own server asks its one client, and has no other stream; what is logged on no call's stream
+            // comes on this one.
+            let is_asking = capabilities != if self.is_own { Capabilities::default() } else { own };
+            let is_wanted = self.listens || is_asking || session.level.is_told();
             if session.id.is_none() || session.events.is_some() || !is_wanted {
                 continue;
             }

@@ -15,6 +15,7 @@ use super::callers::{Caller, Callers, Post};
 use super::changes::Changes;
 use super::channel::{Channel, Remote};
 use super::flight::{Errand, Flights, Kept, ListKind, Relay};
+use super::levels::Level;
 use super::pins::PinnedTools;
 use super::request::{Era, Outgoing};
 use super::settings::{EraChoice, HttpLink, LinkSettings, ServerSettings};
@@ -66,6 +67,8 @@ pub(super) struct Session {
     pub events: Option<u32>,
     /// Calls that wait for it.
     pub waiting: VecDeque<Kept>,
+    /// How much the server logs in it.
+    pub level: Level,
 }
 
 /// Where a core is among the others, and what it has.
@@ -291,6 +294,7 @@ impl Server {
                 method: call.method,
                 capabilities: call.capabilities,
                 log_level: call.log_level,
+                is_level_chosen: call.is_level_chosen,
                 may_ask: call.may_ask,
                 name,
                 uris,
@@ -307,7 +311,7 @@ impl Server {
         if let (Verdict::Known(era), false) = (self.verdict, is_full) {
             let open = match era {
                 Era::Modern => Some(None),
-                Era::Legacy(_) => self.open_session(call.capabilities).map(Some),
+                Era::Legacy(_) => self.open_session(call).map(Some),
             };
             if let Some(session) = open {
                 // What may have to be sent again is kept: to a session that was lost, or with answers to questions.
@@ -519,15 +523,17 @@ impl Server {
             return place;
         }
         let version = Version::LATEST_LEGACY;
-        self.sessions.push(Session { capabilities, id: None, version, events: None, waiting: VecDeque::new() });
+        let (waiting, level) = (VecDeque::new(), Level::default());
+        self.sessions.push(Session { capabilities, id: None, version, events: None, waiting, level });
         self.sessions.len() - 1
     }
 
-    /// The session for a caller with these capabilities, if it is open.
-    fn open_session(&self, capabilities: Capabilities) -> Option<Capabilities> {
-        let wanted = self.session_for(capabilities);
-        let session = self.sessions.iter().find(|session| session.capabilities == wanted)?;
-        session.id.is_some().then_some(wanted)
+    /// The session for a call, if the call need not wait for it.
+    fn open_session(&mut self, call: &Call<'_>) -> Option<Capabilities> {
+        let wanted = self.session_for(call.capabilities);
+        let place = self.sessions.iter().position(|session| session.capabilities == wanted)?;
+        let is_open = self.sessions[place].id.is_some();
+        (is_open && self.level_does(place, call.log_level, call.is_level_chosen)).then_some(wanted)
     }
 
     /// The flight of a call, which has another number than it began with if it was sent again.
@@ -590,6 +596,9 @@ impl Server {
         self.resume_streams(now);
         self.repeat(now);
         self.reports.extend(self.changes.due(now).map(Report::Changed));
+        if !is_draining {
+            self.look_at_levels(now);
+        }
         match is_draining {
             true if now >= self.retry_at => self.retry_at = Nanos::MAX,
             true => {}
@@ -606,7 +615,8 @@ impl Server {
         let listen = (self.listen_at != Nanos::MAX).then_some(self.listen_at);
         let repeat = self.to_repeat.iter().map(|(at, _)| *at).min();
         let (change, flight) = (self.changes.deadline(), self.flights.deadline());
-        [repeat, self.channel.deadline(), flight, retry, resume, listen, change].into_iter().flatten().min()
+        let (channel, level) = (self.channel.deadline(), self.levels_deadline());
+        [repeat, channel, flight, retry, resume, listen, change, level].into_iter().flatten().min()
     }
 }
 
@@ -643,6 +653,7 @@ fn keep(call: &Call<'_>, caller: Caller, name: Option<&str>, uris: Option<&str>)
         method: call.method,
         capabilities: call.capabilities,
         log_level: call.log_level,
+        is_level_chosen: call.is_level_chosen,
         may_ask: call.may_ask,
         text: call.text.to_vec(),
         envelope: Envelope::clone(call.envelope),

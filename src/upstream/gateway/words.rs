@@ -78,6 +78,7 @@ pub(super) struct CallWord<'a> {
     pub method: Method,
     pub capabilities: Capabilities,
     pub log_level: Option<LogLevel>,
+    pub is_level_chosen: bool,
     pub may_ask: bool,
     pub name: Option<&'a str>,
     pub uris: Option<&'a str>,
@@ -92,6 +93,7 @@ impl<'a> CallWord<'a> {
         part(&mut out, self.method.as_str().as_bytes());
         part(&mut out, &self.capabilities.to_bits().to_le_bytes());
         part(&mut out, self.log_level.map_or("", LogLevel::as_str).as_bytes());
+        part(&mut out, &[u8::from(self.is_level_chosen)]);
         part(&mut out, &[u8::from(self.may_ask)]);
         for name in [self.name, self.uris] {
             part(&mut out, &[u8::from(name.is_some())]);
@@ -108,10 +110,11 @@ impl<'a> CallWord<'a> {
         let method = Method::parse(parts.next()?)?;
         let capabilities = Capabilities::from_bits(u16::from_le_bytes(parts.next()?.try_into().ok()?));
         let log_level = LogLevel::parse(parts.next()?);
-        let may_ask = parts.flag()?;
+        let (is_level_chosen, may_ask) = (parts.flag()?, parts.flag()?);
         let mut name = || Some((parts.flag()?, parts.text()?)).map(|(is_there, text)| is_there.then_some(text));
         let (name, uris) = (name()?, name()?);
-        Some(CallWord { view, version, method, capabilities, log_level, may_ask, name, uris, text: parts.next()? })
+        let text = parts.next()?;
+        Some(CallWord { view, version, method, capabilities, log_level, is_level_chosen, may_ask, name, uris, text })
     }
 }
 
@@ -279,7 +282,8 @@ mod tests {
             method: Method::ToolsCall,
             capabilities: Capabilities::SAMPLING,
             log_level: Some(LogLevel::Info),
-            may_ask: true,
+            is_level_chosen: true,
+            may_ask: false,
             name: Some(""),
             uris: None,
             text: b"{}",

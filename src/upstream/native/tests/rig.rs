@@ -209,6 +209,7 @@ impl<S: 'static> Rig<S> {
             envelope: &envelope,
             capabilities: self.capabilities,
             log_level: self.log_level,
+            is_level_chosen: self.log_level.is_some(),
             may_ask: !version.is_modern(),
             session: (!version.is_modern()).then_some(self.session),
             now,
