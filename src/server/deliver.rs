@@ -160,8 +160,8 @@ impl<S: Service> Core<S> {
         match exchange.kind {
             Kind::Call => self.metrics.calls_in_flight.sub(1),
             Kind::Listen => {
-                for topic in self.subscriptions.remove(key) {
-                    self.service.watched(self.now, &topic, false);
+                for (what, topic) in self.subscriptions.remove(key) {
+                    self.service.watched(self.now, what, &topic, false);
                 }
                 self.metrics.streams_open.sub(1);
             }

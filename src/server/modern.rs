@@ -174,10 +174,14 @@ impl<S: Service> Core<S> {
     ) -> Result<Facts, RpcError> {
         let capabilities = match envelope.text(Key::MetaClientCapabilities, text) {
             None => return Err(missing_meta(envelope)),
-            Some(declared) => Capabilities::parse(declared).ok_or_else(|| {
-                let text = "params._meta[\"io.modelcontextprotocol/clientCapabilities\"] has to be an object";
-                RpcError::new(Code::INVALID_PARAMS, text)
-            })?,
+            Some(declared) => {
+                let capabilities = Capabilities::parse(declared).ok_or_else(|| {
+                    let text = "params._meta[\"io.modelcontextprotocol/clientCapabilities\"] has to be an object";
+                    RpcError::new(Code::INVALID_PARAMS, text)
+                })?;
+                // There is no message any more to tell it by.
+                capabilities.without(Capabilities::ROOTS_LIST_CHANGED)
+            }
         };
         let log_level = match envelope.plain_str(Key::MetaLogLevel, text) {
             None if envelope.has(Key::MetaLogLevel) => return Err(bad_level()),

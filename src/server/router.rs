@@ -414,12 +414,22 @@ impl<S: Service> Core<S> {
                 Told::Accepted
             }
             Shape::Notice { method } => {
-                if Notice::parse(method) == Notice::Cancelled {
-                    self.client_cancelled(lane, envelope.get(Key::RequestId).of(text));
+                match Notice::parse(method) {
+                    Notice::Cancelled => self.client_cancelled(lane, envelope.get(Key::RequestId).of(text)),
+                    Notice::RootsListChanged => self.roots_changed(lane),
+                    Notice::Initialized | Notice::Progress | Notice::Unknown => {}
                 }
                 Told::Accepted
             }
             Shape::Request { id, method } => self.legacy_request(lane, envelope, text, id, method, out),
+        }
+    }
+
+    /// The roots of a session's client are others, and it has said that it would tell.
+    fn roots_changed(&mut self, lane: Lane<'_>) {
+        let (Some(session), Some(terms)) = (lane.session, self.terms_of(lane)) else { return };
+        if terms.capabilities.has(Capabilities::ROOTS_LIST_CHANGED) {
+            self.service.roots_changed(self.now, lane.view, session.number(), terms.capabilities);
         }
     }
 

@@ -167,14 +167,26 @@ pub trait Service {
         Ok(uri.into())
     }
 
+    /// The topic under which `Change::Task` tells of a task of 2026-07-28, by the id that it has in a view; none if there
+    /// can be no such task.
+    fn task_topic(&mut self, view: View, id: &str) -> Option<Box<str>> {
+        let _ = view;
+        Some(id.into())
+    }
+
+    /// The client of a legacy session (`Call::session`) says that its roots are others now.
+    fn roots_changed(&mut self, now: Nanos, view: View, session: u64, capabilities: Capabilities) {
+        let _ = (now, view, session, capabilities);
+    }
+
     /// A legacy session is over (`Call::session`).
     fn session_ended(&mut self, now: Nanos, session: u64) {
         let _ = (now, session);
     }
 
     /// The core keeps a subscriber of a topic more, or one less; said once for each.
-    fn watched(&mut self, now: Nanos, topic: &str, is_more: bool) {
-        let _ = (now, topic, is_more);
+    fn watched(&mut self, now: Nanos, what: Watched, topic: &str, is_more: bool) {
+        let _ = (now, what, topic, is_more);
     }
 
     /// The caller is gone or the time is up: drop the call, send nothing more for it.
@@ -320,6 +332,15 @@ pub struct Subject {
     pub number: u64,
 }
 
+/// What somebody may watch, beside lists.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Watched {
+    /// A resource.
+    Resource,
+    /// A task of 2026-07-28.
+    Task,
+}
+
 /// Something that changed and that subscribers on every core may want to hear about.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Change {
@@ -327,11 +348,11 @@ pub enum Change {
     Prompts,
     /// The list of resources.
     Resources,
-    /// One resource's contents, by URI.
+    /// One resource's contents, by topic.
     Resource(String),
-    /// A task's state: its id, and the parameters of the notification (a JSON object).
+    /// A task's state: its topic, and the parameters of the notification (a JSON object).
     Task {
-        /// The task's id.
+        /// The task's topic.
         id: String,
         /// The notification's parameters.
         params: Vec<u8>,

@@ -183,6 +183,31 @@ fn what_older_revisions_cannot_say_is_not_said_to_legacy_callers() {
 }
 
 #[test]
+fn a_visit_that_a_modern_server_asks_for_has_a_name_for_its_legacy_caller() {
+    let asked = json!({"mode": "url", "url": "https://x.example/", "message": "go"});
+    let ask = json!({"a": {"method": "elicitation/create", "params": asked}});
+    let server = Upstream::start("modern", everything(), move |heard| match heard.method() {
+        "tools/call" if heard.params().get("inputResponses").is_none() => {
+            Reply::Result(json!({"resultType": "input_required", "inputRequests": ask}))
+        }
+        _ => Reply::Usual,
+    });
+    let gateway = server.gateway("");
+    let mut peer = gateway.connect_on(0);
+    let session = open_at(&mut peer, "2025-11-25", "/mcp/s");
+    peer.open(&Request::legacy(&session, &legacy(7, "tools/call", call("t"))).target("/mcp/s"));
+    let mut question = peer.event().expect("a question").json();
+    let name = question["params"].as_object_mut().expect("parameters").remove("elicitationId");
+    assert!(name.is_some_and(|name| name.as_str().is_some_and(|name| !name.is_empty())));
+    assert_eq!(question["params"], json!({"mode": "url", "url": "https://x.example/", "message": "go"}));
+    let accept = json!({"jsonrpc": "2.0", "id": question["id"], "result": {"action": "accept"}});
+    assert_eq!(gateway.connect_on(1).ask(&Request::legacy(&session, &accept).target("/mcp/s")).status, 202);
+    assert_eq!(text(&peer.event().expect("an answer").json()), "done");
+    let again = server.heard("tools/call").pop().expect("it was called again");
+    assert_eq!(again.params()["inputResponses"], json!({"a": {"action": "accept"}}));
+}
+
+#[test]
 fn many_legacy_subscribers_are_one_listener_to_a_modern_server() {
     let server = Upstream::start("modern", everything(), |_| Reply::Usual);
     let gateway = server.gateway("");

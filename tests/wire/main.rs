@@ -35,6 +35,7 @@ mod pinned;
 mod process;
 mod questions;
 mod registered;
+mod relayed;
 mod reloading;
 mod request;
 mod sealed;

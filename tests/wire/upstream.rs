@@ -93,7 +93,7 @@ pub struct Upstream {
     pub address: SocketAddr,
     era: &'static str,
     heard: Arc<Mutex<Vec<Heard>>>,
-    /// Streams on which it may say what it likes, and the subscription that each is of.
+    /// Streams on which it may say what it likes, and the session or subscription that each is of.
     streams: Arc<Mutex<Vec<(TcpStream, Value)>>>,
 }
 
@@ -132,7 +132,8 @@ impl Upstream {
                 write(&format!("data: {acknowledged}\n\n"));
             }
             let held = stream.try_clone().expect("a descriptor more");
-            return self.streams.lock().expect("nobody panics with it").push((held, id.clone()));
+            let of = heard.field("Mcp-Session-Id").map_or_else(|| id.clone(), Value::from);
+            return self.streams.lock().expect("nobody panics with it").push((held, of));
         }
         if id.is_null() || heard.method().is_empty() {
             return write("HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n");
@@ -209,14 +210,31 @@ impl Upstream {
 
     /// Says something on every stream that is open for such; a stream of subscriptions has its name in it.
     pub fn say(&self, method: &str, params: &Value) {
-        let mut streams = self.streams.lock().expect("nobody panics with it");
-        streams.retain_mut(|(stream, subscription)| {
-            let mut params = params.clone();
-            if !subscription.is_null() {
-                params["_meta"][SUBSCRIPTION] = subscription.clone();
-            }
-            stream.write_all(format!("data: {}\n\n", notice(method, params)).as_bytes()).is_ok()
+        self.say_where(method, params, |_| true);
+    }
+
+    /// Says something on the stream of one session.
+    pub fn say_in(&self, session: &str, method: &str, params: &Value) {
+        let said = until("the session has a stream", || {
+            let said = self.say_where(method, params, |of| of == session);
+            (said > 0).then_some(said)
         });
+        assert_eq!(said, 1, "a session has one stream");
+    }
+
+    fn say_where(&self, method: &str, params: &Value, is_wanted: impl Fn(&Value) -> bool) -> usize {
+        let (mut streams, mut said) = (self.streams.lock().expect("nobody panics with it"), 0);
+        streams.retain_mut(|(stream, of)| {
+            let mut params = params.clone();
+            if of.is_number() {
+                params["_meta"][SUBSCRIPTION] = of.clone();
+            }
+            let text = if is_wanted(of) { format!("data: {}\n\n", notice(method, params)) } else { ":\n\n".to_owned() };
+            let is_open = stream.write_all(text.as_bytes()).is_ok();
+            said += usize::from(is_open && is_wanted(of));
+            is_open
+        });
+        said
     }
 
     /// Waits until so many streams are open at the same time, for such as come of their own accord.

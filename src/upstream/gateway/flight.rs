@@ -26,6 +26,8 @@ pub struct Kept {
     pub view: View,
     /// The caller's revision.
     pub version: Version,
+    /// The caller's legacy session, by its number on the caller's core.
+    pub session: Option<u64>,
     /// What is asked.
     pub method: Method,
     /// What the caller can do.
@@ -60,6 +62,7 @@ impl Kept {
             text: &self.text,
             envelope: &self.envelope,
             version: self.version,
+            session: self.session,
             capabilities: self.capabilities,
             log_level: self.log_level,
             method: self.method,
@@ -75,6 +78,8 @@ pub struct Relay {
     pub caller: Caller,
     /// The caller's revision.
     pub version: Version,
+    /// The caller's legacy session, by its number on the caller's core.
+    pub session: Option<u64>,
     /// What was asked.
     pub method: Method,
     /// Which tool is called, by its server's name for it; empty for everything else.
@@ -115,6 +120,7 @@ impl Relay {
         Relay {
             caller,
             version: call.version,
+            session: call.session,
             method: call.method,
             tool: tool_of(call.method, call.name, call.envelope, call.text).into(),
             blame: 1,
@@ -345,6 +351,14 @@ impl Flights {
         self.entries.get_mut(number as usize)?.as_mut()
     }
 
+    /// The call that the flight of this number is, if it is one.
+    pub fn relay(&self, number: u32) -> Option<&Relay> {
+        match &self.entries.get(number as usize)?.as_ref()?.errand {
+            Errand::Call(relay) => Some(relay),
+            _ => None,
+        }
+    }
+
     /// Ends a flight.
     pub fn remove(&mut self, number: u32) -> Option<Flight> {
         let flight = self.entries.get_mut(number as usize)?.take()?;
@@ -459,6 +473,7 @@ mod tests {
             text,
             envelope: &envelope,
             version: Version::V2026_07_28,
+            session: None,
             capabilities: Capabilities::default(),
             log_level: None,
             method: Method::ToolsCall,

@@ -9,6 +9,7 @@ use super::callers::Caller;
 use super::channel::Channel;
 use super::flight::{Errand, Flight, Relay};
 use super::items;
+use super::owed::Creditor;
 use super::request::Era;
 use super::server::{CLIENT_INFO, Report, STREAM_END, Server, Verdict};
 use super::settings::EraChoice;
@@ -17,7 +18,7 @@ use crate::proto::http1::MediaType;
 use crate::proto::json::{Envelope, Key, Scanner, Value, ValueKind};
 use crate::proto::jsonrpc::{self, Code, RpcError};
 use crate::proto::mcp::{Capabilities, LogLevel, Method, Version};
-use crate::server::service::{About, Change, Nanos};
+use crate::server::service::{About, Change, Nanos, Watched};
 use crate::upstream::http::{Failure, Outcome, Reply};
 use crate::upstream::talk::{Line, Passage};
 
@@ -172,6 +173,9 @@ impl Server {
                 } else {
                     self.call_answered(now, &relay);
                 }
+                if session.is_some() {
+                    self.owe_visits(now, &relay, Value::new(error));
+                }
                 // Of a legacy server every code is its caller's already.
                 let method = session.is_none().then_some(relay.method);
                 let error = answer::error_for(relay.version, method, error);
@@ -205,6 +209,9 @@ impl Server {
         }
         self.call_answered(now, &relay);
         let is_legacy_server = session.is_some();
+        if is_legacy_server {
+            self.owe_task(now, &relay, value);
+        }
         if !is_legacy_server && !relay.version.is_modern() {
             let kind = value.get("resultType").and_then(Value::as_str);
             if kind.as_deref() == Some("input_required") {
@@ -342,7 +349,12 @@ impl Server {
                 let ask = relay.asked;
                 relay.asked += 1;
                 relay.asks.push((ask, id));
-                return self.callers.ask(relay.caller, ask, method, params);
+                let creditor = Creditor::of(relay);
+                self.callers.ask(relay.caller, ask, method, params);
+                if let (Some(creditor), Some(asked)) = (creditor, envelope.value(Key::Params, text)) {
+                    self.owe_visit(now, creditor, asked);
+                }
+                return;
             }
         }
         let outcome = match &*method {
@@ -412,10 +424,10 @@ impl Server {
             _ => None,
         };
         if let Some(change) = change {
-            if self.changes.note(now, &change) {
-                self.reports.push(Report::Changed(change));
-            }
-            return;
+            // Nobody hears of what nobody watches.
+            let is_heard = !matches!(&change, Change::Resource(uri) if !self.is_watched(Watched::Resource, uri));
+            let told = is_heard.then(|| self.changes.note(now, change)).flatten();
+            return self.reports.extend(told.map(Report::Changed));
         }
         if method == "notifications/subscriptions/acknowledged" && self.events == Some(number) {
             // The new stream says all that the one before would.
@@ -423,6 +435,13 @@ impl Server {
                 self.end_events(now, before);
             }
             return;
+        }
+        let params = envelope.value(Key::Params, text);
+        match (method, params) {
+            ("notifications/tasks", Some(params)) => return self.task_is_news(now, params),
+            ("notifications/tasks/status", Some(params)) => return self.task_stands(params),
+            ("notifications/elicitation/complete", Some(params)) => return self.visit_is_done(number, params),
+            _ => {}
         }
         let Some(flight) = self.flights.find(number) else { return };
         // What is logged on no call's stream is of the one call that there is, if there is but one.
@@ -435,8 +454,7 @@ impl Server {
         };
         let Some(flight) = self.flights.find(number) else { return };
         let serial = flight.serial;
-        let Errand::Call(relay) = &flight.errand else { return };
-        let Some(params) = envelope.value(Key::Params, text) else { return };
+        let (Errand::Call(relay), Some(params)) = (&flight.errand, params) else { return };
         match method {
             "notifications/progress" => {
                 let theirs = params.get("progressToken").and_then(Value::as_u64) == Some(serial);

@@ -24,12 +24,14 @@ mod lists;
 mod merge;
 mod mirrors;
 mod names;
+mod owed;
 mod own;
 mod pages;
 mod pins;
 mod reload;
 mod remote;
 mod request;
+mod roots;
 mod rules;
 mod send;
 mod server;
@@ -63,9 +65,9 @@ pub use settings::{EraChoice, Fields, GatewaySettings, HttpLink, LinkSettings, S
 use crate::ids::{ConnectionId, CoreId, View};
 use crate::proto::json::Key;
 use crate::proto::jsonrpc::{Code, RpcError};
-use crate::proto::mcp::{HeaderParam, Method, Version};
+use crate::proto::mcp::{Capabilities, HeaderParam, Method, Version};
 use crate::server::service::{
-    About, Call, CallKey, Host, LinkEvent, Mail, Mailbox, Nanos, Offers, Served, Service, Subject, Wish,
+    About, Call, CallKey, Host, LinkEvent, Mail, Mailbox, Nanos, Offers, Served, Service, Subject, Watched, Wish,
 };
 use crate::sys::guard::GuardHandle;
 use crate::upstream::missing;
@@ -131,7 +133,7 @@ pub struct Gateway<S> {
     told: told::Tables,
     jobs: Vec<Job>,
     /// Subscribers on this core, by topic.
-    watched: HashMap<Box<str>, u32>,
+    watched: HashMap<(Watched, Box<str>), u32>,
     /// By slot of the connection.
     links: Vec<Option<Owner>>,
     /// By index of the call.
@@ -475,9 +477,22 @@ impl<S: Service> Service for Gateway<S> {
         }
     }
 
-    fn watched(&mut self, now: Nanos, topic: &str, is_more: bool) {
+    fn task_topic(&mut self, view: View, id: &str) -> Option<Box<str>> {
+        if self.is_plain() {
+            return self.native.task_topic(view, id);
+        }
+        self.topic_of_task(view, id)
+    }
+
+    fn roots_changed(&mut self, now: Nanos, view: View, session: u64, capabilities: Capabilities) {
         if !self.is_plain() {
-            self.count_watcher(now, topic, is_more);
+            self.tell_roots_changed(now, view, session, capabilities);
+        }
+    }
+
+    fn watched(&mut self, now: Nanos, what: Watched, topic: &str, is_more: bool) {
+        if !self.is_plain() {
+            self.count_watcher(now, what, topic, is_more);
         }
     }
 

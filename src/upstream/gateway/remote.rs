@@ -9,29 +9,30 @@ use super::channel::Channel;
 use super::flight::ListKind;
 use super::server::{Report, Sent, Verdict};
 use super::words::{self, CallWord, Stand, kind};
-use super::{Gateway, bridge, uris};
+use super::{Gateway, bridge, owed, uris};
 use crate::ids::CoreId;
 use crate::proto::json::{Envelope, Scanner};
 use crate::proto::jsonrpc::{Code, RpcError};
+use crate::proto::mcp::Capabilities;
 use crate::server::service::{Call, CallKey, Change, Mail, Nanos, Service, Subject, Wish};
 
 /// The number that stands for a change of tools.
 pub(super) const TOOLS: u64 = 2;
 /// Notifications in the course of a call.
-const NOTICES: [&str; 2] = ["notifications/progress", "notifications/message"];
+const NOTICES: [&str; 3] = ["notifications/progress", "notifications/message", owed::COMPLETE];
 
 impl<S: Service> Gateway<S> {
     /// A server told of a change: lists are read anew, callers everywhere are told.
     pub(super) fn changed(&mut self, server: u16, change: Change) {
-        let number = match &change {
-            Change::Prompts => 0,
-            Change::Resources => 1,
-            Change::Tools => TOOLS,
+        let (number, change) = match change {
+            Change::Prompts => (0, change),
+            Change::Resources => (1, change),
+            Change::Tools => (TOOLS, change),
             Change::Resource(uri) => {
                 let before = uris::before(&self.servers[usize::from(server)].settings.name);
                 return self.mailbox.push(Mail::Changed(Change::Resource(format!("{before}{uri}"))));
             }
-            Change::Task { .. } => return self.mailbox.push(Mail::Changed(change)),
+            Change::Task { id, params } => return self.task_changed(server, id, params),
         };
         self.make_stale(server, number);
         for core in (0..self.cores).map(CoreId).filter(|core| *core != self.core) {
@@ -91,9 +92,15 @@ impl<S: Service> Gateway<S> {
                 self.fetch_for(now, from, index, kind);
             }
             kind::WATCH | kind::UNWATCH => {
-                let Ok(uri) = std::str::from_utf8(text) else { return };
-                self.servers[usize::from(index)].watch(now, uri, from, what.kind == kind::WATCH);
+                let Ok(topic) = std::str::from_utf8(text) else { return };
+                let watched = words::watched_of(what.number);
+                self.servers[usize::from(index)].watch(now, watched, topic, from, what.kind == kind::WATCH);
             }
+            kind::ROOTS_CHANGED => {
+                let capabilities = Capabilities::from_bits(what.number as u16);
+                self.servers[usize::from(index)].roots_changed(now, capabilities);
+            }
+            kind::SESSION => return owed::mail(what.number, text).into_iter().for_each(|mail| self.mailbox.push(mail)),
             kind::WANTED => self.servers[usize::from(index)].wanted(now),
             kind::BEGUN => return self.tell_all_watched(now),
             kind::GREET => self.tell_stand(index, Some(from)),
@@ -158,7 +165,7 @@ impl<S: Service> Gateway<S> {
             log_level: word.log_level,
             is_level_chosen: word.is_level_chosen,
             may_ask: word.may_ask,
-            session: None,
+            session: word.session,
             now,
             deadline: Nanos::MAX,
         };

@@ -31,6 +31,8 @@ pub struct Outgoing<'a> {
     pub envelope: &'a Envelope,
     /// The caller's revision.
     pub version: Version,
+    /// The caller's legacy session, by its number on the caller's core.
+    pub session: Option<u64>,
     /// What the caller can do.
     pub capabilities: Capabilities,
     /// What the caller wants logged.
@@ -51,6 +53,10 @@ const MODERN_META: [&str; 4] = [
     "io.modelcontextprotocol/clientInfo",
     "io.modelcontextprotocol/logLevel",
 ];
+
+/// What a caller of an older revision cannot have: tasks that the server makes of its own accord, whatever it says
+/// (2025-11-25 has others), and a way to say that its roots are others.
+const NOT_BETWEEN_ERAS: Capabilities = Capabilities::TASKS_EXTENSION.with(Capabilities::ROOTS_LIST_CHANGED);
 
 /// Appends the request; `id` is its id and, if the caller wants to hear of progress, its progress token.
 pub fn write(out: &mut Vec<u8>, call: &Outgoing<'_>, era: Era, id: u64) {
@@ -141,8 +147,7 @@ fn rebuilt_meta(call: &Outgoing<'_>, era: Era, number: &[u8]) -> Vec<u8> {
     }
     if era.is_modern() {
         object.string(MODERN_META[0], Version::V2026_07_28.as_str());
-        // A caller of 2025-11-25 has other tasks, whatever it says: none that the server would make of its own accord.
-        object.raw(MODERN_META[1], &call.capabilities.without(Capabilities::TASKS_EXTENSION).to_json());
+        object.raw(MODERN_META[1], &call.capabilities.without(NOT_BETWEEN_ERAS).to_json());
         object.raw(MODERN_META[2], br#"{"name":"corelane","version":"1"}"#);
         if let Some(level) = call.log_level {
             object.string(MODERN_META[3], level.as_str());
@@ -164,6 +169,7 @@ mod tests {
             text: text.as_bytes(),
             envelope: &envelope,
             version,
+            session: None,
             capabilities: Capabilities::default(),
             log_level: None,
             method: Method::parse(envelope.plain_str(Key::Method, text.as_bytes()).expect("one").as_bytes())

@@ -173,7 +173,16 @@ impl Server {
         }
         let Some(offers) = self.about.as_ref().map(|about| about.offers) else { return };
         let lists = offers.tools_list_changed || offers.prompts_list_changed || offers.resources_list_changed;
-        let watches = offers.resources_subscribe && !self.watchers.is_empty();
+        let (mut uris, mut tasks) = self.watched();
+        if !offers.resources_subscribe {
+            uris.clear();
+        }
+        if !offers.tasks_extension {
+            tasks.clear();
+        }
+        let owned = |topics: &mut dyn Iterator<Item = &str>| topics.map(Box::from).collect::<Vec<Box<str>>>();
+        let watched = [owned(&mut uris.into_iter()), owned(&mut tasks.into_iter())];
+        let watches = watched.iter().any(|topics| !topics.is_empty());
         self.is_choice_new = false;
         if !lists
             && !watches
@@ -181,13 +190,13 @@ impl Server {
         {
             self.end_events(now, number);
         }
-        let watched: Vec<Box<str>> = self.watchers.keys().filter(|_| watches).cloned().collect();
         match self.verdict {
             Verdict::Known(Era::Modern) if lists || watches => {
                 let serial = self.next_serial();
                 let body = |out: &mut Vec<u8>| {
                     write_request(out, serial, "subscriptions/listen", |params| {
-                        modern_meta(params, Capabilities::default());
+                        let of_tasks = Capabilities::TASKS_EXTENSION;
+                        modern_meta(params, if watched[1].is_empty() { Capabilities::default() } else { of_tasks });
                         let mut wanted = params.object("notifications");
                         for (name, offered) in [
                             ("toolsListChanged", offers.tools_list_changed),
@@ -198,10 +207,12 @@ impl Server {
                                 wanted.boolean(name, true);
                             }
                         }
-                        if watches {
-                            let mut uris = wanted.array("resourceSubscriptions");
-                            watched.iter().for_each(|uri| uris.string(uri));
-                            uris.end();
+                        for (name, topics) in ["resourceSubscriptions", "taskIds"].into_iter().zip(&watched) {
+                            if !topics.is_empty() {
+                                let mut all = wanted.array(name);
+                                topics.iter().for_each(|topic| all.string(topic));
+                                all.end();
+                            }
                         }
                         wanted.end();
                     });
@@ -237,7 +248,7 @@ impl Server {
             // A session's own server asks its one client, and has no other stream; what is logged on no call's stream
             // comes on this one.
             let is_asking = capabilities != if self.is_own { Capabilities::default() } else { own };
-            let is_wanted = self.listens || is_asking || session.level.is_told();
+            let is_wanted = self.listens || is_asking || session.level.is_told() || session.owes;
             if session.id.is_none() || session.events.is_some() || !is_wanted {
                 continue;
             }

@@ -12,10 +12,11 @@ use std::sync::Arc;
 use super::breaking::{BREAKERS_MAX, tool_of};
 use super::bridge::Round;
 use super::callers::{Caller, Callers, Post};
-use super::changes::Changes;
+use super::changes::{Changes, Paced};
 use super::channel::{Channel, Remote};
 use super::flight::{Errand, Flights, Kept, ListKind, Relay};
 use super::levels::Level;
+use super::owed::Owed;
 use super::pins::PinnedTools;
 use super::request::{Era, Outgoing};
 use super::settings::{EraChoice, HttpLink, LinkSettings, ServerSettings};
@@ -25,7 +26,7 @@ use crate::metrics::{ServerMetrics, ServerState};
 use crate::proto::json::{Envelope, Scanner};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, HeaderParam, Version};
-use crate::server::service::{About, Call, Change, Host, Mailbox, Nanos};
+use crate::server::service::{About, Call, Change, Host, Mailbox, Nanos, Watched};
 use crate::shard::breaker::Breakers;
 use crate::shard::retry_budget::RetryBudget;
 use crate::sys::guard::GuardHandle;
@@ -69,6 +70,10 @@ pub(super) struct Session {
     pub waiting: VecDeque<Kept>,
     /// How much the server logs in it.
     pub level: Level,
+    /// The server will say more of what it said in it.
+    pub owes: bool,
+    /// When it was told that roots are others.
+    pub roots: Paced,
 }
 
 /// Where a core is among the others, and what it has.
@@ -130,8 +135,10 @@ pub(super) struct Server {
     pub events_before: Option<u32>,
     /// Another choice of what is to be heard of was made since the stream was opened.
     pub is_choice_new: bool,
-    /// Cores that want to hear of a resource, by its URI; on the core that listens only.
-    pub watchers: BTreeMap<Box<str>, BTreeSet<CoreId>>,
+    /// Cores that want to hear of a resource, by its URI, or of a task (`watching`); on the core that listens only.
+    pub watchers: BTreeMap<(Watched, Box<str>), BTreeSet<CoreId>>,
+    /// Whose the visits and tasks are of which it will speak.
+    pub owed: Owed,
     /// Arguments of its tools that are repeated in headers, by the tool's name; tools without any are left out.
     pub annotations: HashMap<Box<str>, Vec<HeaderParam>>,
     /// Tools that are left out, because nobody could call them rightly.
@@ -249,6 +256,7 @@ impl Server {
             events_before: None,
             is_choice_new: false,
             watchers: BTreeMap::new(),
+            owed: Owed::default(),
             annotations: HashMap::new(),
             left_out: HashSet::new(),
             flaws: HashMap::new(),
@@ -291,6 +299,7 @@ impl Server {
             let word = CallWord {
                 view: call.view,
                 version: call.version,
+                session: call.session,
                 method: call.method,
                 capabilities: call.capabilities,
                 log_level: call.log_level,
@@ -321,6 +330,7 @@ impl Server {
                     text: call.text,
                     envelope: call.envelope,
                     version: call.version,
+                    session: call.session,
                     capabilities: call.capabilities,
                     log_level: call.log_level,
                     method: call.method,
@@ -497,11 +507,11 @@ impl Server {
         self.session_for(Capabilities::default())
     }
 
-    /// The capabilities by which a caller's session is chosen. A child has one session for all, whatever each can do;
-    /// the tasks extension is none that `initialize` knows.
+    /// The capabilities by which a caller's session is chosen. A child has one session for all, whatever each can do,
+    /// unless it is one client's own; the tasks extension is none that `initialize` knows.
     pub(super) fn session_for(&self, capabilities: Capabilities) -> Capabilities {
         let capabilities = self.client.unwrap_or(capabilities);
-        if self.channel.is_talk() {
+        if self.channel.is_talk() && self.client.is_none() {
             return Capabilities::ELICITATION_FORM.with(Capabilities::SAMPLING);
         }
         capabilities.without(Capabilities::TASKS_EXTENSION)
@@ -524,7 +534,8 @@ impl Server {
         }
         let version = Version::LATEST_LEGACY;
         let (waiting, level) = (VecDeque::new(), Level::default());
-        self.sessions.push(Session { capabilities, id: None, version, events: None, waiting, level });
+        let (owes, roots) = (false, Paced::default());
+        self.sessions.push(Session { capabilities, id: None, version, events: None, waiting, level, owes, roots });
         self.sessions.len() - 1
     }
 
@@ -595,9 +606,10 @@ impl Server {
         }
         self.resume_streams(now);
         self.repeat(now);
-        self.reports.extend(self.changes.due(now).map(Report::Changed));
+        self.reports.extend(self.changes.due(now).into_iter().map(Report::Changed));
         if !is_draining {
             self.look_at_levels(now);
+            self.tell_roots_due(now);
         }
         match is_draining {
             true if now >= self.retry_at => self.retry_at = Nanos::MAX,
@@ -615,8 +627,8 @@ impl Server {
         let listen = (self.listen_at != Nanos::MAX).then_some(self.listen_at);
         let repeat = self.to_repeat.iter().map(|(at, _)| *at).min();
         let (change, flight) = (self.changes.deadline(), self.flights.deadline());
-        let (channel, level) = (self.channel.deadline(), self.levels_deadline());
-        [repeat, channel, flight, retry, resume, listen, change, level].into_iter().flatten().min()
+        let (channel, level, roots) = (self.channel.deadline(), self.levels_deadline(), self.roots_deadline());
+        [repeat, channel, flight, retry, resume, listen, change, level, roots].into_iter().flatten().min()
     }
 }
 
@@ -650,6 +662,7 @@ fn keep(call: &Call<'_>, caller: Caller, name: Option<&str>, uris: Option<&str>)
         caller,
         view: call.view,
         version: call.version,
+        session: call.session,
         method: call.method,
         capabilities: call.capabilities,
         log_level: call.log_level,

@@ -48,6 +48,12 @@ pub fn seen(result: &[u8], method: Method, before: &str) -> Option<Vec<u8>> {
     Some(renames.done())
 }
 
+/// What is said of how a task stands (2025-11-25, "Task Status Notification"), with the task named as its caller sees
+/// it; none if it names none.
+pub fn status(params: &[u8], before: &str) -> Option<Vec<u8>> {
+    seen(params, Method::TasksGet, before)
+}
+
 /// The parameters of a question that a server asks for a task of its.
 pub fn question(params: &[u8], before: &str) -> Vec<u8> {
     let mut renames = Renames { text: params, before, edits: Vec::new() };

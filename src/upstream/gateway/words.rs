@@ -8,7 +8,7 @@ use super::request::Era;
 use crate::ids::View;
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, LogLevel, Method, Version};
-use crate::server::service::{About, CallKey, Offers, Subject};
+use crate::server::service::{About, CallKey, Offers, Subject, Watched};
 
 /// What a word is about; the number that goes with it is in brackets.
 pub(super) mod kind {
@@ -22,10 +22,14 @@ pub(super) mod kind {
     pub const ANSWER: u8 = 4;
     /// To the owner: a list is wanted (which).
     pub const FETCH: u8 = 5;
-    /// To the core that listens to a server: somebody wants to hear of a resource.
+    /// To the core that listens to a server: somebody wants to hear of a resource or task (which of these).
     pub const WATCH: u8 = 12;
-    /// To the core that listens to a server: nobody does any more.
+    /// To the core that listens to a server: nobody does any more (which of these).
     pub const UNWATCH: u8 = 13;
+    /// To the owner: clients that can do this have other roots (their capabilities).
+    pub const ROOTS_CHANGED: u8 = 17;
+    /// From the owner: something for a session (its number).
+    pub const SESSION: u8 = 18;
     /// To the owner: somebody waits for the server to be reached.
     pub const WANTED: u8 = 15;
     /// To everybody: this core begins, or begins anew.
@@ -56,6 +60,16 @@ pub(super) fn key_of(number: u64) -> CallKey {
     CallKey { index: number as u32, generation: (number >> 32) as u32 }
 }
 
+/// The number that stands for what is watched.
+pub(super) fn number_of_watched(what: Watched) -> u64 {
+    u64::from(what == Watched::Task)
+}
+
+/// The inverse of `number_of_watched`.
+pub(super) fn watched_of(number: u64) -> Watched {
+    if number == 0 { Watched::Resource } else { Watched::Task }
+}
+
 /// The number that stands for a list.
 pub(super) fn number_of_list(kind: ListKind) -> u64 {
     ListKind::ALL.iter().position(|one| *one == kind).unwrap_or_default() as u64
@@ -75,6 +89,7 @@ pub(super) fn subject(kind: u8, server: u16, number: u64) -> Subject {
 pub(super) struct CallWord<'a> {
     pub view: View,
     pub version: Version,
+    pub session: Option<u64>,
     pub method: Method,
     pub capabilities: Capabilities,
     pub log_level: Option<LogLevel>,
@@ -90,6 +105,7 @@ impl<'a> CallWord<'a> {
         let mut out = Vec::with_capacity(128 + self.text.len());
         part(&mut out, &self.view.0.to_le_bytes());
         part(&mut out, self.version.as_str().as_bytes());
+        part(&mut out, self.session.map(u64::to_le_bytes).as_ref().map_or(&[][..], |number| number));
         part(&mut out, self.method.as_str().as_bytes());
         part(&mut out, &self.capabilities.to_bits().to_le_bytes());
         part(&mut out, self.log_level.map_or("", LogLevel::as_str).as_bytes());
@@ -107,6 +123,7 @@ impl<'a> CallWord<'a> {
         let mut parts = Parts(bytes);
         let view = View(u16::from_le_bytes(parts.next()?.try_into().ok()?));
         let version = Version::parse(parts.next()?)?;
+        let session = parts.next()?.try_into().ok().map(u64::from_le_bytes);
         let method = Method::parse(parts.next()?)?;
         let capabilities = Capabilities::from_bits(u16::from_le_bytes(parts.next()?.try_into().ok()?));
         let log_level = LogLevel::parse(parts.next()?);
@@ -114,7 +131,19 @@ impl<'a> CallWord<'a> {
         let mut name = || Some((parts.flag()?, parts.text()?)).map(|(is_there, text)| is_there.then_some(text));
         let (name, uris) = (name()?, name()?);
         let text = parts.next()?;
-        Some(CallWord { view, version, method, capabilities, log_level, is_level_chosen, may_ask, name, uris, text })
+        Some(CallWord {
+            view,
+            version,
+            session,
+            method,
+            capabilities,
+            log_level,
+            is_level_chosen,
+            may_ask,
+            name,
+            uris,
+            text,
+        })
     }
 }
 
@@ -279,6 +308,7 @@ mod tests {
         let call = CallWord {
             view: View(300),
             version: Version::V2025_06_18,
+            session: Some(u64::MAX - 1),
             method: Method::ToolsCall,
             capabilities: Capabilities::SAMPLING,
             log_level: Some(LogLevel::Info),
