@@ -541,6 +541,7 @@ impl<S: Service> Core<S> {
             method,
             text,
             envelope,
+            param_lines: lane.head.filter(|_| facts.version.is_modern()).map_or(&[][..], Head::mcp_param_lines),
             capabilities: facts.capabilities,
             log_level: facts.log_level,
             is_level_chosen: facts.is_level_chosen,

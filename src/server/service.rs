@@ -47,6 +47,9 @@ pub struct Call<'a> {
     pub text: &'a [u8],
     /// Where its members are.
     pub envelope: &'a Envelope,
+    /// Field lines of the HTTP request that it came in, for whoever passes on `Mcp-Param-*` of which nothing is known
+    /// here; empty if there are none.
+    pub param_lines: &'a [u8],
     /// What the client says it can do.
     pub capabilities: Capabilities,
     /// Log messages below this level are not wanted; `None` wants none at all (modern, without `logLevel`).
@@ -167,8 +170,8 @@ pub trait Service {
         Ok(uri.into())
     }
 
-    /// The topic under which `Change::Task` tells of a task of 2026-07-28, by the id that it has in a view; none if there
-    /// can be no such task.
+    /// The topic under which `Change::Task` tells of a task of 2026-07-28, by the id that it has in a view; none if
+    /// there can be no such task.
     fn task_topic(&mut self, view: View, id: &str) -> Option<Box<str>> {
         let _ = view;
         Some(id.into())

@@ -207,6 +207,50 @@ fn a_visit_that_a_modern_server_asks_for_has_a_name_for_its_legacy_caller() {
     assert_eq!(again.params()["inputResponses"], json!({"a": {"action": "accept"}}));
 }
 
+/// What a server heard in `Mcp-Param-*`, by their names in small letters, in their order.
+fn params_heard(server: &Upstream) -> Vec<(String, String)> {
+    let heard = server.heard("tools/call").pop().expect("it was called");
+    let mut params = heard.fields_like("mcp-param-");
+    params.sort();
+    params
+}
+
+#[test]
+fn headers_of_parameters_that_nothing_is_known_of_are_passed_on_to_modern_servers_only() {
+    let tool = json!({"name": "t", "inputSchema": {"type": "object",
+        "properties": {"region": {"type": "string", "x-mcp-header": "Region"}}}});
+    let script = move |heard: &Heard| match heard.method() {
+        "tools/list" => Reply::Result(json!({"tools": [tool], "resultType": "complete"})),
+        _ => Reply::Usual,
+    };
+    let (old, new) =
+        (Upstream::start("legacy", everything(), script.clone()), Upstream::start("modern", everything(), script));
+    let sections = old.section("old", "") + &new.section("new", "") + &new.section("owned", "concurrency = 4");
+    let gateway = Server::configured(&sections);
+    let listed = || {
+        let list = gateway.connect_on(1).ask(&Request::modern(&modern(1, "tools/list", json!({})))).json();
+        (list["result"]["tools"].as_array()?.len() == 3).then_some(())
+    };
+    until("their tools are known", listed);
+    for (name, server, passes_on) in [("old", &old, false), ("new", &new, true), ("owned", &new, true)] {
+        for (path, tool) in [(format!("/mcp/{name}"), "t".to_owned()), ("/mcp".to_owned(), format!("{name}_t"))] {
+            let message = modern(1, "tools/call", json!({"name": tool, "arguments": {"region": "é"}}));
+            let request = Request::modern(&message)
+                .target(&path)
+                .with("mcp-param-REGION", "=?base64?w6k=?=")
+                .with("Mcp-Param-Other", "=?base64?w6k=?=")
+                .with("Mcp-Param-x", "1");
+            let answer = gateway.connect_on(1).ask(&request);
+            assert_eq!(text(&answer.json()), "done", "{path}");
+            let expected = [("other", "=?base64?w6k=?="), ("region", "=?base64?w6k=?="), ("x", "1")];
+            let expected = if passes_on { &expected[..] } else { &[] };
+            let heard = params_heard(server);
+            let heard: Vec<(&str, &str)> = heard.iter().map(|(name, value)| (&**name, &**value)).collect();
+            assert_eq!(heard, expected, "{path}");
+        }
+    }
+}
+
 #[test]
 fn many_legacy_subscribers_are_one_listener_to_a_modern_server() {
     let server = Upstream::start("modern", everything(), |_| Reply::Usual);

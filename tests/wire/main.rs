@@ -19,6 +19,7 @@ mod faulty;
 mod gateway;
 mod http_status;
 mod http_wire;
+mod kept;
 mod late;
 mod legacy;
 mod legacy_streams;

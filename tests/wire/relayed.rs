@@ -1,5 +1,5 @@
-//! What servers and clients tell each other through the gateway outside any call: visits that are done, tasks that stand
-//! otherwise, roots that changed. Each reaches those to whom it belongs, under the names that they know, and no others.
+//! What servers and clients tell each other through the gateway outside any call: visits that are done, tasks that
+//! stand otherwise, roots that changed. Each reaches those to whom it belongs, under the names that they know, and no others.
 //!
 //! What is not to be heard is proved by what comes next, never by waiting.
 

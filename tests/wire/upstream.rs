@@ -28,6 +28,14 @@ impl Heard {
         value
     }
 
+    /// Fields whose names begin like this, by what follows, in small letters.
+    pub fn fields_like(&self, prefix: &str) -> Vec<(String, String)> {
+        let named = |(name, value): &(String, String)| {
+            Some((name.to_ascii_lowercase().strip_prefix(prefix)?.to_owned(), value.clone()))
+        };
+        self.fields.iter().filter_map(named).collect()
+    }
+
     pub fn method(&self) -> &str {
         self.body["method"].as_str().unwrap_or_default()
     }

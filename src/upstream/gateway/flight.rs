@@ -9,6 +9,7 @@ use super::breaking::tool_of;
 use super::bridge::Question;
 use super::callers::Caller;
 use super::deadlines::Deadlines;
+use super::merge::Hint;
 use super::request::Outgoing;
 
 use crate::ids::{CoreId, View};
@@ -42,6 +43,8 @@ pub struct Kept {
     pub text: Vec<u8>,
     /// Where its members are.
     pub envelope: Envelope,
+    /// The `Mcp-Param-*` that came with it, as lines.
+    pub param_lines: Box<[u8]>,
     /// The server's own name for what is called, if it is known by another.
     pub name: Option<Box<str>>,
     /// What stands before the server's URIs where its caller sees several servers.
@@ -61,6 +64,7 @@ impl Kept {
         Outgoing {
             text: &self.text,
             envelope: &self.envelope,
+            param_lines: &self.param_lines,
             version: self.version,
             session: self.session,
             capabilities: self.capabilities,
@@ -217,6 +221,8 @@ pub struct Pages {
     pub cursors: BTreeSet<Box<[u8]>>,
     /// Items that were left out.
     pub flaws: usize,
+    /// How long all of it may be kept.
+    pub hint: Option<Hint>,
     /// When the whole list has to be there.
     pub deadline: Nanos,
 }
@@ -472,6 +478,7 @@ mod tests {
         let call = Outgoing {
             text,
             envelope: &envelope,
+            param_lines: b"",
             version: Version::V2026_07_28,
             session: None,
             capabilities: Capabilities::default(),

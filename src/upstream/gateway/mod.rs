@@ -11,6 +11,7 @@ mod bridge;
 mod callers;
 mod changes;
 mod channel;
+mod cursors;
 mod deadlines;
 mod dialled;
 mod fleet;
@@ -360,7 +361,7 @@ impl<S: Service> Gateway<S> {
             std::mem::take(&mut self.jobs).into_iter().partition(|job| job.waits.is_empty());
         self.jobs = waiting;
         for job in done {
-            let outcome = Ok(self.render(&job));
+            let outcome = Ok(self.render(&job, now));
             self.mailbox.push(Mail::Reply { key: job.key, outcome });
         }
         self.note_deadline(index);

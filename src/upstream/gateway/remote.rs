@@ -109,8 +109,9 @@ impl<S: Service> Gateway<S> {
                 self.stands(now, index, stand);
             }
             kind::LIST => {
-                let Some(kind) = words::list_of(what.number) else { return };
+                let Some((kind, hint)) = words::told_list_of(what.number) else { return };
                 let Some(outcome) = words::read_outcome(text) else { return };
+                self.servers[usize::from(index)].hints.insert(kind, hint);
                 let report = Report::List(kind, outcome.map(words::read_items));
                 self.servers[usize::from(index)].reports.push(report);
             }
@@ -161,6 +162,7 @@ impl<S: Service> Gateway<S> {
             method: word.method,
             text: word.text,
             envelope: &envelope,
+            param_lines: word.param_lines,
             capabilities: word.capabilities,
             log_level: word.log_level,
             is_level_chosen: word.is_level_chosen,
@@ -182,7 +184,8 @@ impl<S: Service> Gateway<S> {
         // One that waits here to be compared is the newest there is, and each core compares for itself.
         if let Some(items) = server.pinned.held().filter(|_| kind == ListKind::Tools) {
             let written = words::write_outcome(&Ok(words::write_items(items)));
-            return server.callers.tell(from, words::kind::LIST, words::number_of_list(kind), written);
+            let number = words::number_of_told_list(kind, server.hints.get(&kind).copied().flatten());
+            return server.callers.tell(from, words::kind::LIST, number, written);
         }
         if !server.list_askers.contains(&(from, kind)) {
             server.list_askers.push((from, kind));
@@ -202,9 +205,10 @@ impl<S: Service> Gateway<S> {
         }
         let written =
             words::write_outcome(&outcome.as_ref().map(|items| words::write_items(items)).map_err(Clone::clone));
+        let number = words::number_of_told_list(kind, server.hints.get(&kind).copied().flatten());
         server.list_askers.retain(|&(core, asked)| {
             if asked == kind {
-                server.callers.tell(core, words::kind::LIST, words::number_of_list(kind), written.clone());
+                server.callers.tell(core, words::kind::LIST, number, written.clone());
             }
             asked != kind
         });

@@ -29,6 +29,8 @@ pub struct Outgoing<'a> {
     pub text: &'a [u8],
     /// Where its members are.
     pub envelope: &'a Envelope,
+    /// Field lines that came with it, among which `Mcp-Param-*` may be.
+    pub param_lines: &'a [u8],
     /// The caller's revision.
     pub version: Version,
     /// The caller's legacy session, by its number on the caller's core.
@@ -168,6 +170,7 @@ mod tests {
         let call = Outgoing {
             text: text.as_bytes(),
             envelope: &envelope,
+            param_lines: b"",
             version,
             session: None,
             capabilities: Capabilities::default(),

@@ -6,7 +6,7 @@
 
 use super::callers::Caller;
 use super::flight::{Errand, Flight, Relay};
-use super::mirrors::Mirrors;
+use super::mirrors::{Mirrors, PARAM};
 use super::request::{self, Era, Outgoing};
 use super::server::{CLIENT_INFO, Server, Verdict};
 use super::settings::{HttpLink, LinkSettings};
@@ -97,7 +97,10 @@ impl Server {
                     writer.mirrored("Mcp-Name", "", &name);
                 }
                 for (suffix, value) in mirrors.params {
-                    writer.mirrored("Mcp-Param-", suffix, &value);
+                    writer.mirrored(PARAM, suffix, &value);
+                }
+                for (suffix, value) in mirrors.passed_on {
+                    writer.passed_on(PARAM, suffix, value);
                 }
             }
             Some(Era::Legacy(_)) => self.session_fields(&mut writer, session),

@@ -16,6 +16,8 @@ use super::changes::{Changes, Paced};
 use super::channel::{Channel, Remote};
 use super::flight::{Errand, Flights, Kept, ListKind, Relay};
 use super::levels::Level;
+use super::merge::Hint;
+use super::mirrors;
 use super::owed::Owed;
 use super::pins::PinnedTools;
 use super::request::{Era, Outgoing};
@@ -145,6 +147,8 @@ pub(super) struct Server {
     pub left_out: HashSet<Box<str>>,
     /// How many items of each list were left out when it was read last.
     pub flaws: HashMap<ListKind, usize>,
+    /// How long each may be kept, as the server said when it was read last.
+    pub hints: HashMap<ListKind, Option<Hint>>,
     /// When callers were told of its changes.
     pub changes: Changes,
     /// What is known of its tools, where they are held to what was pinned.
@@ -260,6 +264,7 @@ impl Server {
             annotations: HashMap::new(),
             left_out: HashSet::new(),
             flaws: HashMap::new(),
+            hints: HashMap::new(),
             changes: Changes::default(),
             pinned: PinnedTools::default(),
             annotations_known: false,
@@ -308,6 +313,7 @@ impl Server {
                 name,
                 uris,
                 text: call.text,
+                param_lines: &mirrors::param_lines(call.param_lines),
             };
             let owner = remote.owner;
             self.callers.tell(owner, kind::CALL, words::number_of(caller.key), word.write());
@@ -329,6 +335,7 @@ impl Server {
                 let outgoing = Outgoing {
                     text: call.text,
                     envelope: call.envelope,
+                    param_lines: call.param_lines,
                     version: call.version,
                     session: call.session,
                     capabilities: call.capabilities,
@@ -670,6 +677,7 @@ fn keep(call: &Call<'_>, caller: Caller, name: Option<&str>, uris: Option<&str>)
         may_ask: call.may_ask,
         text: call.text.to_vec(),
         envelope: Envelope::clone(call.envelope),
+        param_lines: mirrors::param_lines(call.param_lines).into(),
         name: name.map(Into::into),
         uris: uris.map(Into::into),
         again: false,

@@ -4,6 +4,7 @@
 //! nobody wrote so are read as nothing.
 
 use super::flight::ListKind;
+use super::merge::Hint;
 use super::request::Era;
 use crate::ids::View;
 use crate::proto::jsonrpc::{Code, RpcError};
@@ -80,6 +81,26 @@ pub(super) fn list_of(number: u64) -> Option<ListKind> {
     ListKind::ALL.get(usize::try_from(number).ok()?).copied()
 }
 
+/// Bits of the number of a list that is told: which list, how it may be kept if that is known, and how long.
+const LIST_BITS: u32 = 4;
+const HINT: u64 = 1 << LIST_BITS;
+const PUBLIC: u64 = HINT << 1;
+const TTL_AT: u32 = LIST_BITS + 2;
+
+/// The number that stands for a list that is told, and how long it may be kept.
+pub(super) fn number_of_told_list(kind: ListKind, hint: Option<Hint>) -> u64 {
+    let hint = hint.map_or(0, |Hint { ttl_ms, is_public }| {
+        HINT | if is_public { PUBLIC } else { 0 } | ttl_ms.min(u64::MAX >> TTL_AT) << TTL_AT
+    });
+    number_of_list(kind) | hint
+}
+
+/// The inverse of `number_of_told_list`.
+pub(super) fn told_list_of(number: u64) -> Option<(ListKind, Option<Hint>)> {
+    let hint = Hint { ttl_ms: number >> TTL_AT, is_public: number & PUBLIC != 0 };
+    Some((list_of(number & (HINT - 1))?, (number & HINT != 0).then_some(hint)))
+}
+
 pub(super) fn subject(kind: u8, server: u16, number: u64) -> Subject {
     Subject { kind, about: u32::from(server), number }
 }
@@ -98,6 +119,7 @@ pub(super) struct CallWord<'a> {
     pub name: Option<&'a str>,
     pub uris: Option<&'a str>,
     pub text: &'a [u8],
+    pub param_lines: &'a [u8],
 }
 
 impl<'a> CallWord<'a> {
@@ -116,6 +138,7 @@ impl<'a> CallWord<'a> {
             part(&mut out, name.unwrap_or_default().as_bytes());
         }
         part(&mut out, self.text);
+        part(&mut out, self.param_lines);
         out
     }
 
@@ -130,7 +153,7 @@ impl<'a> CallWord<'a> {
         let (is_level_chosen, may_ask) = (parts.flag()?, parts.flag()?);
         let mut name = || Some((parts.flag()?, parts.text()?)).map(|(is_there, text)| is_there.then_some(text));
         let (name, uris) = (name()?, name()?);
-        let text = parts.next()?;
+        let (text, param_lines) = (parts.next()?, parts.next()?);
         Some(CallWord {
             view,
             version,
@@ -143,6 +166,7 @@ impl<'a> CallWord<'a> {
             name,
             uris,
             text,
+            param_lines,
         })
     }
 }
@@ -317,6 +341,7 @@ mod tests {
             name: Some(""),
             uris: None,
             text: b"{}",
+            param_lines: b"Mcp-Param-A: b\r\n",
         };
         assert_eq!(CallWord::read(&call.write()), Some(call));
         let error = RpcError::new(Code::DEADLINE, "late").with_data(*b"1");
@@ -329,6 +354,9 @@ mod tests {
         assert_eq!(key_of(number_of(key)), key);
         for kind in ListKind::ALL {
             assert_eq!(list_of(number_of_list(kind)), Some(kind));
+            for hint in [None, Some(Hint { ttl_ms: 0, is_public: true }), Some(Hint { ttl_ms: 7, is_public: false })] {
+                assert_eq!(told_list_of(number_of_told_list(kind, hint)), Some((kind, hint)));
+            }
         }
         assert_eq!(list_of(4), None);
     }

@@ -206,6 +206,7 @@ impl<S: 'static> Rig<S> {
             version,
             method: Method::parse(method.as_bytes()).expect("a method"),
             text: text.as_bytes(),
+            param_lines: b"",
             envelope: &envelope,
             capabilities: self.capabilities,
             log_level: self.log_level,
