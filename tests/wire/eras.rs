@@ -42,7 +42,7 @@ fn callers_who_can_do_the_same_share_a_session_with_a_legacy_server() {
     let calls = server.heard("tools/call");
     let session = |heard: &Heard| heard.field("Mcp-Session-Id").expect("it belongs to a session").to_owned();
     let sessions: Vec<String> = calls.iter().map(session).collect();
-    assert_eq!((sessions[..4] == sessions[4..8], &sessions[8] == &sessions[0]), (true, true), "{sessions:?}");
+    assert_eq!((sessions[..4] == sessions[4..8], sessions[8] == sessions[0]), (true, true), "{sessions:?}");
     let mut unlike = sessions[..4].to_vec();
     unlike.sort();
     unlike.dedup();

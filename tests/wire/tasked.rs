@@ -61,13 +61,77 @@ fn tasks_of_2025_11_25_are_found_at_their_servers() {
         let unknown = ask(0, "tasks/get", json!({"taskId": id}));
         assert_eq!(unknown["error"]["code"], json!(-32602), "{id}: {unknown}");
     }
-    assert_eq!(ask(0, "tasks/list", json!({}))["result"], json!({"tasks": []}));
+    // So a session's list is of its own tasks, of each server in turn, and another's is empty.
+    let listed = |session: &str, core: usize| {
+        let (mut ids, mut params) = (Vec::new(), json!({}));
+        loop {
+            let message = legacy(7, "tasks/list", params);
+            let page = gateway.connect_on(core).ask(&Request::legacy(session, &message)).json()["result"].clone();
+            let tasks = page["tasks"].as_array().unwrap_or_else(|| panic!("no tasks: {page}")).clone();
+            ids.extend(tasks.iter().map(|task| task["taskId"].as_str().expect("an id").to_owned()));
+            match page.get("nextCursor") {
+                Some(cursor) => params = json!({ "cursor": cursor }),
+                None => return ids,
+            }
+        }
+    };
+    for core in 0..2 {
+        assert_eq!(listed(&session, core), ids);
+        let bystander = open_at(&mut gateway.connect_on(core), "2025-11-25", "/mcp");
+        assert_eq!(listed(&bystander, core), Vec::<String>::new());
+    }
+    assert_eq!(ask(0, "tasks/list", json!({"cursor": "0"}))["error"]["code"], json!(-32602));
     // By a server's own path its tasks have its own ids.
     let mut alone = gateway.connect_on(0);
     let session = open_at(&mut alone, "2025-11-25", "/mcp/a");
     let call = json!({"name": "slow_compute", "arguments": {"seconds": 0.01}, "task": {"ttl": 60_000}});
     let created = alone.ask(&Request::legacy(&session, &legacy(1, "tools/call", call)).target("/mcp/a")).json();
-    assert!(created["result"]["task"]["taskId"].as_str().is_some_and(|id| !id.contains('+')), "{created}");
+    let id = created["result"]["task"]["taskId"].clone();
+    assert!(id.as_str().is_some_and(|id| !id.contains('+')), "{created}");
+    let bystander = open_at(&mut alone, "2025-11-25", "/mcp/a");
+    for (session, expected) in [(&session, vec![id]), (&bystander, vec![])] {
+        let list = alone.ask(&Request::legacy(session, &legacy(2, "tasks/list", json!({}))).target("/mcp/a")).json();
+        let ids: Vec<Value> =
+            list["result"]["tasks"].as_array().expect("tasks").iter().map(|task| task["taskId"].clone()).collect();
+        assert_eq!(ids, expected, "{list}");
+    }
+}
+
+#[test]
+fn the_programs_own_tasks_and_pages_of_servers_are_listed_in_turn() {
+    let tasks = json!({"tools": {}, "tasks": {"list": {}, "requests": {"tools": {"call": {}}}}});
+    let paged = Upstream::start("legacy", tasks, |heard| match (heard.method(), &heard.params()["cursor"]) {
+        ("tools/call", _) => Reply::Result(json!({"task": {"taskId": heard.params()["arguments"]["id"]}})),
+        ("tasks/list", Value::Null) => {
+            Reply::Result(json!({"tasks": [{"taskId": "one", "status": "working"}], "nextCursor": "é\"more"}))
+        }
+        ("tasks/list", cursor) => {
+            assert_eq!(cursor, "é\"more");
+            Reply::Result(json!({"tasks": [{"taskId": "nobody's"}, {"taskId": "two", "ttl": null}], "_meta": {"k": 1}}))
+        }
+        _ => Reply::Usual,
+    });
+    for more in ["", "concurrency = 4"] {
+        let gateway = Server::configured(&format!("[gateway]\ndemonstration = \"on\"\n{}", paged.section("p", more)));
+        reached(&gateway, "/mcp/p");
+        let session = open_at(&mut gateway.connect_on(1), "2025-11-25", "/mcp");
+        let ask = |method: &str, params: Value| {
+            gateway.connect_on(1).ask(&Request::legacy(&session, &legacy(7, method, params))).json()["result"].clone()
+        };
+        for id in ["one", "two"] {
+            let call = json!({"name": "p_t", "arguments": {"id": id}, "task": {"ttl": 1000}});
+            assert_eq!(ask("tools/call", call)["task"]["taskId"], format!("p+{id}"));
+        }
+        let mut pages = vec![ask("tasks/list", json!({}))];
+        while let Some(cursor) = pages.last().and_then(|page| page.get("nextCursor")).cloned() {
+            pages.push(ask("tasks/list", json!({ "cursor": cursor })));
+        }
+        let tasks: Vec<&Value> = pages.iter().map(|page| &page["tasks"]).collect();
+        let one = json!([{"taskId": "p+one", "status": "working"}]);
+        let two = json!([{"taskId": "p+two", "ttl": null}]);
+        assert_eq!(tasks, [&json!([]), &one, &two, &json!([])], "{more}");
+        assert_eq!(pages[2]["_meta"], json!({"k": 1}), "all else stays");
+    }
 }
 
 #[test]
@@ -178,6 +242,17 @@ fn tasks_of_one_era_are_not_offered_in_the_other() {
     let refused = peer.ask(&Request::legacy(&session, &legacy(3, "tools/call", call))).json();
     assert_eq!(refused["error"]["code"], -32601, "{refused}");
     assert!(new.heard("tools/call").is_empty());
+    for (core, name) in [(0, "old"), (1, "old"), (1, "new")] {
+        let params = json!({"taskId": format!("{name}+x")});
+        let mut asks_new = modern(4, "tasks/get", params.clone());
+        asks_new["params"]["_meta"]["io.modelcontextprotocol/clientCapabilities"] =
+            json!({"extensions": {extension: {}}});
+        let of_new = gateway.connect_on(core).ask(&Request::modern(&asks_new)).json();
+        let of_old = gateway.connect_on(core).ask(&Request::legacy(&session, &legacy(4, "tasks/get", params))).json();
+        let (is_there, is_not) = if name == "new" { (of_new, of_old) } else { (of_old, of_new) };
+        assert!(is_there["result"].is_object(), "{is_there}");
+        assert_eq!(is_not["error"]["code"], -32602, "{name}: {is_not}");
+    }
     // Nor does a server of the other era begin one for a client that only has its own kind of tasks.
     let mut opening = initialize(4, "2025-11-25");
     opening["params"]["capabilities"] = json!({"extensions": {extension: {}}, "roots": {}});

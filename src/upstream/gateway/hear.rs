@@ -227,6 +227,9 @@ impl Server {
             _ if is_modern => None,
             _ => items::result_for_legacy(value),
         };
+        if is_legacy_server && relay.method == Method::TasksList {
+            fitting = Some(self.tasks_of(&relay, value));
+        }
         if is_modern && is_legacy_server {
             fitting = Some(answer::for_modern(fitting.as_deref().unwrap_or(result), relay.method, server_info));
         }

@@ -134,7 +134,13 @@ impl Server {
 
     /// Lets sessions log less of which nobody wants as much any more.
     pub(super) fn look_at_levels(&mut self, now: Nanos) {
+        let is_there = matches!(self.verdict, Verdict::Known(Era::Legacy(_)));
         for place in 0..self.sessions.len() {
+            if !is_there {
+                // It was taken out: nothing is said to it any more.
+                self.sessions[place].level.look_at = Nanos::MAX;
+                continue;
+            }
             let session = &self.sessions[place];
             let Some(told) = session.level.told.filter(|_| session.level.look_at <= now) else { continue };
             let under_way = self.levels_under_way(session.capabilities);

@@ -170,8 +170,8 @@ impl<S: Service> Gateway<S> {
             let at = next.try_into().unwrap_or(u32::MAX);
             Cursor { view: job.view, method: kind.method(), at, own: "" }.seal(&*self.host)
         };
-        let (items, about) = (native.chain(items), &seen.about.server_info);
-        merge::page(kind, items, job.start, job.version, hint, about, &marks, cursor)
+        let head = merge::Head { kind, version: job.version, hint, server_info: &seen.about.server_info };
+        merge::page(&head, native.chain(items), job.start, &marks, cursor)
     }
 
     /// How long the list of all these servers may be kept: no longer than each of theirs, of which none is kept longer

@@ -133,17 +133,23 @@ pub(super) struct Marks<'a> {
     pub absent: Vec<&'a str>,
 }
 
+/// What stands in each page of a merged list.
+pub(super) struct Head<'a> {
+    pub kind: ListKind,
+    pub version: Version,
+    pub hint: Hint,
+    pub server_info: &'a [u8],
+}
+
 /// One page of a merged list, as a result object. `_meta` says what is not as it is now, if anything is.
-pub(super) fn page<'a>(
-    kind: ListKind,
-    items: impl Iterator<Item = Vec<u8>> + 'a,
+pub(super) fn page(
+    head: &Head<'_>,
+    items: impl Iterator<Item = Vec<u8>>,
     start: usize,
-    version: Version,
-    hint: Hint,
-    server_info: &[u8],
     marks: &Marks<'_>,
     cursor: impl FnOnce(usize) -> String,
 ) -> Vec<u8> {
+    let Head { kind, version, hint, server_info } = *head;
     let mut out = Vec::new();
     let mut result = Object::begin(&mut out);
     if version.is_modern() {
@@ -190,10 +196,8 @@ mod tests {
     fn pages_follow_each_other() {
         let items = || (0..LIST_PAGE_DEFAULT + 1).map(|number| number.to_string().into_bytes());
         let (hint, marks) = (Hint { ttl_ms: 0, is_public: true }, Marks::default());
-        let page = |start| {
-            let (kind, version) = (ListKind::Tools, Version::V2025_11_25);
-            page(kind, items(), start, version, hint, b"{}", &marks, |next| next.to_string())
-        };
+        let head = Head { kind: ListKind::Tools, version: Version::V2025_11_25, hint, server_info: b"{}" };
+        let page = |start| page(&head, items(), start, &marks, |next| next.to_string());
         let first = page(0);
         let cursor = Value::new(&first).get("nextCursor").and_then(Value::as_str).expect("more").into_owned();
         let second = page(cursor.parse().expect("where it goes on"));

@@ -38,6 +38,7 @@ mod send;
 mod server;
 mod settings;
 mod task_ids;
+mod task_lists;
 mod told;
 mod turns;
 mod uris;

@@ -614,10 +614,8 @@ impl Server {
         self.resume_streams(now);
         self.repeat(now);
         self.reports.extend(self.changes.due(now).into_iter().map(Report::Changed));
-        if !is_draining {
-            self.look_at_levels(now);
-            self.tell_roots_due(now);
-        }
+        self.look_at_levels(now);
+        self.tell_roots_due(now);
         match is_draining {
             true if now >= self.retry_at => self.retry_at = Nanos::MAX,
             true => {}

@@ -122,30 +122,19 @@ impl<S: Service> Gateway<S> {
             return self.relay(call, server, None, None);
         }
         let own = |server: u16| uris::own(&id, &self.servers[usize::from(server)].settings.name);
+        // Nobody has a task of the other era than his own.
+        let is_of_its_era = |server: u16| match self.servers[usize::from(server)].verdict {
+            Verdict::Known(era) => era.is_modern() == call.version.is_modern(),
+            Verdict::Asking | Verdict::Unknown => true,
+        };
         match seen.servers.iter().find_map(|&server| Some((server, own(server)?.to_owned()))) {
+            Some((server, _)) if !is_of_its_era(server) => invalid("there is no such task"),
             Some((server, own)) => {
                 let before = self.before_uris(call.view, server);
                 self.relay(call, server, Some(&own), before.as_deref())
             }
             None if seen.native => self.native.call(call, out),
             None => invalid("there is no such task"),
-        }
-    }
-
-    /// The tasks of a session, by somebody who sees several servers: callers share their sessions with servers, so
-    /// whose a task is only its id tells, which nobody else knows. None is listed but of the native server, which
-    /// knows.
-    pub(super) fn list_tasks(&mut self, call: &Call<'_>, out: &mut Vec<u8>) -> Served {
-        match self.seen(call.view) {
-            Some(seen) if seen.native => self.native.call(call, out),
-            Some(seen) => match seen.alone {
-                Some(server) => self.relay(call, server, None, None),
-                None => {
-                    out.extend_from_slice(br#"{"tasks":[]}"#);
-                    Served::Done
-                }
-            },
-            None => invalid("there is no such view"),
         }
     }
 }
