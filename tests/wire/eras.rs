@@ -61,8 +61,14 @@ fn a_legacy_server_sees_nothing_of_the_newer_era() {
     let mut message = modern("é", "tools/call", call("t"));
     message["params"]["_meta"]["traceparent"] = "00-1-2-01".into();
     message["params"]["_meta"]["io.modelcontextprotocol/clientInfo"] = json!({"name": "c", "version": "1"});
-    asked(&gateway, &message);
+    // In 2026-07-28 it is the server who makes tasks: this is a member like any that nobody knows, and would not be one
+    // there.
+    message["params"]["task"] = json!({"ttl": 1000});
+    message["params"]["unknown"] = json!([1.0]);
+    assert_eq!(text(&asked(&gateway, &message)), "done");
     let heard = server.heard("tools/call").pop().expect("it was called");
+    let members: Vec<&String> = heard.params().as_object().expect("an object").keys().collect();
+    assert_eq!(members, ["_meta", "arguments", "name", "unknown"]);
     assert_eq!(heard.params()["_meta"], json!({"traceparent": "00-1-2-01"}), "what is nobody's is passed on");
     assert_eq!((heard.field("Mcp-Method"), heard.field("Mcp-Name")), (None, None));
     assert_eq!(heard.field("MCP-Protocol-Version"), Some("2025-11-25"));

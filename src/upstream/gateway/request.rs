@@ -125,6 +125,22 @@ pub fn write(out: &mut Vec<u8>, call: &Outgoing<'_>, era: Era, id: u64) {
     out.push(b'}');
 }
 
+/// A caller's message without a wish for a task (`task`, 2025-11-25), which means nothing in 2026-07-28 and would mean
+/// something to a legacy server; none if there is no such wish.
+pub fn without_task(call: &Outgoing<'_>) -> Option<Vec<u8>> {
+    let params = call.envelope.get(Key::Params);
+    let members = call.envelope.has(Key::Task).then(|| Value::new(params.of(call.text)).members())?;
+    let mut rest = Vec::with_capacity(call.text.len());
+    let mut object = Object::begin(&mut rest);
+    for (name, member) in members {
+        if let Some(name) = name.unescaped().filter(|name| name != "task") {
+            object.raw(&name, member.raw());
+        }
+    }
+    object.end();
+    Some([&call.text[..params.start as usize], &rest, &call.text[params.end as usize..]].concat())
+}
+
 /// The member that says which one is meant.
 pub fn name_key(method: Method) -> Key {
     match method {

@@ -13,7 +13,7 @@ use super::settings::{HttpLink, LinkSettings};
 use super::words::{self, kind};
 use crate::proto::http1::respond::Mark;
 use crate::proto::http1::{RequestError, RequestWriter, finish_post};
-use crate::proto::json::{Key, Object, compact, has_newline};
+use crate::proto::json::{Envelope, Key, Object, compact, has_newline};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, Version};
 use crate::server::service::Nanos;
@@ -36,6 +36,15 @@ impl Server {
         // A legacy server gives no state: this one is of a call that is parked no longer, or of nobody.
         if call.version.is_modern() && !era.is_modern() && call.envelope.has(Key::RequestState) {
             return Err(RpcError::new(Code::INVALID_PARAMS, STALE));
+        }
+        if call.version.is_modern()
+            && !era.is_modern()
+            && let Some(text) = request::without_task(call)
+        {
+            let mut envelope = Envelope::default();
+            let said = self.scanner.scan(&text, &mut envelope);
+            said.map_err(|error| RpcError::new(Code::INVALID_PARAMS, error.to_string()))?;
+            return self.compose(&Outgoing { text: &text, envelope: &envelope, ..*call }, session);
         }
         let serial = self.next_serial();
         let mut text = Vec::with_capacity(512 + call.text.len());
