@@ -43,6 +43,10 @@ pub const REQUEST_STATE_BYTES_MAX: usize = 64 * 1024;
 pub const QUESTION_BYTES_PER_CALL_MAX: usize = BODY_BYTES_DEFAULT;
 /// Most bytes of a legacy caller's answers to one round of a modern server's questions.
 pub const ROUND_BYTES_PER_CALL_MAX: usize = BODY_BYTES_MAX;
+/// Most visits and tasks of a legacy server, on one core, of which it is remembered whose they are.
+pub const OWED_MAX: usize = 4096;
+/// Longest id of such a visit or task that is remembered.
+pub const OWED_ID_BYTES_MAX: usize = 256;
 /// Most values in one answer to `completion/complete` (the specification's bound).
 pub const COMPLETION_VALUES_MAX: usize = 100;
 /// Entries in one page of a list by default.

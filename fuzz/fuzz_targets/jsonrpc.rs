@@ -57,7 +57,14 @@ impl Service for Late {
 }
 
 fn machine(wire: Wire) -> Machine<Late> {
-    let offers = Offers { tools: true, tools_list_changed: true, logging: true, tasks: true, ..Offers::default() };
+    let offers = Offers {
+        tools: true,
+        tools_list_changed: true,
+        logging: true,
+        tasks: true,
+        tasks_extension: true,
+        ..Offers::default()
+    };
     let about = About { server_info: b"{}".to_vec(), instructions: None, offers };
     Machine::new(wire, Late { about, waiting: Vec::new() })
 }

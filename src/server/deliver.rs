@@ -166,8 +166,8 @@ impl<S: Service> Core<S> {
                 }
             }
             Kind::Listen => {
-                for topic in self.subscriptions.remove(key) {
-                    self.service.watched(self.now, &topic, None);
+                for (what, topic) in self.subscriptions.remove(key) {
+                    self.service.watched(self.now, what, &topic, None);
                 }
                 self.metrics.streams_open.sub(1);
             }

@@ -81,8 +81,8 @@ impl<S: Service> Core<S> {
             Ok(about) => about.offers,
             Err(error) => return self.not_known(lane, id, error.code.http_status(), error, out),
         };
-        let known =
-            Method::parse(name).filter(|method| method.known_to(Version::V2026_07_28) && method.is_offered(&offers));
+        let known = Method::parse(name)
+            .filter(|method| method.known_to(Version::V2026_07_28) && method.is_offered(&offers, Version::V2026_07_28));
         match known {
             None => self.unknown_method(id, name, 404, out),
             Some(Method::ServerDiscover) => match self.discover(lane.view) {
@@ -174,10 +174,14 @@ impl<S: Service> Core<S> {
     ) -> Result<Facts, RpcError> {
         let capabilities = match envelope.text(Key::MetaClientCapabilities, text) {
             None => return Err(missing_meta(envelope)),
-            Some(declared) => Capabilities::parse(declared).ok_or_else(|| {
-                let text = "params._meta[\"io.modelcontextprotocol/clientCapabilities\"] has to be an object";
-                RpcError::new(Code::INVALID_PARAMS, text)
-            })?,
+            Some(declared) => {
+                let capabilities = Capabilities::parse(declared).ok_or_else(|| {
+                    let text = "params._meta[\"io.modelcontextprotocol/clientCapabilities\"] has to be an object";
+                    RpcError::new(Code::INVALID_PARAMS, text)
+                })?;
+                // There is no message any more to tell it by.
+                capabilities.without(Capabilities::ROOTS_LIST_CHANGED)
+            }
         };
         let log_level = match envelope.plain_str(Key::MetaLogLevel, text) {
             None if envelope.has(Key::MetaLogLevel) => return Err(bad_level()),
@@ -193,7 +197,8 @@ impl<S: Service> Core<S> {
             self.headers_agree(lane.view, head, envelope, text, name)
                 .inspect_err(|_| self.refused(Refusal::BadHeaderMirror))?;
         }
-        Ok(Facts { version: Version::V2026_07_28, capabilities, log_level, may_ask: false })
+        let is_level_chosen = log_level.is_some();
+        Ok(Facts { version: Version::V2026_07_28, capabilities, log_level, is_level_chosen, may_ask: false })
     }
 
     /// The version header has to say what the body says (2026-07-28, "Protocol Version Header").
@@ -381,7 +386,7 @@ impl Offers {
         if self.tasks && version == Version::V2025_11_25 {
             all.raw("tasks", br#"{"list":{},"cancel":{},"requests":{"tools":{"call":{}}}}"#);
         }
-        if self.tasks && version.is_modern() {
+        if self.tasks_extension && version.is_modern() {
             all.raw("extensions", br#"{"io.modelcontextprotocol/tasks":{}}"#);
         }
         all.end();
@@ -390,8 +395,9 @@ impl Offers {
 }
 
 impl Method {
-    /// Whether a server with these offers serves the method at all.
-    pub(super) fn is_offered(self, offers: &Offers) -> bool {
+    /// Whether a server with these offers serves the method at all to a client of this revision.
+    pub(super) fn is_offered(self, offers: &Offers, version: Version) -> bool {
+        let tasks = if version.is_modern() { offers.tasks_extension } else { offers.tasks };
         match self {
             Method::Initialize | Method::Ping | Method::ServerDiscover => true,
             Method::ToolsCall | Method::ToolsList => offers.tools,
@@ -401,14 +407,14 @@ impl Method {
             Method::CompletionComplete => offers.completions,
             Method::LoggingSetLevel => offers.logging,
             Method::TasksCancel | Method::TasksGet | Method::TasksList | Method::TasksResult | Method::TasksUpdate => {
-                offers.tasks
+                tasks
             }
             Method::SubscriptionsListen => {
                 offers.tools_list_changed
                     || offers.prompts_list_changed
                     || offers.resources_list_changed
                     || offers.resources_subscribe
-                    || offers.tasks
+                    || tasks
             }
         }
     }

@@ -417,12 +417,22 @@ impl<S: Service> Core<S> {
                 Told::Accepted
             }
             Shape::Notice { method } => {
-                if Notice::parse(method) == Notice::Cancelled {
-                    self.client_cancelled(lane, envelope.get(Key::RequestId).of(text));
+                match Notice::parse(method) {
+                    Notice::Cancelled => self.client_cancelled(lane, envelope.get(Key::RequestId).of(text)),
+                    Notice::RootsListChanged => self.roots_changed(lane),
+                    Notice::Initialized | Notice::Progress | Notice::Unknown => {}
                 }
                 Told::Accepted
             }
             Shape::Request { id, method } => self.legacy_request(lane, envelope, text, id, method, out),
+        }
+    }
+
+    /// The roots of a session's client are others, and it has said that it would tell.
+    fn roots_changed(&mut self, lane: Lane<'_>) {
+        let (Some(session), Some(terms)) = (lane.session, self.terms_of(lane)) else { return };
+        if terms.capabilities.has(Capabilities::ROOTS_LIST_CHANGED) {
+            self.service.roots_changed(self.now, lane.view, session.number(), terms.capabilities);
         }
     }
 
@@ -450,7 +460,7 @@ impl<S: Service> Core<S> {
         if method == Some(Method::Initialize) {
             return self.initialize(lane, envelope, text, id, out);
         }
-        let Some(Terms { version, capabilities, log_level }) = self.terms_of(lane) else {
+        let Some(Terms { version, capabilities, log_level, is_level_chosen }) = self.terms_of(lane) else {
             if method == Some(Method::Ping) {
                 // Allowed before initialize (2025-11-25, "Lifecycle").
                 write_result(out, id, b"{}");
@@ -463,7 +473,8 @@ impl<S: Service> Core<S> {
             Ok(about) => about.offers,
             Err(error) => return self.fail(Some(id), true, 200, error, out),
         };
-        let Some(method) = method.filter(|method| method.known_to(version) && method.is_offered(&offers)) else {
+        let Some(method) = method.filter(|method| method.known_to(version) && method.is_offered(&offers, version))
+        else {
             return self.unknown_method(id, name, 200, out);
         };
         match method {
@@ -482,10 +493,10 @@ impl<S: Service> Core<S> {
                     return self.fail(Some(id), true, 200, error, out);
                 };
                 if let Some(session) = lane.session.and_then(|key| self.shards.find(key)) {
-                    session.log_level = level;
+                    (session.log_level, session.is_level_chosen) = (level, true);
                 }
                 if let Some(terms) = lane.terms {
-                    terms.set(Terms { log_level: level, ..terms.get() });
+                    terms.set(Terms { log_level: level, is_level_chosen: true, ..terms.get() });
                 }
                 write_result(out, id, b"{}");
                 Told::OK
@@ -495,7 +506,8 @@ impl<S: Service> Core<S> {
                 self.subscribe(lane, version, method == Method::ResourcesSubscribe, id, uri.as_deref(), out)
             }
             _ => {
-                let facts = Facts { version, capabilities, log_level: Some(log_level), may_ask: true };
+                let log_level = Some(log_level);
+                let facts = Facts { version, capabilities, log_level, is_level_chosen, may_ask: true };
                 self.call(lane, facts, method, id, envelope, text, out)
             }
         }
@@ -532,8 +544,10 @@ impl<S: Service> Core<S> {
             method,
             text,
             envelope,
+            param_lines: lane.head.filter(|_| facts.version.is_modern()).map_or(&[][..], Head::mcp_param_lines),
             capabilities: facts.capabilities,
             log_level: facts.log_level,
+            is_level_chosen: facts.is_level_chosen,
             may_ask: facts.may_ask,
             session: lane.session.map(SessionKey::number),
             now: self.now,
@@ -637,6 +651,7 @@ pub(super) struct Facts {
     pub(super) version: Version,
     pub(super) capabilities: Capabilities,
     pub(super) log_level: Option<LogLevel>,
+    pub(super) is_level_chosen: bool,
     pub(super) may_ask: bool,
 }
 

@@ -47,10 +47,15 @@ pub struct Call<'a> {
     pub text: &'a [u8],
     /// Where its members are.
     pub envelope: &'a Envelope,
+    /// Field lines of the HTTP request that it came in, for whoever passes on `Mcp-Param-*` of which nothing is known
+    /// here; empty if there are none.
+    pub param_lines: &'a [u8],
     /// What the client says it can do.
     pub capabilities: Capabilities,
     /// Log messages below this level are not wanted; `None` wants none at all (modern, without `logLevel`).
     pub log_level: Option<LogLevel>,
+    /// Whether the client said so itself; if not, it is what is usual.
+    pub is_level_chosen: bool,
     /// Whether the transport can carry requests of ours during the call (legacy streams).
     pub may_ask: bool,
     /// A number for the legacy session, the same for all its calls and of no other session of this core; `None` for
@@ -94,8 +99,10 @@ pub struct Offers {
     pub completions: bool,
     /// Sends log messages.
     pub logging: bool,
-    /// Runs tools as tasks (2025-11-25 core tasks and the tasks extension).
+    /// Runs tools as tasks that their callers ask for (2025-11-25).
     pub tasks: bool,
+    /// Makes tasks of calls by itself (the tasks extension of 2026-07-28).
+    pub tasks_extension: bool,
 }
 
 /// Who a service says it is.
@@ -164,14 +171,26 @@ pub trait Service {
         Ok(uri.into())
     }
 
+    /// The topic under which `Change::Task` tells of a task of 2026-07-28, by the id that it has in a view; none if
+    /// there can be no such task.
+    fn task_topic(&mut self, view: View, id: &str) -> Option<Box<str>> {
+        let _ = view;
+        Some(id.into())
+    }
+
+    /// The client of a legacy session (`Call::session`) says that its roots are others now.
+    fn roots_changed(&mut self, now: Nanos, view: View, session: u64, capabilities: Capabilities) {
+        let _ = (now, view, session, capabilities);
+    }
+
     /// A legacy session is over (`Call::session`).
     fn session_ended(&mut self, now: Nanos, session: u64) {
         let _ = (now, session);
     }
 
     /// The core keeps a subscriber of a topic more, who can do this, or one less; said once for each.
-    fn watched(&mut self, now: Nanos, topic: &str, more: Option<Capabilities>) {
-        let _ = (now, topic, more);
+    fn watched(&mut self, now: Nanos, what: Watched, topic: &str, more: Option<Capabilities>) {
+        let _ = (now, what, topic, more);
     }
 
     /// The caller is gone or the time is up: drop the call, send nothing more for it.
@@ -317,6 +336,15 @@ pub struct Subject {
     pub number: u64,
 }
 
+/// What somebody may watch, beside lists.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Watched {
+    /// A resource.
+    Resource,
+    /// A task of 2026-07-28.
+    Task,
+}
+
 /// Something that changed and that subscribers on every core may want to hear about.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Change {
@@ -324,11 +352,11 @@ pub enum Change {
     Prompts,
     /// The list of resources.
     Resources,
-    /// One resource's contents, by URI.
+    /// One resource's contents, by topic.
     Resource(String),
-    /// A task's state: its id, and the parameters of the notification (a JSON object).
+    /// A task's state: its topic, and the parameters of the notification (a JSON object).
     Task {
-        /// The task's id.
+        /// The task's topic.
         id: String,
         /// The notification's parameters.
         params: Vec<u8>,

@@ -10,7 +10,7 @@ use super::deliver::primes;
 use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
 use super::pump::Whereabouts;
 use super::router::{Lane, Told, write_result};
-use super::service::Service;
+use super::service::{Service, Watched};
 use crate::ids::{CoreId, View};
 use crate::metrics::Refusal;
 use crate::proto::json::{Envelope, Key, Object};
@@ -216,7 +216,7 @@ impl<S: Service> Core<S> {
         }
         for topic in &session.subscriptions {
             self.subscriptions.unsubscribe(topic, key);
-            self.service.watched(self.now, topic, None);
+            self.service.watched(self.now, Watched::Resource, topic, None);
         }
         for key in session.calls.iter().copied() {
             let Some(exchange) = self.forget(key) else { continue };

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::core::Core;
 use super::exchange::{Exchange, ExchangeKey, Kind};
 use super::router::{Lane, Told, write_result};
-use super::service::{Change, Service};
+use super::service::{Change, Service, Watched};
 use crate::metrics::Refusal;
 use crate::proto::json::{Array, Envelope, Key, Object, Value, ValueKind};
 use crate::proto::jsonrpc::{self, Code, RpcError};
@@ -24,7 +24,8 @@ struct Filter {
     resources: bool,
     /// URIs by topic.
     uris: BTreeMap<Box<str>, Box<str>>,
-    tasks: BTreeSet<Box<str>>,
+    /// Ids by topic.
+    tasks: BTreeMap<Box<str>, Box<str>>,
 }
 
 /// A core's subscriptions.
@@ -37,9 +38,12 @@ pub struct Subscriptions {
 
 impl Subscriptions {
     /// A stream is over; the topics that it wanted to hear of.
-    pub(super) fn remove(&mut self, key: ExchangeKey) -> Vec<Box<str>> {
-        let filter = self.listens.remove(&(key.index, key.generation));
-        filter.map(|filter| filter.uris.into_keys().collect()).unwrap_or_default()
+    pub(super) fn remove(&mut self, key: ExchangeKey) -> Vec<(Watched, Box<str>)> {
+        let Some(Filter { uris, tasks, .. }) = self.listens.remove(&(key.index, key.generation)) else {
+            return Vec::new();
+        };
+        let tasks = tasks.into_keys().map(|topic| (Watched::Task, topic));
+        uris.into_keys().map(|topic| (Watched::Resource, topic)).chain(tasks).collect()
     }
 
     pub(super) fn unsubscribe(&mut self, topic: &str, session: SessionKey) {
@@ -57,7 +61,7 @@ impl Subscriptions {
             Change::Prompts => filter.prompts,
             Change::Resources => filter.resources,
             Change::Resource(topic) => filter.uris.contains_key(topic.as_str()),
-            Change::Task { id, .. } => filter.tasks.contains(id.as_str()),
+            Change::Task { id, .. } => filter.tasks.contains_key(id.as_str()),
             Change::Tools => filter.tools,
         };
         let found = self.listens.iter().filter(|(_, filter)| wants(filter));
@@ -117,14 +121,18 @@ impl<S: Service> Core<S> {
         let uris = listed("resourceSubscriptions", offers.resources_subscribe);
         let topic = |uri: Box<str>| Some((self.service.topic(lane.view, &uri, Version::V2026_07_28, None).ok()?, uri));
         let uris: BTreeMap<Box<str>, Box<str>> = uris.into_iter().filter_map(topic).collect();
+        let tasks = listed("taskIds", offers.tasks_extension && capabilities.has(Capabilities::TASKS_EXTENSION));
+        let topic = |id: Box<str>| Some((self.service.task_topic(lane.view, &id)?, id));
         let filter = Filter {
             tools: asked("toolsListChanged") && offers.tools_list_changed,
             prompts: asked("promptsListChanged") && offers.prompts_list_changed,
             resources: asked("resourcesListChanged") && offers.resources_list_changed,
             uris,
-            tasks: listed("taskIds", offers.tasks && capabilities.has(Capabilities::TASKS_EXTENSION)),
+            tasks: tasks.into_iter().filter_map(topic).collect(),
         };
-        filter.uris.keys().for_each(|topic| self.service.watched(self.now, topic, Some(capabilities)));
+        let more = Some(capabilities);
+        filter.uris.keys().for_each(|topic| self.service.watched(self.now, Watched::Resource, topic, more));
+        filter.tasks.keys().for_each(|topic| self.service.watched(self.now, Watched::Task, topic, more));
         let mut params = Vec::new();
         let mut object = Object::begin(&mut params);
         subscription_meta(&mut object, id);
@@ -171,13 +179,14 @@ impl<S: Service> Core<S> {
                 }
                 None if on => {
                     session.subscriptions.push(topic.clone());
-                    self.service.watched(self.now, &topic, Some(session.capabilities));
+                    let more = Some(session.capabilities);
+                    self.service.watched(self.now, Watched::Resource, &topic, more);
                     self.subscriptions.by_topic.entry(topic).or_default().push((key, uri.into()));
                 }
                 Some(place) if !on => {
                     session.subscriptions.swap_remove(place);
                     self.subscriptions.unsubscribe(&topic, key);
-                    self.service.watched(self.now, &topic, None);
+                    self.service.watched(self.now, Watched::Resource, &topic, None);
                 }
                 _ => {}
             }
@@ -318,7 +327,7 @@ impl Filter {
             }
         }
         let uris: Vec<&str> = self.uris.values().map(|uri| &**uri).collect();
-        let tasks: Vec<&str> = self.tasks.iter().map(|task| &**task).collect();
+        let tasks: Vec<&str> = self.tasks.values().map(|task| &**task).collect();
         for (name, granted) in [("resourceSubscriptions", uris), ("taskIds", tasks)] {
             if !granted.is_empty() {
                 let mut array: Array<'_> = object.array(name);

@@ -136,7 +136,12 @@ pub struct Terms {
     pub capabilities: Capabilities,
     /// Least severe level it wants logged.
     pub log_level: LogLevel,
+    /// Whether it said so itself.
+    pub is_level_chosen: bool,
 }
+
+/// What is logged to clients that have not said how much they want (mcp 2025-11-25: the server's choice).
+pub const LOG_LEVEL_DEFAULT: LogLevel = LogLevel::Info;
 
 /// One legacy session. `K` names a sink for messages: an exchange on the core that owns the shard.
 #[derive(Debug)]
@@ -149,6 +154,8 @@ pub struct Session<K> {
     pub capabilities: Capabilities,
     /// Least severe level it wants logged.
     pub log_level: LogLevel,
+    /// Whether it said so itself.
+    pub is_level_chosen: bool,
     /// Whose it is.
     pub principal: u64,
     /// The id as the client has it; empty for a session that is a connection's own (lines, stdio).
@@ -177,7 +184,8 @@ impl<K> Session<K> {
             view,
             version,
             capabilities,
-            log_level: LogLevel::Info,
+            log_level: LOG_LEVEL_DEFAULT,
+            is_level_chosen: false,
             principal,
             id: Box::default(),
             used: now,
@@ -193,7 +201,8 @@ impl<K> Session<K> {
 
     /// What its calls are made under.
     pub fn terms(&self) -> Terms {
-        Terms { version: self.version, capabilities: self.capabilities, log_level: self.log_level }
+        let Session { version, capabilities, log_level, is_level_chosen, .. } = *self;
+        Terms { version, capabilities, log_level, is_level_chosen }
     }
 
     /// The number for a call's new resumable stream: odd, so that it is still known for a call's when it is over.

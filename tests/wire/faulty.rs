@@ -1,8 +1,8 @@
 //! Servers behind the gateway that are broken in every way we could think of: each costs its own callers a typed error
 //! in time, and nobody else anything.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::process::{Server, until};
 use crate::request::{Request, echo, modern, text};
+use crate::upstream::listening;
 
 /// A server of 2025-11-25 that answers the handshake and the list of tools as it should, and calls as it likes: `call`
 /// gets the connection and the id of the call.
@@ -35,34 +36,7 @@ pub fn scripted(serve: impl Fn(&mut TcpStream, &Value) + Clone + Send + 'static)
 
 /// The same at this address.
 pub fn scripted_at(address: SocketAddr, serve: impl Fn(&mut TcpStream, &Value) + Clone + Send + 'static) -> SocketAddr {
-    let listener = TcpListener::bind(address).expect("a port");
-    let address = listener.local_addr().expect("its address");
-    std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            let serve = serve.clone();
-            std::thread::spawn(move || {
-                let mut stream = stream;
-                while let Some(request) = read_request(&mut stream) {
-                    serve(&mut stream, &request);
-                }
-            });
-        }
-    });
-    address
-}
-
-fn read_request(stream: &mut TcpStream) -> Option<Value> {
-    let mut head = Vec::new();
-    let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") {
-        stream.read_exact(&mut byte).ok()?;
-        head.push(byte[0]);
-    }
-    let head = String::from_utf8(head).ok()?.to_ascii_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
-    let mut body = vec![0; length.unwrap_or(0)];
-    stream.read_exact(&mut body).ok()?;
-    Some(serde_json::from_slice(&body).unwrap_or(Value::Null))
+    listening(address, move |stream, heard| serve(stream, &heard.body))
 }
 
 pub fn answer(stream: &mut TcpStream, status: &str, body: &str) {

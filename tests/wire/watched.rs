@@ -11,6 +11,7 @@ use crate::legacy::open_at;
 use crate::peer::Peer;
 use crate::process::{Server, until};
 use crate::request::{Request, legacy, modern};
+use crate::upstream::{Reply, Upstream};
 
 pub const WATCHED: &str = "test://watched-resource";
 
@@ -146,4 +147,31 @@ fn many_subscribers_are_one_to_the_server_and_the_last_one_ends_it() {
     let mut last = [next(), next()];
     last.sort();
     assert_eq!(last, ["resources/unsubscribe x:y", "resources/unsubscribe x:z"]);
+}
+
+#[test]
+fn a_resource_that_changes_all_the_time_is_told_of_now_and_then() {
+    for era in ["legacy", "modern"] {
+        let capabilities = json!({"resources": {"subscribe": true}, "tools": {"listChanged": true}});
+        let server = Upstream::start(era, capabilities, |_| Reply::Usual);
+        let gateway = server.gateway("");
+        let (id, mut stream) = session(&gateway, "/mcp/s", 1);
+        assert_eq!(subscribe(&gateway, "/mcp/s", 1, &id, "x:y", "subscribe")["result"], json!({}));
+        until("the server is told", || {
+            let asked = if era == "legacy" { "resources/subscribe" } else { "subscriptions/listen" };
+            let is_it = |one: &crate::upstream::Heard| one.body.to_string().contains("x:y");
+            server.heard(asked).iter().any(is_it).then_some(())
+        });
+        let mut heard = Vec::new();
+        until("it is heard of", || {
+            for _ in 0..1000 {
+                server.say("notifications/resources/updated", &json!({"uri": "x:y"}));
+                server.say("notifications/resources/updated", &json!({"uri": "x:z"}));
+            }
+            server.say("notifications/tools/list_changed", &json!({}));
+            heard = told(&mut stream);
+            (!heard.is_empty()).then_some(())
+        });
+        assert!(heard.iter().all(|uri| uri == "x:y") && heard.len() < 100, "{era}: {} times", heard.len());
+    }
 }

@@ -290,8 +290,12 @@ impl<'a> Head<'a> {
 
     /// The `Mcp-Param-*` fields in order, at most `HTTP_HEADERS_MAX`: what follows the prefix, and the value.
     pub fn mcp_params(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
-        let fields = if self.mcp_param_count == 0 { Fields::of(&[]) } else { self.fields() };
-        fields.filter(|(name, _)| is_mcp_param(name)).map(|(name, value)| (&name[MCP_PARAM_PREFIX.len()..], value))
+        mcp_params(self.mcp_param_lines())
+    }
+
+    /// The field lines in which [`mcp_params`] finds them; empty if there are none.
+    pub fn mcp_param_lines(&self) -> &'a [u8] {
+        if self.mcp_param_count == 0 { &[] } else { self.field_lines }
     }
 
     /// What the peer accepts over all its `Accept` lines, or `None` if it sent none.
@@ -303,6 +307,12 @@ impl<'a> Head<'a> {
         let lines = self.fields().filter(|(name, _)| name.eq_ignore_ascii_case("accept"));
         Some(Accepts::of(lines.map(|(_, value)| value)))
     }
+}
+
+/// The `Mcp-Param-*` fields among the field lines of a head: what follows the prefix, and the value.
+pub fn mcp_params(field_lines: &[u8]) -> impl Iterator<Item = (&str, &[u8])> {
+    let params = Fields::of(field_lines).filter(|(name, _)| is_mcp_param(name));
+    params.map(|(name, value)| (&name[MCP_PARAM_PREFIX.len()..], value))
 }
 
 /// Header fields of a head, names as sent, values trimmed.

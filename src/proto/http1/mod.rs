@@ -22,7 +22,7 @@ mod token;
 
 pub use answer::{Eof, Piece, ResponseError, ResponseFraming, ResponseHead, ResponseReader};
 pub use body::{ChunkError, ChunkedDecoder};
-pub use head::{BodyFraming, Head, HeadError, HeadFinder, Method, parse};
+pub use head::{BodyFraming, Head, HeadError, HeadFinder, Method, mcp_params, parse};
 pub use media::{Accepts, MediaType, is_json};
 pub use origin::{HostRule, HostRules, OriginRule};
 pub use request::{RequestError, RequestWriter, Target, finish_post};

@@ -177,6 +177,11 @@ impl<'o> RequestWriter<'o> {
         self.checked_line(name, suffix, |out| mirror::encode(text, out))
     }
 
+    /// Adds a field as it came, its name in two parts.
+    pub fn passed_on(&mut self, name: &str, suffix: &str, value: &[u8]) -> &mut Self {
+        self.checked_line(name, suffix, |out| out.extend_from_slice(value))
+    }
+
     fn checked_line(&mut self, name: &str, suffix: &str, write: impl FnOnce(&mut Vec<u8>)) -> &mut Self {
         let is_reserved = |known: &&str| match known.split_at_checked(name.len()) {
             Some((front, back)) => front.eq_ignore_ascii_case(name) && back.eq_ignore_ascii_case(suffix),

@@ -23,6 +23,9 @@ impl Capabilities {
     /// Knows the tasks extension (`extensions["io.modelcontextprotocol/tasks"]`).
     pub const TASKS_EXTENSION: Capabilities = Capabilities(1 << 5);
 
+    /// Tells when its roots are others (`roots.listChanged`, until 2025-11-25).
+    pub const ROOTS_LIST_CHANGED: Capabilities = Capabilities(1 << 6);
+
     /// Reads a `ClientCapabilities` object; `None` if the text is not an object.
     pub fn parse(text: &[u8]) -> Option<Capabilities> {
         let value = Value::new(text);
@@ -40,6 +43,9 @@ impl Capabilities {
                 }
             } else if name.is("roots") {
                 bits = bits.with(Capabilities::ROOTS);
+                if capability.get("listChanged").and_then(Value::as_bool) == Some(true) {
+                    bits = bits.with(Capabilities::ROOTS_LIST_CHANGED);
+                }
             } else if name.is("extensions")
                 && capability.get("io.modelcontextprotocol/tasks").is_some_and(|tasks| is_object(&tasks))
             {
@@ -61,6 +67,11 @@ impl Capabilities {
     /// These and those.
     pub const fn with(self, other: Capabilities) -> Capabilities {
         Capabilities(self.0 | other.0)
+    }
+
+    /// These, but not those.
+    pub const fn without(self, other: Capabilities) -> Capabilities {
+        Capabilities(self.0 & !other.0)
     }
 
     /// Whether all of `other` are declared.
@@ -85,7 +96,8 @@ impl Capabilities {
             object.raw("sampling", if tools { br#"{"tools":{}}"# } else { b"{}" });
         }
         if self.has(Capabilities::ROOTS) {
-            object.raw("roots", b"{}");
+            let tells = self.has(Capabilities::ROOTS_LIST_CHANGED);
+            object.raw("roots", if tells { br#"{"listChanged":true}"# } else { b"{}" });
         }
         if self.has(Capabilities::TASKS_EXTENSION) {
             object.raw("extensions", br#"{"io.modelcontextprotocol/tasks":{}}"#);
@@ -176,6 +188,9 @@ mod tests {
         )
         .expect("an object");
         assert!(all.has(Capabilities::ELICITATION_URL) && !all.has(Capabilities::ELICITATION_FORM));
+        assert!(all.has(Capabilities::ROOTS_LIST_CHANGED));
+        let again = Capabilities::parse(&all.to_json());
+        assert_eq!(again, Some(all), "what is written is read back");
         assert!(all.has(Capabilities::SAMPLING_TOOLS.with(Capabilities::ROOTS).with(Capabilities::TASKS_EXTENSION)));
         assert!(Capabilities::parse(br#"{"elicitation":{}}"#).expect("ok").has(Capabilities::ELICITATION_FORM));
         assert_eq!(Capabilities::parse(br#"{"sampling":true}"#), Some(Capabilities::default()));

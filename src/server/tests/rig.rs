@@ -146,6 +146,7 @@ pub fn core(index: usize, cores: usize, incarnation: u32, metrics: &'static Core
     let offers = Offers {
         tools: true,
         tasks: true,
+        tasks_extension: true,
         resources: true,
         resources_subscribe: true,
         logging: true,

@@ -100,7 +100,8 @@ pub fn offers(capabilities: Value<'_>, modern: bool) -> Offers {
         resources_subscribe: flag("resources", "subscribe"),
         completions: has("completions"),
         logging: has("logging"),
-        tasks: if modern { extension() } else { has("tasks") },
+        tasks: !modern && has("tasks"),
+        tasks_extension: modern && extension(),
     }
 }
 

@@ -119,7 +119,7 @@ impl Server {
             if round.asked >= QUESTIONS_MAX {
                 return fail(self, "again and again");
             }
-            let params = request.get("params").map_or_else(|| b"{}".to_vec(), |params| params.raw().to_vec());
+            let params = asked_of_legacy(request.get("params"), relay.caller, round.asked);
             round.answers.push((round.asked, quoted(name.raw()), None));
             self.callers.ask(relay.caller, round.asked, method, params);
             round.asked += 1;
@@ -309,6 +309,27 @@ impl Server {
         }
         Ok(())
     }
+}
+
+/// A modern server's question as a legacy caller wants it: a visit has a name there, by which it would be told to be
+/// done (2025-11-25, "URL Mode"; 2026-07-28 has neither).
+fn asked_of_legacy(params: Option<Value<'_>>, caller: Caller, number: u32) -> Vec<u8> {
+    let Some(params) = params else { return b"{}".to_vec() };
+    let is_visit = params.get("mode").and_then(Value::as_str).as_deref() == Some("url");
+    if !is_visit || params.get("elicitationId").is_some() {
+        return params.raw().to_vec();
+    }
+    let (core, index, generation) = (caller.core.0, caller.key.index, caller.key.generation);
+    let mut out = Vec::with_capacity(params.raw().len() + 64);
+    let mut object = Object::begin(&mut out);
+    object.string("elicitationId", &format!("corelane-{core}-{index}-{generation}-{number}"));
+    for (name, member) in params.members() {
+        if let Some(name) = name.unescaped() {
+            object.raw(&name, member.raw());
+        }
+    }
+    object.end();
+    out
 }
 
 /// The call as it is sent in the next round: with the answers, and the state that the server gave.

@@ -85,6 +85,7 @@ impl Server {
                 self.errand(now, Errand::Notice, Some(era), session, None, passage, deadline, body);
                 self.line_is_ready(line);
                 self.watch_all_on(now, line);
+                self.tell_level_on(now, line);
             }
             (Verdict::Known(_), _) => {
                 self.refuse_line(now, line, "speaks another era of MCP than the server's other connections");

@@ -9,6 +9,7 @@ use super::breaking::tool_of;
 use super::bridge::Question;
 use super::callers::Caller;
 use super::deadlines::Deadlines;
+use super::merge::Hint;
 use super::request::Outgoing;
 
 use crate::ids::{CoreId, View};
@@ -26,18 +27,24 @@ pub struct Kept {
     pub view: View,
     /// The caller's revision.
     pub version: Version,
+    /// The caller's legacy session, by its number on the caller's core.
+    pub session: Option<u64>,
     /// What is asked.
     pub method: Method,
     /// What the caller can do.
     pub capabilities: Capabilities,
     /// What the caller wants logged.
     pub log_level: Option<LogLevel>,
+    /// Whether the caller said so itself.
+    pub is_level_chosen: bool,
     /// Whether the caller can be asked during the call.
     pub may_ask: bool,
     /// The message.
     pub text: Vec<u8>,
     /// Where its members are.
     pub envelope: Envelope,
+    /// The `Mcp-Param-*` that came with it, as lines.
+    pub param_lines: Box<[u8]>,
     /// The server's own name for what is called, if it is known by another.
     pub name: Option<Box<str>>,
     /// What stands before the server's URIs where its caller sees several servers.
@@ -57,7 +64,9 @@ impl Kept {
         Outgoing {
             text: &self.text,
             envelope: &self.envelope,
+            param_lines: &self.param_lines,
             version: self.version,
+            session: self.session,
             capabilities: self.capabilities,
             log_level: self.log_level,
             method: self.method,
@@ -73,6 +82,8 @@ pub struct Relay {
     pub caller: Caller,
     /// The caller's revision.
     pub version: Version,
+    /// The caller's legacy session, by its number on the caller's core.
+    pub session: Option<u64>,
     /// What was asked.
     pub method: Method,
     /// Which tool is called, by its server's name for it; empty for everything else.
@@ -113,6 +124,7 @@ impl Relay {
         Relay {
             caller,
             version: call.version,
+            session: call.session,
             method: call.method,
             tool: tool_of(call.method, call.name, call.envelope, call.text).into(),
             blame: 1,
@@ -209,6 +221,8 @@ pub struct Pages {
     pub cursors: BTreeSet<Box<[u8]>>,
     /// Items that were left out.
     pub flaws: usize,
+    /// How long all of it may be kept.
+    pub hint: Option<Hint>,
     /// When the whole list has to be there.
     pub deadline: Nanos,
 }
@@ -225,6 +239,8 @@ pub enum Errand {
     Greet(Line),
     /// `initialize`, for the session of these capabilities.
     Initialize(Capabilities),
+    /// `logging/setLevel`, in the flight's session.
+    Level,
     /// A notification or answer of ours, whose own answer says nothing.
     Notice,
     /// Answered already; its stream has still to end.
@@ -311,6 +327,12 @@ impl Flights {
         calls.next().filter(|_| calls.next().is_none())
     }
 
+    /// The calls that are in flight in a session.
+    pub fn relays_in(&self, session: Option<Capabilities>) -> impl Iterator<Item = &Relay> {
+        let in_session = self.entries.iter().flatten().filter(move |flight| flight.session == session);
+        in_session.filter_map(|flight| if let Errand::Call(relay) = &flight.errand { Some(relay) } else { None })
+    }
+
     /// Whether some call is that of a caller on another core than this.
     pub fn has_calls_of_others(&self, core: CoreId) -> bool {
         // One that is parked has nobody who waits.
@@ -333,6 +355,14 @@ impl Flights {
     /// The flight of this number.
     pub fn find(&mut self, number: u32) -> Option<&mut Flight> {
         self.entries.get_mut(number as usize)?.as_mut()
+    }
+
+    /// The call that the flight of this number is, if it is one.
+    pub fn relay(&self, number: u32) -> Option<&Relay> {
+        match &self.entries.get(number as usize)?.as_ref()?.errand {
+            Errand::Call(relay) => Some(relay),
+            _ => None,
+        }
     }
 
     /// Ends a flight.
@@ -448,7 +478,9 @@ mod tests {
         let call = Outgoing {
             text,
             envelope: &envelope,
+            param_lines: b"",
             version: Version::V2026_07_28,
+            session: None,
             capabilities: Capabilities::default(),
             log_level: None,
             method: Method::ToolsCall,

@@ -9,6 +9,7 @@ use super::callers::Caller;
 use super::channel::Channel;
 use super::flight::{Errand, Flight, Relay};
 use super::items;
+use super::owed::Creditor;
 use super::request::Era;
 use super::server::{CLIENT_INFO, Report, STREAM_END, Server, Verdict};
 use super::settings::EraChoice;
@@ -16,8 +17,8 @@ use super::words::{self, kind};
 use crate::proto::http1::MediaType;
 use crate::proto::json::{Envelope, Key, Scanner, Value, ValueKind};
 use crate::proto::jsonrpc::{self, Code, RpcError};
-use crate::proto::mcp::{Capabilities, LogLevel, Version};
-use crate::server::service::{About, Change, Nanos};
+use crate::proto::mcp::{Capabilities, LogLevel, Method, Version};
+use crate::server::service::{About, Change, Nanos, Watched};
 use crate::upstream::http::{Failure, Outcome, Reply};
 use crate::upstream::talk::{Line, Passage};
 
@@ -149,6 +150,7 @@ impl Server {
             Some(Errand::Initialize(capabilities)) => self.initialized(now, capabilities, session_id, result),
             Some(Errand::Page(pages)) => self.page(now, pages, Value::new(result)),
             Some(Errand::Greet(line)) => self.greeted(now, line, Value::new(result)),
+            Some(Errand::Level) => self.level_settled(now, session, true),
             _ => {}
         }
     }
@@ -171,11 +173,16 @@ impl Server {
                 } else {
                     self.call_answered(now, &relay);
                 }
+                if session.is_some() {
+                    self.owe_visits(now, &relay, Value::new(error));
+                }
                 // Of a legacy server every code is its caller's already.
                 let method = session.is_none().then_some(relay.method);
                 let error = answer::error_for(relay.version, method, error);
                 self.callers.reply(relay.caller, Err(error));
             }
+            // It has levels of its own, and was asked.
+            Some(Errand::Level) => self.level_settled(now, session, true),
             Some(other) => {
                 let said = answer::error_for(Version::LATEST_LEGACY, None, error);
                 // A server without such things has a list without items.
@@ -202,6 +209,9 @@ impl Server {
         }
         self.call_answered(now, &relay);
         let is_legacy_server = session.is_some();
+        if is_legacy_server {
+            self.owe_task(now, &relay, value);
+        }
         if !is_legacy_server && !relay.version.is_modern() {
             let kind = value.get("resultType").and_then(Value::as_str);
             if kind.as_deref() == Some("input_required") {
@@ -209,11 +219,21 @@ impl Server {
             }
         }
         let server_info = self.about.as_ref().map_or(&b""[..], |about| &about.server_info);
-        let mut result = match relay.version.is_modern() && is_legacy_server {
-            true => answer::for_modern(result, relay.method, server_info),
-            false if is_legacy_server || relay.version.is_modern() => result.to_vec(),
-            false => items::result_for_legacy(value).unwrap_or_else(|| result.to_vec()),
+        let is_modern = relay.version.is_modern();
+        // Between eras not everything can be said.
+        let mut fitting = match relay.method {
+            _ if is_modern != is_legacy_server => None,
+            Method::ToolsList => items::tools_for_other_era(result, is_modern),
+            _ if is_modern => None,
+            _ => items::result_for_legacy(value),
         };
+        if is_legacy_server && relay.method == Method::TasksList {
+            fitting = Some(self.tasks_of(&relay, value));
+        }
+        if is_modern && is_legacy_server {
+            fitting = Some(answer::for_modern(fitting.as_deref().unwrap_or(result), relay.method, server_info));
+        }
+        let mut result = fitting.unwrap_or_else(|| result.to_vec());
         if let Some(before) = &relay.uris {
             result = super::uris::seen(&result, relay.method, before).unwrap_or(result);
             result = super::task_ids::seen(&result, relay.method, before).unwrap_or(result);
@@ -332,7 +352,12 @@ impl Server {
                 let ask = relay.asked;
                 relay.asked += 1;
                 relay.asks.push((ask, id));
-                return self.callers.ask(relay.caller, ask, method, params);
+                let creditor = Creditor::of(relay);
+                self.callers.ask(relay.caller, ask, method, params);
+                if let (Some(creditor), Some(asked)) = (creditor, envelope.value(Key::Params, text)) {
+                    self.owe_visit(now, creditor, asked);
+                }
+                return;
             }
         }
         let outcome = match &*method {
@@ -402,10 +427,10 @@ impl Server {
             _ => None,
         };
         if let Some(change) = change {
-            if self.changes.note(now, &change) {
-                self.reports.push(Report::Changed(change));
-            }
-            return;
+            // Nobody hears of what nobody watches.
+            let is_heard = !matches!(&change, Change::Resource(uri) if !self.is_watched(Watched::Resource, uri));
+            let told = is_heard.then(|| self.changes.note(now, change)).flatten();
+            return self.reports.extend(told.map(Report::Changed));
         }
         if method == "notifications/subscriptions/acknowledged" && self.events == Some(number) {
             // The new stream says all that the one before would.
@@ -414,10 +439,25 @@ impl Server {
             }
             return;
         }
+        let params = envelope.value(Key::Params, text);
+        match (method, params) {
+            ("notifications/tasks", Some(params)) => return self.task_is_news(now, params),
+            ("notifications/tasks/status", Some(params)) => return self.task_stands(params),
+            ("notifications/elicitation/complete", Some(params)) => return self.visit_is_done(number, params),
+            _ => {}
+        }
+        let Some(flight) = self.flights.find(number) else { return };
+        // What is logged on no call's stream is of the one call that there is, if there is but one.
+        let number = match flight.errand {
+            Errand::Events if method == "notifications/message" => {
+                let session = flight.session;
+                self.flights.only_call_in(session).unwrap_or(number)
+            }
+            _ => number,
+        };
         let Some(flight) = self.flights.find(number) else { return };
         let serial = flight.serial;
-        let Errand::Call(relay) = &flight.errand else { return };
-        let Some(params) = envelope.value(Key::Params, text) else { return };
+        let (Errand::Call(relay), Some(params)) = (&flight.errand, params) else { return };
         match method {
             "notifications/progress" => {
                 let theirs = params.get("progressToken").and_then(Value::as_u64) == Some(serial);
@@ -542,6 +582,7 @@ impl Server {
             }
             Errand::Page(pages) => self.reports.push(Report::List(pages.kind, Err(error.clone()))),
             Errand::Greet(line) => self.refuse_line(now, line, &error.message),
+            Errand::Level => self.level_settled(now, session, false),
             Errand::Notice | Errand::Over => {}
         }
     }

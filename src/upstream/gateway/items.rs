@@ -5,7 +5,7 @@
 //! schemas of every revision demand, and nothing that they forbid.
 
 use super::flight::ListKind;
-use crate::proto::json::{Object, Value, ValueKind};
+use crate::proto::json::{Array, Object, Value, ValueKind, splice};
 
 /// What is wrong with an item, in a few words; none if nothing is.
 pub(super) fn flaw(kind: ListKind, item: Value<'_>) -> Option<&'static str> {
@@ -63,6 +63,30 @@ pub(super) fn for_legacy(tool: Vec<u8>) -> Vec<u8> {
         true => tool,
         false => without(Value::new(&tool), "outputSchema"),
     }
+}
+
+/// A tool for a caller of the other era than its server: tasks are other ones in each (SEP-2663), so none is offered;
+/// and one that runs as a task only cannot be called by who cannot ask for one. That is none.
+pub(super) fn for_other_era(tool: Vec<u8>) -> Option<Vec<u8>> {
+    let value = Value::new(&tool);
+    let Some(execution) = value.get("execution") else { return Some(tool) };
+    let support = execution.get("taskSupport").and_then(Value::as_str);
+    (support.as_deref() != Some("required")).then(|| without(value, "execution"))
+}
+
+/// A server's own list of tools for a caller of the other era; none if nothing in it is to be another.
+pub(super) fn tools_for_other_era(result: &[u8], is_modern: bool) -> Option<Vec<u8>> {
+    let list = Value::new(result).get("tools").filter(|list| list.kind() == ValueKind::Array)?;
+    let mut tools = Vec::with_capacity(list.raw().len());
+    let mut array = Array::begin(&mut tools);
+    for tool in list.elements() {
+        let Some(seen) = for_other_era(tool.raw().to_vec()) else { continue };
+        array.raw(&if is_modern { seen } else { for_legacy(seen) });
+    }
+    array.end();
+    let mut out = Vec::with_capacity(result.len());
+    splice(&mut out, result, &[(list.span_in(result)?, &tools)]);
+    Some(out)
 }
 
 /// A tool's result for such a caller: `structuredContent` that is no object is left out.
@@ -124,6 +148,13 @@ mod tests {
         let tool = |schema: &str| format!(r#"{{"name":"a","outputSchema":{schema},"title":"A"}}"#).into_bytes();
         assert_eq!(for_legacy(tool(r#"{"type":"array"}"#)), br#"{"name":"a","title":"A"}"#);
         assert_eq!(for_legacy(tool(r#"{"type":"object"}"#)), tool(r#"{"type":"object"}"#));
+        let tasked = |support: &str| format!(r#"{{"name":"a","execution":{{"taskSupport":"{support}"}},"x":1}}"#);
+        assert_eq!(for_other_era(tasked("optional").into()).as_deref(), Some(&br#"{"name":"a","x":1}"#[..]));
+        assert_eq!(for_other_era(tasked("required").into()), None, "nobody there could call it");
+        let list = format!(r#"{{ "tools":[{},{{"name":"b"}}], "nextCursor":"c"}}"#, tasked("required"));
+        let seen = tools_for_other_era(list.as_bytes(), true);
+        assert_eq!(seen.as_deref(), Some(&br#"{ "tools":[{"name":"b"}], "nextCursor":"c"}"#[..]));
+        assert_eq!(tools_for_other_era(b"{}", true), None);
         let result = |text: &str| result_for_legacy(Value::new(text.as_bytes()));
         assert_eq!(result(r#"{"content":[],"structuredContent":[1]}"#).as_deref(), Some(&br#"{"content":[]}"#[..]));
         assert_eq!(result(r#"{"content":[],"structuredContent":{}}"#), None);

@@ -3,24 +3,26 @@
 //! Not here: how a list is written (`merge`), read of one server (`send`, `hear`).
 //! Invariant: a server that is slow or down is waited for no longer than its own time, and costs its own items only.
 
+use super::cursors::Cursor;
 use super::flight::ListKind;
 use super::items;
-use super::merge::{self, Job};
+use super::merge::{self, Hint, Job};
+use super::request::Era;
 use super::server::Verdict;
 use super::{Gateway, invalid, uris};
 use crate::proto::json::{Key, Value};
-use crate::proto::jsonrpc::RpcError;
+use crate::proto::jsonrpc::{Code, RpcError};
 use crate::server::service::{Call, Nanos, Served, Service};
 
 impl<S: Service> Gateway<S> {
     /// A merged list: told at once if every server's is at hand, else when it is.
     pub(super) fn list(&mut self, call: &Call<'_>, kind: ListKind, out: &mut Vec<u8>) -> Served {
-        let cursor = call.envelope.str(Key::Cursor, call.text);
-        let Some(start) =
-            merge::start_of(cursor.as_deref()).filter(|_| call.envelope.has(Key::Cursor) == cursor.is_some())
-        else {
-            return invalid("this cursor is not one of ours, or no longer");
+        let cursor = match self.cursor_of(call) {
+            Ok(cursor) => cursor,
+            Err(error) => return Served::Failed(error),
         };
+        let start = cursor.and_then(|plain| Cursor::read(&plain, call.view, call.method).map(|cursor| cursor.at));
+        let start = start.unwrap_or_default() as usize;
         let Some(seen) = self.seen(call.view) else { return invalid("there is no such view") };
         let servers = seen.servers.clone();
         let mut waits = Vec::new();
@@ -47,16 +49,32 @@ impl<S: Service> Gateway<S> {
                 waits.push(server);
             }
         }
-        let native = self.native_items(call, kind);
-        let job = Job { key: call.key, view: call.view, kind, version: call.version, start, native, waits };
+        let (native, native_hint) = self.native_items(call, kind);
+        let (key, view, version) = (call.key, call.view, call.version);
+        let job = Job { key, view, kind, version, start, native, native_hint, waits };
         if job.waits.is_empty() {
-            out.extend_from_slice(&self.render(&job));
+            out.extend_from_slice(&self.render(&job, call.now));
             self.settle_all(call.now);
             return Served::Done;
         }
         self.jobs.push(job);
         self.settle_all(call.now);
         Served::Pending
+    }
+
+    /// The cursor that a call of a list comes with, opened; none if it asks for the first page.
+    ///
+    /// # Errors
+    /// If it is not one of ours for this list in this view.
+    pub(super) fn cursor_of(&self, call: &Call<'_>) -> Result<Option<Vec<u8>>, RpcError> {
+        if !call.envelope.has(Key::Cursor) {
+            return Ok(None);
+        }
+        let sealed = call.envelope.str(Key::Cursor, call.text);
+        let plain = sealed.and_then(|sealed| self.host.open(&sealed));
+        let plain = plain.filter(|plain| Cursor::read(plain, call.view, call.method).is_some());
+        let stranger = || RpcError::new(Code::INVALID_PARAMS, "this cursor is not one of ours, or no longer");
+        plain.map(Some).ok_or_else(stranger)
     }
 
     /// A list of one server was read, or could not be: whoever waits for it waits no longer.
@@ -70,8 +88,11 @@ impl<S: Service> Gateway<S> {
                 server.metrics.tools.set(items.len() as u64);
                 self.tell_own_annotations(index);
             }
+            let server = &self.servers[usize::from(index)];
+            let is_modern = server.verdict == Verdict::Known(Era::Modern);
+            let hint = server.hints.get(&kind).copied().flatten();
             let cached = self.lists.entry((index, kind)).or_default();
-            cached.items = Some(items);
+            (cached.items, cached.is_modern, cached.hint) = (Some(items), is_modern, hint);
             cached.at = at;
             self.forget_told(kind);
         }
@@ -81,21 +102,22 @@ impl<S: Service> Gateway<S> {
     }
 
     /// The native server's own items, if it is seen: it has them at hand.
-    fn native_items(&mut self, call: &Call<'_>, kind: ListKind) -> Vec<Box<[u8]>> {
+    fn native_items(&mut self, call: &Call<'_>, kind: ListKind) -> (Vec<Box<[u8]>>, Option<Hint>) {
         if !self.seen(call.view).is_some_and(|seen| seen.native) {
-            return Vec::new();
+            return (Vec::new(), None);
         }
         let mut result = Vec::new();
         match self.native.call(call, &mut result) {
             Served::Done => {
-                let items = Value::new(&result).get(kind.member()).into_iter().flat_map(Value::elements);
-                items.map(|item| item.raw().into()).collect()
+                let result = Value::new(&result);
+                let items = result.get(kind.member()).into_iter().flat_map(Value::elements);
+                (items.map(|item| item.raw().into()).collect(), Hint::of(result))
             }
-            _ => Vec::new(),
+            _ => (Vec::new(), None),
         }
     }
 
-    pub(super) fn render(&self, job: &Job) -> Vec<u8> {
+    pub(super) fn render(&self, job: &Job, now: Nanos) -> Vec<u8> {
         let Some(seen) = self.seen(job.view) else { return b"{}".to_vec() };
         let kind = job.kind;
         let among_others = seen.alone.is_none();
@@ -103,7 +125,9 @@ impl<S: Service> Gateway<S> {
             (among_others && matches!(kind, ListKind::Prompts | ListKind::Tools)).then(|| self.told_in(job.view, kind));
         let items = seen.servers.iter().flat_map(|&server| {
             let settings = &self.servers[usize::from(server)].settings;
-            let cached = self.lists.get(&(server, kind)).and_then(|cached| cached.items.as_deref());
+            let cached = self.lists.get(&(server, kind));
+            let is_of_other_era = cached.is_some_and(|cached| cached.is_modern != job.version.is_modern());
+            let cached = cached.and_then(|cached| cached.items.as_deref());
             let tools = (kind == ListKind::Tools).then_some(&seen.tools);
             let told = told.clone();
             cached.unwrap_or_default().iter().filter_map(move |item| {
@@ -116,6 +140,9 @@ impl<S: Service> Gateway<S> {
                     None => settings.seen(kind, &own)?.to_owned(),
                 };
                 let mut item = merge::seen(kind, item, &own, &name, settings);
+                if kind == ListKind::Tools && is_of_other_era {
+                    item = items::for_other_era(item)?;
+                }
                 if kind == ListKind::Tools && !job.version.is_modern() {
                     item = items::for_legacy(item);
                 }
@@ -138,8 +165,26 @@ impl<S: Service> Gateway<S> {
             }
         }
         let native = job.native.iter().map(|item| item.to_vec());
-        let ttl_ms = self.list_ttl / 1_000_000;
-        merge::page(job.kind, native.chain(items), job.start, job.version, ttl_ms, &seen.about.server_info, &marks)
+        let hint = self.hint_of(job, &seen.servers, now);
+        let cursor = |next: usize| {
+            let at = next.try_into().unwrap_or(u32::MAX);
+            Cursor { view: job.view, method: kind.method(), at, own: "" }.seal(&*self.host)
+        };
+        let head = merge::Head { kind, version: job.version, hint, server_info: &seen.about.server_info };
+        merge::page(&head, native.chain(items), job.start, &marks, cursor)
+    }
+
+    /// How long the list of all these servers may be kept: no longer than each of theirs, of which none is kept longer
+    /// than we keep any, and by others only if that holds of each.
+    fn hint_of(&self, job: &Job, servers: &[u16], now: Nanos) -> Hint {
+        let most = Hint { ttl_ms: self.list_ttl / 1_000_000, is_public: true };
+        let of_server = |server: &u16| {
+            let cached = self.lists.get(&(*server, job.kind)).filter(|cached| cached.items.is_some())?;
+            let ttl_ms = cached.fresh_for(now, self.list_ttl) / 1_000_000;
+            // What a legacy server says may depend on the session that it says it in.
+            Some(Hint { ttl_ms, is_public: cached.hint.is_some_and(|hint| hint.is_public) })
+        };
+        servers.iter().filter_map(of_server).chain(job.native_hint).fold(most, Hint::and)
     }
 
     /// A server that has just been reached is asked for the lists that somebody waits for.

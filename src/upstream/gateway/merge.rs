@@ -26,12 +26,43 @@ pub(super) struct Cached {
     pub fetching: bool,
     /// It could not be read the last time that was tried.
     pub has_failed: bool,
+    /// The server spoke 2026-07-28 when it was read.
+    pub is_modern: bool,
+    /// How long its server says that it may be kept.
+    pub hint: Option<Hint>,
 }
 
 impl Cached {
+    /// How long it can be told without asking again: as long as its server says, but no longer than this.
+    pub fn fresh_for(&self, now: Nanos, most: Nanos) -> Nanos {
+        let said = self.hint.map_or(most, |hint| hint.ttl_ms.saturating_mul(1_000_000));
+        (self.at + said.min(most)).saturating_sub(now)
+    }
+
     /// Whether it can be told without asking again.
-    pub fn is_fresh(&self, now: Nanos, ttl: Nanos) -> bool {
-        self.items.is_some() && now < self.at + ttl
+    pub fn is_fresh(&self, now: Nanos, most: Nanos) -> bool {
+        self.items.is_some() && self.fresh_for(now, most) > 0
+    }
+}
+
+/// How long a list may be kept, and whether by whoever comes by it (2026-07-28, "Caching").
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Hint {
+    pub ttl_ms: u64,
+    pub is_public: bool,
+}
+
+impl Hint {
+    /// What a result says; none if it does not say how long.
+    pub fn of(result: Value<'_>) -> Option<Hint> {
+        let ttl_ms = result.get("ttlMs").and_then(Value::as_u64)?;
+        let scope = result.get("cacheScope").and_then(Value::as_str);
+        Some(Hint { ttl_ms, is_public: scope.as_deref() == Some("public") })
+    }
+
+    /// What holds of two lists, or two pages, together.
+    pub fn and(self, other: Hint) -> Hint {
+        Hint { ttl_ms: self.ttl_ms.min(other.ttl_ms), is_public: self.is_public && other.is_public }
     }
 }
 
@@ -44,6 +75,8 @@ pub(super) struct Job {
     pub start: usize,
     /// The native server's own items, which were at hand when it asked.
     pub native: Vec<Box<[u8]>>,
+    /// How long that may be kept.
+    pub native_hint: Option<Hint>,
     /// Servers whose lists are still being read.
     pub waits: Vec<u16>,
 }
@@ -100,22 +133,29 @@ pub(super) struct Marks<'a> {
     pub absent: Vec<&'a str>,
 }
 
+/// What stands in each page of a merged list.
+pub(super) struct Head<'a> {
+    pub kind: ListKind,
+    pub version: Version,
+    pub hint: Hint,
+    pub server_info: &'a [u8],
+}
+
 /// One page of a merged list, as a result object. `_meta` says what is not as it is now, if anything is.
-pub(super) fn page<'a>(
-    kind: ListKind,
-    items: impl Iterator<Item = Vec<u8>> + 'a,
+pub(super) fn page(
+    head: &Head<'_>,
+    items: impl Iterator<Item = Vec<u8>>,
     start: usize,
-    version: Version,
-    ttl_ms: u64,
-    server_info: &[u8],
     marks: &Marks<'_>,
+    cursor: impl FnOnce(usize) -> String,
 ) -> Vec<u8> {
+    let Head { kind, version, hint, server_info } = *head;
     let mut out = Vec::new();
     let mut result = Object::begin(&mut out);
     if version.is_modern() {
         result.string("resultType", "complete");
-        result.integer("ttlMs", ttl_ms);
-        result.string("cacheScope", "private");
+        result.integer("ttlMs", hint.ttl_ms);
+        result.string("cacheScope", if hint.is_public { "public" } else { "private" });
     }
     let mut more = false;
     let mut array = result.array(kind.member());
@@ -128,7 +168,7 @@ pub(super) fn page<'a>(
     }
     array.end();
     if more {
-        result.string("nextCursor", &format!("at-{}", start + LIST_PAGE_DEFAULT));
+        result.string("nextCursor", &cursor(start + LIST_PAGE_DEFAULT));
     }
     if version.is_modern() || *marks != Marks::default() {
         let mut meta = result.object("_meta");
@@ -148,17 +188,6 @@ pub(super) fn page<'a>(
     out
 }
 
-/// Where the page begins that a cursor of ours asks for.
-pub(super) fn start_of(cursor: Option<&str>) -> Option<usize> {
-    match cursor {
-        None => Some(0),
-        Some(cursor) => {
-            let start: usize = cursor.strip_prefix("at-")?.parse().ok()?;
-            (start > 0 && format!("at-{start}") == cursor).then_some(start)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,13 +195,27 @@ mod tests {
     #[test]
     fn pages_follow_each_other() {
         let items = || (0..LIST_PAGE_DEFAULT + 1).map(|number| number.to_string().into_bytes());
-        let first = page(ListKind::Tools, items(), 0, Version::V2025_11_25, 0, b"{}", &Marks::default());
+        let (hint, marks) = (Hint { ttl_ms: 0, is_public: true }, Marks::default());
+        let head = Head { kind: ListKind::Tools, version: Version::V2025_11_25, hint, server_info: b"{}" };
+        let page = |start| page(&head, items(), start, &marks, |next| next.to_string());
+        let first = page(0);
         let cursor = Value::new(&first).get("nextCursor").and_then(Value::as_str).expect("more").into_owned();
-        let start = start_of(Some(&cursor)).expect("one of ours");
-        let second = page(ListKind::Tools, items(), start, Version::V2025_11_25, 0, b"{}", &Marks::default());
+        let second = page(cursor.parse().expect("where it goes on"));
         assert_eq!(second, format!(r#"{{"tools":[{LIST_PAGE_DEFAULT}]}}"#).as_bytes());
-        for strange in ["", "at-", "at-0", "at-01", "at--1", "x", "at-1 "] {
-            assert_eq!(start_of(Some(strange)), None, "{strange}");
-        }
+    }
+
+    #[test]
+    fn a_list_is_kept_as_long_as_its_server_says_and_we_say() {
+        let kept = |hint| Cached { items: Some(Vec::new()), at: 1_000_000, hint, ..Cached::default() };
+        let says = |text: &[u8]| Hint::of(Value::new(text));
+        let most = 9_000_000;
+        assert_eq!(kept(None).fresh_for(2_000_000, most), 8_000_000);
+        assert_eq!(kept(says(br#"{"ttlMs":4}"#)).fresh_for(2_000_000, most), 3_000_000);
+        assert_eq!(kept(says(br#"{"ttlMs":18446744073709551615}"#)).fresh_for(2_000_000, most), 8_000_000);
+        assert!(!kept(says(br#"{"ttlMs":0}"#)).is_fresh(1_000_000, most));
+        let (public, private) = (says(br#"{"ttlMs":7,"cacheScope":"public"}"#), says(br#"{"ttlMs":9}"#));
+        let both = public.zip(private).map(|(one, other)| one.and(other));
+        assert_eq!(both, Some(Hint { ttl_ms: 7, is_public: false }));
+        assert_eq!(says(br#"{"cacheScope":"public"}"#), None);
     }
 }

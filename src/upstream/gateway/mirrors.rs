@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use super::breaking::says_it_may_be_repeated;
 use super::request::Outgoing;
 use super::server::Server;
+use crate::proto::http1::mcp_params;
 use crate::proto::json::{Key, Value, ValueKind};
 use crate::proto::mcp::{HeaderParam, Method, annotated};
 
@@ -15,7 +16,24 @@ use crate::proto::mcp::{HeaderParam, Method, annotated};
 pub(super) struct Mirrors<'a> {
     pub name: Option<Cow<'a, str>>,
     pub params: Vec<(&'a str, Cow<'a, str>)>,
+    /// Those that nothing is known of here: they are between the caller and the server, and go on as they came
+    /// (2026-07-28, "Custom Headers": intermediaries forward them).
+    pub passed_on: Vec<(&'a str, &'a [u8])>,
 }
+
+/// The `Mcp-Param-*` among some field lines, as lines.
+pub(super) fn param_lines(field_lines: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (suffix, value) in mcp_params(field_lines) {
+        for part in [PARAM.as_bytes(), suffix.as_bytes(), b":", value, b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    }
+    out
+}
+
+/// What the names of such headers begin with.
+pub(super) const PARAM: &str = "Mcp-Param-";
 
 impl Server {
     /// What headers repeat of a call (2026-07-28, "Standard Request Headers", "Custom Headers").
@@ -32,8 +50,10 @@ impl Server {
                 _ => None,
             }
         };
+        let is_known = |suffix: &str| params.iter().any(|param| param.header_suffix.eq_ignore_ascii_case(suffix));
+        let passed_on = mcp_params(call.param_lines).filter(|(suffix, _)| !is_known(suffix)).collect();
         let params = params.iter().filter_map(|param| Some((param.header_suffix.as_str(), value(param)?))).collect();
-        Mirrors { name, params }
+        Mirrors { name, params, passed_on }
     }
 
     /// The arguments of one of its tools that are repeated in headers.

@@ -11,6 +11,7 @@ mod bridge;
 mod callers;
 mod changes;
 mod channel;
+mod cursors;
 mod deadlines;
 mod dialled;
 mod fleet;
@@ -19,21 +20,25 @@ mod handshake;
 mod hear;
 mod hear_talk;
 mod items;
+mod levels;
 mod lists;
 mod merge;
 mod mirrors;
 mod names;
+mod owed;
 mod own;
 mod pages;
 mod pins;
 mod reload;
 mod remote;
 mod request;
+mod roots;
 mod rules;
 mod send;
 mod server;
 mod settings;
 mod task_ids;
+mod task_lists;
 mod told;
 mod turns;
 mod uris;
@@ -58,14 +63,15 @@ pub use rules::{ListRules, ToolRules};
 use send::STALE;
 use server::{Place, Report, Sent, Server};
 pub use settings::{EraChoice, Fields, GatewaySettings, HttpLink, LinkSettings, ServerSettings, ViewSettings};
-use watching::Watched;
+use watching::Watchers;
 
 use crate::ids::{ConnectionId, CoreId, View};
 use crate::proto::json::Key;
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, HeaderParam, Method, Version};
 use crate::server::service::{
-    About, Call, CallKey, Change, Host, LinkEvent, Mail, Mailbox, Nanos, Offers, Served, Service, Subject, Wish,
+    About, Call, CallKey, Change, Host, LinkEvent, Mail, Mailbox, Nanos, Offers, Served, Service, Subject, Watched,
+    Wish,
 };
 use crate::sys::guard::GuardHandle;
 use crate::upstream::missing;
@@ -131,7 +137,7 @@ pub struct Gateway<S> {
     told: told::Tables,
     jobs: Vec<Job>,
     /// Subscribers on this core, by topic.
-    watched: HashMap<Box<str>, Watched>,
+    watched: HashMap<(Watched, Box<str>), Watchers>,
     /// By slot of the connection.
     links: Vec<Option<Owner>>,
     /// By index of the call.
@@ -285,6 +291,10 @@ impl<S: Service> Gateway<S> {
                         if let Some(refusal) = self.quarantined(call, server, &own) {
                             return Served::Failed(refusal);
                         }
+                        if task_ids::is_of_other_era(call, self.servers[usize::from(server)].verdict) {
+                            let text = format!("{name} does not run as a task for clients of this revision");
+                            return Served::Failed(RpcError::new(Code::METHOD_NOT_FOUND, text));
+                        }
                         let before = self.before_uris(call.view, server);
                         self.relay(call, server, Some(&own), before.as_deref())
                     }
@@ -355,7 +365,7 @@ impl<S: Service> Gateway<S> {
             std::mem::take(&mut self.jobs).into_iter().partition(|job| job.waits.is_empty());
         self.jobs = waiting;
         for job in done {
-            let outcome = Ok(self.render(&job));
+            let outcome = Ok(self.render(&job, now));
             self.mailbox.push(Mail::Reply { key: job.key, outcome });
         }
         self.note_deadline(index);
@@ -474,9 +484,22 @@ impl<S: Service> Service for Gateway<S> {
         }
     }
 
-    fn watched(&mut self, now: Nanos, topic: &str, more: Option<Capabilities>) {
+    fn task_topic(&mut self, view: View, id: &str) -> Option<Box<str>> {
+        if self.is_plain() {
+            return self.native.task_topic(view, id);
+        }
+        self.topic_of_task(view, id)
+    }
+
+    fn roots_changed(&mut self, now: Nanos, view: View, session: u64, capabilities: Capabilities) {
         if !self.is_plain() {
-            self.count_watcher(now, topic, more);
+            self.tell_roots_changed(now, view, session, capabilities);
+        }
+    }
+
+    fn watched(&mut self, now: Nanos, what: Watched, topic: &str, more: Option<Capabilities>) {
+        if !self.is_plain() {
+            self.count_watcher(now, what, topic, more);
         }
     }
 
@@ -626,6 +649,7 @@ const MERGED: Offers = Offers {
     completions: true,
     logging: true,
     tasks: true,
+    tasks_extension: true,
 };
 
 fn invalid(text: impl Into<Cow<'static, str>>) -> Served {

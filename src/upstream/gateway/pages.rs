@@ -5,6 +5,7 @@
 
 use super::flight::{Errand, ListKind, Pages};
 use super::items;
+use super::merge::Hint;
 use super::send::{modern_meta, write_request};
 use super::server::{Report, Server, Verdict};
 use super::words::{self, kind};
@@ -25,7 +26,8 @@ impl Server {
             return self.callers.tell(owner, kind::FETCH, words::number_of_list(kind), Vec::new());
         }
         let deadline = now + self.settings.list_time;
-        let pages = Pages { kind, items: Vec::new(), bytes: 0, cursors: Default::default(), flaws: 0, deadline };
+        let (items, cursors) = (Vec::new(), Default::default());
+        let pages = Pages { kind, items, bytes: 0, cursors, flaws: 0, hint: None, deadline };
         self.fetch_page(now, pages, None);
     }
 
@@ -74,6 +76,11 @@ impl Server {
             }
         }
         let kind = pages.kind;
+        let hint = Hint::of(result);
+        pages.hint = match pages.cursors.is_empty() {
+            true => hint,
+            false => pages.hint.zip(hint).map(|(before, this)| before.and(this)),
+        };
         let cursor = result.get("nextCursor").filter(|cursor| cursor.kind() == ValueKind::String);
         pages.bytes += cursor.map_or(0, |cursor| cursor.raw().len());
         let count = pages.items.len() + pages.flaws;
@@ -92,6 +99,7 @@ impl Server {
             }
             _ => {
                 self.flaws.insert(kind, pages.flaws);
+                self.hints.insert(kind, pages.hint);
                 self.reports.push(Report::List(kind, Ok(pages.items)));
             }
         }

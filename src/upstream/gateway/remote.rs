@@ -9,29 +9,30 @@ use super::channel::Channel;
 use super::flight::ListKind;
 use super::server::{Report, Sent, Verdict};
 use super::words::{self, CallWord, Stand, kind};
-use super::{Gateway, bridge, uris};
+use super::{Gateway, bridge, owed, uris};
 use crate::ids::CoreId;
 use crate::proto::json::{Envelope, Scanner};
 use crate::proto::jsonrpc::{Code, RpcError};
+use crate::proto::mcp::Capabilities;
 use crate::server::service::{Call, CallKey, Change, Mail, Nanos, Service, Subject, Wish};
 
 /// The number that stands for a change of tools.
 pub(super) const TOOLS: u64 = 2;
 /// Notifications in the course of a call.
-const NOTICES: [&str; 2] = ["notifications/progress", "notifications/message"];
+const NOTICES: [&str; 3] = ["notifications/progress", "notifications/message", owed::COMPLETE];
 
 impl<S: Service> Gateway<S> {
     /// A server told of a change: lists are read anew, callers everywhere are told.
     pub(super) fn changed(&mut self, server: u16, change: Change) {
-        let number = match &change {
-            Change::Prompts => 0,
-            Change::Resources => 1,
-            Change::Tools => TOOLS,
+        let (number, change) = match change {
+            Change::Prompts => (0, change),
+            Change::Resources => (1, change),
+            Change::Tools => (TOOLS, change),
             Change::Resource(uri) => {
                 let before = uris::before(&self.servers[usize::from(server)].settings.name);
                 return self.mailbox.push(Mail::Changed(Change::Resource(format!("{before}{uri}"))));
             }
-            Change::Task { .. } => return self.mailbox.push(Mail::Changed(change)),
+            Change::Task { id, params } => return self.task_changed(server, id, params),
         };
         self.make_stale(server, number);
         for core in (0..self.cores).map(CoreId).filter(|core| *core != self.core) {
@@ -91,9 +92,15 @@ impl<S: Service> Gateway<S> {
                 self.fetch_for(now, from, index, kind);
             }
             kind::WATCH | kind::UNWATCH => {
-                let Ok(uri) = std::str::from_utf8(text) else { return };
-                self.servers[usize::from(index)].watch(now, uri, from, what.kind == kind::WATCH);
+                let Ok(topic) = std::str::from_utf8(text) else { return };
+                let watched = words::watched_of(what.number);
+                self.servers[usize::from(index)].watch(now, watched, topic, from, what.kind == kind::WATCH);
             }
+            kind::ROOTS_CHANGED => {
+                let capabilities = Capabilities::from_bits(what.number as u16);
+                self.servers[usize::from(index)].roots_changed(now, capabilities);
+            }
+            kind::SESSION => return owed::mail(what.number, text).into_iter().for_each(|mail| self.mailbox.push(mail)),
             kind::WANTED => self.servers[usize::from(index)].wanted(now),
             kind::BEGUN => return self.tell_all_watched(now),
             kind::GREET => self.tell_stand(index, Some(from)),
@@ -102,8 +109,9 @@ impl<S: Service> Gateway<S> {
                 self.stands(now, index, stand);
             }
             kind::LIST => {
-                let Some(kind) = words::list_of(what.number) else { return };
+                let Some((kind, hint)) = words::told_list_of(what.number) else { return };
                 let Some(outcome) = words::read_outcome(text) else { return };
+                self.servers[usize::from(index)].hints.insert(kind, hint);
                 let report = Report::List(kind, outcome.map(words::read_items));
                 self.servers[usize::from(index)].reports.push(report);
             }
@@ -154,10 +162,12 @@ impl<S: Service> Gateway<S> {
             method: word.method,
             text: word.text,
             envelope: &envelope,
+            param_lines: word.param_lines,
             capabilities: word.capabilities,
             log_level: word.log_level,
+            is_level_chosen: word.is_level_chosen,
             may_ask: word.may_ask,
-            session: None,
+            session: word.session,
             now,
             deadline: Nanos::MAX,
         };
@@ -174,7 +184,8 @@ impl<S: Service> Gateway<S> {
         // One that waits here to be compared is the newest there is, and each core compares for itself.
         if let Some(items) = server.pinned.held().filter(|_| kind == ListKind::Tools) {
             let written = words::write_outcome(&Ok(words::write_items(items)));
-            return server.callers.tell(from, words::kind::LIST, words::number_of_list(kind), written);
+            let number = words::number_of_told_list(kind, server.hints.get(&kind).copied().flatten());
+            return server.callers.tell(from, words::kind::LIST, number, written);
         }
         if !server.list_askers.contains(&(from, kind)) {
             server.list_askers.push((from, kind));
@@ -194,9 +205,10 @@ impl<S: Service> Gateway<S> {
         }
         let written =
             words::write_outcome(&outcome.as_ref().map(|items| words::write_items(items)).map_err(Clone::clone));
+        let number = words::number_of_told_list(kind, server.hints.get(&kind).copied().flatten());
         server.list_askers.retain(|&(core, asked)| {
             if asked == kind {
-                server.callers.tell(core, words::kind::LIST, words::number_of_list(kind), written.clone());
+                server.callers.tell(core, words::kind::LIST, number, written.clone());
             }
             asked != kind
         });

@@ -29,8 +29,12 @@ pub struct Outgoing<'a> {
     pub text: &'a [u8],
     /// Where its members are.
     pub envelope: &'a Envelope,
+    /// Field lines that came with it, among which `Mcp-Param-*` may be.
+    pub param_lines: &'a [u8],
     /// The caller's revision.
     pub version: Version,
+    /// The caller's legacy session, by its number on the caller's core.
+    pub session: Option<u64>,
     /// What the caller can do.
     pub capabilities: Capabilities,
     /// What the caller wants logged.
@@ -51,6 +55,10 @@ const MODERN_META: [&str; 4] = [
     "io.modelcontextprotocol/clientInfo",
     "io.modelcontextprotocol/logLevel",
 ];
+
+/// What a caller of an older revision cannot have: tasks that the server makes of its own accord, whatever it says
+/// (2025-11-25 has others), and a way to say that its roots are others.
+const NOT_BETWEEN_ERAS: Capabilities = Capabilities::TASKS_EXTENSION.with(Capabilities::ROOTS_LIST_CHANGED);
 
 /// Appends the request; `id` is its id and, if the caller wants to hear of progress, its progress token.
 pub fn write(out: &mut Vec<u8>, call: &Outgoing<'_>, era: Era, id: u64) {
@@ -117,6 +125,22 @@ pub fn write(out: &mut Vec<u8>, call: &Outgoing<'_>, era: Era, id: u64) {
     out.push(b'}');
 }
 
+/// A caller's message without a wish for a task (`task`, 2025-11-25), which means nothing in 2026-07-28 and would mean
+/// something to a legacy server; none if there is no such wish.
+pub fn without_task(call: &Outgoing<'_>) -> Option<Vec<u8>> {
+    let params = call.envelope.get(Key::Params);
+    let members = call.envelope.has(Key::Task).then(|| Value::new(params.of(call.text)).members())?;
+    let mut rest = Vec::with_capacity(call.text.len());
+    let mut object = Object::begin(&mut rest);
+    for (name, member) in members {
+        if let Some(name) = name.unescaped().filter(|name| name != "task") {
+            object.raw(&name, member.raw());
+        }
+    }
+    object.end();
+    Some([&call.text[..params.start as usize], &rest, &call.text[params.end as usize..]].concat())
+}
+
 /// The member that says which one is meant.
 pub fn name_key(method: Method) -> Key {
     match method {
@@ -141,7 +165,7 @@ fn rebuilt_meta(call: &Outgoing<'_>, era: Era, number: &[u8]) -> Vec<u8> {
     }
     if era.is_modern() {
         object.string(MODERN_META[0], Version::V2026_07_28.as_str());
-        object.raw(MODERN_META[1], &call.capabilities.to_json());
+        object.raw(MODERN_META[1], &call.capabilities.without(NOT_BETWEEN_ERAS).to_json());
         object.raw(MODERN_META[2], br#"{"name":"corelane","version":"1"}"#);
         if let Some(level) = call.log_level {
             object.string(MODERN_META[3], level.as_str());
@@ -162,7 +186,9 @@ mod tests {
         let call = Outgoing {
             text: text.as_bytes(),
             envelope: &envelope,
+            param_lines: b"",
             version,
+            session: None,
             capabilities: Capabilities::default(),
             log_level: None,
             method: Method::parse(envelope.plain_str(Key::Method, text.as_bytes()).expect("one").as_bytes())

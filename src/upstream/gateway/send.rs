@@ -6,14 +6,14 @@
 
 use super::callers::Caller;
 use super::flight::{Errand, Flight, Relay};
-use super::mirrors::Mirrors;
+use super::mirrors::{Mirrors, PARAM};
 use super::request::{self, Era, Outgoing};
 use super::server::{CLIENT_INFO, Server, Verdict};
 use super::settings::{HttpLink, LinkSettings};
 use super::words::{self, kind};
 use crate::proto::http1::respond::Mark;
 use crate::proto::http1::{RequestError, RequestWriter, finish_post};
-use crate::proto::json::{Key, Object, compact, has_newline};
+use crate::proto::json::{Envelope, Key, Object, compact, has_newline};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, Version};
 use crate::server::service::Nanos;
@@ -36,6 +36,15 @@ impl Server {
         // A legacy server gives no state: this one is of a call that is parked no longer, or of nobody.
         if call.version.is_modern() && !era.is_modern() && call.envelope.has(Key::RequestState) {
             return Err(RpcError::new(Code::INVALID_PARAMS, STALE));
+        }
+        if call.version.is_modern()
+            && !era.is_modern()
+            && let Some(text) = request::without_task(call)
+        {
+            let mut envelope = Envelope::default();
+            let said = self.scanner.scan(&text, &mut envelope);
+            said.map_err(|error| RpcError::new(Code::INVALID_PARAMS, error.to_string()))?;
+            return self.compose(&Outgoing { text: &text, envelope: &envelope, ..*call }, session);
         }
         let serial = self.next_serial();
         let mut text = Vec::with_capacity(512 + call.text.len());
@@ -97,7 +106,10 @@ impl Server {
                     writer.mirrored("Mcp-Name", "", &name);
                 }
                 for (suffix, value) in mirrors.params {
-                    writer.mirrored("Mcp-Param-", suffix, &value);
+                    writer.mirrored(PARAM, suffix, &value);
+                }
+                for (suffix, value) in mirrors.passed_on {
+                    writer.passed_on(PARAM, suffix, value);
                 }
             }
             Some(Era::Legacy(_)) => self.session_fields(&mut writer, session),
@@ -179,7 +191,16 @@ impl Server {
             ("resourcesListChanged", offers.resources_list_changed && !self.is_own),
         ];
         let has_lists = lists.iter().any(|(_, wanted)| *wanted);
-        let watches = offers.resources_subscribe && !self.watchers.is_empty();
+        let (mut uris, mut tasks) = self.watched();
+        if !offers.resources_subscribe {
+            uris.clear();
+        }
+        if !offers.tasks_extension {
+            tasks.clear();
+        }
+        let owned = |topics: &mut dyn Iterator<Item = &str>| topics.map(Box::from).collect::<Vec<Box<str>>>();
+        let watched = [owned(&mut uris.into_iter()), owned(&mut tasks.into_iter())];
+        let watches = watched.iter().any(|topics| !topics.is_empty());
         self.is_choice_new = false;
         if !has_lists
             && !watches
@@ -187,21 +208,23 @@ impl Server {
         {
             self.end_events(now, number);
         }
-        let watched: Vec<Box<str>> = self.watchers.keys().filter(|_| watches).cloned().collect();
         match self.verdict {
             Verdict::Known(Era::Modern) if has_lists || watches => {
                 let serial = self.next_serial();
                 let body = |out: &mut Vec<u8>| {
                     write_request(out, serial, "subscriptions/listen", |params| {
-                        modern_meta(params, Capabilities::default());
+                        let of_tasks = Capabilities::TASKS_EXTENSION;
+                        modern_meta(params, if watched[1].is_empty() { Capabilities::default() } else { of_tasks });
                         let mut wanted = params.object("notifications");
                         for (name, _) in lists.into_iter().filter(|(_, wanted)| *wanted) {
                             wanted.boolean(name, true);
                         }
-                        if watches {
-                            let mut uris = wanted.array("resourceSubscriptions");
-                            watched.iter().for_each(|uri| uris.string(uri));
-                            uris.end();
+                        for (name, topics) in ["resourceSubscriptions", "taskIds"].into_iter().zip(&watched) {
+                            if !topics.is_empty() {
+                                let mut all = wanted.array(name);
+                                topics.iter().for_each(|topic| all.string(topic));
+                                all.end();
+                            }
                         }
                         wanted.end();
                     });
@@ -234,7 +257,10 @@ impl Server {
         for place in 0..self.sessions.len() {
             let session = &self.sessions[place];
             let capabilities = session.capabilities;
-            let is_wanted = self.listens || capabilities != own;
+            // A session's own server asks its one client, and has no other stream; what is logged on no call's stream
+            // comes on this one.
+            let is_asking = capabilities != if self.is_own { Capabilities::default() } else { own };
+            let is_wanted = self.listens || is_asking || session.level.is_told() || session.owes;
             if session.id.is_none() || session.events.is_some() || !is_wanted {
                 continue;
             }

@@ -12,9 +12,13 @@ use std::sync::Arc;
 use super::breaking::{BREAKERS_MAX, tool_of};
 use super::bridge::Round;
 use super::callers::{Caller, Callers, Post};
-use super::changes::Changes;
+use super::changes::{Changes, Paced};
 use super::channel::{Channel, Remote};
 use super::flight::{Errand, Flights, Kept, ListKind, Relay};
+use super::levels::Level;
+use super::merge::Hint;
+use super::mirrors;
+use super::owed::Owed;
 use super::pins::PinnedTools;
 use super::request::{Era, Outgoing};
 use super::settings::{EraChoice, HttpLink, LinkSettings, ServerSettings};
@@ -24,7 +28,7 @@ use crate::metrics::{ServerMetrics, ServerState};
 use crate::proto::json::{Envelope, Scanner};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, HeaderParam, Version};
-use crate::server::service::{About, Call, Change, Host, Mailbox, Nanos};
+use crate::server::service::{About, Call, Change, Host, Mailbox, Nanos, Watched};
 use crate::shard::breaker::Breakers;
 use crate::shard::retry_budget::RetryBudget;
 use crate::sys::guard::GuardHandle;
@@ -66,6 +70,12 @@ pub(super) struct Session {
     pub events: Option<u32>,
     /// Calls that wait for it.
     pub waiting: VecDeque<Kept>,
+    /// How much the server logs in it.
+    pub level: Level,
+    /// The server will say more of what it said in it.
+    pub owes: bool,
+    /// When it was told that roots are others.
+    pub roots: Paced,
 }
 
 /// Where a core is among the others, and what it has.
@@ -127,14 +137,18 @@ pub(super) struct Server {
     pub events_before: Option<u32>,
     /// Another choice of what is to be heard of was made since the stream was opened.
     pub is_choice_new: bool,
-    /// Cores that want to hear of a resource, by its URI; on the core that listens only.
-    pub watchers: BTreeMap<Box<str>, BTreeSet<CoreId>>,
+    /// Cores that want to hear of a resource, by its URI, or of a task (`watching`); on the core that listens only.
+    pub watchers: BTreeMap<(Watched, Box<str>), BTreeSet<CoreId>>,
+    /// Whose the visits and tasks are of which it will speak.
+    pub owed: Owed,
     /// Arguments of its tools that are repeated in headers, by the tool's name; tools without any are left out.
     pub annotations: HashMap<Box<str>, Vec<HeaderParam>>,
     /// Tools that are left out, because nobody could call them rightly.
     pub left_out: HashSet<Box<str>>,
     /// How many items of each list were left out when it was read last.
     pub flaws: HashMap<ListKind, usize>,
+    /// How long each may be kept, as the server said when it was read last.
+    pub hints: HashMap<ListKind, Option<Hint>>,
     /// When callers were told of its changes.
     pub changes: Changes,
     /// What is known of its tools, where they are held to what was pinned.
@@ -248,9 +262,11 @@ impl Server {
             events_before: None,
             is_choice_new: false,
             watchers: BTreeMap::new(),
+            owed: Owed::default(),
             annotations: HashMap::new(),
             left_out: HashSet::new(),
             flaws: HashMap::new(),
+            hints: HashMap::new(),
             changes: Changes::default(),
             pinned: PinnedTools::default(),
             annotations_known: false,
@@ -291,13 +307,16 @@ impl Server {
             let word = CallWord {
                 view: call.view,
                 version: call.version,
+                session: call.session,
                 method: call.method,
                 capabilities: call.capabilities,
                 log_level: call.log_level,
+                is_level_chosen: call.is_level_chosen,
                 may_ask: call.may_ask,
                 name,
                 uris,
                 text: call.text,
+                param_lines: &mirrors::param_lines(call.param_lines),
             };
             let owner = remote.owner;
             self.callers.tell(owner, kind::CALL, words::number_of(caller.key), word.write());
@@ -310,7 +329,7 @@ impl Server {
         if let (Verdict::Known(era), false) = (self.verdict, is_full) {
             let open = match era {
                 Era::Modern => Some(None),
-                Era::Legacy(_) => self.open_session(call.capabilities).map(Some),
+                Era::Legacy(_) => self.open_session(call).map(Some),
             };
             if let Some(session) = open {
                 // What may have to be sent again is kept: to a session that was lost, or with answers to questions.
@@ -319,7 +338,9 @@ impl Server {
                 let outgoing = Outgoing {
                     text: call.text,
                     envelope: call.envelope,
+                    param_lines: call.param_lines,
                     version: call.version,
+                    session: call.session,
                     capabilities: call.capabilities,
                     log_level: call.log_level,
                     method: call.method,
@@ -499,14 +520,14 @@ impl Server {
         self.session_for(Capabilities::default())
     }
 
-    /// The capabilities by which a caller's session is chosen. A child has one session for all, whatever each can do;
-    /// the tasks extension is none that `initialize` knows.
+    /// The capabilities by which a caller's session is chosen. A child has one session for all, whatever each can do,
+    /// unless it is one client's own; the tasks extension is none that `initialize` knows.
     pub(super) fn session_for(&self, capabilities: Capabilities) -> Capabilities {
         let capabilities = self.client.unwrap_or(capabilities);
-        if self.channel.is_talk() {
+        if self.channel.is_talk() && self.client.is_none() {
             return Capabilities::ELICITATION_FORM.with(Capabilities::SAMPLING);
         }
-        Capabilities::from_bits(capabilities.to_bits() & !Capabilities::TASKS_EXTENSION.to_bits())
+        capabilities.without(Capabilities::TASKS_EXTENSION)
     }
 
     /// The session of these capabilities, opened if it is not yet.
@@ -525,15 +546,18 @@ impl Server {
             return place;
         }
         let version = Version::LATEST_LEGACY;
-        self.sessions.push(Session { capabilities, id: None, version, events: None, waiting: VecDeque::new() });
+        let (waiting, level) = (VecDeque::new(), Level::default());
+        let (owes, roots) = (false, Paced::default());
+        self.sessions.push(Session { capabilities, id: None, version, events: None, waiting, level, owes, roots });
         self.sessions.len() - 1
     }
 
-    /// The session for a caller with these capabilities, if it is open.
-    fn open_session(&self, capabilities: Capabilities) -> Option<Capabilities> {
-        let wanted = self.session_for(capabilities);
-        let session = self.sessions.iter().find(|session| session.capabilities == wanted)?;
-        session.id.is_some().then_some(wanted)
+    /// The session for a call, if the call need not wait for it.
+    fn open_session(&mut self, call: &Call<'_>) -> Option<Capabilities> {
+        let wanted = self.session_for(call.capabilities);
+        let place = self.sessions.iter().position(|session| session.capabilities == wanted)?;
+        let is_open = self.sessions[place].id.is_some();
+        (is_open && self.level_does(place, call.log_level, call.is_level_chosen)).then_some(wanted)
     }
 
     /// The flight of a call, which has another number than it began with if it was sent again.
@@ -595,7 +619,9 @@ impl Server {
         }
         self.resume_streams(now);
         self.repeat(now);
-        self.reports.extend(self.changes.due(now).map(Report::Changed));
+        self.reports.extend(self.changes.due(now).into_iter().map(Report::Changed));
+        self.look_at_levels(now);
+        self.tell_roots_due(now);
         match is_draining {
             true if now >= self.retry_at => self.retry_at = Nanos::MAX,
             true => {}
@@ -612,7 +638,8 @@ impl Server {
         let listen = (self.listen_at != Nanos::MAX).then_some(self.listen_at);
         let repeat = self.to_repeat.iter().map(|(at, _)| *at).min();
         let (change, flight) = (self.changes.deadline(), self.flights.deadline());
-        [repeat, self.channel.deadline(), flight, retry, resume, listen, change].into_iter().flatten().min()
+        let (channel, level, roots) = (self.channel.deadline(), self.levels_deadline(), self.roots_deadline());
+        [repeat, channel, flight, retry, resume, listen, change, level, roots].into_iter().flatten().min()
     }
 }
 
@@ -646,12 +673,15 @@ fn keep(call: &Call<'_>, caller: Caller, name: Option<&str>, uris: Option<&str>)
         caller,
         view: call.view,
         version: call.version,
+        session: call.session,
         method: call.method,
         capabilities: call.capabilities,
         log_level: call.log_level,
+        is_level_chosen: call.is_level_chosen,
         may_ask: call.may_ask,
         text: call.text.to_vec(),
         envelope: Envelope::clone(call.envelope),
+        param_lines: mirrors::param_lines(call.param_lines).into(),
         name: name.map(Into::into),
         uris: uris.map(Into::into),
         again: false,

@@ -4,6 +4,8 @@
 //! Not here: the tasks themselves, which are their server's. Invariant: what `seen` writes, `uris::own` takes off
 //! again; an id is the same wherever it stands, because clients compare them.
 
+use super::request::Era;
+use super::server::Verdict;
 use super::{Gateway, invalid, uris};
 use crate::proto::json::{Key, Span, Value, ValueKind, splice, string};
 use crate::proto::mcp::Method;
@@ -44,6 +46,12 @@ pub fn seen(result: &[u8], method: Method, before: &str) -> Option<Vec<u8>> {
     }
     renames.related(value);
     Some(renames.done())
+}
+
+/// What is said of how a task stands (2025-11-25, "Task Status Notification"), with the task named as its caller sees
+/// it; none if it names none.
+pub fn status(params: &[u8], before: &str) -> Option<Vec<u8>> {
+    seen(params, Method::TasksGet, before)
 }
 
 /// The parameters of a question that a server asks for a task of its.
@@ -95,6 +103,16 @@ impl<'a> Renames<'a> {
     }
 }
 
+/// Whether a call asks for a task (2025-11-25) that its server would not make of it: who cannot be told so by the
+/// capabilities of a server that is seen alone is told so by those of the tool (mcp 2025-11-25, "Tool-Level
+/// Negotiation").
+pub(super) fn is_of_other_era(call: &Call<'_>, verdict: Verdict) -> bool {
+    call.method == Method::ToolsCall
+        && !call.version.is_modern()
+        && call.envelope.has(Key::Task)
+        && verdict == Verdict::Known(Era::Modern)
+}
+
 impl<S: Service> Gateway<S> {
     /// What is asked of a task, by somebody who sees several servers, or one.
     pub(super) fn of_task(&mut self, call: &Call<'_>, out: &mut Vec<u8>) -> Served {
@@ -104,30 +122,19 @@ impl<S: Service> Gateway<S> {
             return self.relay(call, server, None, None);
         }
         let own = |server: u16| uris::own(&id, &self.servers[usize::from(server)].settings.name);
+        // Nobody has a task of the other era than his own.
+        let is_of_its_era = |server: u16| match self.servers[usize::from(server)].verdict {
+            Verdict::Known(era) => era.is_modern() == call.version.is_modern(),
+            Verdict::Asking | Verdict::Unknown => true,
+        };
         match seen.servers.iter().find_map(|&server| Some((server, own(server)?.to_owned()))) {
+            Some((server, _)) if !is_of_its_era(server) => invalid("there is no such task"),
             Some((server, own)) => {
                 let before = self.before_uris(call.view, server);
                 self.relay(call, server, Some(&own), before.as_deref())
             }
             None if seen.native => self.native.call(call, out),
             None => invalid("there is no such task"),
-        }
-    }
-
-    /// The tasks of a session, by somebody who sees several servers: callers share their sessions with servers, so
-    /// whose a task is only its id tells, which nobody else knows. None is listed but of the native server, which
-    /// knows.
-    pub(super) fn list_tasks(&mut self, call: &Call<'_>, out: &mut Vec<u8>) -> Served {
-        match self.seen(call.view) {
-            Some(seen) if seen.native => self.native.call(call, out),
-            Some(seen) => match seen.alone {
-                Some(server) => self.relay(call, server, None, None),
-                None => {
-                    out.extend_from_slice(br#"{"tasks":[]}"#);
-                    Served::Done
-                }
-            },
-            None => invalid("there is no such view"),
         }
     }
 }

@@ -44,7 +44,7 @@ impl Server {
 
     /// Sends what waits for a session that is open.
     pub(super) fn send_waiting(&mut self, now: Nanos, place: usize) {
-        if self.sessions[place].id.is_none() {
+        if self.sessions[place].id.is_none() || !self.settle_level(now, place) {
             return;
         }
         let capabilities = self.sessions[place].capabilities;

@@ -1,20 +1,24 @@
-//! Subscriptions to resources of servers behind the gateway: many callers here are one subscription there.
+//! Subscriptions to resources, and to tasks of 2026-07-28, of servers behind the gateway: many callers here are one
+//! subscription there.
 //!
 //! Not here: who subscribes (the core's `subscriptions`), how a change is told (`remote`). Invariant: the core that
 //! listens to a server's changes for all is subscribed there to what somebody on any core wants to hear of, and to
 //! nothing else; a topic is `{server}+{uri}`, so that resources of two servers are two. A session's own server is
 //! subscribed to what its session wants to hear of: such a topic names the session, and begins as no URI does.
 
+use std::collections::BTreeSet;
+
 use super::flight::Errand;
 use super::request::Era;
 use super::send::write_request;
-use super::server::{Server, Verdict};
-use super::words::kind;
-use super::{Gateway, uris};
+use super::server::{Report, Server, Verdict};
+use super::words::{self, kind};
+use super::{Gateway, task_ids, uris};
 use crate::ids::{CoreId, View};
+use crate::proto::json::Value;
 use crate::proto::jsonrpc::{Code, RpcError};
-use crate::proto::mcp::{Capabilities, Version};
-use crate::server::service::{Change, Mail, Nanos, Service};
+use crate::proto::mcp::{Capabilities, Method, Version};
+use crate::server::service::{Change, Mail, Nanos, Service, Watched};
 use crate::upstream::missing;
 use crate::upstream::talk::{Line, Passage};
 
@@ -26,9 +30,9 @@ const GATHER: Nanos = 20_000_000;
 /// client sends is taken for one.
 const OWN: char = '\u{1}';
 
-/// A topic with subscribers on this core.
+/// The subscribers of a topic on this core.
 #[derive(Default)]
-pub(super) struct Watched {
+pub(super) struct Watchers {
     count: u32,
     /// What the client can do who subscribed last.
     client: Capabilities,
@@ -80,44 +84,85 @@ impl<S: Service> Gateway<S> {
             topic = own_topic(session, &topic);
         }
         let topic: Box<str> = topic.into();
-        if self.watched.len() >= WATCHED_MAX && !self.watched.contains_key(&topic) {
+        if self.watched.len() >= WATCHED_MAX && !self.watched.contains_key(&(Watched::Resource, topic.clone())) {
             let text = format!("{WATCHED_MAX} resources are subscribed to already, the most there may be on a core");
             return Err(RpcError::new(Code::OVERLOADED, text));
         }
         Ok(topic)
     }
 
+    /// The topic of a task in a view, by the id that it has there; none if no server could tell of it.
+    pub(super) fn topic_of_task(&mut self, view: View, id: &str) -> Option<Box<str>> {
+        let seen = self.seen(view)?;
+        let (alone, has_native) = (seen.alone, seen.native);
+        let own = |server: u16| uris::own(id, &self.servers[usize::from(server)].settings.name);
+        let found = match alone {
+            Some(server) => Some((server, format!("{ALONE}{id}"))),
+            None => seen.servers.iter().find_map(|&server| Some((server, format!("{AMONG_OTHERS}{}", own(server)?)))),
+        };
+        let Some((server, own)) = found else {
+            return if has_native { self.native.task_topic(view, id) } else { None };
+        };
+        let server = &self.servers[usize::from(server)];
+        let topic: Box<str> = format!("{}{own}", server.settings.name).into();
+        let tells = server.about.as_ref().is_some_and(|about| about.offers.tasks_extension);
+        let key = (Watched::Task, topic);
+        let has_room = self.watched.len() < WATCHED_MAX || self.watched.contains_key(&key);
+        (tells && has_room).then_some(key.1)
+    }
+
+    /// A server told how a task stands: it has one name where the server is seen alone, and another among others.
+    pub(super) fn task_changed(&mut self, server: u16, id: String, params: Vec<u8>) {
+        let server = &self.servers[usize::from(server)];
+        let name = &server.settings.name;
+        let of = |way: char| format!("{name}{way}{id}");
+        let among = task_ids::seen(&params, Method::TasksGet, &uris::before(name));
+        let among = among.map(|params| Change::Task { id: of(AMONG_OTHERS), params });
+        for change in [Change::Task { id: of(ALONE), params }].into_iter().chain(among) {
+            self.mailbox.push(Mail::Changed(change));
+        }
+    }
+
     /// A subscriber on this core more, or one less.
-    pub(super) fn count_watcher(&mut self, now: Nanos, topic: &str, more: Option<Capabilities>) {
-        let watched = self.watched.entry(topic.into()).or_default();
+    pub(super) fn count_watcher(&mut self, now: Nanos, what: Watched, topic: &str, more: Option<Capabilities>) {
+        let key = (what, Box::from(topic));
+        let watchers = self.watched.entry(key.clone()).or_default();
         let is_more = more.is_some();
-        watched.count = if is_more { watched.count + 1 } else { watched.count.saturating_sub(1) };
-        watched.client = more.unwrap_or(watched.client);
-        let (count, client) = (watched.count, watched.client);
+        watchers.count = if is_more { watchers.count + 1 } else { watchers.count.saturating_sub(1) };
+        watchers.client = more.unwrap_or(watchers.client);
+        let (count, client) = (watchers.count, watchers.client);
         if count == 0 {
-            self.watched.remove(topic);
+            self.watched.remove(&key);
         }
         if count == u32::from(is_more) {
-            self.tell_watched(now, topic, is_more, client);
+            self.tell_watched(now, what, topic, is_more, client);
         }
     }
 
     /// Says that a topic is watched on this core, or no longer, to the core that listens to its server.
-    fn tell_watched(&mut self, now: Nanos, topic: &str, on: bool, client: Capabilities) {
-        let (session, topic) = parts(topic).map_or((None, topic), |(session, topic)| (Some(session), topic));
-        let of_server = |server: &&mut Server| !server.is_retired && uris::own(topic, &server.settings.name).is_some();
+    fn tell_watched(&mut self, now: Nanos, what: Watched, topic: &str, on: bool, client: Capabilities) {
+        let (session, topic) = match what {
+            Watched::Resource => parts(topic).map_or((None, topic), |(session, topic)| (Some(session), topic)),
+            Watched::Task => (None, topic),
+        };
+        let own = |server: &Server| match what {
+            Watched::Resource => uris::own(topic, &server.settings.name),
+            Watched::Task => topic.strip_prefix(&*server.settings.name).filter(|own| own.starts_with(WAYS)),
+        };
         // The topics of the native server have none.
-        let Some(server) = self.servers.iter_mut().find(of_server) else { return };
-        let Some(uri) = uris::own(topic, &server.settings.name) else { return };
+        let Some(server) = self.servers.iter_mut().find(|server| !server.is_retired && own(server).is_some()) else {
+            return;
+        };
+        let Some(own) = own(server) else { return };
         let (index, listener) = (server.index, server.listener);
         if let Some(session) = session {
-            return self.tell_own_watched(now, index, session, uri, on.then_some(client));
+            return self.tell_own_watched(now, index, session, own, on.then_some(client));
         }
         if listener != self.core {
             let kind = if on { kind::WATCH } else { kind::UNWATCH };
-            return server.callers.tell(listener, kind, 0, uri.as_bytes().to_vec());
+            return server.callers.tell(listener, kind, words::number_of_watched(what), own.as_bytes().to_vec());
         }
-        server.watch(now, uri, listener, on);
+        server.watch(now, what, own, listener, on);
         self.settle(now, index);
     }
 
@@ -136,7 +181,7 @@ impl<S: Service> Gateway<S> {
                 let core = self.core;
                 let server = &mut self.servers[usize::from(number)];
                 let is_first = by.is_some() && !std::mem::replace(&mut server.listens, true);
-                server.watch(now, uri, core, by.is_some());
+                server.watch(now, Watched::Resource, uri, core, by.is_some());
                 if by.is_some() {
                     server.reach(now);
                 }
@@ -154,72 +199,102 @@ impl<S: Service> Gateway<S> {
     pub(super) fn tell_own(&mut self, number: u16, uri: &str) {
         let server = &self.servers[usize::from(number)];
         let topic = own_topic(server.of_session, &format!("{}{uri}", uris::before(&server.settings.name)));
-        if self.watched.contains_key(&*topic) {
+        if self.watched.contains_key(&(Watched::Resource, topic.as_str().into())) {
             self.mailbox.push(Mail::ChangedHere(Change::Resource(topic)));
         }
     }
 
     /// Says again what is watched on this core: servers are others, or a core that listens has begun anew.
     pub(super) fn tell_all_watched(&mut self, now: Nanos) {
-        let topics = self.watched.iter().map(|(topic, watched)| (topic.clone(), watched.client));
-        for (topic, client) in topics.collect::<Vec<_>>() {
-            self.tell_watched(now, &topic, true, client);
+        let topics = self.watched.iter().map(|((what, topic), watchers)| (*what, topic.clone(), watchers.client));
+        for (what, topic, client) in topics.collect::<Vec<_>>() {
+            self.tell_watched(now, what, &topic, true, client);
         }
     }
 }
 
+/// How a task is called where its server is seen alone, and where it is one of several: its topic has this behind the
+/// server's name, and its own id behind that.
+const ALONE: char = '=';
+const AMONG_OTHERS: char = '+';
+const WAYS: [char; 2] = [ALONE, AMONG_OTHERS];
+
 impl Server {
-    /// A core wants to hear of a resource, or no longer.
-    pub(super) fn watch(&mut self, now: Nanos, uri: &str, core: CoreId, on: bool) {
+    /// A core wants to hear of a resource or task, or no longer.
+    pub(super) fn watch(&mut self, now: Nanos, what: Watched, topic: &str, core: CoreId, on: bool) {
+        let key = (what, Box::from(topic));
         if on {
-            let cores = self.watchers.entry(uri.into()).or_default();
+            let cores = self.watchers.entry(key).or_default();
             let is_first = cores.is_empty();
             cores.insert(core);
             if is_first {
-                self.tell_watch(now, uri, true);
+                self.tell_watch(now, what, topic, true);
             }
-        } else if let Some(cores) = self.watchers.get_mut(uri)
+        } else if let Some(cores) = self.watchers.get_mut(&key)
             && cores.remove(&core)
             && cores.is_empty()
         {
-            self.watchers.remove(uri);
-            self.tell_watch(now, uri, false);
+            self.watchers.remove(&key);
+            self.tell_watch(now, what, topic, false);
+        }
+    }
+
+    /// Whether somebody watches.
+    pub(super) fn is_watched(&self, what: Watched, topic: &str) -> bool {
+        self.watchers.contains_key(&(what, Box::from(topic)))
+    }
+
+    /// The resources that somebody watches, and the tasks, each once.
+    pub(super) fn watched(&self) -> (Vec<&str>, BTreeSet<&str>) {
+        let of =
+            |wanted: Watched| self.watchers.keys().filter(move |(what, _)| *what == wanted).map(|(_, topic)| &**topic);
+        (of(Watched::Resource).collect(), of(Watched::Task).map(|topic| topic.trim_start_matches(WAYS)).collect())
+    }
+
+    /// A modern server told how a task stands.
+    pub(super) fn task_is_news(&mut self, now: Nanos, params: Value<'_>) {
+        let Some(id) = params.get("taskId").and_then(Value::as_str) else { return };
+        if WAYS.into_iter().any(|way| self.is_watched(Watched::Task, &format!("{way}{id}"))) {
+            let change = Change::Task { id: id.into_owned(), params: params.raw().to_vec() };
+            self.reports.extend(self.changes.note(now, change).map(Report::Changed));
         }
     }
 
     /// A core is gone, and those who watched there with it.
     pub(super) fn unwatch_from(&mut self, now: Nanos, core: CoreId) {
-        let uris: Vec<Box<str>> = self.watchers.keys().cloned().collect();
-        for uri in uris {
-            self.watch(now, &uri, core, false);
+        let topics: Vec<(Watched, Box<str>)> = self.watchers.keys().cloned().collect();
+        for (what, topic) in topics {
+            self.watch(now, what, &topic, core, false);
         }
     }
 
     /// Subscribes in a session that was just opened to all that is watched.
     pub(super) fn watch_all(&mut self, now: Nanos) {
-        let uris: Vec<Box<str>> = self.watchers.keys().cloned().collect();
-        for uri in uris {
-            self.tell_watch(now, &uri, true);
+        let topics: Vec<(Watched, Box<str>)> = self.watchers.keys().cloned().collect();
+        for (what, topic) in topics {
+            self.tell_watch(now, what, &topic, true);
         }
     }
 
     /// Subscribes on a further line to all that is watched.
     pub(super) fn watch_all_on(&mut self, now: Nanos, line: Line) {
         let Verdict::Known(era @ Era::Legacy(_)) = self.verdict else { return };
-        let uris: Vec<Box<str>> = self.watchers.keys().cloned().collect();
+        let uris: Vec<Box<str>> = self.watched().0.into_iter().map(Box::from).collect();
         for uri in uris {
             self.ask_to_watch(now, era, &uri, true, Some(line));
         }
     }
 
     /// Tells the server. One that is not there hears of all when it is.
-    fn tell_watch(&mut self, now: Nanos, uri: &str, on: bool) {
+    fn tell_watch(&mut self, now: Nanos, what: Watched, uri: &str, on: bool) {
         match self.verdict {
             Verdict::Known(Era::Modern) => {
                 // Its stream is opened anew, with the other choice.
                 self.is_choice_new = true;
                 self.listen_at = self.listen_at.min(now + GATHER);
             }
+            // Of its tasks it tells whose they are (`owed`).
+            Verdict::Known(Era::Legacy(_)) if what == Watched::Task => {}
             Verdict::Known(era @ Era::Legacy(_)) => {
                 let session = self.own_session();
                 if !self.sessions.iter().any(|open| open.capabilities == session && open.id.is_some()) {

@@ -4,11 +4,12 @@
 //! nobody wrote so are read as nothing.
 
 use super::flight::ListKind;
+use super::merge::Hint;
 use super::request::Era;
 use crate::ids::View;
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, LogLevel, Method, Version};
-use crate::server::service::{About, CallKey, Offers, Subject};
+use crate::server::service::{About, CallKey, Offers, Subject, Watched};
 
 /// What a word is about; the number that goes with it is in brackets.
 pub(super) mod kind {
@@ -22,10 +23,14 @@ pub(super) mod kind {
     pub const ANSWER: u8 = 4;
     /// To the owner: a list is wanted (which).
     pub const FETCH: u8 = 5;
-    /// To the core that listens to a server: somebody wants to hear of a resource.
+    /// To the core that listens to a server: somebody wants to hear of a resource or task (which of these).
     pub const WATCH: u8 = 12;
-    /// To the core that listens to a server: nobody does any more.
+    /// To the core that listens to a server: nobody does any more (which of these).
     pub const UNWATCH: u8 = 13;
+    /// To the owner: clients that can do this have other roots (their capabilities).
+    pub const ROOTS_CHANGED: u8 = 17;
+    /// From the owner: something for a session (its number).
+    pub const SESSION: u8 = 18;
     /// To the owner: somebody waits for the server to be reached.
     pub const WANTED: u8 = 15;
     /// To everybody: this core begins, or begins anew.
@@ -56,6 +61,16 @@ pub(super) fn key_of(number: u64) -> CallKey {
     CallKey { index: number as u32, generation: (number >> 32) as u32 }
 }
 
+/// The number that stands for what is watched.
+pub(super) fn number_of_watched(what: Watched) -> u64 {
+    u64::from(what == Watched::Task)
+}
+
+/// The inverse of `number_of_watched`.
+pub(super) fn watched_of(number: u64) -> Watched {
+    if number == 0 { Watched::Resource } else { Watched::Task }
+}
+
 /// The number that stands for a list.
 pub(super) fn number_of_list(kind: ListKind) -> u64 {
     ListKind::ALL.iter().position(|one| *one == kind).unwrap_or_default() as u64
@@ -64,6 +79,26 @@ pub(super) fn number_of_list(kind: ListKind) -> u64 {
 /// The inverse of `number_of_list`.
 pub(super) fn list_of(number: u64) -> Option<ListKind> {
     ListKind::ALL.get(usize::try_from(number).ok()?).copied()
+}
+
+/// Bits of the number of a list that is told: which list, how it may be kept if that is known, and how long.
+const LIST_BITS: u32 = 4;
+const HINT: u64 = 1 << LIST_BITS;
+const PUBLIC: u64 = HINT << 1;
+const TTL_AT: u32 = LIST_BITS + 2;
+
+/// The number that stands for a list that is told, and how long it may be kept.
+pub(super) fn number_of_told_list(kind: ListKind, hint: Option<Hint>) -> u64 {
+    let hint = hint.map_or(0, |Hint { ttl_ms, is_public }| {
+        HINT | if is_public { PUBLIC } else { 0 } | ttl_ms.min(u64::MAX >> TTL_AT) << TTL_AT
+    });
+    number_of_list(kind) | hint
+}
+
+/// The inverse of `number_of_told_list`.
+pub(super) fn told_list_of(number: u64) -> Option<(ListKind, Option<Hint>)> {
+    let hint = Hint { ttl_ms: number >> TTL_AT, is_public: number & PUBLIC != 0 };
+    Some((list_of(number & (HINT - 1))?, (number & HINT != 0).then_some(hint)))
 }
 
 pub(super) fn subject(kind: u8, server: u16, number: u64) -> Subject {
@@ -75,13 +110,16 @@ pub(super) fn subject(kind: u8, server: u16, number: u64) -> Subject {
 pub(super) struct CallWord<'a> {
     pub view: View,
     pub version: Version,
+    pub session: Option<u64>,
     pub method: Method,
     pub capabilities: Capabilities,
     pub log_level: Option<LogLevel>,
+    pub is_level_chosen: bool,
     pub may_ask: bool,
     pub name: Option<&'a str>,
     pub uris: Option<&'a str>,
     pub text: &'a [u8],
+    pub param_lines: &'a [u8],
 }
 
 impl<'a> CallWord<'a> {
@@ -89,15 +127,18 @@ impl<'a> CallWord<'a> {
         let mut out = Vec::with_capacity(128 + self.text.len());
         part(&mut out, &self.view.0.to_le_bytes());
         part(&mut out, self.version.as_str().as_bytes());
+        part(&mut out, self.session.map(u64::to_le_bytes).as_ref().map_or(&[][..], |number| number));
         part(&mut out, self.method.as_str().as_bytes());
         part(&mut out, &self.capabilities.to_bits().to_le_bytes());
         part(&mut out, self.log_level.map_or("", LogLevel::as_str).as_bytes());
+        part(&mut out, &[u8::from(self.is_level_chosen)]);
         part(&mut out, &[u8::from(self.may_ask)]);
         for name in [self.name, self.uris] {
             part(&mut out, &[u8::from(name.is_some())]);
             part(&mut out, name.unwrap_or_default().as_bytes());
         }
         part(&mut out, self.text);
+        part(&mut out, self.param_lines);
         out
     }
 
@@ -105,13 +146,28 @@ impl<'a> CallWord<'a> {
         let mut parts = Parts(bytes);
         let view = View(u16::from_le_bytes(parts.next()?.try_into().ok()?));
         let version = Version::parse(parts.next()?)?;
+        let session = parts.next()?.try_into().ok().map(u64::from_le_bytes);
         let method = Method::parse(parts.next()?)?;
         let capabilities = Capabilities::from_bits(u16::from_le_bytes(parts.next()?.try_into().ok()?));
         let log_level = LogLevel::parse(parts.next()?);
-        let may_ask = parts.flag()?;
+        let (is_level_chosen, may_ask) = (parts.flag()?, parts.flag()?);
         let mut name = || Some((parts.flag()?, parts.text()?)).map(|(is_there, text)| is_there.then_some(text));
         let (name, uris) = (name()?, name()?);
-        Some(CallWord { view, version, method, capabilities, log_level, may_ask, name, uris, text: parts.next()? })
+        let (text, param_lines) = (parts.next()?, parts.next()?);
+        Some(CallWord {
+            view,
+            version,
+            session,
+            method,
+            capabilities,
+            log_level,
+            is_level_chosen,
+            may_ask,
+            name,
+            uris,
+            text,
+            param_lines,
+        })
     }
 }
 
@@ -238,7 +294,7 @@ impl<'a> Parts<'a> {
 }
 
 /// Everything that can be offered, in the order in which it is written.
-const OFFERS: [fn(&mut Offers) -> &mut bool; 10] = [
+const OFFERS: [fn(&mut Offers) -> &mut bool; 11] = [
     |offers| &mut offers.tools,
     |offers| &mut offers.tools_list_changed,
     |offers| &mut offers.prompts,
@@ -249,6 +305,7 @@ const OFFERS: [fn(&mut Offers) -> &mut bool; 10] = [
     |offers| &mut offers.completions,
     |offers| &mut offers.logging,
     |offers| &mut offers.tasks,
+    |offers| &mut offers.tasks_extension,
 ];
 
 const _: () = assert!(size_of::<Offers>() == OFFERS.len(), "every offer is written");
@@ -275,13 +332,16 @@ mod tests {
         let call = CallWord {
             view: View(300),
             version: Version::V2025_06_18,
+            session: Some(u64::MAX - 1),
             method: Method::ToolsCall,
             capabilities: Capabilities::SAMPLING,
             log_level: Some(LogLevel::Info),
-            may_ask: true,
+            is_level_chosen: true,
+            may_ask: false,
             name: Some(""),
             uris: None,
             text: b"{}",
+            param_lines: b"Mcp-Param-A: b\r\n",
         };
         assert_eq!(CallWord::read(&call.write()), Some(call));
         let error = RpcError::new(Code::DEADLINE, "late").with_data(*b"1");
@@ -294,6 +354,9 @@ mod tests {
         assert_eq!(key_of(number_of(key)), key);
         for kind in ListKind::ALL {
             assert_eq!(list_of(number_of_list(kind)), Some(kind));
+            for hint in [None, Some(Hint { ttl_ms: 0, is_public: true }), Some(Hint { ttl_ms: 7, is_public: false })] {
+                assert_eq!(told_list_of(number_of_told_list(kind, hint)), Some((kind, hint)));
+            }
         }
         assert_eq!(list_of(4), None);
     }

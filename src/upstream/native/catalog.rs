@@ -51,6 +51,7 @@ impl<S> Catalog<S> {
         let list = |member, count, write: &dyn Fn(usize, &mut Vec<u8>, Version)| {
             Listing::build(member, count, draft.page_size, draft.list_cache, &modern_tail, write)
         };
+        let has_tasks = tools.iter().any(|entry| entry.tool.task_support != TaskSupport::Forbidden);
         let offers = Offers {
             tools: !tools.is_empty(),
             tools_list_changed: draft.tools_change,
@@ -61,7 +62,8 @@ impl<S> Catalog<S> {
             resources_subscribe: draft.subscriptions,
             completions: !builder.prompt_completers.is_empty() || !builder.template_completers.is_empty(),
             logging: draft.logging,
-            tasks: tools.iter().any(|entry| entry.tool.task_support != TaskSupport::Forbidden),
+            tasks: has_tasks,
+            tasks_extension: has_tasks,
         };
         let instructions = draft.instructions.as_ref().map(|text| {
             let mut quoted = Vec::new();

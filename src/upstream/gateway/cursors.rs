@@ -1,0 +1,43 @@
+//! Cursors of lists that the gateway puts together: where the next page begins, sealed.
+//!
+//! Not here: the pages (`merge`), cursors of one server's own lists, which are passed on as they are. Invariant: a
+//! cursor is good for the list and the view that it was given for, in this process, and nobody else makes one.
+
+use crate::ids::View;
+use crate::proto::mcp::Method;
+use crate::server::service::Host;
+
+/// Where a page begins.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Cursor<'a> {
+    pub view: View,
+    pub method: Method,
+    /// How many items come before; or, of lists that are told server by server, whose is next.
+    pub at: u32,
+    /// That server's own cursor, if it gave one.
+    pub own: &'a str,
+}
+
+const MARK: &[u8] = b"cursor";
+
+impl<'a> Cursor<'a> {
+    /// As the client has it.
+    pub fn seal(&self, host: &dyn Host) -> String {
+        let mut plain = MARK.to_vec();
+        plain.extend_from_slice(&self.view.0.to_le_bytes());
+        plain.push(self.method as u8);
+        plain.extend_from_slice(&self.at.to_le_bytes());
+        plain.extend_from_slice(self.own.as_bytes());
+        host.seal(&plain)
+    }
+
+    /// Reads what was sealed, if it was for this list in this view.
+    pub fn read(plain: &'a [u8], view: View, method: Method) -> Option<Cursor<'a>> {
+        let (of, rest) = plain.strip_prefix(MARK)?.split_first_chunk::<2>()?;
+        let (list, rest) = rest.split_first()?;
+        let (at, own) = rest.split_first_chunk::<4>()?;
+        let is_ours = (View(u16::from_le_bytes(*of)), *list) == (view, method as u8);
+        let (at, own) = (u32::from_le_bytes(*at), std::str::from_utf8(own).ok()?);
+        is_ours.then_some(Cursor { view, method, at, own })
+    }
+}

@@ -1,0 +1,143 @@
+//! How long lists of servers behind the gateway may be kept, and where their pages go on.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::gateway::reached;
+use crate::peer::Answer;
+use crate::process::{Server, until};
+use crate::request::{Request, modern};
+use crate::upstream::{Reply, Upstream};
+
+/// A server that says how long its list of tools may be kept, on two pages, the first of which may be kept longer.
+fn keeping(era: &'static str, ttl_ms: u64, scope: &'static str) -> Upstream {
+    Upstream::start(era, json!({"tools": {}}), move |heard| match heard.method() {
+        "tools/list" => {
+            let is_first = heard.params().get("cursor").is_none();
+            let tool = json!({"name": if is_first { "t" } else { "u" }, "inputSchema": {"type": "object"}});
+            let mut result = json!({"tools": [tool], "resultType": "complete"});
+            if era == "modern" {
+                result["ttlMs"] = (ttl_ms + 100_000 * u64::from(is_first)).into();
+                result["cacheScope"] = if is_first { "public".into() } else { scope.into() };
+            }
+            if is_first {
+                result["nextCursor"] = "more".into();
+            }
+            Reply::Result(result)
+        }
+        _ => Reply::Usual,
+    })
+}
+
+fn listed(gateway: &Server, core: usize, path: &str, params: Value) -> Answer {
+    gateway.connect_on(core).ask(&Request::modern(&modern(1, "tools/list", params)).target(path))
+}
+
+/// What is said of a list of so many tools.
+fn hints(gateway: &Server, core: usize, path: &str, count: usize) -> (u64, String) {
+    let result = until("all are listed", || {
+        let result = listed(gateway, core, path, json!({})).json()["result"].clone();
+        (result["tools"].as_array()?.len() == count && result["ttlMs"] != 0).then_some(result)
+    });
+    let scope = result["cacheScope"].as_str().expect("a scope").to_owned();
+    (result["ttlMs"].as_u64().expect("a time"), scope)
+}
+
+#[test]
+fn a_list_of_several_servers_is_kept_as_long_as_each_of_them_says_and_no_longer_than_is_configured() {
+    let long = keeping("modern", 60_000, "public");
+    let short = keeping("modern", 2000, "public");
+    let private = keeping("modern", 60_000, "private");
+    let legacy = keeping("legacy", 0, "");
+    let view = |name: &str, servers: &str| format!("[views.{name}]\nservers = [{servers}]\n");
+    let sections = long.section("long", "")
+        + &short.section("short", "concurrency = 4")
+        + &private.section("private", "concurrency = 4")
+        + &legacy.section("legacy", "")
+        + &view("one", "\"long\"")
+        + &view("two", "\"long\", \"short\"")
+        + &view("three", "\"long\", \"private\"")
+        + &view("four", "\"long\", \"legacy\"")
+        + "[gateway]\nlist_ttl_ms = 20000\n";
+    let gateway = Server::configured(&sections);
+    for name in ["long", "short", "private", "legacy"] {
+        reached(&gateway, &format!("/mcp/{name}"));
+    }
+    for core in 0..2 {
+        for (path, count, most, scope) in [
+            ("/mcp/@one", 2, 20_000, "public"),
+            ("/mcp/@two", 4, 2000, "public"),
+            ("/mcp/@three", 4, 20_000, "private"),
+            ("/mcp/@four", 4, 20_000, "private"),
+            ("/mcp", 8, 2000, "private"),
+        ] {
+            let (ttl_ms, said) = hints(&gateway, core, path, count);
+            assert!(ttl_ms <= most && said == scope, "{core} {path}: {ttl_ms} {said}");
+            // A machine that is busy takes its time, but not this long.
+            assert!(most < 20_000 || ttl_ms > 2000, "{core} {path}: {ttl_ms}");
+        }
+    }
+    // What may be kept no longer is read again, and what may be is not.
+    let read = |server: &Upstream| server.heard("tools/list").len();
+    let before = (read(&long), read(&short));
+    std::thread::sleep(Duration::from_millis(2100));
+    until("it is read again", || {
+        listed(&gateway, 0, "/mcp/@two", json!({}));
+        (read(&short) > before.1).then_some(())
+    });
+    assert_eq!(read(&long), before.0);
+}
+
+#[test]
+fn a_cursor_is_good_for_its_list_and_endpoint_and_is_nobody_elses() {
+    let server = Upstream::start("modern", json!({"tools": {}, "prompts": {}}), |heard| {
+        let tool = |number: usize| json!({"name": format!("t{number}"), "inputSchema": {"type": "object"}});
+        let prompt = |number: usize| json!({"name": format!("p{number}")});
+        match heard.method() {
+            "tools/list" => Reply::Result(json!({"tools": (0..600).map(tool).collect::<Vec<_>>()})),
+            "prompts/list" => Reply::Result(json!({"prompts": (0..600).map(prompt).collect::<Vec<_>>()})),
+            _ => Reply::Usual,
+        }
+    });
+    let sections = server.section("s", "") + "[views.v]\nservers = [\"s\"]\n";
+    let (gateway, other) = (Server::configured(&sections), Server::configured(&sections));
+    for gateway in [&gateway, &other] {
+        reached(gateway, "/mcp/s");
+    }
+    let cursor_of = |gateway: &Server, path: &str| {
+        let page = listed(gateway, 0, path, json!({})).json();
+        page["result"]["nextCursor"].as_str().unwrap_or_else(|| panic!("no cursor: {page}")).to_owned()
+    };
+    let cursor = cursor_of(&gateway, "/mcp");
+    // From every core, as often as somebody likes.
+    let mut names = Vec::new();
+    for core in [1, 0] {
+        let mut next = Some(cursor.clone());
+        names.clear();
+        while let Some(cursor) = next {
+            let page = listed(&gateway, core, "/mcp", json!({ "cursor": cursor })).json()["result"].clone();
+            let tools = page["tools"].as_array().unwrap_or_else(|| panic!("no tools: {page}"));
+            names.extend(tools.iter().map(|tool| tool["name"].as_str().expect("a name").to_owned()));
+            next = page["nextCursor"].as_str().map(str::to_owned);
+        }
+        assert_eq!(names, (250..600).map(|number| format!("s_t{number}")).collect::<Vec<_>>());
+    }
+    let (elsewhere, stranger) = (cursor_of(&gateway, "/mcp/@v"), cursor_of(&other, "/mcp"));
+    let mut forged = cursor.clone().into_bytes();
+    forged[20] ^= 1;
+    let forged = String::from_utf8(forged).expect("text");
+    let refused = |path: &str, method: &str, cursor: Value| {
+        let message = modern(1, method, json!({ "cursor": cursor }));
+        let answer = gateway.connect_on(0).ask(&Request::modern(&message).target(path));
+        assert_eq!(answer.code(), -32602, "{path} {method} {cursor}: {}", answer.text());
+    };
+    for cursor in [&*elsewhere, &*stranger, &*forged, "at-250", "250", ""] {
+        refused("/mcp", "tools/list", json!(cursor));
+    }
+    refused("/mcp", "tools/list", json!(250));
+    refused("/mcp", "prompts/list", json!(cursor));
+    refused("/mcp/@v", "tools/list", json!(cursor));
+    let page = listed(&gateway, 0, "/mcp/@v", json!({ "cursor": elsewhere })).json();
+    assert_eq!(page["result"]["tools"][0]["name"], "s_t250", "there it is good: {page}");
+}
