@@ -13,6 +13,7 @@ mod churn;
 mod dialled;
 mod drain;
 mod event_stream_2024;
+mod faithful;
 mod fallbacks;
 mod faulty;
 mod gateway;
