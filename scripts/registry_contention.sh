@@ -4,7 +4,7 @@ set -euo pipefail
 
 usage() {
     cat <<'USAGE'
-usage: scripts/registry_contention.sh [--scale N] [--iterations N] [--output DIR]
+usage: scripts/registry_contention.sh [--scale N] [--iterations N] [--output DIR] [--binaries DIR]
 
 Builds, runs the contention benchmark (10,000, 25,000, 50,000 and 100,000 entries, five iterations each) and the
 registry's correctness suites, and writes registry_contention.csv with its summary and registry_correctness.txt to
@@ -13,6 +13,7 @@ bench/results. The medians are compared with bench/expected/registry_contention.
   --scale N       only this scale
   --iterations N  iterations of each scale [default: 5]
   --output DIR    where the results go [default: bench/results]
+  --binaries DIR  use registry-bench in DIR, and build nothing but the correctness suites
   --help          print this and end
 
 Ends with 0 if everything is within its limits and as expected, 1 if something is not, 2 if it could not be run.
@@ -21,11 +22,12 @@ USAGE
 }
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-options=() output=bench/results
+options=() output=bench/results binaries=
 while [[ $# -gt 0 ]]; do
     case $1 in
     --scale | --iterations) options+=("$1" "${2:?$1 wants a number}") && shift ;;
     --output) output=${2:?--output wants a directory} && shift ;;
+    --binaries) binaries=${2:?--binaries wants a directory} && shift ;;
     --help) usage && exit 0 ;;
     *) usage >&2 && exit 2 ;;
     esac
@@ -35,7 +37,10 @@ done
 mkdir --parents "$output"
 started=$SECONDS
 echo "building: minutes the first time, seconds after that" >&2
-cargo build --release --locked --package registry-bench || exit 2
+if [[ -z $binaries ]]; then
+    cargo build --release --locked --package registry-bench || exit 2
+    binaries=${CARGO_TARGET_DIR:-target}/release
+fi
 cargo test --locked --lib --no-run || exit 2
 
 worst=0
@@ -48,7 +53,7 @@ within() {
     timeout --signal=KILL "$left" "$@"
 }
 
-within "${CARGO_TARGET_DIR:-target}/release/registry-bench" contention "${options[@]}" \
+within "$binaries/registry-bench" contention "${options[@]}" \
     --output "$output/registry_contention.csv" --expected bench/expected/registry_contention.csv || worst=$?
 ((worst <= 1)) || exit 2
 

@@ -170,6 +170,13 @@ impl Script {
         out.extend_from_slice(&call.after);
     }
 
+    /// `tools/list`.
+    pub fn list(&self, id: u64, session: &[u8], out: &mut Vec<u8>) {
+        let meta = if self.wire == Wire::HttpModern { META.trim_end_matches(',') } else { "" };
+        let body = format!(r#"{{"id":{id},"jsonrpc":"2.0","method":"tools/list","params":{{{meta}}}}}"#);
+        self.say("tools/list", body, session, out);
+    }
+
     /// A call of another tool, without arguments.
     pub fn call_named(&self, tool: &str, id: u64, session: &[u8], out: &mut Vec<u8>) {
         let name = serde_json::Value::from(tool);
@@ -246,11 +253,15 @@ mod tests {
         for wire in [Wire::HttpModern, Wire::HttpLegacy] {
             let script = Script::new(wire, false, ([127, 0, 0, 1], 1).into(), &payload(175)).expect("fits");
             let mut bytes = Vec::new();
+            let mut list = Vec::new();
             script.call(123_456, b"Mcp-Session-Id: s\r\n", &mut bytes);
-            let text = String::from_utf8(bytes).expect("ASCII");
-            let (head, body) = text.split_once("\r\n\r\n").expect("a head");
-            assert!(head.contains(&format!("Content-Length: {}", body.len())), "{head}");
-            serde_json::from_str::<serde_json::Value>(body).expect("valid JSON");
+            script.list(7, b"Mcp-Session-Id: s\r\n", &mut list);
+            for bytes in [bytes, list] {
+                let text = String::from_utf8(bytes).expect("ASCII");
+                let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+                assert!(head.contains(&format!("Content-Length: {}", body.len())), "{head}");
+                serde_json::from_str::<serde_json::Value>(body).expect("valid JSON");
+            }
         }
     }
 }

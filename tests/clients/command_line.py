@@ -53,6 +53,8 @@ def inspector(cli, options, script):
         report("call", result=call(wanted))
     if wanted := script.get("call_error"):
         report("call_error", result=call(wanted, statuses=(INSPECTOR_TOOL_ERROR,)))
+    if wanted := script.get("calls"):
+        report("calls", results=[call(one) for one in wanted])
     if wanted := script.get("resource"):
         report("resources", result=ask("resources/list"))
         report("resource", result=ask("resources/read", "--uri", wanted["uri"]))
@@ -78,10 +80,16 @@ def fastmcp(cli, options, script):
 
     everything = output_of([*cli, "list", *server, "--resources", "--prompts", "--json"])
     report("tools", result={"tools": everything["tools"]})
+
+    def tool(wanted, status):
+        result = call(wanted["name"], further=("--input-json", json.dumps(wanted["arguments"])), statuses=(status,))
+        return {"content": result["content"], "isError": result["is_error"]}
+
     for step, status in (("call", 0), ("call_error", FASTMCP_TOOL_ERROR)):
         if wanted := script.get(step):
-            result = call(wanted["name"], further=("--input-json", json.dumps(wanted["arguments"])), statuses=(status,))
-            report(step, result={"content": result["content"], "isError": result["is_error"]})
+            report(step, result=tool(wanted, status))
+    if wanted := script.get("calls"):
+        report("calls", results=[tool(one, 0) for one in wanted])
     if wanted := script.get("resource"):
         report("resources", result={"resources": everything["resources"]})
         report("resource", result={"contents": call(wanted["uri"])})

@@ -13,7 +13,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-READY_SECONDS, STOP_SECONDS, ORPHAN_SECONDS = 20, 10, 2
+READY_SECONDS, SAYS_SECONDS, STOP_SECONDS, ORPHAN_SECONDS = 20, 90, 10, 2
 
 
 def adopt_orphans():
@@ -43,21 +43,28 @@ class Server:
     def alive(self):
         return self.process.poll() is None
 
-    def wait_until_ready(self):
-        deadline = time.monotonic() + READY_SECONDS
-        while time.monotonic() < deadline:
+    def wait_until_ready(self, says=None):
+        """Until it listens, and, if it is to say something first, until that stands in its log."""
+        self.wait(self.listens, f"listen on port {self.port}", READY_SECONDS)
+        if says:
+            self.wait(lambda: says in self.log_path.read_text(errors="replace"), f"say {says!r}", SAYS_SECONDS)
+
+    def listens(self):
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            return True
+        except OSError:
+            return False
+
+    def wait(self, holds, what, seconds):
+        deadline = time.monotonic() + seconds
+        while not holds():
+            wrong = f"did not {what} within {seconds} s" if time.monotonic() > deadline else None
             if not self.alive():
-                sys.exit(
-                    f"the server ended with status {self.process.returncode} at start; its log, {self.log_path}:\n{tail(self.log_path)}"
-                )
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
-            except OSError:
-                time.sleep(0.05)
-        sys.exit(
-            f"the server did not listen on port {self.port} within {READY_SECONDS} s; its log, {self.log_path}:\n{tail(self.log_path)}"
-        )
+                wrong = f"ended with status {self.process.returncode} at start"
+            if wrong:
+                sys.exit(f"the server {wrong}; its log, {self.log_path}:\n{tail(self.log_path)}")
+            time.sleep(0.05)
 
     def stop(self):
         """None, or what was wrong with the way it ended."""

@@ -95,6 +95,15 @@ class Judge:
         self.check(line["result"].get("isError") is True, "call_error", "isError is not set", line["result"])
         self.text_is("call_error", line["result"]["content"], wanted["text"])
 
+    def on_calls(self, line, wanted):
+        """Each answer holds its text: what else a server says, its process id for one, is its own affair."""
+        results = line["results"]
+        self.check(len(results) == len(wanted), "calls", f"{len(wanted)} calls have not as many answers", results)
+        for one, result in zip(wanted, results):
+            self.check(not result.get("isError"), "calls", f"{one['name']} came back as an error", result)
+            text = "".join(block.get("text", "") for block in result["content"])
+            self.check(one["text"] in text, "calls", f"{one['name']}: text is without {one['text']!r}", text)
+
     def on_progress(self, line, wanted):
         self.check(not line["result"].get("isError"), "progress", "came back as an error", line["result"])
         seen = [[float(number) for number in step] for step in line["seen"]]

@@ -23,7 +23,6 @@ const WIDE_FILES: &[(&str, usize)] = &[
     ("scripts/lib/steps.sh", 1),
     ("scripts/test", 1),
     ("tests/clients/conformance", 4),
-    ("tests/clients/harness.py", 2),
     ("tests/clients/judge.py", 1),
     ("tests/clients/node/common.ts", 2),
     ("tests/clients/node/sdk_v1.ts", 2),

@@ -204,8 +204,13 @@ impl Ground {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let cpu = read("/proc/cpuinfo");
         let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
-        let git = std::process::Command::new("git").args(["describe", "--always", "--dirty"]).output();
-        let commit = git.map(|git| String::from_utf8_lossy(&git.stdout).trim().to_owned()).unwrap_or_default();
+        let git = |arguments: &[&str]| {
+            let output = std::process::Command::new("git").args(arguments).output();
+            output.map(|git| String::from_utf8_lossy(&git.stdout).trim().to_owned()).unwrap_or_default()
+        };
+        // Tables that were made a moment ago are not what is measured.
+        let is_changed = !git(&["status", "--porcelain", "--", ":/", ":(top,exclude)bench/results"]).is_empty();
+        let commit = git(&["describe", "--always"]) + if is_changed { "-dirty" } else { "" };
         let arguments: Vec<String> = std::env::args().skip(1).collect();
         Ground {
             command: format!("registry-bench {}", arguments.join(" ")),

@@ -7,13 +7,13 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
@@ -38,7 +38,7 @@ pub struct FaultRound {
     pub failure: Option<String>,
 }
 
-/// How a server fails whose handshake was well.
+/// How a server fails: at calls, if its name does not say otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
@@ -51,11 +51,24 @@ pub enum Fault {
     WantsALogin,
     IsOverloaded,
     AnswersWithoutEnd,
+    ListsTenThousandTools,
+    ListsInCircles,
+    DiesOnInitialize,
+    Flaps,
+}
+
+/// What the neighbour's callers ask for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ask {
+    /// A call of its tool.
+    Call,
+    /// The tools of all servers, of which its are a part.
+    List,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         Self::HangsUp,
         Self::NeverAnswers,
         Self::Trickles,
@@ -65,6 +78,10 @@ impl Fault {
         Self::WantsALogin,
         Self::IsOverloaded,
         Self::AnswersWithoutEnd,
+        Self::ListsTenThousandTools,
+        Self::ListsInCircles,
+        Self::DiesOnInitialize,
+        Self::Flaps,
     ];
 
     /// As it stands in the table.
@@ -79,16 +96,50 @@ impl Fault {
             Self::WantsALogin => "answers 401",
             Self::IsOverloaded => "answers 503",
             Self::AnswersWithoutEnd => "answers with 64 MiB",
+            Self::ListsTenThousandTools => "has 10,000 tools",
+            Self::ListsInCircles => "lists in circles",
+            Self::DiesOnInitialize => "dies on initialize",
+            Self::Flaps => "is there and away in turns",
         }
     }
 
-    /// Fails so once; an error is as good as having said it.
+    fn ask(self) -> Ask {
+        match self {
+            Self::ListsTenThousandTools | Self::ListsInCircles => Ask::List,
+            _ => Ask::Call,
+        }
+    }
+
+    /// The method at which it fails; none of one whose lists or connections do.
+    fn at(self) -> Option<&'static str> {
+        match self {
+            Self::ListsTenThousandTools | Self::ListsInCircles | Self::Flaps => None,
+            Self::DiesOnInitialize => Some("initialize"),
+            _ => Some("tools/call"),
+        }
+    }
+
+    /// The result of its lists.
+    fn list(self, fails: bool) -> String {
+        let tool = |name: &str| format!(r#"{{"name":"{name}","inputSchema":{{"type":"object"}}}}"#);
+        match self {
+            Self::ListsTenThousandTools if fails => {
+                let tools: Vec<String> = (0..10_000).map(|number| tool(&format!("t{number}"))).collect();
+                format!(r#"{{"tools":[{}]}}"#, tools.join(","))
+            }
+            Self::ListsInCircles if fails => format!(r#"{{"tools":[{}],"nextCursor":"again"}}"#, tool("echo")),
+            _ => format!(r#"{{"tools":[{}]}}"#, tool("echo")),
+        }
+    }
+
+    /// Fails so once, where it does; an error is as good as having said it.
     fn fail(self, stream: &mut TcpStream) -> std::io::Result<()> {
         let head = |status: &str, media: &str, length: usize| {
             format!("HTTP/1.1 {status}\r\nContent-Type: {media}\r\nContent-Length: {length}\r\n\r\n")
         };
         match self {
-            Self::HangsUp => stream.shutdown(std::net::Shutdown::Both),
+            Self::ListsTenThousandTools | Self::ListsInCircles | Self::Flaps => Ok(()),
+            Self::HangsUp | Self::DiesOnInitialize => stream.shutdown(Shutdown::Both),
             Self::NeverAnswers => {
                 // Until whoever asked gives up.
                 stream.read(&mut [0]).map(drop)
@@ -106,10 +157,11 @@ impl Fault {
             Self::WantsALogin => stream.write_all(head("401 Unauthorized", "text/plain", 0).as_bytes()),
             Self::IsOverloaded => stream.write_all(head("503 Service Unavailable", "text/plain", 0).as_bytes()),
             Self::AnswersWithoutEnd => {
-                let most = 64 << 20;
-                stream.write_all(head("200 OK", "application/json", most).as_bytes())?;
+                // Nobody is told beforehand how much it is: that would be refused by its head.
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n")?;
                 let piece = vec![b' '; 64 << 10];
-                (0..most / piece.len()).try_for_each(|_| stream.write_all(&piece))
+                (0..(64 << 20) / piece.len()).try_for_each(|_| stream.write_all(&piece))?;
+                stream.shutdown(Shutdown::Both)
             }
         }
     }
@@ -117,8 +169,13 @@ impl Fault {
 
 /// Callers of the neighbour.
 const CALLERS: usize = 4;
-/// Between two calls of one of them.
+/// Between two calls of one of them, and between two lists, each a page to write.
 const PAUSE: Duration = Duration::from_millis(10);
+const LIST_PAUSE: Duration = Duration::from_millis(100);
+/// How long corelane keeps a list, so that it reads the neighbour's several times within a window.
+const LIST_TTL_MS: u64 = 500;
+/// How long one that flaps is there, and away.
+const TURN: Duration = Duration::from_millis(200);
 /// Connections, and calls per second, of the load that is judged.
 const CONNECTIONS: usize = 64;
 const RATE: f64 = 5_000.0;
@@ -149,7 +206,8 @@ impl Forwarding {
     fn beside(&self, fault: Fault, fails: bool) -> Result<Report, Failure> {
         let neighbour = neighbour(fault, fails, self.load_cpu)?;
         let section = format!(
-            "[servers.bad]\nkind = \"http\"\nurl = \"http://{neighbour}/mcp\"\nera = \"legacy\"\ntimeout_ms = 1000\n"
+            "[servers.bad]\nkind = \"http\"\nurl = \"http://{neighbour}/mcp\"\nera = \"legacy\"\ntimeout_ms = 1000\n\
+             list_timeout_ms = 1000\nconnect_timeout_ms = 1000\n[gateway]\nlist_ttl_ms = {LIST_TTL_MS}\n"
         );
         let payload = self.says("/mcp/up", "echo");
         let chain = Chain::with(self, &section, &payload)?;
@@ -157,8 +215,9 @@ impl Forwarding {
         let callers: Vec<_> = (0..CALLERS)
             .map(|_| {
                 let (target, over, cpu) = (chain.front.target, Arc::clone(&over), self.load_cpu);
-                let payload = Payload { path: "/mcp/bad".into(), ..payload.clone() };
-                thread::spawn(move || call_until(&over, target, cpu, &payload))
+                let path = if fault.ask() == Ask::Call { "/mcp/bad" } else { "/mcp" };
+                let payload = Payload { path: path.into(), ..payload.clone() };
+                thread::spawn(move || ask_until(&over, target, cpu, fault.ask(), &payload))
             })
             .collect();
         let more = [
@@ -178,8 +237,8 @@ impl Forwarding {
     }
 }
 
-/// Calls the neighbour again and again, whatever it answers.
-fn call_until(over: &AtomicBool, target: SocketAddr, cpu: usize, payload: &Payload) -> Result<(), String> {
+/// Asks the neighbour again and again, whatever it answers.
+fn ask_until(over: &AtomicBool, target: SocketAddr, cpu: usize, ask: Ask, payload: &Payload) -> Result<(), String> {
     sys::pin(cpu).map_err(|error| error.to_string())?;
     let script = Script::new(Wire::HttpModern, false, target, payload)?;
     let mut id = FIRST_ID;
@@ -188,31 +247,69 @@ fn call_until(over: &AtomicBool, target: SocketAddr, cpu: usize, payload: &Paylo
         // Longer than corelane lets the neighbour take.
         let _ = stream.set_read_timeout(Some(Duration::from_secs(3)));
         let mut call = Vec::new();
-        script.call(id, b"", &mut call);
+        match ask {
+            Ask::Call => script.call(id, b"", &mut call),
+            Ask::List => script.list(id, b"", &mut call),
+        }
         id += 1;
         // What is answered is nobody's concern here: each caller has its own connection, and closes it.
         let _ = stream.write_all(&call).and_then(|()| stream.read(&mut [0; 4096]));
-        thread::sleep(PAUSE);
+        thread::sleep(if ask == Ask::Call { PAUSE } else { LIST_PAUSE });
     }
     Ok(())
 }
 
-/// A server of 2025-11-25 whose handshake is well, and whose calls fail in this way if it is to.
+/// A server of 2025-11-25 that fails in this way if it is to.
 fn neighbour(fault: Fault, fails: bool, cpu: usize) -> Result<SocketAddr, Failure> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
-    thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            thread::spawn(move || {
-                // A thread that may run where corelane does would be part of what is measured.
-                sys::pin(cpu).map(|()| serve(stream, fault, fails))
-            });
+    let list: Arc<str> = fault.list(fails).into();
+    let serve = move |stream| {
+        let list = Arc::clone(&list);
+        // A thread that may run where corelane does would be part of what is measured.
+        thread::spawn(move || sys::pin(cpu).map(|()| serve(stream, fault, fails, &list)));
+    };
+    thread::spawn(move || match fault {
+        Fault::Flaps if fails => sys::pin(cpu).and_then(|()| flap(listener, address, serve)),
+        _ => {
+            listener.incoming().map_while(Result::ok).for_each(serve);
+            Ok(())
         }
     });
     Ok(address)
 }
 
-fn serve(mut stream: TcpStream, fault: Fault, fails: bool) -> Option<()> {
+/// Listens for a turn, then ends what came and is away for one; ends itself with an error only.
+fn flap(mut listener: TcpListener, address: SocketAddr, serve: impl Fn(TcpStream)) -> std::io::Result<()> {
+    loop {
+        listener.set_nonblocking(true)?;
+        let (end, mut streams) = (Instant::now() + TURN, Vec::new());
+        while Instant::now() < end {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    stream.set_nonblocking(false)?;
+                    streams.push(stream.try_clone()?);
+                    serve(stream);
+                }
+                Err(_) => thread::sleep(Duration::from_millis(1)),
+            }
+        }
+        drop(listener);
+        // One that has ended by itself is no longer there to be ended.
+        streams.iter().for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
+        thread::sleep(TURN);
+        listener = TcpListener::bind(address)?;
+    }
+}
+
+fn answer(stream: &mut TcpStream, id: &serde_json::Value, result: &str) -> std::io::Result<()> {
+    let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
+    let length = text.len();
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
+    stream.write_all((head + &text).as_bytes())
+}
+
+fn serve(mut stream: TcpStream, fault: Fault, fails: bool, list: &str) -> Option<()> {
     loop {
         let (mut head, mut byte) = (Vec::new(), [0]);
         while !head.ends_with(b"\r\n\r\n") {
@@ -224,23 +321,74 @@ fn serve(mut stream: TcpStream, fault: Fault, fails: bool) -> Option<()> {
         let mut body = vec![0; length.unwrap_or(0)];
         stream.read_exact(&mut body).ok()?;
         let request: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-        let result = match request["method"].as_str().unwrap_or_default() {
-            "initialize" => serde_json::json!({"protocolVersion": "2025-11-25", "capabilities": {"tools": {}},
-                "serverInfo": {"name": "neighbour", "version": "1"}}),
-            "tools/list" => serde_json::json!({"tools": [{"name": "echo", "inputSchema": {"type": "object"}}]}),
-            "tools/call" if fails => {
-                fault.fail(&mut stream).ok()?;
-                continue;
-            }
-            "tools/call" => serde_json::json!({"content": [{"type": "text", "text": "well"}]}),
-            _ => {
-                stream.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n").ok()?;
-                continue;
-            }
+        let (method, id) = (request["method"].as_str().unwrap_or_default(), &request["id"]);
+        if fails && fault.at() == Some(method) {
+            fault.fail(&mut stream).ok()?;
+            continue;
+        }
+        let told = match method {
+            "initialize" => answer(&mut stream, id, INITIALIZED),
+            "tools/list" => answer(&mut stream, id, list),
+            "tools/call" => answer(&mut stream, id, r#"{"content":[{"type":"text","text":"well"}]}"#),
+            _ => stream.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"),
         };
-        let answer = serde_json::json!({"jsonrpc": "2.0", "id": request["id"], "result": result}).to_string();
-        let length = answer.len();
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
-        stream.write_all((head + &answer).as_bytes()).ok()?;
+        told.ok()?;
+    }
+}
+
+const INITIALIZED: &str =
+    r#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"neighbour","version":"1"}}"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a neighbour that fails, or does not, says to a message on a connection of its own; nothing if it hangs up.
+    fn told(address: SocketAddr, method: &str) -> Option<serde_json::Value> {
+        let mut stream = TcpStream::connect(address).ok()?;
+        let body = serde_json::json!({"jsonrpc": "2.0", "id": 7, "method": method}).to_string();
+        stream.write_all(format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len()).as_bytes()).ok()?;
+        let (mut text, mut piece) = (Vec::new(), [0; 65_536]);
+        loop {
+            let count = stream.read(&mut piece).ok().filter(|count| *count > 0)?;
+            text.extend_from_slice(&piece[..count]);
+            let body = text.windows(4).position(|four| four == b"\r\n\r\n").map(|at| &text[at + 4..]);
+            if let Some(Ok(message)) = body.map(serde_json::from_slice) {
+                return Some(message);
+            }
+        }
+    }
+
+    #[test]
+    fn each_fails_where_it_says_and_nowhere_else() {
+        for fault in Fault::ALL {
+            for fails in [false, true] {
+                let address = neighbour(fault, fails, 0).expect("a port");
+                let tools = |message: &serde_json::Value| message["result"]["tools"].as_array().map(Vec::len);
+                let initialized = told(address, "initialize");
+                assert_eq!(initialized.is_none(), fails && fault == Fault::DiesOnInitialize, "{fault:?}");
+                let list = told(address, "tools/list").expect("a list");
+                let many = fails && fault == Fault::ListsTenThousandTools;
+                assert_eq!(tools(&list), Some(if many { 10_000 } else { 1 }), "{fault:?}");
+                let again = list["result"]["nextCursor"] == "again";
+                assert_eq!(again, fails && fault == Fault::ListsInCircles, "{fault:?}");
+                if fault.at() != Some("tools/call") || !fails {
+                    let called = told(address, "tools/call").expect("an answer");
+                    assert_eq!(called["result"]["content"][0]["text"], "well", "{fault:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_that_flaps_is_there_and_away_in_turns() {
+        let address = neighbour(Fault::Flaps, true, 0).expect("a port");
+        let end = Instant::now() + Duration::from_secs(20);
+        for wanted in [true, false, true, false, true] {
+            while told(address, "tools/list").is_some() != wanted {
+                assert!(Instant::now() < end, "it stays as it is");
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
     }
 }

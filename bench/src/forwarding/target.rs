@@ -203,8 +203,8 @@ mod tests {
         let targets = all(&blank());
         assert!(targets.iter().all(|target| target.verdict == Verdict::NotMeasured));
         // Three ratios at each of two counts, an added latency and a tail, for both ways; memory and crossing; faults.
-        assert_eq!(targets.len(), (3 * 2 + 1 + 1) * 2 + 2 + 9);
-        assert_eq!(summary(&targets), "27 targets: 0 met, 0 missed, 0 undecided, 27 not measured");
+        assert_eq!(targets.len(), (3 * 2 + 1 + 1) * 2 + 2 + 13);
+        assert_eq!(summary(&targets), "31 targets: 0 met, 0 missed, 0 undecided, 31 not measured");
     }
 
     #[test]

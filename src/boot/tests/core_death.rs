@@ -111,9 +111,36 @@ fn a_core_dies_with_a_thousand_connections() {
             "what went down is accounted for"
         );
         assert!(running.health.is_ready());
-        drop((idle, listening, batch, waiting, home, orphan));
+        drop((listening, batch, waiting, home, orphan));
+        let mut idle: Vec<Client> = idle.into_iter().filter(|(_, place)| place.core == 0).map(|(one, _)| one).collect();
+        again_and_again(&running, &mut idle);
+        drop(idle);
         running.end().expect("it drains");
     });
+}
+
+/// The same core dies with a thousand connections as often as it may, and half of the times those who come new are served
+/// within 250 ms (design section 8): a machine that does something else may take its time with some.
+fn again_and_again(running: &Running, idle: &mut Vec<Client>) {
+    let further = Intensity::CORE.deaths - 1;
+    let mut took: Vec<Duration> = (0..further)
+        .map(|_| {
+            while idle.len() < 1000 {
+                let mut client = running.connect();
+                client.place().expect("an answer");
+                idle.push(client);
+            }
+            let dead = running.connect_to(1).place().expect("an answer");
+            let died = running.kill(1);
+            until("somebody is served by the successor", || served_by_successor(running, dead, 8));
+            let took = died.elapsed();
+            idle.retain_mut(|client| client.place().is_some_and(|place| place.core == 0));
+            took
+        })
+        .collect();
+    took.sort();
+    println!("measured: served again after {took:?}, with 1000 connections each time");
+    assert!(took[took.len() / 2] < Duration::from_millis(250), "{took:?}");
 }
 
 fn descriptors() -> usize {

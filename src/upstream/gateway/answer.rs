@@ -107,22 +107,23 @@ pub fn offers(capabilities: Value<'_>, modern: bool) -> Offers {
 
 /// The text of a notification's parameters with the caller's own token of progress in them.
 pub fn with_token(params: Value<'_>, token: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(params.raw().len() + token.len());
-    let mut object = Object::begin(&mut out);
-    for (name, member) in params.members() {
-        let Some(name) = name.unescaped() else { continue };
-        object.raw(&name, if name == "progressToken" { token } else { member.raw() });
-    }
-    object.end();
-    out
+    replaced(params, "progressToken", token)
 }
 
 /// The text of an object with one string member replaced by another string.
 pub fn renamed(item: Value<'_>, member: &str, to: &str) -> Vec<u8> {
-    let Some(place) = item.get(member).and_then(|old| old.span_in(item.raw())) else { return item.raw().to_vec() };
-    let (mut name, mut out) = (Vec::new(), Vec::new());
+    let mut name = Vec::new();
     string(&mut name, to);
-    splice(&mut out, item.raw(), &[(place, &name)]);
+    replaced(item, member, &name)
+}
+
+/// The text of an object with another value in the place of a member's; as it is, if there is no such member.
+fn replaced(object: Value<'_>, member: &str, by: &[u8]) -> Vec<u8> {
+    let Some(place) = object.get(member).and_then(|old| old.span_in(object.raw())) else {
+        return object.raw().to_vec();
+    };
+    let mut out = Vec::new();
+    splice(&mut out, object.raw(), &[(place, by)]);
     out
 }
 

@@ -1,9 +1,10 @@
 //! URIs where several servers are seen: each stands behind its server's name, `{name}+{uri}`, so that two servers with
 //! the same URI stay two resources.
 //!
-//! Not here: names of tools and prompts (`merge`). Invariant: what `seen` writes, `own` takes off again.
+//! Not here: names of tools and prompts (`merge`). Invariant: what `seen` writes, `own` takes off again; all but the
+//! URIs stays as it came, to the byte.
 
-use crate::proto::json::{Array, Object, Value, ValueKind, string};
+use crate::proto::json::{Span, Value, ValueKind, splice, string};
 use crate::proto::mcp::Method;
 
 /// What stands before a server's URIs.
@@ -29,21 +30,15 @@ pub fn seen(result: &[u8], method: Method, before: &str) -> Option<Vec<u8>> {
         Method::PromptsGet => "messages",
         _ => return None,
     };
-    let mut out = Vec::with_capacity(result.len() + 64);
-    let mut object = Object::begin(&mut out);
+    let mut edits = Vec::new();
     for (name, member) in value.members() {
-        let Some(name) = name.unescaped() else { continue };
-        if name == list && member.kind() == ValueKind::Array {
-            let mut items = object.array(&name);
-            for item in member.elements() {
-                rewritten(&mut items, item, before);
-            }
-            items.end();
-        } else {
-            object.raw(&name, member.raw());
+        if name.is(list) && member.kind() == ValueKind::Array {
+            member.elements().for_each(|item| rename(&mut edits, item, result, before));
         }
     }
-    object.end();
+    let edits: Vec<(Span, &[u8])> = edits.iter().map(|(span, uri)| (*span, &uri[..])).collect();
+    let mut out = Vec::new();
+    splice(&mut out, result, &edits);
     Some(out)
 }
 
@@ -51,28 +46,23 @@ fn holds_uri(text: &[u8]) -> bool {
     memchr::memmem::find(text, br#""uri""#).is_some()
 }
 
-/// An item of a list with the URIs that are its own, or of the resource or content within it, changed.
-fn rewritten(items: &mut Array<'_>, item: Value<'_>, before: &str) {
+/// Notes where in `text` the URIs of an item of a list stand that are its own, or of the resource or content within it.
+fn rename(edits: &mut Vec<(Span, Vec<u8>)>, item: Value<'_>, text: &[u8], before: &str) {
     if item.kind() != ValueKind::Object || !holds_uri(item.raw()) {
-        return items.raw(item.raw());
+        return;
     }
-    object_with(items.element(), item, before);
-}
-
-fn object_with(out: &mut Vec<u8>, value: Value<'_>, before: &str) {
-    let mut object = Object::begin(out);
-    for (name, member) in value.members() {
+    for (name, member) in item.members() {
         let Some(name) = name.unescaped() else { continue };
         match (&*name, member.kind()) {
             ("uri", ValueKind::String) => {
-                let uri = member.as_str().unwrap_or_default();
-                string(object.key("uri"), &format!("{before}{uri}"));
+                let (mut seen, own) = (Vec::new(), member.as_str().unwrap_or_default());
+                string(&mut seen, &format!("{before}{own}"));
+                edits.extend(member.span_in(text).map(|span| (span, seen)));
             }
-            ("resource" | "content", ValueKind::Object) => object_with(object.key(&name), member, before),
-            _ => object.raw(&name, member.raw()),
+            ("resource" | "content", ValueKind::Object) => rename(edits, member, text, before),
+            _ => {}
         }
     }
-    object.end();
 }
 
 #[cfg(test)]
@@ -91,10 +81,10 @@ mod tests {
         );
         assert_eq!(
             text(
-                r#"{"content":[{"type":"text","text":"t"},{"type":"resource","resource":{"uri":"a:b"}}]}"#,
+                r#"{ "\u0078":1.0, "content":[ {"type":"text","text":"t"},{"type":"resource","resource":{"uri" : "a:b"}}]}"#,
                 Method::ToolsCall
             ),
-            r#"{"content":[{"type":"text","text":"t"},{"type":"resource","resource":{"uri":"s+a:b"}}]}"#
+            r#"{ "\u0078":1.0, "content":[ {"type":"text","text":"t"},{"type":"resource","resource":{"uri" : "s+a:b"}}]}"#
         );
         assert_eq!(
             text(

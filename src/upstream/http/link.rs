@@ -1,12 +1,12 @@
 //! One link: a request out, its answer in, as JSON or as a stream of events.
 //!
 //! Not here: which link a request takes (`pool`). Invariant: bytes are looked at once; what is kept of an answer is
-//! bounded, and an answer that goes on past its bound is an error.
+//! bounded, and an answer that goes on past its bound, or says that it will, is an error.
 
 use super::pool::{Failure, Outcome, Reply};
 use super::tls::Tls;
 use crate::ids::ConnectionId;
-use crate::proto::http1::{Eof, MediaType, Piece, ResponseReader};
+use crate::proto::http1::{Eof, MediaType, Piece, ResponseFraming, ResponseReader};
 use crate::proto::sse::{Item, SseDecoder, SseLimits};
 use crate::server::service::Nanos;
 
@@ -136,7 +136,12 @@ impl Link {
                 Piece::Head(head) => {
                     let reply = Reply::of(&head);
                     self.keep_alive = head.keep_alive;
-                    if reply.media == MediaType::EventStream && reply.status == 200 {
+                    let is_stream = reply.media == MediaType::EventStream && reply.status == 200;
+                    // Nothing of what will not be kept to its end is kept, or waited for.
+                    if !is_stream && matches!(head.body, ResponseFraming::Length(bytes) if bytes > most as u64) {
+                        return Err(Failure::TooLarge { most });
+                    }
+                    if is_stream {
                         let limits = SseLimits { line_bytes_max: most, event_bytes_max: most };
                         self.events = Some(Box::new(SseDecoder::new(limits)));
                         outcomes.push(Outcome::Stream { errand, reply: reply.clone() });

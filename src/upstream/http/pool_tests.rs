@@ -79,6 +79,28 @@ fn a_second_try_that_succeeds_is_all_its_caller_notices() {
 }
 
 #[test]
+fn an_answer_that_says_it_will_be_too_large_is_refused_by_its_head() {
+    for (length, is_refused) in [(1024, false), (1025, true), (u64::MAX, true)] {
+        let mut pool = pool();
+        submit(&mut pool, 0, 7);
+        let [token] = attempts(&mut pool)[..] else { panic!("one link") };
+        let id = ConnectionId { slot: 1, generation: 1 };
+        assert!(pool.connected(0, token, Ok(id)));
+        pool.wishes(&mut |wish| assert!(matches!(wish, Wish::Send(..))));
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
+        pool.received(0, pool.place_of(token), id, head.as_bytes());
+        let failed: Vec<Outcome> = pool.outcomes().collect();
+        let too_large = Failure::TooLarge { most: 1024 };
+        let is_so =
+            |outcome: &Outcome| matches!(outcome, Outcome::Failed { errand: 7, failure } if *failure == too_large);
+        assert_eq!((failed.len(), failed.iter().all(is_so)), (usize::from(is_refused), true), "{length}: {failed:?}");
+        let mut is_closed = false;
+        pool.wishes(&mut |wish| is_closed |= matches!(wish, Wish::Close(closed) if closed == id));
+        assert_eq!(is_closed, is_refused, "{length}");
+    }
+}
+
+#[test]
 fn whoever_leaves_in_the_pause_is_not_tried_for() {
     let mut pool = pool();
     submit(&mut pool, 0, 7);

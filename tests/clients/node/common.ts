@@ -11,6 +11,7 @@ export type Elicitation = Tool & { answer: Record<string, unknown> };
 export type Script = {
   call?: Tool;
   call_error?: Tool;
+  calls?: Tool[];
   progress?: Tool;
   resource?: { uri: string };
   resource_template?: { uri: string };

@@ -29,6 +29,11 @@ report("connected", { protocolVersion: client.getNegotiatedProtocolVersion(), se
 report("tools", { result: await pages((params) => client.listTools(params), "tools") });
 if (script.call) report("call", { result: await client.callTool(script.call) });
 if (script.call_error) report("call_error", { result: await client.callTool(script.call_error) });
+if (script.calls) {
+  const results: unknown[] = [];
+  for (const one of script.calls) results.push(await client.callTool(one));
+  report("calls", { results });
+}
 if (script.progress) {
   const seen: unknown[] = [];
   const onprogress = (step: any) => void seen.push([step.progress, step.total]);

@@ -26,6 +26,10 @@ async def run(server, mode, script):
             if wanted := script.get(step):
                 report(step, result=plain(await client.call_tool_mcp(wanted["name"], wanted["arguments"])))
 
+        if wanted := script.get("calls"):
+            results = [plain(await client.call_tool_mcp(one["name"], one["arguments"])) for one in wanted]
+            report("calls", results=results)
+
         if wanted := script.get("progress"):
             seen = []
 

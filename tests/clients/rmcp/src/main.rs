@@ -57,6 +57,7 @@ struct ElicitationByEra {
 struct Script {
     call: Option<Tool>,
     call_error: Option<Tool>,
+    calls: Option<Vec<Tool>>,
     progress: Option<Tool>,
     resource: Option<Place>,
     resource_template: Option<Place>,
@@ -131,6 +132,13 @@ async fn visit(visitor: Visitor, client: RunningService<RoleClient, Visitor>, sc
     }
     if let Some(tool) = script.call_error {
         report("call_error", json!({ "result": client.call_tool(call_of(tool)).await? }));
+    }
+    if let Some(tools) = script.calls {
+        let mut results = Vec::new();
+        for tool in tools {
+            results.push(client.call_tool(call_of(tool)).await?);
+        }
+        report("calls", json!({ "results": results }));
     }
     if let Some(tool) = script.progress {
         let result = client.call_tool(call_of(tool)).await?;
