@@ -386,6 +386,8 @@ impl<S: Service> Core<S> {
         if !head.accepts().is_none_or(|accepts| accepts.event_stream) {
             return self.not_acceptable(connection);
         }
+        // A request before it on this connection may have been for one server only; here all are seen.
+        connection.view = View::ALL;
         let exchange = Exchange::new(Kind::Duplex, Sink::Http(connection.id), &[], Version::V2024_11_05, self.now);
         let key = self.exchanges.insert(exchange);
         connection.exchange = Some(key);

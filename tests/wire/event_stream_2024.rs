@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::gateway::reached;
 use crate::peer::Peer;
 use crate::process::Server;
-use crate::request::{Request, echo, initialize, legacy, notice, sleep, text, told_sleep};
+use crate::request::{Request, echo, initialize, legacy, modern, notice, sleep, text, told_sleep};
 
 /// Opens the stream; where to post.
 fn open(peer: &mut Peer) -> String {
@@ -21,6 +22,25 @@ fn open(peer: &mut Peer) -> String {
 fn post(peer: &mut Peer, target: &str, message: &serde_json::Value) {
     let answer = peer.ask(&Request::post(message).target(target));
     assert_eq!((answer.status, answer.body.len()), (202, 0));
+}
+
+#[test]
+fn a_stream_sees_all_servers_whatever_its_connection_asked_for_before() {
+    let behind = Server::start();
+    let gateway = Server::configured(&format!("[servers.a]\nkind = \"http\"\nurl = \"http://{}/mcp\"\n", behind.http));
+    reached(&gateway, "/mcp/a");
+    let mut stream = gateway.connect_on(0);
+    let unprefixed = stream.ask(&Request::modern(&modern(1, "tools/call", echo("x"))).target("/mcp/a"));
+    assert_eq!(text(&unprefixed.json()), "x");
+    let target = open(&mut stream);
+    let mut poster = gateway.connect_on(1);
+    post(&mut poster, &target, &initialize(2, "2024-11-05"));
+    assert_eq!(stream.event().unwrap().json()["id"], 2);
+    post(&mut poster, &target, &notice("notifications/initialized", json!({})));
+    let mut prefixed = echo("y");
+    prefixed["name"] = json!("a_echo");
+    post(&mut poster, &target, &legacy(3, "tools/call", prefixed));
+    assert_eq!(text(&stream.event().unwrap().json()), "y");
 }
 
 #[test]
