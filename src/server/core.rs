@@ -187,6 +187,8 @@ pub struct Core<S> {
     pub(super) wheel: Wheel<Timer>,
     /// Connections whose message waits, by the view that it is for.
     pub(super) early: BTreeSet<(View, ConnectionId)>,
+    /// The `Host` that was accepted last.
+    pub(super) host_before: Vec<u8>,
     /// This core's member of the registry, if it has joined one.
     pub(super) registry: Option<CoreRegistry>,
     /// Buffers for sending, empty.
@@ -255,6 +257,7 @@ impl<S: Service> Core<S> {
             concluded: Vec::new(),
             wheel,
             early: BTreeSet::new(),
+            host_before: Vec::new(),
             registry: None,
             pool: Vec::new(),
         }

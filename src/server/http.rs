@@ -16,7 +16,7 @@ use super::sessions::Reopened;
 use super::settings::Eras;
 use crate::ids::{CoreId, View};
 use crate::metrics::{CloseCause, Refusal, Step};
-use crate::proto::http1::{self, Accepts, Field, Head, Method, is_json};
+use crate::proto::http1::{self, Accepts, Field, Head, Method, OriginError, is_json};
 use crate::proto::jsonrpc::{self, Code, RpcError};
 use crate::proto::mcp::Version;
 use crate::shard::replay::EventId;
@@ -59,7 +59,7 @@ impl<S: Service> Core<S> {
         let keep_alive = head.keep_alive && !self.drain.is_on();
         let (minor, bodiless) = (head.minor_version, head.method == Method::Head);
         connection.answer = Some(HttpAnswer::Undecided { stream: true, bodiless, minor, keep_alive });
-        if let Err(error) = self.settings.hosts.check_host(head.host.unwrap_or_default()) {
+        if let Err(error) = self.check_host(head.host.unwrap_or_default()) {
             connection.origin = None;
             self.refused(Refusal::BadHost);
             return self.refuse(connection, error.status(), &[], Code::INVALID_REQUEST, &error.to_string());
@@ -97,6 +97,17 @@ impl<S: Service> Core<S> {
             let text = format!("nothing is served at {}; the MCP endpoint is {}", head.path, self.settings.endpoint);
             self.refuse(connection, 404, &[], Code::INVALID_REQUEST, &text);
         }
+    }
+
+    /// Whether a request that names this `Host` is for us. Most name the same as the one before, which is not judged
+    /// again.
+    fn check_host(&mut self, host: &[u8]) -> Result<(), OriginError> {
+        if self.host_before.is_empty() || self.host_before != host {
+            self.settings.hosts.check_host(host)?;
+            self.host_before.clear();
+            self.host_before.extend_from_slice(host);
+        }
+        Ok(())
     }
 
     /// Whether a request is one of the modern era as far as its head tells.

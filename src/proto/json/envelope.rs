@@ -214,6 +214,8 @@ impl Key {
 pub struct Envelope {
     pub(super) spans: [Span; Key::COUNT],
     pub(super) root: Root,
+    /// One bit for each key whose value is a string without escapes.
+    plain: u32,
     id_kind: IdKind,
     params_kind: Kind,
     meta_kind: Kind,
@@ -272,7 +274,11 @@ impl Envelope {
     /// The content of a string that has no escapes, without its quotes and without a copy; `None` for all else.
     #[inline]
     pub fn plain_str<'a>(&self, key: Key, text: &'a [u8]) -> Option<&'a str> {
-        self.value(key, text)?.as_raw_str()?.as_plain()
+        if self.plain & 1 << key as u32 == 0 {
+            return None;
+        }
+        let content = self.get(key).of(text).strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+        std::str::from_utf8(content).ok()
     }
 
     /// The content of a string, unescaped, borrowed when it has no escapes; `None` when absent or not a string.
@@ -282,9 +288,10 @@ impl Envelope {
     }
 
     #[inline]
-    pub(super) fn record(&mut self, key: Key, span: Span, text: &[u8]) {
+    pub(super) fn record(&mut self, key: Key, span: Span, text: &[u8], is_plain: bool) {
         debug_assert!(!span.is_absent(), "no JSON value is empty");
         self.spans[key as usize] = span;
+        self.plain |= u32::from(is_plain) << key as u32;
         match key {
             Key::Id => self.id_kind = IdKind::of(span.of(text)),
             Key::Params => self.params_kind = Kind::of(span.of(text)),
@@ -293,6 +300,8 @@ impl Envelope {
         }
     }
 }
+
+const _: () = assert!(Key::COUNT <= u32::BITS as usize, "one bit for each key");
 
 #[cfg(test)]
 mod tests {

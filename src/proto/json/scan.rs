@@ -176,8 +176,13 @@ impl Scanner {
                 return Err(ScanError::TooManyTokens { at });
             }
             let mut start = at;
+            let mut is_plain = false;
             match text.get(at) {
-                Some(b'"') => at = strings::end(text, at + 1)?.quote + 1,
+                Some(b'"') => {
+                    let scanned = strings::end(text, at + 1)?;
+                    is_plain = !scanned.escaped;
+                    at = scanned.quote + 1;
+                }
                 Some(&opening @ (b'{' | b'[')) => {
                     if depth == JSON_DEPTH_MAX {
                         return Err(ScanError::DepthExceeded { at });
@@ -214,7 +219,9 @@ impl Scanner {
             'ended: loop {
                 match slot {
                     Slot::Nothing => {}
-                    Slot::Member(key) => envelope.record(key, Span { start: start as u32, end: at as u32 }, text),
+                    Slot::Member(key) => {
+                        envelope.record(key, Span { start: start as u32, end: at as u32 }, text, is_plain);
+                    }
                     Slot::Element if messages.len() == BATCH_MESSAGES_MAX => {
                         return Err(ScanError::BatchTooLong { at: start });
                     }
@@ -237,7 +244,7 @@ impl Scanner {
                 at += 1;
                 depth -= 1;
                 let ended = self.open[depth];
-                (start, slot) = (ended.start as usize, ended.slot);
+                (start, slot, is_plain) = (ended.start as usize, ended.slot, false);
                 self.unescaped.truncate(ended.unescaped_before as usize);
                 let around = if depth == 0 { Container::NONE } else { self.open[depth - 1] };
                 (place, keys_before) = (around.place, around.keys_before as usize);

@@ -172,15 +172,6 @@ impl<'a> RawStr<'a> {
         self.unescaped().is_some_and(|content| content == expected)
     }
 
-    /// Its content when it has no escapes: as it stands, without a copy.
-    #[inline]
-    pub fn as_plain(self) -> Option<&'a str> {
-        if memchr::memchr(b'\\', self.content).is_some() {
-            return None;
-        }
-        std::str::from_utf8(self.content).ok()
-    }
-
     /// Its content with escapes undone, borrowed when there are none; `None` only if nobody judged the text.
     pub fn unescaped(self) -> Option<Cow<'a, str>> {
         if memchr::memchr(b'\\', self.content).is_none() {
