@@ -119,8 +119,8 @@ fn a_core_dies_with_a_thousand_connections() {
     });
 }
 
-/// The same core dies with a thousand connections as often as it may, and half of the times those who come new are served
-/// within 250 ms (design section 8): a machine that does something else may take its time with some.
+/// The same core dies with a thousand connections as often as it may, and half of the times those who come new are
+/// served within 250 ms (design section 8): a machine that does something else may take its time with some.
 fn again_and_again(running: &Running, idle: &mut Vec<Client>) {
     let further = Intensity::CORE.deaths - 1;
     let mut took: Vec<Duration> = (0..further)
