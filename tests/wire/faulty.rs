@@ -2,7 +2,7 @@
 //! in time, and nobody else anything.
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::peer::Peer;
 use crate::process::{PATIENCE, Server, until};
 use crate::request::{Request, echo, modern, text};
-use crate::upstream::listening;
+use crate::upstream::{Heard, listening};
 
 /// A server of 2025-11-25 that answers the handshake and the list of tools as it should, and calls as it likes: `call`
 /// gets the connection and the id of the call.
@@ -380,8 +380,8 @@ fn flapping(stays: Arc<AtomicBool>) -> SocketAddr {
                     streams.push(stream.try_clone().expect("a descriptor"));
                     std::thread::spawn(move || {
                         let mut stream = stream;
-                        while let Some(request) = read_request(&mut stream) {
-                            serve(&mut stream, &request, &well);
+                        while let Some(request) = Heard::read(&mut stream) {
+                            serve(&mut stream, &request.body, &well);
                         }
                     });
                 }

@@ -45,7 +45,7 @@ impl Heard {
     }
 
     /// The next request on a connection; none if it ends.
-    fn read(stream: &mut TcpStream) -> Option<Heard> {
+    pub fn read(stream: &mut TcpStream) -> Option<Heard> {
         let mut head = Vec::new();
         let mut byte = [0];
         while !head.ends_with(b"\r\n\r\n") {
