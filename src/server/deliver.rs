@@ -27,7 +27,8 @@ impl<S: Service> Core<S> {
                 let (now, more, most) = (self.now, self.settings.call_time, self.settings.call_time_max);
                 let Some(exchange) = self.exchanges.find(key) else { return };
                 // Who shows progress is given more time, up to the most a call may have.
-                exchange.deadline = exchange.deadline.max((now + more).min(exchange.since + most));
+                let later = (now + more).min(exchange.since + most).min(exchange.latest);
+                exchange.deadline = exchange.deadline.max(later);
                 let mut message = Vec::new();
                 jsonrpc::notification(&mut message, method, &params);
                 self.deliver(key, &message);
@@ -208,6 +209,16 @@ impl<S: Service> Core<S> {
         self.prime(connection, stream);
     }
 
+    /// Numbers the stream that a call's answer becomes on another core, if it begins with such an event.
+    pub(super) fn number_call_stream(&mut self, key: ExchangeKey) -> Option<u32> {
+        let exchange = self.exchanges.find(key)?;
+        if exchange.stream.is_some() || !primes(exchange.version) {
+            return None;
+        }
+        let session = exchange.session.and_then(|key| self.shards.find(key))?;
+        Some(*exchange.stream.insert(session.next_call_stream()))
+    }
+
     /// Writes the priming event of a stream.
     pub(super) fn prime(&mut self, connection: &mut Connection, stream: u32) {
         let Some(HttpAnswer::Stream { framing, .. }) = connection.answer else { return };
@@ -254,7 +265,7 @@ impl<S: Service> Core<S> {
         let (now, patience) = (self.now, self.settings.ask_time);
         let Some(exchange) = self.exchanges.find(key) else { return };
         exchange.asks += 1;
-        exchange.deadline = exchange.deadline.max(now + patience);
+        exchange.deadline = exchange.deadline.max((now + patience).min(exchange.latest));
         let deadline = exchange.deadline;
         let mut message = Vec::new();
         jsonrpc::request(&mut message, &ask_id(key, ask), method, params);

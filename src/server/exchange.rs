@@ -100,6 +100,8 @@ pub struct Exchange {
     pub since: Nanos,
     /// When its time is up; `Nanos::MAX` for never.
     pub deadline: Nanos,
+    /// How late that may become, by what its caller said; `Nanos::MAX` if it said nothing.
+    pub latest: Nanos,
 }
 
 impl Exchange {
@@ -116,6 +118,7 @@ impl Exchange {
             asks: 0,
             since: now,
             deadline: Nanos::MAX,
+            latest: Nanos::MAX,
         }
     }
 }

@@ -472,6 +472,7 @@ impl<S: Service> Core<S> {
             _ => Refusal::BadHead,
         });
         let error = RpcError::new(Code::INVALID_REQUEST, fault.to_string());
+        self.give_up_lines(connection);
         self.last_words(connection, status, &error);
         self.finish(connection, CloseCause::ProtocolError);
     }
@@ -484,8 +485,16 @@ impl<S: Service> Core<S> {
         };
         self.refused(refusal);
         let error = RpcError::new(Code::INVALID_REQUEST, "the message took too long to arrive");
+        self.give_up_lines(connection);
         self.last_words(connection, 408, &error);
         self.finish(connection, cause);
+    }
+
+    /// On lines calls may be in flight when there is no reading on: nobody will hear of them.
+    fn give_up_lines(&mut self, connection: &mut Connection) {
+        if connection.wire() == Wire::Lines {
+            self.abandon(connection);
+        }
     }
 
     /// A connection for which there is no room.
@@ -598,13 +607,21 @@ impl<S: Service> Core<S> {
 
     /// Sends what keeps a quiet stream open, or makes a pending answer a stream so that its first byte is not late.
     pub(super) fn keep_alive(&mut self, connection: &mut Connection) {
-        self.begin_stream(connection);
+        connection.active_at = self.now;
+        if let (Some(HttpAnswer::Undecided { stream: true, .. }), Some(key)) = (connection.answer, connection.exchange)
+        {
+            match self.exchanges.get(key).map(|exchange| exchange.kind) {
+                Some(Kind::Call) => self.begin_call_stream(connection, key),
+                // Its owner knows whether the client can come back to it, and by which id.
+                Some(Kind::Forwarded { to }) => return self.tell_quiet(to, key),
+                _ => self.begin_stream(connection),
+            }
+        }
         if let Some(HttpAnswer::Stream { framing, .. }) = connection.answer {
             let mark = http1::begin_chunk(&mut connection.out, framing);
             crate::proto::sse::comment(&mut connection.out, "");
             http1::finish_chunk(&mut connection.out, mark);
         }
-        connection.active_at = self.now;
     }
 
     /// Ends the connection's stream; the connection itself goes on if it may.

@@ -1,7 +1,8 @@
 //! The outbox: parcels of one core on their way to the others.
 //!
 //! Not here: the rings they travel in (`ring`). Invariant: parcels to one core leave in the order in which they were
-//! posted; a request is refused when its outbox is full, a reply never is, because its request was let in.
+//! posted; a request is refused when its outbox is full, a reply never is, because its request was let in. Of changed
+//! lists a core that has no room is told once, when it has.
 
 use std::collections::VecDeque;
 
@@ -21,6 +22,8 @@ struct Queue {
     bytes: usize,
     /// How many at the front have been found to have no room in the ring.
     parked: usize,
+    /// Lists whose change is still to be told, one bit each.
+    owed: u8,
 }
 
 /// One core's parcels under way, by receiver.
@@ -47,6 +50,13 @@ impl Outbox {
         self.waiting += 1;
     }
 
+    /// Notes that a list changed, by its `what` in [`Header::Changed`], for when everything before it has left.
+    pub fn owe(&mut self, to: CoreId, what: u8) {
+        if let Some(queue) = self.queues.get_mut(to.index()) {
+            queue.owed |= 1 << what;
+        }
+    }
+
     /// Hands parcels to `send`, each queue until it is empty or `send` says that there is no room. How many found for
     /// the first time that they have to wait.
     pub fn flush(&mut self, mut send: impl FnMut(CoreId, &Header, &[u8]) -> Delivery) -> usize {
@@ -65,6 +75,15 @@ impl Outbox {
                 queue.parked = queue.parked.saturating_sub(1);
                 self.waiting -= 1;
                 queue.parcels.pop_front();
+            }
+            if queue.parcels.is_empty() {
+                let owed = std::mem::take(&mut queue.owed);
+                for what in (0..u8::BITS as u8).filter(|what| owed & 1 << what != 0) {
+                    let parcel = Parcel { header: Header::Changed { what, split: 0 }, payload: Vec::new() };
+                    queue.bytes += size_of::<Parcel>();
+                    queue.parcels.push_back(parcel);
+                    self.waiting += 1;
+                }
             }
         }
         newly_parked
@@ -123,6 +142,22 @@ mod tests {
             Delivery::Done
         });
         assert_eq!(outbox.waiting(), 0);
+    }
+
+    #[test]
+    fn a_list_that_is_owed_is_told_once_behind_all_that_waits() {
+        let mut outbox = Outbox::default();
+        outbox.post(CoreId(1), GONE, Vec::new());
+        (0..100).for_each(|_| outbox.owe(CoreId(1), 4));
+        assert_eq!((outbox.flush(|_, _, _| Delivery::Full), outbox.waiting()), (1, 1));
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            outbox.flush(|_, header, _| {
+                seen.push(matches!(header, Header::Changed { what: 4, .. }));
+                Delivery::Done
+            });
+        }
+        assert_eq!((seen, outbox.waiting()), (vec![false, true], 0));
     }
 
     #[test]

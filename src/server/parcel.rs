@@ -36,6 +36,8 @@ pub enum Header {
     Open { ticket: Numbers, prime: Option<u32> },
     /// Home to owner: a POST, sent at that time. The payload is the session's id (`id` bytes) and the body.
     Post { ticket: Numbers, id: u16, patience: u64, sent: u64 },
+    /// Home to owner: nothing was said for so long that the answer has to become a stream.
+    Quiet { ticket: Numbers },
     /// What two members of the registry have to say to each other; the payload is a batch of it.
     Registry,
     /// Owner to home: the answer, the last that is heard of the ticket (but for batches).

@@ -81,6 +81,7 @@ impl<S: Service> Core<S> {
                     self.lost_its_sink(key);
                 }
             }
+            Header::Quiet { ticket } => self.remote_quiet(from, ticket),
             Header::StreamPost { ticket, life, stream } => match self.post_to_stream(life, stream.into(), payload) {
                 Posted::Taken => self.send_reply(from, ticket.into(), 202, None, Vec::new()),
                 Posted::Gone => self.send_unknown_session(from, ticket.into()),
@@ -190,8 +191,16 @@ impl<S: Service> Core<S> {
     pub(super) fn broadcast(&mut self, change: &Change) {
         let (what, split, payload) = change_to(change);
         for core in (0..self.cores).map(CoreId).filter(|&core| core != self.id) {
-            self.outbox.post(core, Header::Changed { what, split }, payload.clone());
-            self.metrics.parcels_sent.add(1);
+            if self.outbox.has_room(core) {
+                self.outbox.post(core, Header::Changed { what, split }, payload.clone());
+                self.metrics.parcels_sent.add(1);
+            } else {
+                // A core that takes nothing: of lists it is told once it does, of one resource or task not any more.
+                self.refused(Refusal::OutboxFull);
+                if payload.is_empty() {
+                    self.outbox.owe(core, what);
+                }
+            }
         }
     }
 
@@ -256,7 +265,23 @@ impl<S: Service> Core<S> {
         self.metrics.parcels_sent.add(1);
     }
 
+    /// Nothing was said to the client for long.
+    pub(super) fn tell_quiet(&mut self, to: CoreId, key: ExchangeKey) {
+        if self.outbox.has_room(to) {
+            self.outbox.post(to, Header::Quiet { ticket: key.into() }, Vec::new());
+            self.metrics.parcels_sent.add(1);
+        }
+    }
+
     // The owner's side.
+
+    /// A client waits for long already: its answer becomes a stream, to which it can come back.
+    fn remote_quiet(&mut self, from: CoreId, ticket: Numbers) {
+        let Some(key) = self.waiting_for(from, ticket).next() else { return };
+        let prime = self.number_call_stream(key);
+        self.outbox.post(from, Header::Open { ticket, prime }, Vec::new());
+        self.metrics.parcels_sent.add(1);
+    }
 
     pub(super) fn send_reply(
         &mut self,
@@ -380,6 +405,10 @@ impl<S: Service> Core<S> {
         let begins = exchange.stream.is_none() && primes(exchange.version);
         let event = self.event_for(key, message, false);
         let prime = event.filter(|_| begins).map(|event| event.stream);
+        if !self.outbox.has_room(core) {
+            // What can be replayed is kept; all else is lost on the way to a core that takes nothing.
+            return self.refused(Refusal::OutboxFull);
+        }
         let header = Header::Message { ticket: ticket.into(), event: event.map(Numbers::from), prime };
         self.outbox.post(core, header, message.to_vec());
         self.metrics.parcels_sent.add(1);

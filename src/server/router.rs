@@ -583,6 +583,7 @@ impl<S: Service> Core<S> {
                 let mut exchange = Exchange::new(Kind::Call, lane.sink, id, facts.version, self.now);
                 exchange.session = lane.session;
                 exchange.deadline = deadline;
+                exchange.latest = lane.patience.map_or(Nanos::MAX, |_| deadline);
                 if let Some(session) = lane.session.and_then(|key| self.shards.find(key)) {
                     session.busy += 1;
                     session.calls.push(key);

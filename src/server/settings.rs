@@ -106,13 +106,16 @@ impl Settings {
     /// How long a frame may take to come in, given what came so far.
     pub fn frame_time(&self, framing: &Framing, bytes: usize) -> Nanos {
         match framing {
-            Framing::Head(_) | Framing::Lines(_) => self.head_time,
-            Framing::Body { .. } => self.body_time(bytes),
-            Framing::Chunked(assembly) => self.body_time(assembly.body.len()),
+            Framing::Head(_) => self.head_time,
+            // A line is head and body in one.
+            Framing::Lines(_) => self.head_time + self.time_of(bytes),
+            Framing::Body { .. } => self.body_grace + self.time_of(bytes),
+            Framing::Chunked(assembly) => self.body_grace + self.time_of(assembly.body.len()),
         }
     }
 
-    fn body_time(&self, bytes: usize) -> Nanos {
-        self.body_grace + bytes as u64 * 1_000_000_000 / self.body_bytes_per_second.max(1)
+    /// How long so many bytes may take.
+    fn time_of(&self, bytes: usize) -> Nanos {
+        bytes as u64 * 1_000_000_000 / self.body_bytes_per_second.max(1)
     }
 }

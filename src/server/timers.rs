@@ -21,12 +21,15 @@ impl<S: Service> Core<S> {
             Phase::Finishing | Phase::Lingering => connection.active_at + settings.linger,
             Phase::Open => match connection.wire() {
                 _ if let Some(early) = &connection.early => early.until,
-                _ if connection.exchange.is_some() || connection.duplex.is_some() => {
+                Wire::Http if connection.exchange.is_some() || connection.duplex.is_some() => {
                     connection.active_at + settings.stream_keep_alive
                 }
                 Wire::Http if connection.is_between_frames() => connection.active_at + settings.keep_alive,
                 Wire::Http => connection.frame_since + settings.frame_time(&connection.framing, connection.carry.len()),
-                Wire::Lines if connection.is_between_frames() || !connection.calls.is_empty() => Nanos::MAX,
+                // What is in flight takes its own time; a line that has begun to come takes a line's.
+                Wire::Lines if connection.is_between_frames() || self.is_occupied(connection) => Nanos::MAX,
+                // Whoever is at the other end of standard input is the one who started us.
+                Wire::Lines if settings.ends_when_empty => Nanos::MAX,
                 Wire::Lines => {
                     connection.frame_since + settings.frame_time(&connection.framing, connection.carry.len())
                 }
@@ -83,7 +86,12 @@ impl<S: Service> Core<S> {
             Phase::Closing => {}
             Phase::Finishing | Phase::Lingering => self.close(connection, CloseCause::PeerClosed),
             Phase::Open if connection.early.is_some() => self.end_wait(connection),
-            Phase::Open if connection.exchange.is_some() || connection.duplex.is_some() => self.keep_alive(connection),
+            Phase::Open
+                if connection.wire() == Wire::Http
+                    && (connection.exchange.is_some() || connection.duplex.is_some()) =>
+            {
+                self.keep_alive(connection);
+            }
             Phase::Open if connection.is_between_frames() => {
                 self.finish(connection, CloseCause::KeepAliveTimeout);
             }

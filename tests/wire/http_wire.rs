@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::process::{PATIENCE, Server};
-use crate::request::{Request, echo, legacy, modern, sleep, text};
+use crate::request::{Request, echo, legacy, modern, sleep, text, told_sleep};
 
 fn call(id: u64, data: &str) -> Request {
     Request::modern(&modern(id, "tools/call", echo(data)))
@@ -239,6 +239,17 @@ fn the_deadline_a_caller_names_is_kept() {
     assert_eq!(server.refused("deadline_passed"), 1);
     server.until_total("corelane_calls_in_flight", 0);
     assert_eq!(peer.ask(&call(1, "x")).json()["id"], Value::from(1), "the connection goes on");
+}
+
+#[test]
+fn a_named_deadline_is_kept_by_a_call_that_shows_progress() {
+    let server = Server::start();
+    let mut peer = server.connect();
+    let message = modern(3, "tools/call", told_sleep(60_000, 3_000, "t"));
+    peer.open(&Request::modern(&message).with("X-Request-Timeout-Ms", "200"));
+    let events: Vec<_> = std::iter::from_fn(|| peer.event()).collect();
+    assert!(events.len() > 1, "it told of its progress first");
+    assert_eq!(events.last().expect("the outcome").json()["error"]["code"], -31504);
 }
 
 #[test]

@@ -44,6 +44,24 @@ fn only_the_newest_revision_is_primed() {
 }
 
 #[test]
+fn a_call_that_is_silent_for_long_becomes_a_stream_that_can_be_come_back_to() {
+    let server = Server::with(&[("STREAMS_KEEP_ALIVE_MS", "1000")]);
+    let session = open(&mut server.connect_on(0), "2025-11-25");
+    let called = [0, 1].map(|core| {
+        let mut peer = server.connect_on(core);
+        peer.send(Request::legacy(&session, &legacy(10 + core as u64, "tools/call", sleep(1500))).bytes());
+        peer
+    });
+    for mut peer in called {
+        peer.stream_head();
+        peer.primed();
+        let events: Vec<_> = std::iter::from_fn(|| peer.event()).collect();
+        assert_eq!(read(&events).1.as_deref(), Some("slept 1500 ms"));
+        assert!(events.iter().all(|event| event.id.is_some()), "every event can be resumed behind");
+    }
+}
+
+#[test]
 fn a_lost_connection_loses_nothing() {
     let server = Server::start();
     for version in ["2025-03-26", "2025-11-25"] {

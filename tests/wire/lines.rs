@@ -148,11 +148,13 @@ fn a_line_has_a_length() {
     assert_eq!(text(&peer.read_line()).len(), 1700);
     for line in [format!("{}\n", "x".repeat(3000)), "y".repeat(3000)] {
         let mut peer = server.lines();
+        peer.write_line(&modern(1, "tools/call", sleep(60_000)));
         peer.try_send(line.as_bytes());
         assert_eq!(peer.read_line()["error"]["code"], -32600);
         assert!(peer.ends(), "there is no telling where the next line begins");
     }
     assert_eq!(server.refused("line_too_large"), 2);
+    server.until_total("corelane_calls_in_flight", 0);
 }
 
 #[test]
@@ -163,6 +165,39 @@ fn a_half_line_is_not_waited_for_for_ever() {
     assert!(peer.read_line().get("error").is_some());
     assert!(peer.ends());
     assert_eq!(server.refused("head_timeout"), 1);
+}
+
+#[test]
+fn a_half_line_is_not_waited_for_in_a_session_or_beside_a_call_either() {
+    let server = Server::with(&[("LIMITS_HEAD_TIMEOUT_MS", "150")]);
+    let mut in_session = server.lines();
+    in_session.write_line(&initialize(1, "2025-11-25"));
+    assert_eq!(in_session.read_line()["id"], 1);
+    let mut beside_a_call = server.lines();
+    beside_a_call.write_line(&modern(1, "tools/call", sleep(60_000)));
+    for peer in [&mut in_session, &mut beside_a_call] {
+        peer.send("{\"jsonrpc\":");
+        assert_eq!(peer.read_line()["error"]["code"], -32600);
+        assert!(peer.ends());
+    }
+    assert_eq!(server.refused("head_timeout"), 2);
+    server.until_total("corelane_calls_in_flight", 0);
+    // What is in flight alone takes its time.
+    let mut peer = server.lines();
+    peer.write_line(&modern(1, "tools/call", sleep(400)));
+    assert_eq!(text(&peer.read_line()), "slept 400 ms");
+}
+
+#[test]
+fn a_line_that_goes_on_coming_is_waited_for() {
+    let server = Server::with(&[("LIMITS_HEAD_TIMEOUT_MS", "150"), ("LIMITS_BODY_BYTES_PER_S", "1024")]);
+    let mut peer = server.lines();
+    let line = format!("{}\n", modern(1, "tools/call", echo(&"x".repeat(4096))));
+    for piece in line.as_bytes().chunks(line.len() / 8) {
+        peer.send(piece);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert_eq!(text(&peer.read_line()).len(), 4096);
 }
 
 #[test]

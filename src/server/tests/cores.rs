@@ -69,6 +69,33 @@ fn a_full_outbox_refuses_requests() {
 }
 
 #[test]
+fn changes_do_not_pile_up_for_a_core_that_takes_nothing_and_it_hears_of_lists_in_the_end() {
+    let mut rig = Rig::new(2);
+    let peer = rig.connect(1, Wire::Http);
+    let session = rig.open(peer);
+    let stream = format!(
+        "GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nMcp-Session-Id: {session}\r\n\r\n"
+    );
+    rig.ask(peer, stream);
+    rig.jammed = true;
+    // As many as have room, and as many again.
+    let uri = "u".repeat(1 << 20);
+    for _ in 0..2 * OUTBOX_BYTES_MAX / uri.len() {
+        rig.step(0, Input::Mail(Mail::Changed(Change::Resource(uri.clone()))));
+        rig.step(0, Input::Mail(Mail::Changed(Change::Tools)));
+    }
+    let refused = rig.metrics[0].refused(Refusal::OutboxFull);
+    assert!(refused > 0 && rig.cores[0].outbox.waiting() as u64 + refused >= 2 * 8, "{refused}");
+    assert!(rig.cores[0].outbox.waiting() <= 2 * (OUTBOX_BYTES_MAX / uri.len() + 1));
+    let told = rig.take(peer).matches("tools/list_changed").count();
+    rig.jammed = false;
+    rig.settle();
+    let told = told + rig.take(peer).matches("tools/list_changed").count();
+    assert!(told > 0, "what it was owed is told");
+    assert_eq!(rig.cores[0].outbox.waiting(), 0);
+}
+
+#[test]
 fn a_rebuilt_shard_knows_its_sessions_by_their_ids_and_takes_no_stranger_for_one() {
     let mut rig = Rig::new(1);
     let peer = rig.connect(0, Wire::Http);
