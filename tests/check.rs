@@ -237,3 +237,16 @@ fn a_feature_that_does_not_exist_cannot_be_switched_off() {
     assert_eq!(output.status.code(), Some(0), "{table}");
     assert!(table.contains("2 missing") && table.contains("bells by eventfd"), "{table}");
 }
+
+#[test]
+fn ports_are_wanted_for_the_connections_to_the_busiest_server_behind() {
+    let mut file = tempfile::NamedTempFile::new().expect("a place for files");
+    let server = |name, most| {
+        format!("[servers.{name}]\nkind = \"http\"\nurl = \"http://127.0.0.1:9\"\nconnections_per_core = {most}\n")
+    };
+    file.write_all((server("a", 100) + &server("b", 300)).as_bytes()).expect("room for a file");
+    let path = file.path().to_str().expect("a plain path").to_owned();
+    let output = check(&[("CORELANE_CONFIG", &path), ("CORELANE_CORES_LIST", "2")]);
+    let table = printed(&output);
+    assert!(finding(&table, "net.ipv4.ip_local_port_range").0.contains("600"), "{table}{}", said(&output));
+}

@@ -132,10 +132,15 @@ fn needs(settings: &Settings, cores: usize) -> HostNeeds {
         backlog: settings.serve.backlog.u32(),
         connections: settings.cores.expected_connections.get(),
         memory_bytes: load::memory(&settings.cores, cores),
-        // Nothing is forwarded yet.
-        outgoing_connections_max: 0,
+        outgoing_connections_max: outgoing(settings, cores),
         listen_ports: ports.map(SocketAddr::port).filter(|port| *port != 0).collect(),
     }
+}
+
+/// Most connections that all cores open to one server behind: ports are counted for each address.
+fn outgoing(settings: &Settings, cores: usize) -> u64 {
+    let enabled = settings.servers.iter().filter(|(_, server)| server.enabled);
+    (enabled.map(|(_, server)| server.opened_per_core()).max().unwrap_or(0) * cores) as u64
 }
 
 /// Descriptors each ring needs for its part of the expected connections, for accepting and for polite refusals.

@@ -3,7 +3,7 @@
 //! Not here: reading it (`config`). Invariant: the only place that turns configured values into a module's settings.
 
 use super::BootError;
-use crate::config::{ServedEra, ServerKind, ServerSettings, Settings};
+use crate::config::{ServedEra, Settings};
 use crate::limits::{TableShares, share_table};
 use crate::server::connection::Wire;
 use crate::server::settings::{Eras, Settings as CoreSettings};
@@ -46,13 +46,8 @@ pub(super) fn driver(settings: &Settings, nofile: u64, listeners: usize) -> Resu
 /// Descriptors that a crowd of clients must leave to the links of servers behind the gateway: all that these may have,
 /// but never more than half the table.
 fn outbound(settings: &Settings, descriptors: usize) -> usize {
-    let links = |server: &ServerSettings| match &server.kind {
-        ServerKind::Http(http) | ServerKind::Sse(http) => http.connections_per_core.usize(),
-        // They are descriptors of the process, not of the ring's table.
-        ServerKind::Stdio(_) | ServerKind::DialIn(_) => 0,
-    };
     let enabled = settings.servers.iter().filter(|(_, server)| server.enabled);
-    enabled.map(|(_, server)| links(server)).sum::<usize>().min(descriptors / 2)
+    enabled.map(|(_, server)| server.opened_per_core()).sum::<usize>().min(descriptors / 2)
 }
 
 fn shares(descriptors: usize, listeners: usize) -> Result<TableShares, BootError> {

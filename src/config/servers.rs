@@ -196,6 +196,15 @@ impl ServerSettings {
 }
 
 impl ServerSettings {
+    /// Most connections that a core opens to it, each a descriptor of the ring's table.
+    pub fn opened_per_core(&self) -> usize {
+        match &self.kind {
+            ServerKind::Http(http) | ServerKind::Sse(http) => http.connections_per_core.usize(),
+            // What they use are descriptors of the process.
+            ServerKind::Stdio(_) | ServerKind::DialIn(_) => 0,
+        }
+    }
+
     /// What happens when it changes a tool.
     pub fn pinning(&self, gateway: &GatewaySettings) -> Pinning {
         self.pinning.unwrap_or(gateway.pinning)

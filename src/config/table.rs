@@ -161,7 +161,7 @@ keys! {
         memory "about 1 KiB per idle connection once open",
         wrong "refusals by cause table_full while the machine has memory and CPU to spare";
     limits.head_timeout_ms, "milliseconds",
-        "Time for a whole HTTP request head from its first byte, and for the first one from accept.",
+        "Time for a whole HTTP request head from its first byte, and for the first one from accept. A line has as long, and what limits.body_bytes_per_s gives its bytes.",
         memory "up to 16 KiB per connection that long",
         wrong "refusals by cause head_timeout from honest but slow links";
     limits.body_grace_ms, "milliseconds",

@@ -46,7 +46,7 @@ pub enum ListenError {
     /// No interface of this host has the address.
     #[error(
         "cannot listen on {address}: no interface of this host has that address; \
-         use one that `ip address` lists, or 0.0.0.0 or [::] for all"
+         use one that `ip address` lists, or 0.0.0.0 for all of IPv4 and [::] for all of IPv6"
     )]
     AddressNotLocal {
         /// The address asked for.
