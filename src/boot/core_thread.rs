@@ -5,7 +5,7 @@
 //! after the join.
 
 use std::net::SocketAddr;
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, RawFd};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -34,6 +34,7 @@ use crate::shard::registry::Names;
 use crate::shard::seal::Sealer;
 use crate::sys::cpu::{Cpu, CpuSet};
 use crate::sys::guard::GuardHandle;
+use crate::sys::pipe::is_without_reader;
 use crate::sys::{affinity, entropy};
 use crate::upstream::gateway::{Choices, Gateway, PinPort, Station};
 use crate::upstream::native::Server;
@@ -264,6 +265,7 @@ fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, port: Port<Header>, driver:
             accepts_for_all_from: seed.accepts_for_all_from,
             turn_of: seed.core.index(),
             pipes: accepted_by_hand,
+            is_unread: || is_without_reader(std::io::stdout().as_fd()),
         };
         runtime::caught(turns.run()).await
     });
