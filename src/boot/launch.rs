@@ -568,8 +568,8 @@ pub(super) struct Opened {
 const ADMIN_MODE: u32 = 0o600;
 const ADMIN_BACKLOG: u32 = 16;
 
-/// How long an address may still be held by what is left of a process that was killed: the kernel lets go of the
-/// listeners of a ring some time after the process is gone, about 10 ms.
+/// How long an address may still be held by what is left of a process that was killed, or its port be opened by
+/// another: the kernel lets go of the listeners of a ring some time after the process is gone, about 10 ms.
 const LETTING_GO: Duration = Duration::from_millis(250);
 const LETTING_GO_TRIES: u32 = 10;
 
@@ -577,7 +577,9 @@ const LETTING_GO_TRIES: u32 = 10;
 pub(super) fn patiently<T>(open: impl Fn() -> Result<T, ListenError>) -> Result<T, ListenError> {
     for _ in 0..LETTING_GO_TRIES {
         match open() {
-            Err(ListenError::InUse { .. }) => std::thread::sleep(LETTING_GO / LETTING_GO_TRIES),
+            Err(ListenError::InUse { .. } | ListenError::BeingOpened { .. }) => {
+                std::thread::sleep(LETTING_GO / LETTING_GO_TRIES)
+            }
             outcome => return outcome,
         }
     }
