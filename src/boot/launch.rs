@@ -38,6 +38,7 @@ use crate::server::connection::Wire;
 use crate::server::drive::{Clock, Orders};
 use crate::server::parcel::Header;
 use crate::server::registry::Founding;
+use crate::shard::Heir;
 use crate::shard::range::BoundaryTable;
 use crate::shard::registry::Names;
 use crate::shard::restarts::{Backoff, Intensity, Restarts, Verdict};
@@ -384,7 +385,7 @@ impl<S: 'static> Launch<S> {
             failure: None,
         };
         for (index, port) in ports.into_iter().enumerate() {
-            supervisor.start(index, port);
+            supervisor.start(index, port, Vec::new());
         }
         let metrics = Arc::clone(&self.metrics);
         let outcome = supervisor.supervise(&self.heard);
@@ -468,9 +469,9 @@ impl<S: 'static> Supervisor<S> {
         self.failure.map_or(Ok(()), Err)
     }
 
-    fn start(&mut self, index: usize, port: Port<Header>) {
+    fn start(&mut self, index: usize, port: Port<Header>, heirs: Vec<Heir>) {
         let slot = &mut self.slots[index];
-        match start(&slot.seed, slot.incarnation, port, self.news.clone()) {
+        match start(&slot.seed, slot.incarnation, port, heirs, self.news.clone()) {
             Ok(thread) => slot.thread = Some(thread),
             Err(error) => {
                 let (core, chimes) = (slot.seed.core, slot.seed.chimes.clone());
@@ -482,10 +483,8 @@ impl<S: 'static> Supervisor<S> {
 
     fn core_ended(&mut self, core: CoreId) {
         let Some(thread) = self.slots[core.index()].thread.take() else { return };
-        let (driver, outcome) = match thread.join() {
-            Ok(Remains { driver, outcome }) => (driver, outcome),
-            Err(_) => (None, Outcome::Panicked),
-        };
+        let Remains { driver, outcome, heirs } =
+            thread.join().unwrap_or(Remains { driver: None, outcome: Outcome::Panicked, heirs: Vec::new() });
         let failure = match outcome {
             Outcome::Drained if self.draining || self.ends_with_cores => None,
             // Nobody comes back: a pipe is not connected to a second time.
@@ -518,7 +517,7 @@ impl<S: 'static> Supervisor<S> {
         drop(driver);
         self.health.set(core, CoreState::Starting);
         self.slots[core.index()].incarnation += 1;
-        self.start(core.index(), port);
+        self.start(core.index(), port, heirs);
     }
 
     /// Counts a death; an error if it is one too many.
