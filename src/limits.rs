@@ -102,6 +102,10 @@ const _: () = assert!(BODY_BYTES_DEFAULT <= BODY_BYTES_MAX);
 const _: () = assert!(BODY_BYTES_MAX < u32::MAX as usize);
 const _: () = assert!(RING_SLOTS.is_power_of_two() && RING_SLOT_BYTES.is_multiple_of(64));
 
+/// How long calls in flight may still take when standard input has ended, in nanoseconds: clients give a server that
+/// they want gone about two seconds before they send it a signal.
+pub const STDIO_LAST_CALLS_NS: u64 = 1_000_000_000;
+
 /// Most ports of the mesh: one per core and one for the control thread.
 pub const PORTS_MAX: usize = CORES_MAX + 1;
 /// Most consecutive slots one parcel takes; a payload that does not fit travels as a lease.

@@ -80,3 +80,11 @@ fn also_what_is_wrong_with_the_configuration() {
     assert!(said.starts_with("corelane: "), "the flag wins: {said}");
     assert!(says_once(&["config", "--config", nowhere], &[], 1).starts_with("corelane: "));
 }
+
+#[test]
+fn a_file_that_is_named_by_nothing_is_none() {
+    let said = says_once(&["config"], &[("CORELANE_CONFIG", "")], 0);
+    assert_eq!(said, "");
+    let said = says_once(&["config", "--config", ""], &[], 2);
+    assert!(said.contains("--config"), "a flag is meant: {said}");
+}

@@ -222,10 +222,14 @@ pub enum BindingsAction {
 /// Where settings come from.
 #[derive(Args, Debug, Default)]
 pub struct ConfigArgs {
-    /// Configuration file (TOML)
-    #[arg(short, long, value_name = "FILE", env = "CORELANE_CONFIG")]
+    /// Configuration file (TOML) [env: CORELANE_CONFIG]
+    #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
+
+/// Names the file where no flag does. An empty variable is as good as none, as a shell or a unit file may leave it;
+/// clap would take it for a flag without its value.
+const CONFIG_VARIABLE: &str = "CORELANE_CONFIG";
 
 /// The flags of `check`.
 #[derive(Args, Debug, Default)]
@@ -357,11 +361,11 @@ impl Cli {
                 (args.config.clone(), &serve)
             }
             Some(Command::Config(args)) => (args.config.config.clone(), &serve),
-            // Without a command clap reads no variable for `--config`.
-            None => (std::env::var_os("CORELANE_CONFIG").map(PathBuf::from), &serve),
+            None => (None, &serve),
             Some(_) => (self.ask_args().and_then(|ask| ask.config.config.clone()), &serve),
         };
-        Sources::of_process(file, self.flags(serve))
+        let named = || std::env::var_os(CONFIG_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+        Sources::of_process(file.or_else(named), self.flags(serve))
     }
 
     /// Whether a running corelane is to be asked at an address, whatever socket the file names.

@@ -5,7 +5,7 @@
 //! after the join.
 
 use std::net::SocketAddr;
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, RawFd};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -28,12 +28,13 @@ use crate::server::parcel::Header;
 use crate::server::registry::{CoreRegistry, Founding};
 use crate::server::service::Mailbox;
 use crate::server::settings::Settings;
-use crate::shard::Shards;
 use crate::shard::range::{BoundaryTable, ShardRange};
 use crate::shard::registry::Names;
 use crate::shard::seal::Sealer;
+use crate::shard::{Heir, Shards};
 use crate::sys::cpu::{Cpu, CpuSet};
 use crate::sys::guard::GuardHandle;
+use crate::sys::pipe::is_without_reader;
 use crate::sys::{affinity, entropy};
 use crate::upstream::gateway::{Choices, Gateway, PinPort, Station};
 use crate::upstream::native::Server;
@@ -93,6 +94,8 @@ pub(super) enum Outcome {
 pub(super) struct Remains {
     pub driver: Option<Driver>,
     pub outcome: Outcome,
+    /// What its successor is told of its sessions; nothing if not even that could be found out.
+    pub heirs: Vec<Heir>,
 }
 
 /// Starts the thread; `ended` is told its number when it is over, whichever way.
@@ -100,6 +103,7 @@ pub(super) fn start<S: 'static>(
     seed: &Seed<S>,
     incarnation: u32,
     port: Port<Header>,
+    heirs: Vec<Heir>,
     ended: Sender<super::launch::News>,
 ) -> std::io::Result<JoinHandle<Remains>> {
     struct Tell(CoreId, Sender<super::launch::News>);
@@ -112,7 +116,7 @@ pub(super) fn start<S: 'static>(
     let seed = seed.share();
     std::thread::Builder::new().name(format!("corelane-{}", seed.core.0)).spawn(move || {
         let _tell = Tell(seed.core, ended);
-        live(seed, incarnation, port)
+        live(seed, incarnation, port, heirs)
     })
 }
 
@@ -153,8 +157,8 @@ impl<S: 'static> Seed<S> {
     }
 }
 
-fn live<S: 'static>(seed: Seed<S>, incarnation: u32, port: Port<Header>) -> Remains {
-    let failed = |text: String| Remains { driver: None, outcome: Outcome::Failed(text) };
+fn live<S: 'static>(seed: Seed<S>, incarnation: u32, port: Port<Header>, mut heirs: Vec<Heir>) -> Remains {
+    let failed = |text: String| Remains { driver: None, outcome: Outcome::Failed(text), heirs: Vec::new() };
     if let Some(cpu) = seed.cpu
         && let Err(error) = affinity::pin_current_thread(&CpuSet::from_iter([cpu]))
     {
@@ -165,17 +169,24 @@ fn live<S: 'static>(seed: Seed<S>, incarnation: u32, port: Port<Header>) -> Rema
         Err(error) => return failed(advised(&error)),
     };
     seed.chime().hang_at(&mut driver);
-    let ended = std::panic::catch_unwind(AssertUnwindSafe(|| run(&seed, incarnation, port, &mut driver)));
+    let ended = std::panic::catch_unwind(AssertUnwindSafe(|| run(&seed, incarnation, port, &mut driver, &mut heirs)));
     // From here on nobody rings a ring that is about to be closed.
     seed.chime().ring.store(-1, Ordering::Release);
     // Closed, a ring lets go of the listeners some time later, and until then swallows the wake-ups of its successor's.
     driver.let_go();
     let outcome = ended.unwrap_or(Outcome::Panicked);
     seed.health.set(seed.core, if matches!(outcome, Outcome::Drained) { CoreState::Draining } else { CoreState::Dead });
-    Remains { driver: Some(driver), outcome }
+    Remains { driver: Some(driver), outcome, heirs }
 }
 
-fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, port: Port<Header>, driver: &mut Driver) -> Outcome {
+/// Takes what the core's life before left of its sessions, and leaves what is left of them if it panics.
+fn run<S: 'static>(
+    seed: &Seed<S>,
+    incarnation: u32,
+    port: Port<Header>,
+    driver: &mut Driver,
+    heirs: &mut Vec<Heir>,
+) -> Outcome {
     let random = entropy::bytes::<{ crate::shard::seal::NONCE_BYTES }>;
     let (core_start, handler_start) = match (random(), random()) {
         (Ok(one), Ok(other)) => (one, other),
@@ -231,6 +242,7 @@ fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, port: Port<Header>, driver:
             }),
             epoch: seed.epoch,
         });
+        core.inherit(std::mem::take(heirs));
         let clock = seed.clock;
         let founding = Founding {
             id: seed.core,
@@ -264,8 +276,13 @@ fn run<S: 'static>(seed: &Seed<S>, incarnation: u32, port: Port<Header>, driver:
             accepts_for_all_from: seed.accepts_for_all_from,
             turn_of: seed.core.index(),
             pipes: accepted_by_hand,
+            is_unread: || is_without_reader(std::io::stdout().as_fd()),
         };
-        runtime::caught(turns.run()).await
+        let ended = runtime::caught(turns.run()).await;
+        if matches!(ended, Err(RunError::Panicked)) {
+            *heirs = turns.core.bequeath();
+        }
+        ended
     });
     match ended.flatten() {
         Ok(Ok(())) => Outcome::Drained,

@@ -38,6 +38,7 @@ use crate::server::connection::Wire;
 use crate::server::drive::{Clock, Orders};
 use crate::server::parcel::Header;
 use crate::server::registry::Founding;
+use crate::shard::Heir;
 use crate::shard::range::BoundaryTable;
 use crate::shard::registry::Names;
 use crate::shard::restarts::{Backoff, Intensity, Restarts, Verdict};
@@ -384,7 +385,7 @@ impl<S: 'static> Launch<S> {
             failure: None,
         };
         for (index, port) in ports.into_iter().enumerate() {
-            supervisor.start(index, port);
+            supervisor.start(index, port, Vec::new());
         }
         let metrics = Arc::clone(&self.metrics);
         let outcome = supervisor.supervise(&self.heard);
@@ -468,9 +469,9 @@ impl<S: 'static> Supervisor<S> {
         self.failure.map_or(Ok(()), Err)
     }
 
-    fn start(&mut self, index: usize, port: Port<Header>) {
+    fn start(&mut self, index: usize, port: Port<Header>, heirs: Vec<Heir>) {
         let slot = &mut self.slots[index];
-        match start(&slot.seed, slot.incarnation, port, self.news.clone()) {
+        match start(&slot.seed, slot.incarnation, port, heirs, self.news.clone()) {
             Ok(thread) => slot.thread = Some(thread),
             Err(error) => {
                 let (core, chimes) = (slot.seed.core, slot.seed.chimes.clone());
@@ -482,10 +483,8 @@ impl<S: 'static> Supervisor<S> {
 
     fn core_ended(&mut self, core: CoreId) {
         let Some(thread) = self.slots[core.index()].thread.take() else { return };
-        let (driver, outcome) = match thread.join() {
-            Ok(Remains { driver, outcome }) => (driver, outcome),
-            Err(_) => (None, Outcome::Panicked),
-        };
+        let Remains { driver, outcome, heirs } =
+            thread.join().unwrap_or(Remains { driver: None, outcome: Outcome::Panicked, heirs: Vec::new() });
         let failure = match outcome {
             Outcome::Drained if self.draining || self.ends_with_cores => None,
             // Nobody comes back: a pipe is not connected to a second time.
@@ -518,7 +517,7 @@ impl<S: 'static> Supervisor<S> {
         drop(driver);
         self.health.set(core, CoreState::Starting);
         self.slots[core.index()].incarnation += 1;
-        self.start(core.index(), port);
+        self.start(core.index(), port, heirs);
     }
 
     /// Counts a death; an error if it is one too many.
@@ -568,8 +567,8 @@ pub(super) struct Opened {
 const ADMIN_MODE: u32 = 0o600;
 const ADMIN_BACKLOG: u32 = 16;
 
-/// How long an address may still be held by what is left of a process that was killed: the kernel lets go of the
-/// listeners of a ring some time after the process is gone, about 10 ms.
+/// How long an address may still be held by what is left of a process that was killed, or its port be opened by
+/// another: the kernel lets go of the listeners of a ring some time after the process is gone, about 10 ms.
 const LETTING_GO: Duration = Duration::from_millis(250);
 const LETTING_GO_TRIES: u32 = 10;
 
@@ -577,7 +576,9 @@ const LETTING_GO_TRIES: u32 = 10;
 pub(super) fn patiently<T>(open: impl Fn() -> Result<T, ListenError>) -> Result<T, ListenError> {
     for _ in 0..LETTING_GO_TRIES {
         match open() {
-            Err(ListenError::InUse { .. }) => std::thread::sleep(LETTING_GO / LETTING_GO_TRIES),
+            Err(ListenError::InUse { .. } | ListenError::BeingOpened { .. }) => {
+                std::thread::sleep(LETTING_GO / LETTING_GO_TRIES)
+            }
             outcome => return outcome,
         }
     }

@@ -212,8 +212,12 @@ impl Config {
     /// Reads all sources; every problem is reported, not just the first.
     pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
         let Some(path) = &sources.file else { return Config::from_layers(None, sources) };
-        match std::fs::read_to_string(path) {
-            Ok(text) => Config::from_layers(Some((path, &text)), sources),
+        match std::fs::read(path).map(String::from_utf8) {
+            Ok(Ok(text)) => Config::from_layers(Some((path, &text)), sources),
+            Ok(Err(error)) => {
+                let problem = not_utf8(path, &error);
+                Err(ConfigError::from_problems(vec![problem]).expect_err("there is a problem"))
+            }
             Err(error) => {
                 let what = format!("the configuration file {} cannot be read: {error}", path.display());
                 let advice = "give its path with --config FILE; `corelane config --default` prints one to start from";
@@ -444,6 +448,16 @@ impl Config {
     pub fn to_commented_toml(&self) -> String {
         text::print(&self.settings)
     }
+}
+
+/// What is wrong with a file whose bytes are no text. What stands around is not shown: it may be a secret.
+fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> Problem {
+    let at = error.utf8_error().valid_up_to();
+    let (before, byte) = (String::from_utf8_lossy(&error.as_bytes()[..at]), error.as_bytes()[at]);
+    let place = Place::File(FilePlace::new(path, &before, &(at..at), &[])).without_text();
+    let what = format!("this is not UTF-8: seen is the byte {byte:#04x}, allowed is TOML, which is UTF-8");
+    let advice = "save the file as UTF-8; it may be Latin-1, Windows-1252 or UTF-16 now, or no text at all";
+    Problem::new(place, what).advise(Some(advice.to_owned()))
 }
 
 impl Origin {

@@ -228,3 +228,21 @@ fn listening_everywhere_without_hosts_is_warned_about() {
     let named = "[serve]\nlisten = [\"0.0.0.0:8808\"]\nallowed_hosts = [\"mcp.example\"]\n";
     assert!(Config::from_toml("t", named).expect("valid").warnings().is_empty());
 }
+
+#[test]
+fn a_file_that_is_not_utf_8_is_shown_its_first_wrong_byte() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("corelane.toml");
+    for (bytes, byte, line, column) in [
+        (&b"[serve]\n# caf\xc3\xa9, caf\xe9\nlisten = []"[..], "0xe9", 2, 12),
+        (b"\xff\xfe[\0s\0", "0xff", 1, 1),
+        (b"[serve]\n\xc3", "0xc3", 2, 1),
+    ] {
+        std::fs::write(&path, bytes).expect("writable");
+        let sources = Sources { file: Some(path.clone()), ..Sources::default() };
+        let said = Config::load(&sources).expect_err("no text").to_string();
+        assert!(said.contains(&format!("--> {}:{line}:{column}", path.display())), "{said}");
+        assert!(said.contains(byte) && said.contains("save the file as UTF-8"), "{said}");
+        assert!(!said.contains("config --default"), "it could be read: {said}");
+    }
+}

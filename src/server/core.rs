@@ -21,6 +21,7 @@ use super::settings::Settings;
 use super::subscriptions::Subscriptions;
 use super::wheel::Wheel;
 use crate::ids::{ConnectionId, CoreId, OutboundAddress, View};
+use crate::limits::STDIO_LAST_CALLS_NS;
 use crate::metrics::{CloseCause, CoreMetrics, Refusal, Step};
 use crate::proto::http1::Stamp;
 use crate::proto::json::Scanner;
@@ -477,6 +478,10 @@ impl<S: Service> Core<S> {
                 if connection.carry.last().is_some_and(|&last| last != b'\n') {
                     connection.carry.push(b'\n');
                     self.consume_carry(connection);
+                }
+                // Who closes standard input wants the process gone (2025-11-25, "Shutdown").
+                if self.settings.ends_when_empty {
+                    self.remind(self.now + STDIO_LAST_CALLS_NS, Timer::Drain);
                 }
             }
             Wire::Http if connection.phase == Phase::Open => {

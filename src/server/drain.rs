@@ -100,8 +100,11 @@ impl<S: Service> Core<S> {
         }
     }
 
-    /// The drain's time is up: who waits is told, and has a moment to hear it; then all is cut off.
+    /// The drain's time is up, or that of standard input's last calls: who waits is told, and has a moment to hear it;
+    /// then all is cut off.
     pub(super) fn drain_due(&mut self) {
+        // Standard input ended a while ago: nothing was told to drain, and now is the time for it.
+        self.begin_drain();
         if !std::mem::replace(&mut self.drain.is_over, true) {
             for key in self.exchanges.keys(|exchange| exchange.kind == Kind::Call) {
                 self.refused(Refusal::Draining);

@@ -147,6 +147,8 @@ pub struct Loop<'a, S> {
     pub turn_of: usize,
     /// The connection that is standard input and output, where there is one.
     pub pipes: Option<ConnectionId>,
+    /// Whether nobody reads standard output any more.
+    pub is_unread: fn() -> bool,
 }
 
 impl<S: Service> Loop<'_, S> {
@@ -240,7 +242,10 @@ impl<S: Service> Loop<'_, S> {
                 Event::Connected { token, outcome } => self.core.step(now, Input::Connected { token, outcome }),
                 Event::Closed { stream } => self.core.step(now, Input::Closed(stream)),
                 Event::Ended { stream, why } => {
-                    self.core.step(now, Input::Ended { id: stream, how: end(why) });
+                    // Who has left altogether is not waited for.
+                    let is_alone = self.pipes == Some(stream) && (self.is_unread)();
+                    let how = if is_alone { End::Reset } else { end(why) };
+                    self.core.step(now, Input::Ended { id: stream, how });
                 }
                 Event::Foreign => self.tasks.wake_foreign(),
                 Event::Received { stream, lease } => {

@@ -461,8 +461,9 @@ impl<S: Service> Core<S> {
         }
     }
 
-    /// Bytes that cannot be framed: answered as far as the wire allows, then the connection ends.
-    pub(super) fn fault(&mut self, connection: &mut Connection, fault: Fault) {
+    /// Bytes that cannot be framed: answered as far as the wire allows, then the connection ends. `begun` is what came
+    /// of the message, or of its body.
+    pub(super) fn fault(&mut self, connection: &mut Connection, fault: Fault, begun: &[u8]) {
         let status = fault.status();
         self.refused(match (&fault, status) {
             (Fault::HttpOnLines, _) => Refusal::BadJson,
@@ -473,7 +474,7 @@ impl<S: Service> Core<S> {
         });
         let error = RpcError::new(Code::INVALID_REQUEST, fault.to_string());
         self.give_up_lines(connection);
-        self.last_words(connection, status, &error);
+        self.last_words(connection, status, &error, begun);
         self.finish(connection, CloseCause::ProtocolError);
     }
 
@@ -486,7 +487,9 @@ impl<S: Service> Core<S> {
         self.refused(refusal);
         let error = RpcError::new(Code::INVALID_REQUEST, "the message took too long to arrive");
         self.give_up_lines(connection);
-        self.last_words(connection, 408, &error);
+        let begun = std::mem::take(&mut connection.carry);
+        self.last_words(connection, 408, &error, &begun);
+        self.give_buffer(begun);
         self.finish(connection, cause);
     }
 
@@ -500,17 +503,23 @@ impl<S: Service> Core<S> {
     /// A connection for which there is no room.
     pub(super) fn refuse_connection(&mut self, connection: &mut Connection, _cause: Refusal) {
         let error = RpcError::new(Code::OVERLOADED, "no room for another connection; try again shortly");
-        self.last_words(connection, 503, &error);
+        self.last_words(connection, 503, &error, &[]);
         self.finish(connection, CloseCause::Refused);
     }
 
-    fn last_words(&mut self, connection: &mut Connection, status: u16, error: &RpcError) {
+    fn last_words(&mut self, connection: &mut Connection, status: u16, error: &RpcError, begun: &[u8]) {
         let mut body = Vec::new();
         jsonrpc::error(&mut body, None, true, error);
         match connection.wire() {
             Wire::Http => {
                 let retry: &[Field<'_>] = if status == 503 { &[RETRY_AFTER] } else { &[] };
-                let mark = http1::begin_json(&mut connection.out, self.stamp(), status, false, retry);
+                let begun = match &connection.framing {
+                    Framing::Chunked(assembly) => &assembly.head,
+                    _ => begun,
+                };
+                let allowed = |origin: &&[u8]| self.settings.hosts.check_origin(origin).is_ok();
+                let fields = dressed(http1::origin_in(begun).filter(allowed), retry);
+                let mark = http1::begin_json(&mut connection.out, self.stamp(), status, false, &fields);
                 connection.out.extend_from_slice(&body);
                 http1::finish_json(&mut connection.out, mark);
             }

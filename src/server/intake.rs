@@ -104,10 +104,10 @@ impl<S: Service> Core<S> {
                         self.request(connection, &head, &assembly.body);
                         keep_early(connection, &assembly.head, &assembly.body);
                     }
-                    Err(error) => self.fault(connection, Fault::Head(error)),
+                    Err(error) => self.fault(connection, Fault::Head(error), &assembly.head),
                 },
                 Frame::Continue => crate::proto::http1::continue_100(&mut connection.out),
-                Frame::Fault(fault) => self.fault(connection, fault),
+                Frame::Fault(fault) => self.fault(connection, fault, &buffer[used - taken..]),
                 Frame::Line(line) => self.line(connection, line),
                 Frame::More if taken == 0 => {
                     self.laps.end();

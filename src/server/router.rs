@@ -293,9 +293,12 @@ impl<S: Service> Core<S> {
     }
 
     pub(super) fn unreadable(&mut self, error: &ScanError, null_id: bool, out: &mut Vec<u8>) -> Told {
-        self.refused(Refusal::BadJson);
-        let error = RpcError::new(Code::PARSE, error.to_string());
-        self.fail(None, null_id, 400, error, out)
+        let (refusal, code, status) = match error.is_too_large() {
+            true => (Refusal::BodyTooLarge, Code::INVALID_REQUEST, 413),
+            false => (Refusal::BadJson, Code::PARSE, 400),
+        };
+        self.refused(refusal);
+        self.fail(None, null_id, status, RpcError::new(code, error.to_string()), out)
     }
 
     /// Refuses what could only be answered in a form that its sender does not take.

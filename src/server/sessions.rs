@@ -16,6 +16,7 @@ use crate::metrics::Refusal;
 use crate::proto::json::{Envelope, Key, Object};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, Version};
+use crate::shard::Heir;
 use crate::shard::replay::EventId;
 use crate::shard::seal::Purpose;
 use crate::shard::session::{Session, SessionKey, SessionTicket};
@@ -183,24 +184,29 @@ impl<S: Service> Core<S> {
         })
     }
 
-    /// The session that a ticket leads to. Re-creates it if its shard was rebuilt since.
+    /// The session that a ticket leads to. Re-creates it if its shard was rebuilt since, but not one that had ended.
     fn find_session_of(&mut self, id: &[u8], ticket: &SessionTicket) -> Option<SessionKey> {
         let incarnation = self.shards.incarnation(ticket.key.shard);
         if ticket.incarnation == incarnation {
             let session = self.shards.find(ticket.key)?;
             return (session.id.as_bytes() == id).then_some(ticket.key);
         }
-        // Same start, earlier life of the shard: what the id says is enough to go on; replay and subscriptions are
-        // gone.
+        // Same start, earlier life of the shard: if the session lived to its end, what the id says is enough to go on;
+        // replay and subscriptions are gone.
         if let Some(key) = self.shards.recreated(ticket.key.shard, id) {
             return Some(key);
         }
         if self.shards.sessions() >= self.settings.sessions_max {
             return None;
         }
+        let name = std::str::from_utf8(id).ok()?;
+        let used = self.shards.take_heir(ticket.key.shard, name)?;
+        if used + self.settings.session_idle <= self.now {
+            return None;
+        }
         let mut session = Session::new(ticket.view, ticket.version, ticket.capabilities, ticket.principal, self.now);
         session.log_level = ticket.log_level;
-        session.id = std::str::from_utf8(id).ok()?.into();
+        session.id = name.into();
         let key = self.shards.recreate(ticket.key.shard, session);
         self.count_session(key);
         Some(key)
@@ -252,6 +258,17 @@ impl<S: Service> Core<S> {
             self.metrics.sessions_expired.add(1);
             self.end_session(key);
         }
+        self.shards.forget_heirs(|used| used + idle <= now);
+    }
+
+    /// What the next life of this core is told of its sessions, which are no more after this.
+    pub fn bequeath(&mut self) -> Vec<Heir> {
+        self.shards.bequeath(self.now, self.settings.sessions_max)
+    }
+
+    /// Learns what this core's life before left of its sessions.
+    pub fn inherit(&mut self, heirs: Vec<Heir>) {
+        self.shards.inherit(heirs);
     }
 
     /// Opens the session's GET stream: its exchange, and its number if it begins with a priming event. The newest

@@ -18,12 +18,24 @@ use crate::ids::ShardId;
 use range::ShardRange;
 use session::{Session, SessionKey, Sessions};
 
+/// A session that outlives its shard: what its core's next life is told of it, beside what its id says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Heir {
+    shard: ShardId,
+    id: Box<str>,
+    /// When it was last used.
+    used: u64,
+}
+
 struct Shard<K> {
     /// Which life of the shard this is.
     incarnation: u32,
     sessions: Sessions<K>,
     /// Sessions that were re-created from ids of an earlier incarnation, by those ids.
     recreated: BTreeMap<Box<[u8]>, SessionKey>,
+    /// Sessions of an earlier incarnation that may be re-created, by their ids, with when they were last used: no other
+    /// may, however good its id is.
+    heirs: BTreeMap<Box<str>, u64>,
 }
 
 /// The shards of one core: a contiguous range. `K` names a sink for messages on that core.
@@ -45,7 +57,12 @@ impl<K> Shards<K> {
     pub fn new(range: ShardRange, incarnation: u32) -> Shards<K> {
         let shards: Vec<_> = range
             .iter()
-            .map(|shard| Shard { incarnation, sessions: Sessions::new(shard), recreated: BTreeMap::new() })
+            .map(|shard| Shard {
+                incarnation,
+                sessions: Sessions::new(shard),
+                recreated: BTreeMap::new(),
+                heirs: BTreeMap::new(),
+            })
             .collect();
         assert!(!shards.is_empty(), "every core owns at least one shard");
         let first = range.iter().next().map_or(0, |shard| shard.0);
@@ -111,6 +128,46 @@ impl<K> Shards<K> {
         let key = shard.sessions.insert(session);
         shard.recreated.insert(id, key);
         key
+    }
+
+    /// Takes out what the shards' next incarnation is to be told: of the sessions that live, and then of those that it
+    /// was told of itself and that were not asked for since; no more than `most`.
+    pub fn bequeath(&mut self, now: u64, most: usize) -> Vec<Heir> {
+        let mut heirs = Vec::new();
+        for shard in &mut self.shards {
+            let has_id = shard.sessions.iter_mut().filter(|(_, session)| !session.id.is_empty());
+            heirs.extend(has_id.map(|(key, session)| {
+                let used = if session.busy > 0 { now } else { session.used };
+                Heir { shard: key.shard, id: std::mem::take(&mut session.id), used }
+            }));
+        }
+        for (shard, place) in self.shards.iter_mut().zip(self.first..) {
+            let heirs_of_heirs = std::mem::take(&mut shard.heirs).into_iter();
+            heirs.extend(heirs_of_heirs.map(|(id, used)| Heir { shard: ShardId(place), id, used }));
+        }
+        heirs.truncate(most);
+        heirs
+    }
+
+    /// Learns which sessions of an earlier incarnation may be re-created.
+    pub fn inherit(&mut self, heirs: Vec<Heir>) {
+        for Heir { shard, id, used } in heirs {
+            if let Some(shard) = self.shard_mut(shard) {
+                shard.heirs.insert(id, used);
+            }
+        }
+    }
+
+    /// Takes the right to be re-created from an id: when its session was last used.
+    pub fn take_heir(&mut self, shard: ShardId, id: &str) -> Option<u64> {
+        self.shard_mut(shard)?.heirs.remove(id)
+    }
+
+    /// Forgets those that were last used so long ago.
+    pub fn forget_heirs(&mut self, is_over: impl Fn(u64) -> bool) {
+        for shard in self.shards.iter_mut().filter(|shard| !shard.heirs.is_empty()) {
+            shard.heirs.retain(|_, used| !is_over(*used));
+        }
     }
 
     /// The keys of all sessions that fit.

@@ -1,5 +1,5 @@
 //! The system calls outside io_uring, each behind a safe function: listeners and their steering, sockets that are to
-//! connect, CPU affinity, rlimits, threads, eventfds, entropy, child processes.
+//! connect, CPU affinity, rlimits, threads, eventfds, pipes, entropy, child processes.
 //!
 //! Not here: io_uring (`uring`), and any decision (`boot` decides, this module does).
 //! Invariant: no caller of this module needs `unsafe`.
@@ -11,6 +11,7 @@ pub mod eventfd;
 pub mod guard;
 pub mod limits;
 pub mod outbound;
+pub mod pipe;
 pub mod socket;
 pub mod steer;
 pub mod thread;

@@ -52,6 +52,16 @@ pub enum ListenError {
         /// The address asked for.
         address: ListenAddress,
     },
+    /// Another process is about to listen on that port.
+    #[error(
+        "cannot listen on {address}: another corelane is opening that port at this moment, and holds the abstract unix \
+         socket @{TURN_NAME}{port}; try again, or see who holds it with `ss -lxp` and stop it or choose another port",
+        port = address.port()
+    )]
+    BeingOpened {
+        /// The address asked for.
+        address: SocketAddr,
+    },
     /// Somebody else listens there: another program, or another corelane.
     #[error(
         "cannot listen on {address}: it is in use, perhaps by another corelane; \
@@ -151,21 +161,25 @@ pub(super) const UNSENT_BYTES_MAX: u32 = 256 * 1024;
 /// looks at that).
 ///
 /// # Errors
-/// Every reason an address cannot be listened on, among them that somebody, another corelane too, already does. Two
-/// that start within the same millisecond may both miss the other.
+/// Every reason an address cannot be listened on, among them that somebody, another corelane too, already does or is
+/// about to.
 ///
 /// # Panics
 /// When there are no cores.
 pub fn listen_group(address: SocketAddr, cores: usize, backlog: u32) -> Result<ListenGroup, ListenError> {
     assert!(cores > 0, "a listen group has a listener for every core, and there is a core");
-    // Port 0 needs no probe: for it the kernel ignores SO_REUSEPORT and gives a port that nobody has.
-    if address.port() != 0 {
-        bound(address, Sharing::Alone)?;
+    let mut sockets = Vec::with_capacity(cores);
+    let mut local_addr = address;
+    // For port 0 the kernel ignores SO_REUSEPORT and gives a port that nobody has.
+    if address.port() == 0 {
+        let first = bound(address, Sharing::Group)?;
+        local_addr = local_address(&first, address)?;
+        sockets.push(first);
     }
-    let first = bound(address, Sharing::Group)?;
-    let local_addr = local_address(&first, address)?;
-    let mut sockets = vec![first];
-    for _ in 1..cores {
+    // Only who listens is in the way of a socket that is bound alone: nobody else may come between that and `listen`.
+    let _turn = turn(local_addr)?;
+    bound(local_addr, Sharing::Alone)?;
+    while sockets.len() < cores {
         sockets.push(bound(local_addr, Sharing::Group)?);
     }
     let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
@@ -193,6 +207,9 @@ pub fn watch_over(stream: &TcpStream) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))
 }
 
+/// What the abstract name of a turn begins with; the port follows.
+const TURN_NAME: &str = "corelane-opens-port-";
+
 #[derive(Clone, Copy, PartialEq)]
 enum Sharing {
     /// Fails if anybody listens on the address: with SO_REUSEPORT a second corelane of the same user would silently
@@ -215,6 +232,19 @@ fn bound(address: SocketAddr, sharing: Sharing) -> Result<Socket, ListenError> {
     socket.set_tcp_nodelay(true).map_err(attempt("TCP_NODELAY"))?;
     socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX).map_err(attempt("TCP_NOTSENT_LOWAT"))?;
     socket.bind(&address.into()).map_err(attempt("bind"))?;
+    Ok(socket)
+}
+
+/// The right to listen on a port, of one process of the network namespace at a time, whatever the address. It is an
+/// abstract name of a Unix socket: it leaves no file, and the kernel gives it back when its holder is gone.
+fn turn(address: SocketAddr) -> Result<Socket, ListenError> {
+    let attempt = |step| ListenError::during(step, ListenAddress::Tcp(address));
+    let name = SockAddr::unix(format!("\0{TURN_NAME}{}", address.port())).map_err(attempt("naming the turn"))?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(attempt("socket"))?;
+    socket.bind(&name).map_err(|error| match error.raw_os_error() {
+        Some(libc::EADDRINUSE) => ListenError::BeingOpened { address },
+        _ => attempt("taking the turn")(error),
+    })?;
     Ok(socket)
 }
 
@@ -377,6 +407,47 @@ mod tests {
         let again = group.local_addr;
         drop(group);
         listen_group(again, 2, 16).expect("free again");
+    }
+
+    #[test]
+    fn nobody_comes_between_the_look_and_the_listening() {
+        let address = listen_group(loopback(0), 2, 16).expect("a free port").local_addr;
+        let held = turn(address).expect("nobody else opens it");
+        let wildcard = SocketAddr::from(([0, 0, 0, 0], address.port()));
+        for address in [address, wildcard] {
+            let error = listen_group(address, 2, 16).expect_err("another one's turn");
+            assert!(matches!(error, ListenError::BeingOpened { .. }), "{error}");
+            assert!(error.to_string().contains(&format!("@corelane-opens-port-{}", address.port())), "{error}");
+        }
+        drop(held);
+        let group = listen_group(address, 2, 16).expect("free again");
+        turn(group.local_addr).expect("held until it listens, and no longer");
+    }
+
+    #[test]
+    fn of_many_that_open_a_port_at_once_one_does() {
+        const MANY: usize = 4;
+        let address = listen_group(loopback(0), 2, 16).expect("a free port").local_addr;
+        let barrier = std::sync::Barrier::new(MANY);
+        std::thread::scope(|scope| {
+            let open = || {
+                let mut opened = [false; 200];
+                for did in &mut opened {
+                    barrier.wait();
+                    let group = listen_group(address, 2, 16);
+                    *did = group.is_ok();
+                    // Whoever has it keeps it until all have tried.
+                    barrier.wait();
+                }
+                opened
+            };
+            let threads: Vec<_> = (0..MANY).map(|_| scope.spawn(open)).collect();
+            let opened: Vec<_> = threads.into_iter().map(|thread| thread.join().expect("no panic")).collect();
+            let counts: Vec<usize> =
+                (0..200).map(|round| opened.iter().filter(|opened| opened[round]).count()).collect();
+            assert!(counts.iter().all(|&count| count <= 1), "{counts:?}");
+            assert!(counts.contains(&1), "{counts:?}");
+        });
     }
 
     #[test]

@@ -108,6 +108,27 @@ fn bodies_that_are_too_large() {
 }
 
 #[test]
+fn messages_of_too_many_values_are_too_large_and_no_worse() {
+    let server = Server::start();
+    let mut message = call();
+    message["params"]["arguments"]["list"] = vec![0; 100_000].into();
+    let mut peer = server.connect();
+    let answer = peer.ask(&Request::modern(&message));
+    assert_eq!((answer.status, answer.code()), (413, -32600), "{}", answer.text());
+    assert!(answer.text().contains("more than 100000 values"), "{}", answer.text());
+    assert_eq!(server.refused("body_too_large"), 1);
+    let mut lines = server.lines();
+    lines.write_line(&message);
+    assert_eq!(lines.read_line()["error"]["code"], -32600);
+    for answer in [peer.ask(&Request::modern(&call())).json(), {
+        lines.write_line(&call());
+        lines.read_line()
+    }] {
+        assert!(answer["result"].is_object(), "the connection goes on: {answer}");
+    }
+}
+
+#[test]
 fn messages_that_are_none() {
     let server = Server::start();
     let mut peer = server.connect();

@@ -278,3 +278,28 @@ fn a_deadline_that_is_no_time_is_not_passed_over() {
     let answer = server.connect().ask(&Request::modern(&message).with("X-Request-Timeout-Ms", "99999999999999999999"));
     assert_eq!((answer.status, answer.code()), (504, -31504));
 }
+
+#[test]
+fn a_page_may_read_why_what_it_sent_was_no_request() {
+    let limits = [("LIMITS_BODY_BYTES", "2048"), ("LIMITS_HEAD_TIMEOUT_MS", "200"), ("LIMITS_BODY_GRACE_MS", "200")];
+    let server = Server::with(&limits);
+    for (origin, seen) in [("http://localhost:5173", Some("http://localhost:5173")), ("http://evil.example", None)] {
+        let begin = format!("POST /mcp HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\n");
+        for (status, rest) in [
+            (413, "Content-Length: 4096\r\n\r\n"),
+            (413, "Transfer-Encoding: chunked\r\n\r\nfffffff\r\n"),
+            (431, &format!("X: {}\r\n", "x".repeat(200_000))),
+            (400, "X : x\r\n\r\n"),
+            (408, "X: x"),
+            (408, "Content-Length: 100\r\n\r\nx"),
+            (408, "Transfer-Encoding: chunked\r\n\r\n5\r\nx"),
+        ] {
+            let mut peer = server.connect();
+            peer.try_send(format!("{begin}{rest}").as_bytes());
+            let answer = peer.answer();
+            let shown = answer.field("Access-Control-Allow-Origin");
+            assert_eq!((answer.status, shown), (status, seen), "{:.40}", rest);
+            assert_eq!(answer.field("Vary"), seen.map(|_| "Origin"));
+        }
+    }
+}

@@ -1,13 +1,15 @@
-//! `corelane stdio` when its standard output does not do: it ends at once and says why, unless its reader has left.
+//! How `corelane stdio` ends: at once and with a reason when its standard output does not do, unless its reader has
+//! left; and soon when its standard input ends, whatever is in flight.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::process::until;
-use crate::request::{echo, modern};
+use crate::request::{echo, modern, sleep};
 
 /// The program with a command line of the shell's, so that descriptors can be closed.
 fn started(redirection: &str, output: Stdio) -> Command {
@@ -77,4 +79,46 @@ fn a_reader_that_takes_nothing_is_an_error() {
     let text = String::from_utf8_lossy(&ended.stderr);
     assert!(ended.status.code() == Some(1) && text.contains("its reader takes nothing"), "{text}");
     drop(reader);
+}
+
+/// Says it, and has it end while that is in flight; how long it then took.
+fn left(mut command: Command, message: &serde_json::Value, goes_altogether: bool) -> (Output, Duration) {
+    let mut child = command.spawn().expect("a shell");
+    let mut input = child.stdin.take().expect("piped");
+    writeln!(input, "{}", modern(1, "server/discover", json!({}))).expect("it reads");
+    writeln!(input, "{message}").expect("it reads");
+    let mut output = BufReader::new(child.stdout.take().expect("piped"));
+    let mut told = String::new();
+    output.read_line(&mut told).expect("UTF-8");
+    if goes_altogether {
+        drop(output);
+        drop(input);
+    } else {
+        child.stdout = Some(output.into_inner());
+        drop(input);
+    }
+    let since = Instant::now();
+    until("it ends", || child.try_wait().expect("our child"));
+    (child.wait_with_output().expect("our child"), since.elapsed())
+}
+
+#[test]
+fn calls_have_a_moment_when_the_input_ends() {
+    // Answered before the moment is over.
+    let (ended, _) = left(started("", Stdio::piped()), &modern(2, "tools/call", sleep(200)), false);
+    let text = String::from_utf8_lossy(&ended.stdout);
+    assert!(ended.status.code() == Some(0) && text.contains("slept 200 ms"), "{text}");
+    // Called off after it.
+    let (ended, took) = left(started("", Stdio::piped()), &modern(2, "tools/call", sleep(60_000)), false);
+    let (text, said) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
+    assert_eq!((ended.status.code(), &*said), (Some(0), ""), "{text}");
+    assert!(text.contains("\"id\":2") && text.contains("waits for this call no longer"), "{text}");
+    assert!((Duration::from_secs(1)..Duration::from_secs(5)).contains(&took), "{took:?}");
+}
+
+#[test]
+fn who_leaves_altogether_is_not_waited_for() {
+    let (ended, took) = left(started("", Stdio::piped()), &modern(2, "tools/call", sleep(60_000)), true);
+    assert_eq!((ended.status.code(), &*String::from_utf8_lossy(&ended.stderr)), (Some(0), ""));
+    assert!(took < Duration::from_millis(900), "{took:?}");
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
-use crate::process::Server;
+use crate::process::{Server, until};
 
 /// The CPUs that each of the process's threads may run on, by thread name.
 fn threads(pid: u32) -> BTreeMap<String, Vec<String>> {
@@ -73,4 +73,29 @@ fn a_port_has_one_owner() {
         assert!(output.stdout.is_empty());
     }
     assert_eq!(server.connect().ask(&crate::request::Request::new("OPTIONS", "/mcp")).status, 204, "unimpressed");
+}
+
+#[test]
+fn of_two_that_start_together_one_has_the_port() {
+    for _ in 0..20 {
+        let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+        let start = || -> Child {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+            command.args(["serve", "--cores", "1", "--listen", &address.to_string()]);
+            command.env("CORELANE_CONTROL_LISTEN", "127.0.0.1:0");
+            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it was built with this test")
+        };
+        let mut both = [start(), start()];
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            until("one of two gives up", || both.iter_mut().position(|one| one.try_wait().expect("ours").is_some()))
+        }));
+        let alive: Vec<bool> = both.iter_mut().map(|one| one.try_wait().expect("ours").is_none()).collect();
+        let said = both.map(|mut one| {
+            // It may have ended.
+            let _ = one.kill();
+            String::from_utf8_lossy(&one.wait_with_output().expect("ours").stderr).into_owned()
+        });
+        let ended = ended.unwrap_or_else(|_| panic!("both have {address}: {said:?}"));
+        assert!(alive[1 - ended] && said[ended].contains("in use"), "{said:?}");
+    }
 }

@@ -43,6 +43,9 @@ fn a_core_dies_with_a_thousand_connections() {
         // Sessions of both cores, and calls that wait at the core that will die, asked for from the other core.
         let (lost, kept) = (running.connect_to(1).initialize(), running.connect_to(0).initialize());
         let mut home = running.connect_to(0);
+        let deleted = running.connect_to(1).initialize();
+        assert_eq!(home.place_in(&deleted), dead);
+        home.delete(&deleted);
         assert_eq!(home.place_in(&lost), dead, "the session's owner is the core that will die");
         let before = home.place_in(&kept);
         assert_eq!(before.core, 0);
@@ -101,6 +104,9 @@ fn a_core_dies_with_a_thousand_connections() {
         let recreated = home.place_in(&lost);
         assert!(recreated.core == 1 && recreated.life > dead.life, "re-created from its id: {recreated:?}");
         assert_eq!(home.place_in(&lost), recreated);
+        assert!(home.call_in(&deleted, "where", "{}"));
+        let answer = home.answer().expect("the home is up");
+        assert_eq!(answer.status, 404, "what had ended does not come back: {}", answer.text);
         assert_eq!(running.connect_to(1).place_in(&lost), recreated);
         assert_eq!(running.connect_to(1).place_in(&kept), before, "the other core's session is untouched");
         for client in &mut waiting {

@@ -254,6 +254,13 @@ impl Client {
         session
     }
 
+    /// Ends a session.
+    pub fn delete(&mut self, session: &str) {
+        let request = format!("DELETE /mcp HTTP/1.1\r\nHost: {}\r\nMcp-Session-Id: {session}\r\n\r\n", self.address);
+        self.stream.write_all(request.as_bytes()).expect("the connection is up");
+        assert_eq!(self.answer().expect("an answer").status, 204);
+    }
+
     /// The next answer with a length; `None` if the connection ended.
     pub fn answer(&mut self) -> Option<Answer> {
         let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);

@@ -178,6 +178,18 @@ impl HostRules {
     }
 }
 
+/// The `Origin` of a request whose head is not whole, or is none: what stands in a line of that name, if there is one
+/// such line. Good for whom an answer may be shown to, and for nothing else.
+pub fn origin_in(begun: &[u8]) -> Option<&[u8]> {
+    let lines = begun.split(|&byte| byte == b'\n').skip(1).map(<[u8]>::trim_ascii_end);
+    let mut found = lines.take_while(|line| !line.is_empty()).filter_map(|line| {
+        let (name, value) = line.split_at_checked(b"origin:".len())?;
+        name.eq_ignore_ascii_case(b"origin:").then(|| value.trim_ascii())
+    });
+    let first = found.next()?;
+    found.next().is_none().then_some(first)
+}
+
 fn lower_case(name: &[u8]) -> String {
     String::from_utf8_lossy(name).to_ascii_lowercase()
 }
@@ -382,6 +394,21 @@ mod tests {
         }
         for text in ["https://app.example", "http://localhost:3000"] {
             assert_eq!(OriginRule::read(text).map(|rule| rule.to_string()).as_deref(), Some(text));
+        }
+    }
+
+    #[test]
+    fn an_origin_is_found_in_what_is_no_head() {
+        for (begun, found) in [
+            (&b"POST /mcp HTTP/1.1\r\nHost: a\r\norigin: http://a \r\nX: aaa"[..], Some(&b"http://a"[..])),
+            (b"POST /mcp HTTP/1.1\r\nOrigin:http://a\r\n\r\nOrigin: http://b", Some(b"http://a")),
+            (b"POST /mcp HTTP/1.1\nOrigin: http://a\norigin: http://b\n", None),
+            (b"POST /mcp HTTP/1.1\r\n\r\nOrigin: http://b\r\n", None),
+            (b"Origin: http://a\r\nX", None),
+            (b"POST /mcp HTTP/1.1\r\nOrigin", None),
+            (b"", None),
+        ] {
+            assert_eq!(origin_in(begun), found, "{:?}", String::from_utf8_lossy(begun));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Why a JSON text was refused.
 //!
-//! Not here: the JSON-RPC code it becomes (every one of these is the peer's fault and answers -32700).
+//! Not here: the JSON-RPC code it becomes (every one of these is the peer's fault, and answers -32700 unless it is only
+//! too large).
 //! Invariant: each refusal knows the byte it happened at.
 
 use thiserror::Error;
@@ -113,6 +114,11 @@ impl ScanError {
             | Self::TrailingBytes { at }
             | Self::Truncated { at, .. } => at,
         }
+    }
+
+    /// Whether as much as was read is JSON, and there is too much of it.
+    pub fn is_too_large(&self) -> bool {
+        matches!(self, Self::BatchTooLong { .. } | Self::TextTooLong { .. } | Self::TooManyTokens { .. })
     }
 
     /// The refusal for `text[at]`: `Truncated` when there is no such byte, else `Syntax`.

@@ -104,7 +104,7 @@ fn a_rebuilt_shard_knows_its_sessions_by_their_ids_and_takes_no_stranger_for_one
     assert_eq!((shard.sessions.get(), shard.messages.get()), (2, 0));
     rig.metrics[0].begin_life();
     assert_eq!(shard.sessions.get(), 0, "they went down with their core");
-    rig.cores[0] = core(0, 1, 2, rig.metrics[0]);
+    rebuild(&mut rig, 2);
     let peer = rig.connect(0, Wire::Http);
     // A stranger takes the slot that the first one had.
     let stranger = rig.open(peer);
@@ -114,10 +114,74 @@ fn a_rebuilt_shard_knows_its_sessions_by_their_ids_and_takes_no_stranger_for_one
     assert_eq!(rig.cores[0].population().2, 3, "three of them, none twice");
     assert_eq!((shard.sessions.get(), rig.metrics[0].sessions_open.get()), (3, 3));
     assert_eq!(shard.messages.get(), 2);
-    let delete = |id: &str| format!("DELETE /mcp HTTP/1.1\r\nHost: localhost\r\nMcp-Session-Id: {id}\r\n\r\n");
     assert_eq!(status(&rig.ask(peer, delete(&ids[0]))), "204");
     assert_eq!(status(&rig.ask(peer, legacy(Some(&stranger), PING))), "200", "it was not the stranger's");
     assert_eq!(status(&rig.ask(peer, legacy(Some(&ids[1]), PING))), "200");
+}
+
+/// The only core dies and begins its next life.
+fn rebuild(rig: &mut Rig, life: u32) {
+    let heirs = rig.cores[0].bequeath();
+    rig.cores[0] = core(0, 1, life, rig.metrics[0]);
+    rig.cores[0].inherit(heirs);
+}
+
+fn delete(id: &str) -> String {
+    format!("DELETE /mcp HTTP/1.1\r\nHost: localhost\r\nMcp-Session-Id: {id}\r\n\r\n")
+}
+
+#[test]
+fn a_session_that_ended_stays_so_when_its_shard_is_rebuilt() {
+    let mut rig = Rig::new(1);
+    let peer = rig.connect(0, Wire::Http);
+    let [deleted, expired, silent] = [rig.open(peer), rig.open(peer), rig.open(peer)];
+    assert_eq!(status(&rig.ask(peer, delete(&deleted))), "204");
+    rig.pass(1000 * SECOND);
+    let peer = rig.connect(0, Wire::Http);
+    let kept = rig.open(peer);
+    assert_eq!(status(&rig.ask(peer, legacy(Some(&silent), PING))), "200");
+    rig.pass(1000 * SECOND);
+    for life in [2, 3] {
+        // What nobody asked for in one life is there in the next.
+        rebuild(&mut rig, life);
+        let peer = rig.connect(0, Wire::Http);
+        for over in [&deleted, &expired] {
+            assert_eq!(status(&rig.ask(peer, legacy(Some(over), PING))), "404", "life {life}");
+        }
+        assert_eq!(status(&rig.ask(peer, legacy(Some(&kept), PING))), "200", "life {life}");
+    }
+    let peer = rig.connect(0, Wire::Http);
+    assert_eq!(status(&rig.ask(peer, delete(&kept))), "204");
+    // Its time went by while it was remembered only.
+    rig.pass(1000 * SECOND);
+    let peer = rig.connect(0, Wire::Http);
+    for over in [&kept, &silent] {
+        assert_eq!(status(&rig.ask(peer, legacy(Some(over), PING))), "404");
+    }
+    rebuild(&mut rig, 4);
+    let peer = rig.connect(0, Wire::Http);
+    for over in [&deleted, &expired, &silent, &kept] {
+        assert_eq!(status(&rig.ask(peer, legacy(Some(over), PING))), "404");
+    }
+}
+
+#[test]
+fn no_more_is_remembered_of_sessions_than_there_may_be() {
+    let mut rig = Rig::new(1);
+    let most = rig.cores[0].settings.sessions_max;
+    let mut lives = 2..;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let peer = rig.connect(0, Wire::Http);
+        ids.push((0..most).map(|_| rig.open(peer)).collect::<Vec<_>>());
+        let heirs = rig.cores[0].bequeath();
+        assert_eq!(heirs.len(), most);
+        rig.cores[0] = core(0, 1, lives.next().expect("endless"), rig.metrics[0]);
+        rig.cores[0].inherit(heirs);
+    }
+    let peer = rig.connect(0, Wire::Http);
+    assert_eq!(status(&rig.ask(peer, legacy(Some(&ids[1][0]), PING))), "404", "those that lived last go first");
+    assert_eq!(status(&rig.ask(peer, legacy(Some(&ids[2][0]), PING))), "200");
 }
 
 #[test]
