@@ -51,6 +51,7 @@ mod sharded;
 mod stdio;
 mod tasked;
 mod threads;
+mod tried;
 mod unix;
 mod unread;
 mod upstream;
