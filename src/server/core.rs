@@ -24,6 +24,7 @@ use crate::ids::{ConnectionId, CoreId, OutboundAddress, View};
 use crate::metrics::{CloseCause, CoreMetrics, Refusal, Step};
 use crate::proto::http1::Stamp;
 use crate::proto::json::Scanner;
+use crate::proto::jsonrpc::Code;
 use crate::shard::Shards;
 use crate::shard::range::BoundaryTable;
 use crate::shard::seal::Sealer;
@@ -178,6 +179,10 @@ pub struct Core<S> {
     stamp_until: Nanos,
     pub(super) admission: Admission,
     pub(super) drain: Drain,
+    /// The connection whose step this is, as far as there is one.
+    pub(super) about: Option<ConnectionId>,
+    /// What the last message failed with, if it did.
+    pub(super) failed: Option<Code>,
     effects: Vec<Effect>,
     dirty: Vec<ConnectionId>,
     /// Connections whose exchange ended: their next frames may be taken.
@@ -251,6 +256,8 @@ impl<S: Service> Core<S> {
             stamp: Stamp::new(parts.epoch),
             stamp_until: SECOND,
             drain: Drain::default(),
+            about: None,
+            failed: None,
             effects: Vec::new(),
             dirty: Vec::new(),
             resumable: VecDeque::new(),
@@ -271,6 +278,7 @@ impl<S: Service> Core<S> {
     /// Takes note of what happened at `now`. What is to be done about it is collected by `effects`.
     pub fn step(&mut self, now: Nanos, input: Input<'_>) {
         self.now = now;
+        self.about = None;
         match input {
             Input::Accepted { id, listener, peer } => self.accepted(id, listener, peer),
             Input::Closed(id) => self.closed(id),
@@ -338,6 +346,7 @@ impl<S: Service> Core<S> {
         // The service may just have come to know somebody.
         self.end_waits();
         if self.is_drained() {
+            self.log_drain("nothing is left");
             perform(Effect::Drained);
         }
     }
@@ -387,7 +396,9 @@ impl<S: Service> Core<S> {
     /// Takes a connection out of the table for a step; `put` brings it back.
     pub(super) fn take(&mut self, id: ConnectionId) -> Option<Box<Connection>> {
         let entry = self.connections.get_mut(id.slot as usize)?;
-        entry.take_if(|connection| connection.id == id)
+        let taken = entry.take_if(|connection| connection.id == id)?;
+        self.about = Some(id);
+        Some(taken)
     }
 
     pub(super) fn put(&mut self, mut connection: Box<Connection>) {
@@ -420,6 +431,7 @@ impl<S: Service> Core<S> {
 
     pub(super) fn refused(&self, cause: Refusal) {
         self.metrics.refuse(cause);
+        self.log_refused(cause);
     }
 
     fn accepted(&mut self, id: ConnectionId, listener: usize, peer: Option<SocketAddr>) {
@@ -436,6 +448,8 @@ impl<S: Service> Core<S> {
         self.open += 1;
         self.metrics.connections_accepted.add(1);
         self.metrics.connections_open.set(self.open as u64);
+        self.about = Some(id);
+        self.log_opened(&connection, peer);
         if let Err(cause) = self.admission.admit(self.open, self.drain.is_on()) {
             self.refused(cause);
             self.refuse_connection(&mut connection, cause);
@@ -539,6 +553,7 @@ impl<S: Service> Core<S> {
     pub(super) fn finish(&mut self, connection: &mut Connection, cause: CloseCause) {
         if connection.phase == Phase::Open {
             self.metrics.close(cause);
+            self.log_closed(connection, cause);
             connection.phase = Phase::Finishing;
             // The time to linger begins now, however long ago the peer was heard of.
             connection.active_at = self.now;
@@ -549,6 +564,7 @@ impl<S: Service> Core<S> {
     pub(super) fn close(&mut self, connection: &mut Connection, cause: CloseCause) {
         if connection.phase == Phase::Open {
             self.metrics.close(cause);
+            self.log_closed(connection, cause);
         }
         if connection.phase != Phase::Closing {
             connection.phase = Phase::Closing;

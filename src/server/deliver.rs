@@ -48,7 +48,8 @@ impl<S: Service> Core<S> {
     /// A call's outcome.
     pub(super) fn reply(&mut self, key: ExchangeKey, outcome: Result<Vec<u8>, RpcError>) {
         let Some(exchange) = self.exchanges.find(key) else { return };
-        self.metrics.step(Step::Handle).record(self.now.saturating_sub(exchange.since));
+        let (logged, since) = (exchange.logged.take(), exchange.since);
+        self.metrics.step(Step::Handle).record(self.now.saturating_sub(since));
         let mut message = Vec::new();
         let status = match &outcome {
             Ok(result) => {
@@ -64,6 +65,8 @@ impl<S: Service> Core<S> {
                 if exchange.version.is_modern() { error.code.http_status() } else { 200 }
             }
         };
+        let code = outcome.err().map(|error| error.code);
+        self.log_ended(logged, since, if code.is_some() { "failed" } else { "answered" }, code);
         self.conclude(key, &message, status);
     }
 
@@ -142,6 +145,7 @@ impl<S: Service> Core<S> {
     /// Ends an exchange without a word, and what hangs on it.
     pub(super) fn forget(&mut self, key: ExchangeKey) -> Option<Box<Exchange>> {
         let exchange = self.exchanges.remove(key)?;
+        self.log_ended(exchange.logged, exchange.since, "no longer wanted", None);
         let now = self.now;
         if let Sink::Remote { core, ticket } = exchange.sink {
             self.remotes.remove(&(core, ticket.into(), key.into()));
@@ -421,7 +425,7 @@ impl<S: Service> Core<S> {
             connection.terms = None;
             let own = self.forget(key).and_then(|exchange| exchange.session);
             if let Some(session) = own {
-                self.end_session(session);
+                self.end_session(session, "its connection went");
             }
         }
     }

@@ -5,7 +5,7 @@
 
 use super::service::{CallKey, Nanos};
 use crate::ids::{ConnectionId, CoreId, Ticket};
-use crate::proto::mcp::Version;
+use crate::proto::mcp::{Method, Version};
 use crate::shard::session::SessionKey;
 
 /// Names an exchange on its core. The same numbers are the `CallKey` of a call and the `Ticket` of one forwarded.
@@ -96,6 +96,8 @@ pub struct Exchange {
     pub events: u32,
     /// Requests of ours that its client has not answered.
     pub asks: u16,
+    /// The method of a call whose end is to be logged.
+    pub logged: Option<Method>,
     /// When it began.
     pub since: Nanos,
     /// When its time is up; `Nanos::MAX` for never.
@@ -116,6 +118,7 @@ impl Exchange {
             stream: None,
             events: 0,
             asks: 0,
+            logged: None,
             since: now,
             deadline: Nanos::MAX,
             latest: Nanos::MAX,

@@ -51,6 +51,7 @@ mod sharded;
 mod stdio;
 mod tasked;
 mod threads;
+mod told;
 mod tried;
 mod unix;
 mod unread;
