@@ -189,6 +189,8 @@ pub struct Core<S> {
     pub(super) resumable: VecDeque<ConnectionId>,
     /// Connections shared by several calls, of which one was cancelled.
     pub(super) concluded: Vec<(ConnectionId, ExchangeKey)>,
+    /// What connections are still to be told of their own steps.
+    pub(super) belated: VecDeque<(ConnectionId, Vec<u8>)>,
     pub(super) wheel: Wheel<Timer>,
     /// Connections whose message waits, by the view that it is for.
     pub(super) early: BTreeSet<(View, ConnectionId)>,
@@ -262,6 +264,7 @@ impl<S: Service> Core<S> {
             dirty: Vec::new(),
             resumable: VecDeque::new(),
             concluded: Vec::new(),
+            belated: VecDeque::new(),
             wheel,
             early: BTreeSet::new(),
             host_before: Vec::new(),
@@ -299,6 +302,9 @@ impl<S: Service> Core<S> {
     /// Hands out what is to be done. To be called at the end of a turn, so that all answers of the turn on one
     /// connection leave in one send.
     pub fn effects(&mut self, mut perform: impl FnMut(Effect)) {
+        while let Some((id, message)) = self.belated.pop_front() {
+            self.with(id, |core, connection| core.say_belated(connection, &message));
+        }
         while let Some((id, key)) = self.concluded.pop() {
             self.with(id, |core, connection| core.one_concluded(connection, key));
         }
@@ -363,6 +369,7 @@ impl<S: Service> Core<S> {
         let registry = || self.registry.as_ref().is_some_and(|registry| registry.machine().has_mail(&self.outbox));
         !self.resumable.is_empty()
             || !self.concluded.is_empty()
+            || !self.belated.is_empty()
             || !self.dirty.is_empty()
             || !self.effects.is_empty()
             || registry()

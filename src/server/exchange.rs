@@ -94,8 +94,8 @@ pub struct Exchange {
     pub stream: Option<u32>,
     /// The number of its last event.
     pub events: u32,
-    /// Requests of ours that its client has not answered.
-    pub asks: u16,
+    /// The numbers of our requests that its client has not answered.
+    pub asks: Vec<u32>,
     /// The method of a call whose end is to be logged.
     pub logged: Option<Method>,
     /// When it began.
@@ -117,7 +117,7 @@ impl Exchange {
             session: None,
             stream: None,
             events: 0,
-            asks: 0,
+            asks: Vec::new(),
             logged: None,
             since: now,
             deadline: Nanos::MAX,
