@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::launch::Steering;
 use super::plan::Plan;
-use crate::config::{NonDefault, Settings};
+use crate::config::{NonDefault, ServeSettings, ServedEra, Settings};
 use crate::shard::range::BoundaryTable;
 use crate::uring::Features;
 
@@ -38,6 +38,7 @@ impl Report<'_> {
             cpus = joined(&mut self.plan.cores.iter().map(|core| core.place.cpu.to_string())),
             shards = self.table.shards(),
             steering = matches!(self.steered, Steering::On),
+            kernel = self.features.found().join(", "),
             without = joined(&mut self.features.missing().iter().map(ToString::to_string)),
             configured = joined(&mut self.non_defaults.iter().map(ToString::to_string)),
             http = joined(&mut self.http.iter().map(ToString::to_string)),
@@ -63,11 +64,13 @@ impl fmt::Display for Report<'_> {
                 writeln!(f, "steering: off, the kernel refused the program: {error}; its own hash chooses the core")?;
             }
         }
-        let missing = self.features.missing();
-        if missing.is_empty() {
-            writeln!(f, "kernel: every io_uring feature that corelane uses is there")?;
-        }
-        for line in missing {
+        let found = self.features.found();
+        writeln!(
+            f,
+            "kernel: io_uring has {}",
+            if found.is_empty() { "what is needed".into() } else { found.join(", ") }
+        )?;
+        for line in self.features.missing() {
             writeln!(f, "without {line} (the kernel lacks it, or CORELANE_DISABLE names it)")?;
         }
         if self.non_defaults.is_empty() {
@@ -96,7 +99,7 @@ impl fmt::Display for Report<'_> {
             writeln!(f, "health, metrics: http://{control}/healthz /readyz /metrics")?;
         }
         if let Some(address) = self.http.first() {
-            writeln!(f, "\ntry it:\n  {}", curl(reachable(*address), endpoint))?;
+            writeln!(f, "\ntry it:\n  {}", curl(reachable(*address), &self.settings.serve))?;
         }
         writeln!(f)
     }
@@ -112,13 +115,32 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// A line that calls a tool of the demonstration server.
-fn curl(address: SocketAddr, endpoint: &str) -> String {
-    format!(
-        "curl -s http://{address}{endpoint} -H 'Content-Type: application/json' \
-         -H 'MCP-Protocol-Version: 2026-07-28' -H 'Mcp-Method: tools/list' \
-         -d '{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/list\",\"params\":{{\"_meta\":{{\
-         \"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\",\
-         \"io.modelcontextprotocol/clientCapabilities\":{{}}}}}}}}'"
-    )
+/// A line for a shell that is answered with a result: in an era that is served, and to a host that is.
+fn curl(address: SocketAddr, serve: &ServeSettings) -> String {
+    let url = quoted(&format!("http://{address}{}", serve.endpoint.as_str()));
+    let hosts = &serve.allowed_hosts;
+    let host = match hosts.alone().check_host(address.to_string().as_bytes()) {
+        Ok(()) => String::new(),
+        Err(_) => hosts.rules().first().map(|rule| format!("-H 'Host: {rule}' ")).unwrap_or_default(),
+    };
+    let asks = match serve.era {
+        ServedEra::Both | ServedEra::Modern => {
+            "-H 'MCP-Protocol-Version: 2026-07-28' -H 'Mcp-Method: tools/list' \
+             -d '{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/list\",\"params\":{\"_meta\":{\
+             \"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\",\
+             \"io.modelcontextprotocol/clientCapabilities\":{}}}}'"
+        }
+        ServedEra::Legacy => {
+            "-H 'Accept: application/json, text/event-stream' \
+             -d '{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"initialize\",\"params\":{\"protocolVersion\":\"2025-11-25\",\
+             \"capabilities\":{},\"clientInfo\":{\"name\":\"curl\",\"version\":\"1\"}}}'"
+        }
+    };
+    format!("curl -sg {url} {host}-H 'Content-Type: application/json' {asks}")
+}
+
+/// A word as shells read it; only one that might mean something to them is put in quotes.
+fn quoted(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b":/._-".contains(&byte);
+    if word.bytes().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }

@@ -25,6 +25,7 @@ use crate::limits::STDIO_LAST_CALLS_NS;
 use crate::metrics::{CloseCause, CoreMetrics, Refusal, Step};
 use crate::proto::http1::Stamp;
 use crate::proto::json::Scanner;
+use crate::proto::jsonrpc::Code;
 use crate::shard::Shards;
 use crate::shard::range::BoundaryTable;
 use crate::shard::seal::Sealer;
@@ -179,12 +180,18 @@ pub struct Core<S> {
     stamp_until: Nanos,
     pub(super) admission: Admission,
     pub(super) drain: Drain,
+    /// The connection whose step this is, as far as there is one.
+    pub(super) about: Option<ConnectionId>,
+    /// What the last message failed with, if it did.
+    pub(super) failed: Option<Code>,
     effects: Vec<Effect>,
     dirty: Vec<ConnectionId>,
     /// Connections whose exchange ended: their next frames may be taken.
     pub(super) resumable: VecDeque<ConnectionId>,
     /// Connections shared by several calls, of which one was cancelled.
     pub(super) concluded: Vec<(ConnectionId, ExchangeKey)>,
+    /// What connections are still to be told of their own steps.
+    pub(super) belated: VecDeque<(ConnectionId, Vec<u8>)>,
     pub(super) wheel: Wheel<Timer>,
     /// Connections whose message waits, by the view that it is for.
     pub(super) early: BTreeSet<(View, ConnectionId)>,
@@ -252,10 +259,13 @@ impl<S: Service> Core<S> {
             stamp: Stamp::new(parts.epoch),
             stamp_until: SECOND,
             drain: Drain::default(),
+            about: None,
+            failed: None,
             effects: Vec::new(),
             dirty: Vec::new(),
             resumable: VecDeque::new(),
             concluded: Vec::new(),
+            belated: VecDeque::new(),
             wheel,
             early: BTreeSet::new(),
             host_before: Vec::new(),
@@ -272,6 +282,7 @@ impl<S: Service> Core<S> {
     /// Takes note of what happened at `now`. What is to be done about it is collected by `effects`.
     pub fn step(&mut self, now: Nanos, input: Input<'_>) {
         self.now = now;
+        self.about = None;
         match input {
             Input::Accepted { id, listener, peer } => self.accepted(id, listener, peer),
             Input::Closed(id) => self.closed(id),
@@ -292,6 +303,9 @@ impl<S: Service> Core<S> {
     /// Hands out what is to be done. To be called at the end of a turn, so that all answers of the turn on one
     /// connection leave in one send.
     pub fn effects(&mut self, mut perform: impl FnMut(Effect)) {
+        while let Some((id, message)) = self.belated.pop_front() {
+            self.with(id, |core, connection| core.say_belated(connection, &message));
+        }
         while let Some((id, key)) = self.concluded.pop() {
             self.with(id, |core, connection| core.one_concluded(connection, key));
         }
@@ -339,6 +353,7 @@ impl<S: Service> Core<S> {
         // The service may just have come to know somebody.
         self.end_waits();
         if self.is_drained() {
+            self.log_drain("nothing is left");
             perform(Effect::Drained);
         }
     }
@@ -355,6 +370,7 @@ impl<S: Service> Core<S> {
         let registry = || self.registry.as_ref().is_some_and(|registry| registry.machine().has_mail(&self.outbox));
         !self.resumable.is_empty()
             || !self.concluded.is_empty()
+            || !self.belated.is_empty()
             || !self.dirty.is_empty()
             || !self.effects.is_empty()
             || registry()
@@ -388,7 +404,9 @@ impl<S: Service> Core<S> {
     /// Takes a connection out of the table for a step; `put` brings it back.
     pub(super) fn take(&mut self, id: ConnectionId) -> Option<Box<Connection>> {
         let entry = self.connections.get_mut(id.slot as usize)?;
-        entry.take_if(|connection| connection.id == id)
+        let taken = entry.take_if(|connection| connection.id == id)?;
+        self.about = Some(id);
+        Some(taken)
     }
 
     pub(super) fn put(&mut self, mut connection: Box<Connection>) {
@@ -421,6 +439,7 @@ impl<S: Service> Core<S> {
 
     pub(super) fn refused(&self, cause: Refusal) {
         self.metrics.refuse(cause);
+        self.log_refused(cause);
     }
 
     fn accepted(&mut self, id: ConnectionId, listener: usize, peer: Option<SocketAddr>) {
@@ -437,6 +456,8 @@ impl<S: Service> Core<S> {
         self.open += 1;
         self.metrics.connections_accepted.add(1);
         self.metrics.connections_open.set(self.open as u64);
+        self.about = Some(id);
+        self.log_opened(&connection, peer);
         if let Err(cause) = self.admission.admit(self.open, self.drain.is_on()) {
             self.refused(cause);
             self.refuse_connection(&mut connection, cause);
@@ -544,6 +565,7 @@ impl<S: Service> Core<S> {
     pub(super) fn finish(&mut self, connection: &mut Connection, cause: CloseCause) {
         if connection.phase == Phase::Open {
             self.metrics.close(cause);
+            self.log_closed(connection, cause);
             connection.phase = Phase::Finishing;
             // The time to linger begins now, however long ago the peer was heard of.
             connection.active_at = self.now;
@@ -554,6 +576,7 @@ impl<S: Service> Core<S> {
     pub(super) fn close(&mut self, connection: &mut Connection, cause: CloseCause) {
         if connection.phase == Phase::Open {
             self.metrics.close(cause);
+            self.log_closed(connection, cause);
         }
         if connection.phase != Phase::Closing {
             connection.phase = Phase::Closing;

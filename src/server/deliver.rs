@@ -9,7 +9,7 @@ use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
 use super::router::Lane;
 use super::service::{CallKey, Mail, Service};
 use crate::metrics::{Refusal, Step};
-use crate::proto::json::{Envelope, Key, Value, compact, has_newline};
+use crate::proto::json::{Envelope, Key, Object, Value, compact, has_newline};
 use crate::proto::jsonrpc::{self, Code, RpcError};
 use crate::proto::mcp::Version;
 use crate::shard::replay::EventId;
@@ -48,7 +48,8 @@ impl<S: Service> Core<S> {
     /// A call's outcome.
     pub(super) fn reply(&mut self, key: ExchangeKey, outcome: Result<Vec<u8>, RpcError>) {
         let Some(exchange) = self.exchanges.find(key) else { return };
-        self.metrics.step(Step::Handle).record(self.now.saturating_sub(exchange.since));
+        let (logged, since) = (exchange.logged.take(), exchange.since);
+        self.metrics.step(Step::Handle).record(self.now.saturating_sub(since));
         let mut message = Vec::new();
         let status = match &outcome {
             Ok(result) => {
@@ -64,6 +65,9 @@ impl<S: Service> Core<S> {
                 if exchange.version.is_modern() { error.code.http_status() } else { 200 }
             }
         };
+        self.take_back_asks(key);
+        let code = outcome.err().map(|error| error.code);
+        self.log_ended(logged, since, if code.is_some() { "failed" } else { "answered" }, code);
         self.conclude(key, &message, status);
     }
 
@@ -142,6 +146,7 @@ impl<S: Service> Core<S> {
     /// Ends an exchange without a word, and what hangs on it.
     pub(super) fn forget(&mut self, key: ExchangeKey) -> Option<Box<Exchange>> {
         let exchange = self.exchanges.remove(key)?;
+        self.log_ended(exchange.logged, exchange.since, "no longer wanted", None);
         let now = self.now;
         if let Sink::Remote { core, ticket } = exchange.sink {
             self.remotes.remove(&(core, ticket.into(), key.into()));
@@ -264,7 +269,7 @@ impl<S: Service> Core<S> {
     fn ask(&mut self, key: ExchangeKey, ask: u32, method: &'static str, params: &[u8]) {
         let (now, patience) = (self.now, self.settings.ask_time);
         let Some(exchange) = self.exchanges.find(key) else { return };
-        exchange.asks += 1;
+        exchange.asks.push(ask);
         exchange.deadline = exchange.deadline.max((now + patience).min(exchange.latest));
         let deadline = exchange.deadline;
         let mut message = Vec::new();
@@ -281,11 +286,9 @@ impl<S: Service> Core<S> {
             (Some(asked), Some(answering)) => asked == answering,
             _ => exchange.sink == lane.sink,
         };
-        if !theirs || exchange.asks == 0 {
-            return;
-        }
-        exchange.asks -= 1;
-        if exchange.asks == 0 {
+        let Some(open) = exchange.asks.iter().position(|&open| theirs && open == ask) else { return };
+        exchange.asks.swap_remove(open);
+        if exchange.asks.is_empty() {
             exchange.deadline = exchange.deadline.min(self.now + self.settings.call_time);
             let deadline = exchange.deadline;
             self.remind(deadline, Timer::Exchange(key));
@@ -295,6 +298,34 @@ impl<S: Service> Core<S> {
             None => Err(client_error(envelope.text(Key::Error, text).unwrap_or_default())),
         };
         self.service.answered(self.now, CallKey::from(key), ask, answer);
+    }
+
+    /// Takes back what a call asks its client that is not answered, where it was asked: the call is over.
+    fn take_back_asks(&mut self, key: ExchangeKey) {
+        let Some(exchange) = self.exchanges.find(key) else { return };
+        let sink = exchange.sink;
+        for ask in std::mem::take(&mut exchange.asks) {
+            let mut params = Vec::new();
+            let mut object = Object::begin(&mut params);
+            object.string("requestId", &ask_id(key, ask));
+            object.string("reason", "the call that asked this is over");
+            object.end();
+            let mut message = Vec::new();
+            jsonrpc::notification(&mut message, "notifications/cancelled", &params);
+            match sink {
+                // The connection whose step this is hears it at the end of the turn.
+                Sink::Http(id) | Sink::Lines(id) if self.find(id).is_none() => self.belated.push_back((id, message)),
+                _ => self.deliver(key, &message),
+            }
+        }
+    }
+
+    /// Says what could not be said in the step of the connection that it is for.
+    pub(super) fn say_belated(&mut self, connection: &mut Connection, message: &[u8]) {
+        match connection.wire() {
+            Wire::Lines => write_line(&mut connection.out, message),
+            Wire::Http => self.stream_event(connection, None, "message", message),
+        }
     }
 
     /// The client cancels one of its requests.
@@ -317,6 +348,7 @@ impl<S: Service> Core<S> {
 
     /// Drops an exchange on its client's wish: nothing more is sent for it.
     fn cancel(&mut self, key: ExchangeKey) {
+        self.take_back_asks(key);
         let Some(exchange) = self.forget(key) else { return };
         if exchange.kind == Kind::Call {
             self.service.cancel(self.now, key.into());
@@ -344,7 +376,7 @@ impl<S: Service> Core<S> {
         if connection.calls.is_empty() {
             return;
         }
-        let over = |exchange: &Exchange| exchange.kind == Kind::Listen || exchange.asks > 0;
+        let over = |exchange: &Exchange| exchange.kind == Kind::Listen || !exchange.asks.is_empty();
         let (lost, kept): (Vec<ExchangeKey>, Vec<ExchangeKey>) = std::mem::take(&mut connection.calls)
             .into_iter()
             .partition(|&key| self.exchanges.get(key).is_none_or(over));
@@ -421,7 +453,7 @@ impl<S: Service> Core<S> {
             connection.terms = None;
             let own = self.forget(key).and_then(|exchange| exchange.session);
             if let Some(session) = own {
-                self.end_session(session);
+                self.end_session(session, "its connection went");
             }
         }
     }

@@ -34,6 +34,7 @@ impl<S: Service> Core<S> {
             return;
         }
         self.drain.on = true;
+        self.log_drain("nothing new is taken");
         self.service.drain();
         self.effect(Effect::StopAccepting);
         // Subscription streams end with their result; legacy streams are told when to come back, to another process.
@@ -106,6 +107,7 @@ impl<S: Service> Core<S> {
         // Standard input ended a while ago: nothing was told to drain, and now is the time for it.
         self.begin_drain();
         if !std::mem::replace(&mut self.drain.is_over, true) {
+            self.log_drain("its time is up, calls are told so");
             for key in self.exchanges.keys(|exchange| exchange.kind == Kind::Call) {
                 self.refused(Refusal::Draining);
                 self.service.cancel(self.now, key.into());
@@ -114,6 +116,7 @@ impl<S: Service> Core<S> {
             }
             return self.remind(self.now + LAST_WORDS, Timer::Drain);
         }
+        self.log_drain("what is left is cut off");
         let ids: Vec<_> = self.connections.iter().flatten().map(|connection| connection.id).collect();
         for id in ids {
             self.with(id, |core, connection| {

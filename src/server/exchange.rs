@@ -5,7 +5,7 @@
 
 use super::service::{CallKey, Nanos};
 use crate::ids::{ConnectionId, CoreId, Ticket};
-use crate::proto::mcp::Version;
+use crate::proto::mcp::{Method, Version};
 use crate::shard::session::SessionKey;
 
 /// Names an exchange on its core. The same numbers are the `CallKey` of a call and the `Ticket` of one forwarded.
@@ -94,8 +94,10 @@ pub struct Exchange {
     pub stream: Option<u32>,
     /// The number of its last event.
     pub events: u32,
-    /// Requests of ours that its client has not answered.
-    pub asks: u16,
+    /// The numbers of our requests that its client has not answered.
+    pub asks: Vec<u32>,
+    /// The method of a call whose end is to be logged.
+    pub logged: Option<Method>,
     /// When it began.
     pub since: Nanos,
     /// When its time is up; `Nanos::MAX` for never.
@@ -115,7 +117,8 @@ impl Exchange {
             session: None,
             stream: None,
             events: 0,
-            asks: 0,
+            asks: Vec::new(),
+            logged: None,
             since: now,
             deadline: Nanos::MAX,
             latest: Nanos::MAX,

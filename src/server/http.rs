@@ -355,7 +355,7 @@ impl<S: Service> Core<S> {
         }
         match self.named_session(connection, head.session_id) {
             Ok(Whereabouts::Here(key)) => {
-                self.end_session(key);
+                self.end_session(key, "its client deleted it");
                 self.metrics.sessions_deleted.add(1);
                 connection.session = None;
                 self.answer_empty(connection, 204, &[]);

@@ -30,6 +30,11 @@ impl Laps {
         Laps { clock, metrics, frames_left: 1, sends_left: 1, since: 0 }
     }
 
+    /// The time now, for what is timed because somebody wants to be told.
+    pub fn read_clock(&self) -> Nanos {
+        (self.clock)()
+    }
+
     /// A frame may begin in bytes that came in the turn of time `came`.
     #[inline]
     pub fn begin(&mut self, came: Nanos) {

@@ -18,6 +18,7 @@ mod http;
 mod intake;
 pub mod laps;
 mod lines;
+mod log;
 mod modern;
 pub mod outbox;
 pub mod parcel;

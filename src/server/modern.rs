@@ -36,6 +36,10 @@ pub(super) fn missing_meta(envelope: &Envelope) -> RpcError {
 impl<S: Service> Core<S> {
     /// A message whose body claims a modern revision.
     pub(super) fn modern(&mut self, lane: Lane<'_>, envelope: &Envelope, text: &[u8], out: &mut Vec<u8>) -> Told {
+        self.logged(envelope, text, out, |core, out| core.modern_message(lane, envelope, text, out))
+    }
+
+    fn modern_message(&mut self, lane: Lane<'_>, envelope: &Envelope, text: &[u8], out: &mut Vec<u8>) -> Told {
         let shape = match Self::shape(envelope, text) {
             Ok(shape) => shape,
             Err(error) => {

@@ -390,7 +390,7 @@ impl<S: Service> Core<S> {
     fn remote_delete(&mut self, from: CoreId, ticket: Ticket, id: &[u8]) {
         match self.find_session(id) {
             Some(session) => {
-                self.end_session(session);
+                self.end_session(session, "its client deleted it");
                 self.metrics.sessions_deleted.add(1);
                 self.send_reply(from, ticket, 204, None, Vec::new());
             }

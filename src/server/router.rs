@@ -317,6 +317,7 @@ impl<S: Service> Core<S> {
         out: &mut Vec<u8>,
     ) -> Told {
         jsonrpc::error(out, id, null_id, &error);
+        self.failed = Some(error.code);
         self.metrics.messages_out.add(1);
         Told::Answered { status, session: None }
     }
@@ -398,6 +399,10 @@ impl<S: Service> Core<S> {
 
     /// One legacy message.
     fn legacy(&mut self, lane: Lane<'_>, envelope: &Envelope, text: &[u8], out: &mut Vec<u8>) -> Told {
+        self.logged(envelope, text, out, |core, out| core.legacy_message(lane, envelope, text, out))
+    }
+
+    fn legacy_message(&mut self, lane: Lane<'_>, envelope: &Envelope, text: &[u8], out: &mut Vec<u8>) -> Told {
         let shape = match Self::shape(envelope, text) {
             Ok(shape) => shape,
             Err(error) => {

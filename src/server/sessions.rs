@@ -99,6 +99,7 @@ impl<S: Service> Core<S> {
 
     /// Counts a session that was created, or re-created from its ticket.
     fn count_session(&self, key: SessionKey) {
+        self.log_session_opened(key);
         self.metrics.sessions_created.add(1);
         self.metrics.sessions_open.set(self.shards.sessions() as u64);
         if let Some(shard) = self.metrics.shard(key.shard) {
@@ -213,9 +214,10 @@ impl<S: Service> Core<S> {
     }
 
     /// Ends a session and everything that hangs on it.
-    pub(super) fn end_session(&mut self, key: SessionKey) {
+    pub(super) fn end_session(&mut self, key: SessionKey, why: &'static str) {
         self.call_off(key);
         let Some(session) = self.shards.remove(key) else { return };
+        self.log_session_ended(key, why);
         self.metrics.sessions_open.set(self.shards.sessions() as u64);
         if let Some(shard) = self.metrics.shard(key.shard) {
             shard.sessions.sub(1);
@@ -256,7 +258,7 @@ impl<S: Service> Core<S> {
         let over = self.shards.keys(|session| session.busy == 0 && session.used + idle <= now);
         for key in over {
             self.metrics.sessions_expired.add(1);
-            self.end_session(key);
+            self.end_session(key, "it was idle for too long");
         }
         self.shards.forget_heirs(|used| used + idle <= now);
     }

@@ -129,6 +129,17 @@ impl Features {
         })
     }
 
+    /// The names of those that are there.
+    pub fn found(&self) -> Vec<&'static str> {
+        let features = [
+            ("msg-ring", self.msg_ring),
+            ("recv-limit", self.recv_limit),
+            ("recv-multishot", self.recv_multishot),
+            ("ring-descriptor", self.ring_descriptor),
+        ];
+        features.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect()
+    }
+
     /// One line for each feature that is missing, with what it costs.
     pub fn missing(&self) -> Vec<&'static str> {
         let mut lines = Vec::new();
@@ -221,5 +232,8 @@ mod tests {
         let found = Features::probe(disabled).expect("io_uring works here");
         assert!(!found.recv_multishot && !found.recv_limit && !found.msg_ring);
         assert_eq!(found.missing().len(), 2);
+        let named = found.found();
+        assert!(!named.iter().any(|name| ["msg-ring", "recv-limit", "recv-multishot"].contains(name)), "{named:?}");
+        assert_eq!(named.contains(&"ring-descriptor"), found.ring_descriptor);
     }
 }

@@ -51,6 +51,8 @@ mod sharded;
 mod stdio;
 mod tasked;
 mod threads;
+mod told;
+mod tried;
 mod unix;
 mod unread;
 mod upstream;

@@ -277,6 +277,13 @@ impl Server {
         }
     }
 
+    /// Reads standard error to its end, which comes when the process has ended.
+    pub fn until_ended(&mut self) {
+        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
+            self.seen = format!("{}{line}\n", self.seen);
+        }
+    }
+
     /// How many lines of standard error, as far as it was read, have this text in them.
     pub fn count_said(&self, text: &str) -> usize {
         self.seen.lines().filter(|line| line.contains(text)).count()

@@ -56,6 +56,21 @@ impl<'a> RawJson<'a> {
     }
 }
 
+/// Arguments as they came, for a handler that outlives them: a copy.
+#[derive(Clone)]
+pub struct RawArguments(Box<[u8]>);
+
+impl RawArguments {
+    pub(super) fn new(json: RawJson<'_>) -> RawArguments {
+        RawArguments(json.as_bytes().into())
+    }
+
+    /// To be looked at.
+    pub fn json(&self) -> RawJson<'_> {
+        RawJson::new(&self.0)
+    }
+}
+
 /// For tools without arguments; whatever is sent is ignored.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
 pub struct NoArguments {}

@@ -12,7 +12,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use super::arguments::RawJson;
+use super::arguments::{RawArguments, RawJson};
 use super::catalog::Catalog;
 use super::context::Context;
 use super::desk::Settings;
@@ -333,6 +333,58 @@ impl<S: 'static> ServerBuilder<S> {
         self.add_tool(tool, schema::check_input(schema.as_ref()), output, ToolHandler::Plain(Box::new(handler)))
     }
 
+    /// The same for an `async fn`: its arguments are a copy of its own. What it returns may write itself.
+    ///
+    /// ```
+    /// use corelane::{Context, Failure, IntoToolResult, RawArguments, Server, Tool, ToolOutput};
+    ///
+    /// /// What was given, to be copied into the result as it came.
+    /// struct Echoed(RawArguments);
+    ///
+    /// impl IntoToolResult for Echoed {
+    ///     fn write(self, output: &mut ToolOutput<'_>) -> Result<(), Failure> {
+    ///         let data = self.0.json().get("data").ok_or_else(|| Failure::new("`data` is missing"))?;
+    ///         output.text_raw(data); // copied, not parsed
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// async fn echo(arguments: RawArguments, ctx: Context) -> Echoed {
+    ///     ctx.sleep(std::time::Duration::from_millis(10)).await;
+    ///     Echoed(arguments)
+    /// }
+    /// let schema = r#"{"type":"object","properties":{"data":{"type":"string"}},"required":["data"]}"#;
+    /// let server = Server::builder("echo", "1.0").async_raw_tool(Tool::new("echo"), schema, echo).build()?;
+    /// # // From here on: served on a port of the kernel's choice and called, so that it is known to work.
+    /// # use std::io::{BufRead, BufReader, Write};
+    /// # let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    /// # let options = corelane::ServeOptions::default().listen("127.0.0.1:0").control("127.0.0.1:0");
+    /// # let options = options.cores("1").tcp(&address);
+    /// # std::thread::spawn(|| server.serve(options).unwrap());
+    /// # let wait = |_: u32| std::thread::sleep(std::time::Duration::from_millis(20));
+    /// # let connected = |_: u32| std::net::TcpStream::connect(&address).ok();
+    /// # let mut stream = (0..500).inspect(|&n| wait(n)).find_map(connected).expect("it serves");
+    /// # let mut answers = BufReader::new(stream.try_clone()?).lines();
+    /// # writeln!(stream, "{}", concat!(
+    /// #     r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","#,
+    /// #     r#""arguments":{"data":"a\u00fc"},"#,
+    /// #     r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","#,
+    /// #     r#""io.modelcontextprotocol/clientCapabilities":{}}}}"#,
+    /// # ))?;
+    /// # let answer = answers.next().expect("an answer")?;
+    /// # assert!(answer.contains(r#""text":"a\u00fc""#), "{answer}");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn async_raw_tool<R, F, Fut>(self, tool: Tool, schema: impl AsRef<str>, handler: F) -> Self
+    where
+        R: IntoToolResult,
+        F: Fn(RawArguments, Context<S>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = R> + 'static,
+    {
+        let output = tool.output_schema.clone().or_else(R::output_schema);
+        self.add_tool(tool, schema::check_input(schema.as_ref()), output, tool::asynchronous_raw(handler))
+    }
+
     fn add_tool(
         mut self,
         tool: Tool,
@@ -475,6 +527,41 @@ impl<S: 'static> ServerBuilder<S> {
     }
 
     /// Completes a variable of a resource template that was added before.
+    ///
+    /// ```
+    /// use corelane::{Completing, Context, Reading, ResourceTemplate, Server};
+    ///
+    /// const ROOMS: [&str; 3] = ["attic", "bathroom", "basement"];
+    ///
+    /// fn rooms(typed: &Completing, _: &Context) -> Vec<String> {
+    ///     ROOMS.iter().filter(|room| room.starts_with(typed.value())).map(ToString::to_string).collect()
+    /// }
+    /// let server = Server::builder("house", "1.0")
+    ///     .resource_template(ResourceTemplate::new("room://{name}"), |reading: &Reading, _: &Context| {
+    ///         format!("all is well in {}", reading.uri())
+    ///     })
+    ///     .complete_template("room://{name}", "name", rooms)
+    ///     .build()?;
+    /// # // From here on: served on a port of the kernel's choice and called, so that it is known to work.
+    /// # use std::io::{BufRead, BufReader, Write};
+    /// # let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    /// # let options = corelane::ServeOptions::default().listen("127.0.0.1:0").control("127.0.0.1:0");
+    /// # let options = options.cores("1").tcp(&address);
+    /// # std::thread::spawn(|| server.serve(options).unwrap());
+    /// # let wait = |_: u32| std::thread::sleep(std::time::Duration::from_millis(20));
+    /// # let connected = |_: u32| std::net::TcpStream::connect(&address).ok();
+    /// # let mut stream = (0..500).inspect(|&n| wait(n)).find_map(connected).expect("it serves");
+    /// # let mut answers = BufReader::new(stream.try_clone()?).lines();
+    /// # writeln!(stream, "{}", concat!(
+    /// #     r#"{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{"#,
+    /// #     r#""ref":{"type":"ref/resource","uri":"room://{name}"},"argument":{"name":"name","value":"ba"},"#,
+    /// #     r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","#,
+    /// #     r#""io.modelcontextprotocol/clientCapabilities":{}}}}"#,
+    /// # ))?;
+    /// # let answer = answers.next().expect("an answer")?;
+    /// # assert!(answer.contains(r#""values":["bathroom","basement"]"#), "{answer}");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn complete_template<F>(mut self, template: &str, variable: &str, complete: F) -> Self
     where
         F: Fn(&Completing, &Context<S>) -> Vec<String> + Send + Sync + 'static,

@@ -385,6 +385,37 @@ impl<S> Context<S> {
 
     /// Tells the client that a visit it was asked for is done, by the visit's id, so that it can try again what needed
     /// it. Only 2025-11-25 has that; in others it does nothing.
+    ///
+    /// ```
+    /// use corelane::{Context, NoArguments, Server, Tool};
+    ///
+    /// /// Called once the page that the user visited has reported back.
+    /// fn logged_in(_: NoArguments, ctx: &Context) -> &'static str {
+    ///     ctx.visit_complete("login-17");
+    ///     "logged in"
+    /// }
+    /// let server = Server::builder("calendar", "1.0").tool(Tool::new("logged_in"), logged_in).build()?;
+    /// # // From here on: served on a port of the kernel's choice and called, so that it is known to work.
+    /// # use std::io::{BufRead, BufReader, Write};
+    /// # let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    /// # let options = corelane::ServeOptions::default().listen("127.0.0.1:0").control("127.0.0.1:0");
+    /// # let options = options.cores("1").tcp(&address);
+    /// # std::thread::spawn(|| server.serve(options).unwrap());
+    /// # let wait = |_: u32| std::thread::sleep(std::time::Duration::from_millis(20));
+    /// # let connected = |_: u32| std::net::TcpStream::connect(&address).ok();
+    /// # let mut stream = (0..500).inspect(|&n| wait(n)).find_map(connected).expect("it serves");
+    /// # let mut answers = BufReader::new(stream.try_clone()?).lines();
+    /// # writeln!(stream, "{}", concat!(
+    /// #     r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","#,
+    /// #     r#""capabilities":{"elicitation":{"url":{}}},"clientInfo":{"name":"c","version":"1"}}}"#,
+    /// # ))?;
+    /// # writeln!(stream, "{}", concat!(
+    /// #     r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"logged_in"}}"#,
+    /// # ))?;
+    /// # let heard = answers.by_ref().map_while(Result::ok).take(3).collect::<Vec<_>>().join("\n");
+    /// # assert!(heard.contains("notifications/elicitation/complete") && heard.contains("login-17"), "{heard}");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn visit_complete(&self, id: &str) {
         if self.version != Version::V2025_11_25 || !self.capabilities.has(Capabilities::ELICITATION_URL) {
             return;
@@ -526,6 +557,47 @@ impl<S> Context<S> {
     /// asked for it: the client gets the task's id now and the outcome later. `false` means that the handler goes on as
     /// an ordinary call. Only tools built with [`Tool::becomes_task`](super::Tool::becomes_task) need this; others are
     /// tasks from their beginning. What was asked before is asked as in any call.
+    ///
+    /// ```
+    /// use corelane::{Context, Failure, NoArguments, Server, TaskSupport, Tool};
+    /// use std::time::Duration;
+    ///
+    /// async fn build(_: NoArguments, ctx: Context) -> Result<String, Failure> {
+    ///     let is_task = ctx.become_task().await?; // whoever called has the task's id now
+    ///     ctx.sleep(Duration::from_millis(50)).await;
+    ///     Ok(if is_task { "built meanwhile" } else { "built" }.to_owned())
+    /// }
+    /// let tool = Tool::new("build").task_support(TaskSupport::Optional).becomes_task();
+    /// let server = Server::builder("builder", "1.0").async_tool(tool, build).build()?;
+    /// # // From here on: served on a port of the kernel's choice and called, so that it is known to work.
+    /// # use std::io::{BufRead, BufReader, Write};
+    /// # let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    /// # let options = corelane::ServeOptions::default().listen("127.0.0.1:0").control("127.0.0.1:0");
+    /// # let options = options.cores("1").tcp(&address);
+    /// # std::thread::spawn(|| server.serve(options).unwrap());
+    /// # let wait = |_: u32| std::thread::sleep(std::time::Duration::from_millis(20));
+    /// # let connected = |_: u32| std::net::TcpStream::connect(&address).ok();
+    /// # let mut stream = (0..500).inspect(|&n| wait(n)).find_map(connected).expect("it serves");
+    /// # let mut answers = BufReader::new(stream.try_clone()?).lines();
+    /// # writeln!(stream, "{}", concat!(
+    /// #     r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"build","#,
+    /// #     r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","#,
+    /// #     r#""io.modelcontextprotocol/clientCapabilities":{"extensions":{"io.modelcontextprotocol/tasks":{}}}}}}"#,
+    /// # ))?;
+    /// # let answer = answers.next().expect("an answer")?;
+    /// # let id = answer.split_once(r#""taskId":""#).and_then(|(_, rest)| rest.split_once('"')).expect("a task").0;
+    /// # let done = (0..500).inspect(|&n| wait(n)).find_map(|n| {
+    /// #     let meta = concat!(
+    /// #         r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","#,
+    /// #         r#""io.modelcontextprotocol/clientCapabilities":{"extensions":{"io.modelcontextprotocol/tasks":{}}}}"#
+    /// #     );
+    /// #     let get = format!(r#""method":"tasks/get","params":{{"taskId":"{id}",{meta}}}"#);
+    /// #     writeln!(stream, r#"{{"jsonrpc":"2.0","id":{},{get}}}"#, n + 2).ok()?;
+    /// #     answers.next()?.ok().filter(|answer| !answer.contains(r#""working""#))
+    /// # });
+    /// # assert!(done.as_ref().is_some_and(|done| done.contains("built meanwhile")), "{done:?}");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub async fn become_task(&self) -> Result<bool, Failure> {
         let Some(exchange) = &self.exchange else { return Ok(false) };
         let TaskWish::Yes { ttl_ms } = self.task_wish else { return Ok(false) };

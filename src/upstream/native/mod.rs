@@ -36,7 +36,7 @@ mod tests;
 mod tool;
 mod wait;
 
-pub use arguments::{NoArguments, RawJson};
+pub use arguments::{NoArguments, RawArguments, RawJson};
 pub use ask::{Answers, Ask, AskError, Elicited, Form, Root, Sampled, Sampling, Visit};
 pub use builder::{BuildError, Server, ServerBuilder};
 pub use content::{Content, Contents, JsonText};

@@ -183,6 +183,15 @@ impl<S: 'static> Server<S> {
 
     /// Serves one client over standard input and output.
     ///
+    /// ```no_run
+    /// use corelane::{Context, NoArguments, Server, Tool};
+    ///
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let hello = |_: NoArguments, _: &Context| "hello";
+    ///     Ok(Server::builder("greeter", "1.0").tool(Tool::new("hello"), hello).build()?.serve_stdio()?)
+    /// }
+    /// ```
+    ///
     /// # Errors
     /// What kept it from serving.
     pub fn serve_stdio(self) -> Result<(), ServeError> {

@@ -8,7 +8,7 @@ use std::future::Future;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use super::arguments::{self, RawJson};
+use super::arguments::{self, RawArguments, RawJson};
 use super::context::Context;
 use super::failure::{Asked, Failure};
 use super::label::{Label, labelled};
@@ -182,6 +182,20 @@ where
     ToolHandler::Async(Box::new(move |raw, ctx| {
         let version = ctx.version();
         let future = handler(arguments::parse(raw.as_bytes())?, ctx);
+        Ok(Box::pin(async move { render(future.await, version) }))
+    }))
+}
+
+pub(super) fn asynchronous_raw<S, R, F, Fut>(handler: F) -> ToolHandler<S>
+where
+    R: IntoToolResult,
+    F: Fn(RawArguments, Context<S>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = R> + 'static,
+    S: 'static,
+{
+    ToolHandler::Async(Box::new(move |raw, ctx| {
+        let version = ctx.version();
+        let future = handler(RawArguments::new(raw), ctx);
         Ok(Box::pin(async move { render(future.await, version) }))
     }))
 }

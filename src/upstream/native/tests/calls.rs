@@ -198,6 +198,32 @@ fn errors_are_told_where_they_belong() {
     assert!(rig.ask(LEGACY, "tools/call", json!({"name": "fail"})).is_ok(), "arguments may be left out");
 }
 
+struct Echoed(RawArguments);
+
+impl IntoToolResult for Echoed {
+    fn write(self, output: &mut ToolOutput<'_>) -> Result<(), Failure> {
+        output.text_raw(self.0.json().get("data").ok_or_else(|| Failure::new("no data"))?);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_raw_tool_may_wait_and_its_schema_and_arguments_stay_as_they_are() {
+    let later = async |arguments: RawArguments, ctx: Context| {
+        ctx.sleep(Duration::from_millis(5)).await;
+        Echoed(arguments)
+    };
+    let server = Server::builder("t", "1").async_raw_tool(Tool::new("later"), RAW, later).build().expect("it is one");
+    let mut rig = Rig::new(&server);
+    assert_eq!(rig.text(MODERN, "later", json!({"data": "a\u{fc}\n"})), "a\u{fc}\n");
+    let failed = rig.tool(LEGACY, "later", json!({"other": 1})).expect("a result");
+    assert_eq!((text_of(&failed).as_str(), &failed["isError"]), ("no data", &json!(true)));
+    let schema = Server::builder("t", "1").async_raw_tool(Tool::new("a"), "[]", later).build();
+    assert!(matches!(schema.err(), Some(BuildError::Schema { .. })));
+    let task = Tool::new("a").task_support(TaskSupport::Optional);
+    assert!(Server::builder("t", "1").async_raw_tool(task, RAW, later).build().is_ok(), "what waits may be a task");
+}
+
 #[test]
 fn a_panic_is_the_callers_own() {
     let mut rig = Rig::new(&server());
