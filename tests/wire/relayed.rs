@@ -119,7 +119,10 @@ fn a_visit_that_is_asked_for_in_a_question_is_told_to_be_done_on_its_own_call() 
     let messages = peer.rest();
     assert_eq!(messages[0]["params"]["elicitationId"], "v", "{messages:?}");
     assert_eq!(messages[1], notice(COMPLETE, json!({"elicitationId": "v"})));
-    assert_eq!((messages.len(), &messages[2]["id"]), (3, &json!(2)));
+    // Nobody waits for an answer any more.
+    assert_eq!(messages[2]["method"], "notifications/cancelled");
+    assert_eq!(messages[2]["params"]["requestId"], messages[0]["id"]);
+    assert_eq!((messages.len(), &messages[3]["id"]), (4, &json!(2)));
 }
 
 /// The streams of a modern server's that are asked to tell of tasks, by these.
