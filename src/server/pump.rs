@@ -426,17 +426,9 @@ impl<S: Service> Core<S> {
     pub(super) fn end_remote_stream(&mut self, key: ExchangeKey) {
         let Some(exchange) = self.exchanges.find(key) else { return };
         let Sink::Remote { core, ticket } = exchange.sink else { return };
-        let begins = exchange.stream.is_none();
         exchange.sink = Sink::Nobody;
-        let session = exchange.session;
-        let stream = exchange.stream;
-        let fresh = || session.and_then(|key| self.shards.find(key)).map(|session| session.next_call_stream());
-        let stream = stream.or_else(fresh);
-        if let Some(exchange) = self.exchanges.find(key) {
-            exchange.stream = stream;
-        }
         self.remotes.remove(&(core, ticket.into(), key.into()));
-        let prime = stream.filter(|_| begins);
+        let prime = self.number_call_stream(key);
         self.outbox.post(core, Header::End { ticket: ticket.into(), prime, retry: false }, Vec::new());
     }
 

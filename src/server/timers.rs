@@ -25,14 +25,11 @@ impl<S: Service> Core<S> {
                     connection.active_at + settings.stream_keep_alive
                 }
                 Wire::Http if connection.is_between_frames() => connection.active_at + settings.keep_alive,
-                Wire::Http => connection.frame_since + settings.frame_time(&connection.framing, connection.carry.len()),
                 // What is in flight takes its own time; a line that has begun to come takes a line's.
                 Wire::Lines if connection.is_between_frames() || self.is_occupied(connection) => Nanos::MAX,
                 // Whoever is at the other end of standard input is the one who started us.
                 Wire::Lines if settings.ends_when_empty => Nanos::MAX,
-                Wire::Lines => {
-                    connection.frame_since + settings.frame_time(&connection.framing, connection.carry.len())
-                }
+                _ => connection.frame_since + settings.frame_time(&connection.framing, connection.carry.len()),
             },
         }
     }

@@ -11,11 +11,12 @@ use super::envelope::Span;
 ///
 /// # Panics
 /// If a span is absent or not within `text`, if they are not in the order of the text, or if two overlap.
-pub fn splice(out: &mut Vec<u8>, text: &[u8], edits: &[(Span, &[u8])]) {
-    let put_in: usize = edits.iter().map(|(_, replacement)| replacement.len()).sum();
+pub fn splice(out: &mut Vec<u8>, text: &[u8], edits: &[(Span, impl AsRef<[u8]>)]) {
+    let put_in: usize = edits.iter().map(|(_, replacement)| replacement.as_ref().len()).sum();
     out.reserve(text.len() + put_in);
     let mut at = 0;
-    for &(span, replacement) in edits {
+    for (span, replacement) in edits {
+        let replacement = replacement.as_ref();
         let (start, end) = (span.start as usize, span.end as usize);
         assert!(!span.is_absent(), "an absent span ({start}..{end}) is no place to edit");
         assert!(start >= at, "edits are in order and do not overlap: {start} comes after {at}");

@@ -9,18 +9,18 @@ use crate::server::service::Host;
 
 /// Where a page begins.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Cursor<'a> {
+pub(super) struct Cursor {
     pub view: View,
     pub method: Method,
     /// How many items come before; or, of lists that are told server by server, whose is next.
     pub at: u32,
     /// That server's own cursor, if it gave one.
-    pub own: &'a str,
+    pub own: Box<str>,
 }
 
 const MARK: &[u8] = b"cursor";
 
-impl<'a> Cursor<'a> {
+impl Cursor {
     /// As the client has it.
     pub fn seal(&self, host: &dyn Host) -> String {
         let mut plain = MARK.to_vec();
@@ -32,12 +32,12 @@ impl<'a> Cursor<'a> {
     }
 
     /// Reads what was sealed, if it was for this list in this view.
-    pub fn read(plain: &'a [u8], view: View, method: Method) -> Option<Cursor<'a>> {
+    pub fn read(plain: &[u8], view: View, method: Method) -> Option<Cursor> {
         let (of, rest) = plain.strip_prefix(MARK)?.split_first_chunk::<2>()?;
         let (list, rest) = rest.split_first()?;
         let (at, own) = rest.split_first_chunk::<4>()?;
         let is_ours = (View(u16::from_le_bytes(*of)), *list) == (view, method as u8);
-        let (at, own) = (u32::from_le_bytes(*at), std::str::from_utf8(own).ok()?);
+        let (at, own) = (u32::from_le_bytes(*at), std::str::from_utf8(own).ok()?.into());
         is_ours.then_some(Cursor { view, method, at, own })
     }
 }

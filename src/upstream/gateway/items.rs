@@ -95,7 +95,8 @@ pub(super) fn result_for_legacy(result: Value<'_>) -> Option<Vec<u8>> {
     (structured.kind() != ValueKind::Object).then(|| without(result, "structuredContent"))
 }
 
-fn without(object: Value<'_>, member: &str) -> Vec<u8> {
+/// The text of an object without one member.
+pub(super) fn without(object: Value<'_>, member: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(object.raw().len());
     let mut rest = Object::begin(&mut out);
     for (name, value) in object.members() {

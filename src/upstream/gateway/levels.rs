@@ -5,7 +5,7 @@
 //! Invariant: a call that asks for more than its session was told is sent once the server was told, or cannot be; a
 //! session of whose callers none ever chose a level is left as its server likes it.
 
-use super::flight::{Errand, Kept, Relay};
+use super::flight::{Errand, Relay};
 use super::request::Era;
 use super::send::write_request;
 use super::server::{Server, Verdict};
@@ -43,18 +43,16 @@ impl Level {
         self.told.is_some()
     }
 
-    /// Whether a call need not wait that wants this logged, by its caller's choice or because that is usual.
+    /// What has to be logged for a call that wants this, by its caller's choice or because that is usual.
+    fn due(&self, wanted: Option<LogLevel>, is_chosen: bool) -> Option<LogLevel> {
+        wanted.filter(|_| is_chosen || self.is_told())
+    }
+
+    /// Whether a call need not wait that wants this logged.
     pub fn does(&mut self, wanted: Option<LogLevel>, is_chosen: bool) -> bool {
-        let Some(wanted) = wanted.filter(|_| is_chosen || self.told.is_some()) else { return true };
+        let Some(wanted) = self.due(wanted, is_chosen) else { return true };
         self.wanted = Some(self.wanted.map_or(wanted, |most| most.min(wanted)));
         self.told.is_some_and(|told| told <= wanted) && self.asking == 0
-    }
-}
-
-impl Kept {
-    /// What it has to have logged.
-    fn wants(&self, level: &Level) -> Option<LogLevel> {
-        self.log_level.filter(|_| self.is_level_chosen || level.is_told())
     }
 }
 
@@ -75,7 +73,8 @@ impl Server {
         }
         let session = &self.sessions[place];
         let level = &session.level;
-        let Some(wanted) = session.waiting.iter().filter_map(|kept| kept.wants(level)).min() else { return true };
+        let wanted = session.waiting.iter().filter_map(|kept| level.due(kept.log_level, kept.is_level_chosen)).min();
+        let Some(wanted) = wanted else { return true };
         if level.told.is_none_or(|told| wanted < told) && level.asking == 0 {
             // Those that are under way have not chosen, and are not to hear less than was usual.
             let under_way = self.levels_under_way(session.capabilities).unwrap_or(wanted);

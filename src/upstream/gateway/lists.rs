@@ -21,8 +21,7 @@ impl<S: Service> Gateway<S> {
             Ok(cursor) => cursor,
             Err(error) => return Served::Failed(error),
         };
-        let start = cursor.and_then(|plain| Cursor::read(&plain, call.view, call.method).map(|cursor| cursor.at));
-        let start = start.unwrap_or_default() as usize;
+        let start = cursor.map_or(0, |cursor| cursor.at as usize);
         let Some(seen) = self.seen(call.view) else { return invalid("there is no such view") };
         let servers = seen.servers.clone();
         let mut waits = Vec::new();
@@ -66,15 +65,16 @@ impl<S: Service> Gateway<S> {
     ///
     /// # Errors
     /// If it is not one of ours for this list in this view.
-    pub(super) fn cursor_of(&self, call: &Call<'_>) -> Result<Option<Vec<u8>>, RpcError> {
+    pub(super) fn cursor_of(&self, call: &Call<'_>) -> Result<Option<Cursor>, RpcError> {
         if !call.envelope.has(Key::Cursor) {
             return Ok(None);
         }
         let sealed = call.envelope.str(Key::Cursor, call.text);
-        let plain = sealed.and_then(|sealed| self.host.open(&sealed));
-        let plain = plain.filter(|plain| Cursor::read(plain, call.view, call.method).is_some());
+        let cursor = sealed
+            .and_then(|sealed| self.host.open(&sealed))
+            .and_then(|plain| Cursor::read(&plain, call.view, call.method));
         let stranger = || RpcError::new(Code::INVALID_PARAMS, "this cursor is not one of ours, or no longer");
-        plain.map(Some).ok_or_else(stranger)
+        cursor.map(Some).ok_or_else(stranger)
     }
 
     /// A list of one server was read, or could not be: whoever waits for it waits no longer.
@@ -168,7 +168,7 @@ impl<S: Service> Gateway<S> {
         let hint = self.hint_of(job, &seen.servers, now);
         let cursor = |next: usize| {
             let at = next.try_into().unwrap_or(u32::MAX);
-            Cursor { view: job.view, method: kind.method(), at, own: "" }.seal(&*self.host)
+            Cursor { view: job.view, method: kind.method(), at, own: "".into() }.seal(&*self.host)
         };
         let head = merge::Head { kind, version: job.version, hint, server_info: &seen.about.server_info };
         merge::page(&head, native.chain(items), job.start, &marks, cursor)

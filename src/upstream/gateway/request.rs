@@ -3,6 +3,7 @@
 //! Not here: which server (`mod`), the bytes of HTTP.
 //! Invariant: what is not named here is passed on byte for byte.
 
+use super::items;
 use crate::proto::json::{Envelope, Key, Object, Span, Value, is_empty};
 use crate::proto::mcp::{Capabilities, LogLevel, Method, Version};
 
@@ -129,15 +130,7 @@ pub fn write(out: &mut Vec<u8>, call: &Outgoing<'_>, era: Era, id: u64) {
 /// something to a legacy server; none if there is no such wish.
 pub fn without_task(call: &Outgoing<'_>) -> Option<Vec<u8>> {
     let params = call.envelope.get(Key::Params);
-    let members = call.envelope.has(Key::Task).then(|| Value::new(params.of(call.text)).members())?;
-    let mut rest = Vec::with_capacity(call.text.len());
-    let mut object = Object::begin(&mut rest);
-    for (name, member) in members {
-        if let Some(name) = name.unescaped().filter(|name| name != "task") {
-            object.raw(&name, member.raw());
-        }
-    }
-    object.end();
+    let rest = call.envelope.has(Key::Task).then(|| items::without(Value::new(params.of(call.text)), "task"))?;
     Some([&call.text[..params.start as usize], &rest, &call.text[params.end as usize..]].concat())
 }
 

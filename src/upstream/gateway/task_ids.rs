@@ -96,9 +96,8 @@ impl<'a> Renames<'a> {
 
     fn done(mut self) -> Vec<u8> {
         self.edits.sort_unstable_by_key(|(span, _)| span.start);
-        let edits: Vec<(Span, &[u8])> = self.edits.iter().map(|(span, renamed)| (*span, &renamed[..])).collect();
         let mut out = Vec::new();
-        splice(&mut out, self.text, &edits);
+        splice(&mut out, self.text, &self.edits);
         out
     }
 }

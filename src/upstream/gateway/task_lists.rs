@@ -6,6 +6,7 @@
 //! A page is one server's, so that none is waited for on another's account: its cursor leads to that server's next one,
 //! or, behind the last, to the next server. A server that is away is passed over.
 
+use super::answer;
 use super::cursors::Cursor;
 use super::flight::Relay;
 use super::owed::Promise;
@@ -13,7 +14,7 @@ use super::request::Era;
 use super::server::{Server, Verdict};
 use super::{Gateway, invalid};
 use crate::ids::View;
-use crate::proto::json::{Envelope, Key, Object, Scanner, Value, ValueKind, string};
+use crate::proto::json::{Envelope, Key, Object, Scanner, Value, ValueKind};
 use crate::proto::mcp::Method;
 use crate::server::service::{Call, Served, Service};
 
@@ -34,15 +35,14 @@ impl<S: Service> Gateway<S> {
         };
         let servers = seen.servers.iter().filter(|server| lists(server)).map(|server| u32::from(*server) + 1);
         let turns: Vec<u32> = seen.native.then_some(NATIVE).into_iter().chain(servers).collect();
-        let plain = match self.cursor_of(call) {
-            Ok(plain) => plain,
+        let cursor = match self.cursor_of(call) {
+            Ok(cursor) => cursor,
             Err(error) => return Served::Failed(error),
         };
-        let cursor = plain.as_deref().and_then(|plain| Cursor::read(plain, call.view, call.method));
         let (turn, own) = match &cursor {
             None => (turns.first(), ""),
-            Some(Cursor { at, own: "", .. }) => (turns.iter().skip_while(|turn| *turn != at).nth(1), ""),
-            Some(Cursor { at, own, .. }) => (turns.iter().find(|turn| *turn == at), *own),
+            Some(Cursor { at, own, .. }) if own.is_empty() => (turns.iter().skip_while(|turn| *turn != at).nth(1), ""),
+            Some(Cursor { at, own, .. }) => (turns.iter().find(|turn| *turn == at), &**own),
         };
         let Some(&turn) = turn else {
             out.extend_from_slice(br#"{"tasks":[]}"#);
@@ -62,7 +62,9 @@ impl<S: Service> Gateway<S> {
         let mut result = Vec::new();
         let served = self.native.call(&call, &mut result);
         if let Served::Done = served {
-            let next = |own: &str| Cursor { view: call.view, method: call.method, at: NATIVE, own }.seal(&*self.host);
+            let next = |own: &str| {
+                Cursor { view: call.view, method: call.method, at: NATIVE, own: own.into() }.seal(&*self.host)
+            };
             out.extend_from_slice(&page(Value::new(&result), |_| true, "", next));
         }
         served
@@ -81,7 +83,7 @@ impl Server {
             None => own.to_owned(),
             Some(_) => {
                 let at = u32::from(self.base) + 1;
-                Cursor { view, method: Method::TasksList, at, own }.seal(&*self.seal)
+                Cursor { view, method: Method::TasksList, at, own: own.into() }.seal(&*self.seal)
             }
         };
         page(result, is_its, relay.uris.as_deref().unwrap_or_default(), next)
@@ -123,15 +125,7 @@ fn page(result: Value<'_>, is_its: impl Fn(&str) -> bool, before: &str, next: im
         let mut tasks = object.array("tasks");
         for task in member.elements() {
             let Some(id) = task.get("taskId").and_then(Value::as_str).filter(|id| is_its(id)) else { continue };
-            let mut seen = tasks.object();
-            for (name, member) in task.members() {
-                match name.unescaped() {
-                    Some(name) if name == "taskId" => string(seen.key("taskId"), &format!("{before}{id}")),
-                    Some(name) => seen.raw(&name, member.raw()),
-                    None => {}
-                }
-            }
-            seen.end();
+            tasks.raw(&answer::renamed(task, "taskId", &format!("{before}{id}")));
         }
         tasks.end();
     }

@@ -36,7 +36,6 @@ pub fn seen(result: &[u8], method: Method, before: &str) -> Option<Vec<u8>> {
             member.elements().for_each(|item| rename(&mut edits, item, result, before));
         }
     }
-    let edits: Vec<(Span, &[u8])> = edits.iter().map(|(span, uri)| (*span, &uri[..])).collect();
     let mut out = Vec::new();
     splice(&mut out, result, &edits);
     Some(out)
