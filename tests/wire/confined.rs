@@ -5,11 +5,12 @@ use serde_json::json;
 use crate::gateway::reached;
 use crate::process::Server;
 use crate::request::{Request, modern, text};
+use crate::script::{child, one_tool};
 
-/// A server of 2025-11-25 whose one tool tries how many files it may open and how much memory it may have: it says its
-/// own limits, what stopped it, and how many files it had by then.
+/// The one tool of a server tries how many files it may open and how much memory it may have: it says its own limits,
+/// what stopped it, and how many files it had by then.
 const TRYING: &str = r#"
-import errno, json, os, resource, sys
+import errno, json, os, resource
 def limit(which):
     soft, hard = resource.getrlimit(which)
     return soft if soft == hard else [soft, hard]
@@ -29,31 +30,14 @@ def memory():
         return "had" if bytearray(400 << 20) else ""
     except MemoryError:
         return "MemoryError"
-for line in sys.stdin:
-    request = json.loads(line)
-    if "id" not in request:
-        continue
-    answer = {"jsonrpc": "2.0", "id": request["id"]}
-    if request["method"] == "initialize":
-        answer["result"] = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}},
-                            "serverInfo": {"name": "trying", "version": "1"}}
-    elif request["method"] == "tools/list":
-        answer["result"] = {"tools": [{"name": "try", "inputSchema": {"type": "object"}}]}
-    elif request["method"] == "tools/call":
-        said = [limit(resource.RLIMIT_NOFILE), *files(), limit(resource.RLIMIT_AS), memory(),
-                limit(resource.RLIMIT_CORE)]
-        answer["result"] = {"content": [{"type": "text", "text": json.dumps(said)}]}
-    else:
-        answer["error"] = {"code": -32601, "message": "no such method"}
-    print(json.dumps(answer), flush=True)
+def said():
+    return json.dumps([limit(resource.RLIMIT_NOFILE), *files(), limit(resource.RLIMIT_AS), memory(),
+                       limit(resource.RLIMIT_CORE)])
 "#;
 
 /// What a child with these keys in its section meets.
 fn met(keys: &str) -> serde_json::Value {
-    let program = TRYING.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    let gateway = Server::configured(&format!(
-        "[servers.c]\nkind = \"stdio\"\ncommand = \"python3\"\nargs = [\"-c\", \"{program}\"]\nera = \"legacy\"\n{keys}"
-    ));
+    let gateway = Server::configured(&child("python3", &one_tool("try", TRYING), keys));
     reached(&gateway, "/mcp/c");
     let call = modern(1, "tools/call", json!({"name": "try", "arguments": {}}));
     let answer = gateway.connect().ask(&Request::modern(&call).target("/mcp/c"));

@@ -45,6 +45,7 @@ mod registered;
 mod relayed;
 mod reloading;
 mod request;
+mod script;
 mod sealed;
 mod secured;
 mod sharded;

@@ -8,36 +8,20 @@ use crate::gateway::reached;
 use crate::legacy::open_at;
 use crate::process::{Server, until};
 use crate::request::{Request, echo, legacy, modern, text};
+use crate::script::{child, one_tool};
 
-/// A server of 2025-11-25 on standard input and output whose one tool says which process it is, and how often it was
-/// called.
+/// The one tool of a server says which process it is, and how often it was called.
 const COUNTING: &str = r#"
-import json, os, sys
+import os
 count = 0
-for line in sys.stdin:
-    request = json.loads(line)
-    if "id" not in request:
-        continue
-    answer = {"jsonrpc": "2.0", "id": request["id"]}
-    if request["method"] == "initialize":
-        answer["result"] = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}},
-                            "serverInfo": {"name": "counting", "version": "1"}}
-    elif request["method"] == "tools/list":
-        answer["result"] = {"tools": [{"name": "count", "inputSchema": {"type": "object"}}]}
-    elif request["method"] == "tools/call":
-        count += 1
-        answer["result"] = {"content": [{"type": "text", "text": f"{os.getpid()} {count}"}]}
-    else:
-        answer["error"] = {"code": -32601, "message": "no such method"}
-    print(json.dumps(answer), flush=True)
+def said():
+    global count
+    count += 1
+    return f"{os.getpid()} {count}"
 "#;
 
 fn counting(more: &str) -> String {
-    let program = COUNTING.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    format!(
-        "[servers.c]\nkind = \"stdio\"\ncommand = \"python3\"\nargs = [\"-c\", \"{program}\"]\nera = \"legacy\"\n\
-         sessions = \"per_session\"\n{more}"
-    )
+    child("python3", &one_tool("count", COUNTING), &format!("sessions = \"per_session\"\n{more}"))
 }
 
 /// Process and count, as a session is told on a core.
@@ -170,11 +154,8 @@ fn files(pid: u32) -> usize {
 
 #[test]
 fn a_thousand_children_come_and_go_and_leave_nothing() {
-    let program = SMALL.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    let gateway = Server::configured(&format!(
-        "[servers.c]\nkind = \"stdio\"\ncommand = \"sh\"\nargs = [\"-c\", \"{program}\"]\nera = \"legacy\"\n\
-         sessions = \"per_session\"\ntools.include = [\"*\"]\n"
-    ));
+    let more = "sessions = \"per_session\"\ntools.include = [\"*\"]\n";
+    let gateway = Server::configured(&child("sh", SMALL, more));
     reached(&gateway, "/mcp/c");
     let (before, files_before) = (below(gateway.pid()), files(gateway.pid()));
     let call = legacy(7, "tools/call", json!({"name": "who", "arguments": {}}));

@@ -6,6 +6,7 @@ use crate::gateway::reached;
 use crate::peer::Peer;
 use crate::process::{Server, until};
 use crate::request::{Request, legacy, modern, text};
+use crate::script::child;
 use crate::watched::{WATCHED, change, session, subscribe, told};
 
 /// A server of 2025-11-25 on standard input and output that keeps what it is subscribed to. `touch` has it tell of all
@@ -44,11 +45,7 @@ for line in sys.stdin:
 "#;
 
 fn keeping() -> Server {
-    let program = KEEPING.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    let gateway = Server::configured(&format!(
-        "[servers.c]\nkind = \"stdio\"\ncommand = \"python3\"\nargs = [\"-c\", \"{program}\"]\nera = \"legacy\"\n\
-         sessions = \"per_session\"\n"
-    ));
+    let gateway = Server::configured(&child("python3", KEEPING, "sessions = \"per_session\"\n"));
     reached(&gateway, "/mcp/c");
     gateway
 }
