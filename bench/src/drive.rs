@@ -126,6 +126,10 @@ impl<'a> Driver<'a> {
         if self.callers.plan.swap_sessions {
             self.callers.swap_sessions();
         }
+        if self.callers.script.handshake {
+            let given = self.callers.lanes.iter().map(|lane| lane.session().len()).max();
+            self.callers.count.tally.session_bytes = given.unwrap_or(0);
+        }
         Ok(())
     }
 

@@ -91,6 +91,12 @@ pub struct Ladder {
     /// Bytes of the floor's HTTP answer; as corelane's, else rmcp's, once one could be asked.
     #[arg(long, default_value_t = 302)]
     http_reply_bytes: usize,
+    /// Bytes of the floor's HTTP answer in a session, and of the session's header line in the request; as corelane's,
+    /// once one could be asked.
+    #[arg(long, default_value_t = 274)]
+    legacy_reply_bytes: usize,
+    #[arg(long, default_value_t = 60)]
+    session_bytes: usize,
     /// Where ladder.json and ladder.md go.
     #[arg(long, default_value = "bench/results")]
     output: PathBuf,
@@ -121,15 +127,21 @@ impl Rung {
         if self.wire == Wire::Ndjson { "b" } else { "c" }
     }
 
-    /// Legacy lines open with a handshake; the floor has nobody to shake hands with.
+    /// Legacy lines open with a handshake.
     fn handshake(self) -> Option<String> {
         (self.program == Program::CorelaneTcp).then(|| "--handshake".into())
     }
+
+    /// The floor has nobody to shake hands with: it is called in sessions that it never gave.
+    fn sessions_unasked(self) -> bool {
+        self.program.is_floor() && self.wire == Wire::HttpLegacy
+    }
 }
 
-const RUNGS: [Rung; 8] = [
+const RUNGS: [Rung; 9] = [
     rung("a-ndjson", "floor, lines", Program::FloorLines, Wire::Ndjson, true, true),
     rung("a-http", "floor, HTTP", Program::FloorHttp, Wire::HttpModern, false, true),
+    rung("a-http-legacy", "floor, HTTP with a session header", Program::FloorHttp, Wire::HttpLegacy, false, false),
     rung("b", "corelane, lines over TCP", Program::CorelaneTcp, Wire::Ndjson, true, true),
     rung("c", "corelane, HTTP 2026-07-28", Program::CorelaneHttp, Wire::HttpModern, false, true),
     rung("d", "corelane, HTTP 2025-11-25, a session each", Program::CorelaneHttp, Wire::HttpLegacy, false, false),
@@ -151,7 +163,7 @@ const fn rung(
 
 /// What is compared: the first against the second.
 const COMPARISONS: [(&str, &str); 6] =
-    [("b", "a-ndjson"), ("c", "a-http"), ("d", "a-http"), ("c", "e1"), ("d", "e2"), ("e1", "a-http")];
+    [("b", "a-ndjson"), ("c", "a-http"), ("d", "a-http-legacy"), ("c", "e1"), ("d", "e2"), ("e1", "a-http")];
 
 /// All that a ladder leaves behind; the table needs nothing else.
 #[derive(Serialize, Deserialize)]
@@ -163,6 +175,10 @@ struct Record {
     load_cpu: usize,
     floor_ndjson_reply_bytes: usize,
     floor_http_reply_bytes: usize,
+    #[serde(default)]
+    floor_legacy_reply_bytes: usize,
+    #[serde(default)]
+    floor_session_bytes: usize,
     rungs: Vec<(String, String)>,
     comparisons: Vec<(String, String)>,
     rounds: Vec<Round>,
@@ -208,6 +224,8 @@ impl Ladder {
             load_cpu: self.load_cpu,
             floor_ndjson_reply_bytes: self.ndjson_reply_bytes,
             floor_http_reply_bytes: self.http_reply_bytes,
+            floor_legacy_reply_bytes: self.legacy_reply_bytes,
+            floor_session_bytes: self.session_bytes,
             rungs: Vec::new(),
             comparisons: COMPARISONS.map(|(this, that)| (this.into(), that.into())).into(),
             rounds: Vec::new(),
@@ -265,6 +283,9 @@ impl Ladder {
                     );
                 }
                 sizes.push((rung.name, report.response_bytes.unwrap_or(0.0).round() as usize));
+                if rung.name == "d" {
+                    record.floor_session_bytes = report.session_bytes;
+                }
             }
             healthy.push(*rung);
         }
@@ -272,6 +293,7 @@ impl Ladder {
             |names: &[&str]| names.iter().find_map(|name| sizes.iter().find(|(of, _)| of == name)).map(|found| found.1);
         record.floor_ndjson_reply_bytes = size(&["b"]).unwrap_or(self.ndjson_reply_bytes);
         record.floor_http_reply_bytes = size(&["c", "e1"]).unwrap_or(self.http_reply_bytes);
+        record.floor_legacy_reply_bytes = size(&["d"]).unwrap_or(self.legacy_reply_bytes);
         if healthy.is_empty() { Err("no rung is left to run".into()) } else { Ok(healthy) }
     }
 
@@ -316,6 +338,9 @@ impl Ladder {
         if rung.program.is_floor() {
             more.push("--unverified".into());
         }
+        if rung.sessions_unasked() {
+            more.extend(["--session-bytes".into(), record.floor_session_bytes.to_string()]);
+        }
         more.extend(rung.handshake());
         running.measured("load", rung.wire, self.load_cpu, &self.payload, &more)
     }
@@ -323,14 +348,18 @@ impl Ladder {
     /// The server of a rung, on its CPU.
     fn started(&self, record: &Record, rung: &Rung) -> Result<Running, Failure> {
         let any = ([127, 0, 0, 1], 0).into();
-        let sizes = Sizes {
-            ndjson_reply: record.floor_ndjson_reply_bytes,
-            http_reply: record.floor_http_reply_bytes,
-            http_request: 0,
+        let http_reply = match rung.wire {
+            Wire::HttpLegacy => record.floor_legacy_reply_bytes,
+            _ => record.floor_http_reply_bytes,
         };
+        let sizes = Sizes { ndjson_reply: record.floor_ndjson_reply_bytes, http_reply, http_request: 0 };
         let binary = self.binary(rung.program).ok_or("no binary was given for this rung")?;
         // The Host header names the port, so the size of a request depends on it.
-        let sizing = |target| Script::new(rung.wire, false, target, &self.payload).map(|script| script.call_bytes());
+        let sizing = |target| {
+            let script = Script::new(rung.wire, false, target, &self.payload)?;
+            let script = if rung.sessions_unasked() { script.in_session(record.floor_session_bytes)? } else { script };
+            Ok::<_, String>(script.call_bytes())
+        };
         sizing(any)?;
         Running::rung(rung.program, &binary, &self.corelane_args, self.server_cpu, |target| {
             Ok(Sizes { http_request: sizing(target)?, ..sizes })

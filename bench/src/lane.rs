@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use crate::{
     answer::{Part, Reader},
     fleet::{Loss, Outbox},
-    message::{FIRST_ID, INITIALIZE_ID, Script, Wire},
+    message::{FIRST_ID, INITIALIZE_ID, LINE_END, SESSION, Script, Wire},
 };
 
 /// Why a call did not succeed.
@@ -193,6 +193,7 @@ impl Lane {
             self.talk.stage = Stage::Initializing;
             script.initialize(out);
         } else {
+            self.talk.session.clone_from(&script.session);
             self.talk.stage = Stage::Ready;
         }
         !script.handshake
@@ -292,7 +293,7 @@ impl Talk {
                 self.status = status;
                 self.verdict = None;
                 if let (Some(session), Stage::Initializing) = (session, self.stage) {
-                    self.session = [b"Mcp-Session-Id: ", session, b"\r\n"].concat();
+                    self.session = [SESSION, session, LINE_END].concat();
                 }
                 if self.stage == Stage::Asking {
                     if status == 200 && events {

@@ -38,6 +38,9 @@ pub struct Aim {
     /// Open each ndjson connection with `initialize` (http-legacy always does).
     #[arg(long)]
     pub handshake: bool,
+    /// Say the header of a session in so many bytes instead of opening one (http-legacy, for the floor, which keeps none).
+    #[arg(long)]
+    pub session_bytes: Option<usize>,
     /// CPU to pin the generator to.
     #[arg(long, default_value_t = 1)]
     pub cpu: usize,
@@ -68,7 +71,12 @@ impl Aim {
             )
             .into());
         }
-        Ok(Script::new(self.wire, self.handshake, self.target, &self.payload)?)
+        let script = Script::new(self.wire, self.handshake, self.target, &self.payload)?;
+        match self.session_bytes {
+            None => Ok(script),
+            Some(bytes) if self.wire == Wire::HttpLegacy => Ok(script.in_session(bytes)?),
+            Some(_) => Err("--session-bytes: only the http-legacy wire has sessions".into()),
+        }
     }
 }
 
@@ -226,7 +234,8 @@ impl Load {
             depth: self.depth,
             verified: !self.unverified,
             rate_asked: self.rate,
-            request_bytes: script.call_bytes(),
+            request_bytes: script.call_bytes() + tally.session_bytes,
+            session_bytes: tally.session_bytes,
             response_bytes: (ended > 0).then(|| tally.bytes_received as f64 / ended as f64),
             warmup_seconds: self.warmup,
             seconds: self.seconds,

@@ -57,6 +57,9 @@ const META: &str = concat!(
 );
 /// The first id of a connection: six digits, as most ids of the original are.
 pub const FIRST_ID: u64 = 100_000;
+/// How the header line of a session begins and ends.
+pub const SESSION: &[u8] = b"Mcp-Session-Id: ";
+pub const LINE_END: &[u8] = b"\r\n";
 /// Ids 1 and 2 belong to the handshake.
 pub const INITIALIZE_ID: u64 = 1;
 
@@ -65,6 +68,8 @@ pub struct Script {
     pub wire: Wire,
     /// Whether a connection opens with `initialize`.
     pub handshake: bool,
+    /// The session header of a connection that opens without one; else empty.
+    pub session: Vec<u8>,
     host: SocketAddr,
     path: String,
     tool: String,
@@ -89,6 +94,7 @@ impl Script {
         let mut script = Self {
             wire,
             handshake: handshake || wire == Wire::HttpLegacy,
+            session: Vec::new(),
             host,
             path: payload.path.clone(),
             tool: payload.tool.clone(),
@@ -96,6 +102,17 @@ impl Script {
         };
         script.calls = (1..=20).map(|width| script.cut(payload, width)).collect::<Result<_, _>>()?;
         Ok(script)
+    }
+
+    /// The same without a handshake, each call under a session header of `bytes` bytes, its line end included: what a
+    /// session looks like to a server that keeps none. Fails if `bytes` are too few for the header's name.
+    pub fn in_session(mut self, bytes: usize) -> Result<Self, String> {
+        let bare = SESSION.len() + LINE_END.len();
+        let padding =
+            bytes.checked_sub(bare + 1).ok_or(format!("--session-bytes {bytes}: more than {bare} are needed"))?;
+        self.handshake = false;
+        self.session = [SESSION, &b"X".repeat(padding + 1), LINE_END].concat();
+        Ok(self)
     }
 
     fn cut(&self, payload: &Payload, id_width: usize) -> Result<Call, String> {
@@ -215,10 +232,10 @@ impl Script {
         self.assemble(head.as_bytes(), session, out);
     }
 
-    /// Bytes of one call on the wire, without a session header.
+    /// Bytes of one call on the wire, without the header of a session that the server gives.
     pub fn call_bytes(&self) -> usize {
         let mut out = Vec::new();
-        self.call(FIRST_ID, b"", &mut out);
+        self.call(FIRST_ID, &self.session, &mut out);
         out.len()
     }
 }
@@ -246,6 +263,15 @@ mod tests {
     #[test]
     fn a_payload_that_cannot_fit_is_refused() {
         assert!(Script::new(Wire::Ndjson, false, ([127, 0, 0, 1], 1).into(), &payload(50)).is_err());
+    }
+
+    #[test]
+    fn a_session_that_nobody_gave_has_the_bytes_that_were_asked_for() {
+        let script = || Script::new(Wire::HttpLegacy, false, ([127, 0, 0, 1], 1).into(), &payload(175)).expect("fits");
+        let bare = script().call_bytes();
+        let told = script().in_session(60).expect("room for a name");
+        assert_eq!((told.handshake, told.call_bytes()), (false, bare + 60));
+        assert!(script().in_session(18).is_err(), "no room for an id");
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub struct Tally {
     pub ready: usize,
     pub lost: usize,
     pub bytes_received: u64,
+    /// The longest header line of a session that the server gave.
+    pub session_bytes: usize,
 }
 
 impl Tally {
@@ -45,6 +47,7 @@ impl Tally {
             ready: 0,
             lost: 0,
             bytes_received: 0,
+            session_bytes: 0,
         }
     }
 
@@ -73,6 +76,7 @@ impl Tally {
         self.ready += other.ready;
         self.lost += other.lost;
         self.bytes_received += other.bytes_received;
+        self.session_bytes = self.session_bytes.max(other.session_bytes);
     }
 }
 
@@ -127,7 +131,10 @@ pub struct Report {
     pub depth: usize,
     pub verified: bool,
     pub rate_asked: Option<f64>,
+    /// Of a call, the header line of its session included, which alone is `session_bytes`.
     pub request_bytes: usize,
+    #[serde(default)]
+    pub session_bytes: usize,
     pub response_bytes: Option<f64>,
     pub warmup_seconds: f64,
     pub seconds: f64,

@@ -34,13 +34,17 @@ fn head(page: &mut String, record: &Record) -> std::fmt::Result {
     record.environment.describe(page, "ladder")?;
     writeln!(
         page,
-        "- Server on CPU {}, load on CPU {}, {} rounds of {} s per rung, interleaved; the floor answers {} bytes per line and {} per HTTP request",
+        "- Server on CPU {}, load on CPU {}, {} rounds of {} s per rung, interleaved; the floor answers {} bytes per line and {} per HTTP request{}",
         record.server_cpu,
         record.load_cpu,
         record.rounds_asked,
         record.seconds,
         record.floor_ndjson_reply_bytes,
-        record.floor_http_reply_bytes
+        record.floor_http_reply_bytes,
+        match record.floor_legacy_reply_bytes {
+            0 => String::new(),
+            bytes => format!(", {bytes} per HTTP request in a session"),
+        }
     )?;
     writeln!(
         page,
