@@ -1,4 +1,5 @@
-//! simd-json against serde_json for what corelane decodes: the arguments of a tool call, into a Rust type.
+//! simd-json against serde_json for what corelane decodes: the arguments of a tool call, into a Rust type. And for what
+//! it does by a scan of its own: judging a message of which nothing is kept.
 //!
 //! It measures the two calls that corelane could make and nothing around them. simd-json edits its input, and the input
 //! is a message that is still needed, so it works on a copy, in a buffer that is kept; its own buffers are kept too.
@@ -7,7 +8,12 @@
 
 use std::{hint::black_box, time::Instant};
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
+
+use crate::message::{FIRST_ID, Payload, Script, Wire};
 
 /// One kind of arguments, and what each round took.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -46,7 +52,18 @@ pub fn compare(rounds: usize) -> Vec<Decoded> {
         one::<Search>("a page of text", &search(&"word ".repeat(800)), rounds),
         one::<Search>("a page with escapes", &search(&r#"a \"word\" \n"#.repeat(300)), rounds),
         one::<Numbers>("200 numbers", &numbers, rounds),
+        one::<IgnoredAny>("message M, judged and not kept", &message(), rounds),
     ]
+}
+
+/// Message M without its newline.
+fn message() -> String {
+    let payload =
+        Payload { payload: 175, tool: "echo".into(), arguments: r#"{"data":"$PAD"}"#.into(), path: "/".into() };
+    let script = Script::new(Wire::Ndjson, false, ([127, 0, 0, 1], 1).into(), &payload).expect("M fits itself");
+    let mut line = Vec::new();
+    script.call(FIRST_ID, b"", &mut line);
+    String::from_utf8_lossy(line.trim_ascii_end()).into_owned()
 }
 
 fn one<T: DeserializeOwned>(what: &str, text: &str, rounds: usize) -> Decoded {
