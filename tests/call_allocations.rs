@@ -1,7 +1,8 @@
-//! In the steady state a call that its own core answers costs no allocation, whatever the size of its payload: so the
-//! payload is copied once, from where it was received to where it is sent from. There is no room for another copy.
+//! In the steady state a call costs no allocation, whatever the size of its payload. Where its own core answers it, the
+//! payload is copied once, from where it was received to where it is sent from: there is no room for another copy.
+//! Where it crosses to the core that owns its session, and its answer back, the parcels' payloads are used again.
 //!
-//! Not here: calls that cross cores (`tests/ring_allocations.rs`).
+//! Not here: the rings that parcels travel in (`tests/ring_allocations.rs`).
 //! Invariant: this file holds one test, because its allocator counts for the whole process.
 #![cfg(feature = "host")]
 #![allow(unsafe_code)]
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use corelane::server::connection::Wire;
 
+use echo::pair::Pair;
 use echo::{EchoCore, converse, core, legacy_core, modern, modern_post};
 
 /// The system's allocator, counted.
@@ -56,5 +58,12 @@ fn a_call_allocates_nothing() {
             let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
             assert_eq!(allocations, 0, "{name}, {bytes} bytes, 1,000 calls");
         }
+        let (mut pair, call) = Pair::with_session(&echo);
+        pair.converse(&call, 100);
+        let (before, parcels) = (ALLOCATIONS.load(Ordering::Relaxed), pair.parcels);
+        pair.converse(&call, 1_000);
+        let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+        assert_eq!(pair.parcels - parcels, 2_000, "there and back");
+        assert_eq!(allocations, 0, "HTTP, a session of the other core, {bytes} bytes, 1,000 calls");
     }
 }

@@ -38,7 +38,7 @@ pub struct Aim {
     /// Open each ndjson connection with `initialize` (http-legacy always does).
     #[arg(long)]
     pub handshake: bool,
-    /// Say the header of a session in so many bytes instead of opening one (http-legacy, for the floor, which keeps none).
+    /// Say the header of a session in so many bytes instead of opening one (http-legacy: the floor gives none).
     #[arg(long)]
     pub session_bytes: Option<usize>,
     /// CPU to pin the generator to.

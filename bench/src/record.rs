@@ -11,13 +11,16 @@ use std::{
 };
 
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::ser::{PrettyFormatter, Serializer};
 
 use crate::Failure;
 
 /// Writes a record, in place of what was in the file.
 pub fn write(file: &Path, record: &impl Serialize) -> Result<(), Failure> {
-    let mut text = serde_json::to_string_pretty(record)?;
-    text.push('\n');
+    // One space a level: a long run has more blanks than figures otherwise.
+    let mut text = Vec::new();
+    record.serialize(&mut Serializer::with_formatter(&mut text, PrettyFormatter::with_indent(b" ")))?;
+    text.push(b'\n');
     Ok(fs::write(file, text)?)
 }
 

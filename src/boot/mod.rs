@@ -38,6 +38,7 @@ mod tests {
     mod registry;
     mod registry_rig;
     mod rig;
+    mod watched;
 }
 
 pub use desk::{OutsideOwner, Registry};

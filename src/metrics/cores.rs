@@ -115,7 +115,7 @@ metrics! {
     StreamsOpen streams_open: Gauge Gauge
         "corelane_streams_open", "Event streams open now.";
     BuffersInUse buffers_in_use: Gauge Gauge
-        "corelane_buffers_in_use", "Provided receive buffers that are not in the kernel's ring.";
+        "corelane_buffers_in_use", "Receive buffers that the core reads from at this moment; the kernel has the others.";
     RecvEnobufs recv_enobufs: Counter Counter
         "corelane_recv_enobufs_total", "Receives that found no provided buffer and were queued again.";
     BellsRung bells_rung: Counter Counter

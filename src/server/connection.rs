@@ -232,8 +232,8 @@ pub struct Assembly {
 pub enum Frame<'b> {
     /// A chunked request, whole.
     Assembled(Box<Assembly>),
-    /// The peer waits for leave to send its body.
-    Continue,
+    /// The peer waits for leave to send the body behind this head.
+    Continue(Head<'b>),
     /// The bytes cannot be read as frames.
     Fault(Fault),
     /// A line, without its end.
@@ -366,14 +366,17 @@ impl Framing {
                     return (total, Frame::Request(parsed, &buffer[head..total]));
                 }
                 *self = Framing::Body { head, total };
-                (0, if parsed.expect_continue && buffer.len() == head { Frame::Continue } else { Frame::More })
+                (0, if parsed.expect_continue && buffer.len() == head { Frame::Continue(parsed) } else { Frame::More })
             }
             BodyFraming::Chunked => {
                 let assembly =
                     Assembly { head: buffer[..head].to_vec(), body: Vec::new(), decoder: ChunkedDecoder::default() };
                 *self = Framing::Chunked(Box::new(assembly));
                 // The bytes behind the head are looked at in the next call.
-                (head, if parsed.expect_continue && buffer.len() == head { Frame::Continue } else { Frame::More })
+                (
+                    head,
+                    if parsed.expect_continue && buffer.len() == head { Frame::Continue(parsed) } else { Frame::More },
+                )
             }
         }
     }

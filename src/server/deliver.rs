@@ -144,7 +144,7 @@ impl<S: Service> Core<S> {
     }
 
     /// Ends an exchange without a word, and what hangs on it.
-    pub(super) fn forget(&mut self, key: ExchangeKey) -> Option<Box<Exchange>> {
+    pub(super) fn forget(&mut self, key: ExchangeKey) -> Option<Exchange> {
         let exchange = self.exchanges.remove(key)?;
         self.log_ended(exchange.logged, exchange.since, "no longer wanted", None);
         let now = self.now;

@@ -173,7 +173,6 @@ impl<S: Service> Loop<'_, S> {
             }
             self.driver.turn(now, wait)?;
             self.port.wake();
-            self.metrics.buffers_in_use.set(self.driver.leases() as u64);
             let now = self.clock.now();
             awake_since = now;
             let nanos = now.as_nanos() as Nanos;
@@ -249,6 +248,8 @@ impl<S: Service> Loop<'_, S> {
                 }
                 Event::Foreign => self.tasks.wake_foreign(),
                 Event::Received { stream, lease } => {
+                    // Seen from outside only while a step takes long, which is when it is asked for.
+                    self.metrics.buffers_in_use.set(self.driver.leases() as u64);
                     let bytes = self.driver.bytes(&lease);
                     self.metrics.bytes_in.add(bytes.len() as u64);
                     self.core.step(now, Input::Received { id: stream, bytes });

@@ -3,6 +3,8 @@
 //! Not here: how an answer is written (`deliver`).
 //! Invariant: an exchange is ended exactly once; its key's generation makes late mail for it fall on the floor.
 
+use smallvec::SmallVec;
+
 use super::service::{CallKey, Nanos};
 use crate::ids::{ConnectionId, CoreId, Ticket};
 use crate::proto::mcp::{Method, Version};
@@ -77,6 +79,11 @@ pub enum Sink {
     },
 }
 
+/// Longer ids, which nobody sends, are allocated.
+const ID_BYTES_INLINE: usize = 24;
+/// Rooms of ended exchanges that are kept for the next ones.
+const SPARE_MAX: usize = 64;
+
 /// One exchange.
 #[derive(Debug)]
 pub struct Exchange {
@@ -85,7 +92,7 @@ pub struct Exchange {
     /// Where its messages go.
     pub sink: Sink,
     /// The request's id as it came; empty for streams without a request.
-    pub id: Box<[u8]>,
+    pub id: SmallVec<[u8; ID_BYTES_INLINE]>,
     /// The revision it is spoken in.
     pub version: Version,
     /// The legacy session it belongs to.
@@ -136,6 +143,9 @@ struct Entry {
 pub struct Exchanges {
     entries: Vec<Entry>,
     vacant: Vec<u32>,
+    /// Rooms without an exchange: what is forwarded allocates none.
+    #[allow(clippy::vec_box, reason = "the boxes are what is kept")]
+    spare: Vec<Box<Exchange>>,
 }
 
 impl Exchanges {
@@ -164,7 +174,13 @@ impl Exchanges {
     pub fn insert(&mut self, exchange: Exchange) -> ExchangeKey {
         let key = self.next_key();
         self.vacant.pop();
-        self.entries[key.index as usize].exchange = Some(Box::new(exchange));
+        self.entries[key.index as usize].exchange = Some(match self.spare.pop() {
+            Some(mut room) => {
+                *room = exchange;
+                room
+            }
+            None => Box::new(exchange),
+        });
         key
     }
 
@@ -181,14 +197,19 @@ impl Exchanges {
     }
 
     /// Ends an exchange.
-    pub fn remove(&mut self, key: ExchangeKey) -> Option<Box<Exchange>> {
+    pub fn remove(&mut self, key: ExchangeKey) -> Option<Exchange> {
         let entry = self.entries.get_mut(key.index as usize)?;
         if entry.generation != key.generation {
             return None;
         }
-        let exchange = entry.exchange.take()?;
+        let mut room = entry.exchange.take()?;
         entry.generation = entry.generation.wrapping_add(1);
         self.vacant.push(key.index);
+        let nothing = Exchange::new(Kind::Get, Sink::Nobody, &[], Version::LEGACY_DEFAULT, 0);
+        let exchange = std::mem::replace(&mut *room, nothing);
+        if self.spare.len() < SPARE_MAX {
+            self.spare.push(room);
+        }
         Some(exchange)
     }
 

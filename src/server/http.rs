@@ -1,9 +1,8 @@
 //! The HTTP side of the endpoint: which requests are let in, and how answers are dressed.
 //!
 //! Streamable HTTP of every revision and the deprecated HTTP+SSE of 2024-11-05 on one listener. Not here: what a
-//! message means (`router`), the bytes of HTTP (`proto::http1`).
-//! Invariant: Host and Origin are checked before anything else is looked at, on every path; a request is answered
-//! exactly once, in the order in which requests came.
+//! message means (`router`), the bytes of HTTP (`proto::http1`), whom a request is meant for (`entrance`).
+//! Invariant: a request is answered exactly once, in the order in which requests came.
 
 use super::connection::{Assembly, Connection, Fault, Framing, HttpAnswer, Wire};
 use super::core::Core;
@@ -16,7 +15,7 @@ use super::sessions::Reopened;
 use super::settings::Eras;
 use crate::ids::{CoreId, View};
 use crate::metrics::{CloseCause, Refusal, Step};
-use crate::proto::http1::{self, Accepts, Field, Head, Method, OriginError, is_json};
+use crate::proto::http1::{self, Accepts, Field, Head, Method, is_json};
 use crate::proto::jsonrpc::{self, Code, RpcError};
 use crate::proto::mcp::Version;
 use crate::shard::replay::EventId;
@@ -51,25 +50,8 @@ const ALLOW_GET: Field<'static> = ("Allow", b"GET");
 impl<S: Service> Core<S> {
     /// A whole HTTP request.
     pub(super) fn request(&mut self, connection: &mut Connection, head: &Head<'_>, body: &[u8]) {
-        if connection.out.capacity() == 0 {
-            connection.out = self.buffer();
-        }
-        connection.origin = head.origin.map(Into::into);
-        connection.is_modern = self.is_of_modern_era(head);
-        let keep_alive = head.keep_alive && !self.drain.is_on();
-        let (minor, bodiless) = (head.minor_version, head.method == Method::Head);
-        connection.answer = Some(HttpAnswer::Undecided { stream: true, bodiless, minor, keep_alive });
-        if let Err(error) = self.check_host(head.host.unwrap_or_default()) {
-            connection.origin = None;
-            self.refused(Refusal::BadHost);
-            return self.refuse(connection, error.status(), &[], Code::INVALID_REQUEST, &error.to_string());
-        }
-        if let Some(origin) = head.origin
-            && let Err(error) = self.settings.hosts.check_origin(origin)
-        {
-            connection.origin = None;
-            self.refused(Refusal::BadOrigin);
-            return self.refuse(connection, error.status(), &[], Code::INVALID_REQUEST, &error.to_string());
+        if !self.is_for_us(connection, head, head.keep_alive && !self.drain.is_on()) {
+            return;
         }
         if let Some(view) = self.view_at(head.path) {
             connection.view = view;
@@ -96,26 +78,6 @@ impl<S: Service> Core<S> {
             self.refused(Refusal::NotFound);
             let text = format!("nothing is served at {}; the MCP endpoint is {}", head.path, self.settings.endpoint);
             self.refuse(connection, 404, &[], Code::INVALID_REQUEST, &text);
-        }
-    }
-
-    /// Whether a request that names this `Host` is for us. Most name the same as the one before, which is not judged
-    /// again.
-    fn check_host(&mut self, host: &[u8]) -> Result<(), OriginError> {
-        if self.host_before.is_empty() || self.host_before != host {
-            self.settings.hosts.check_host(host)?;
-            self.host_before.clear();
-            self.host_before.extend_from_slice(host);
-        }
-        Ok(())
-    }
-
-    /// Whether a request is one of the modern era as far as its head tells.
-    fn is_of_modern_era(&self, head: &Head<'_>) -> bool {
-        match self.settings.eras {
-            Eras::Both => head.protocol_version.and_then(Version::parse).is_some_and(Version::is_modern),
-            Eras::Legacy => false,
-            Eras::Modern => true,
         }
     }
 

@@ -106,7 +106,7 @@ impl<S: Service> Core<S> {
                     }
                     Err(error) => self.fault(connection, Fault::Head(error), &assembly.head),
                 },
-                Frame::Continue => crate::proto::http1::continue_100(&mut connection.out),
+                Frame::Continue(head) => self.invite(connection, &head),
                 Frame::Fault(fault) => self.fault(connection, fault, &buffer[used - taken..]),
                 Frame::Line(line) => self.line(connection, line),
                 Frame::More if taken == 0 => {

@@ -12,6 +12,7 @@ pub mod drain;
 #[cfg(feature = "host")]
 pub mod drive;
 pub mod early;
+mod entrance;
 pub mod exchange;
 pub mod filter;
 mod http;

@@ -103,7 +103,8 @@ impl<S: Service> Core<S> {
                     return self.over_limit(id, out);
                 }
                 let view = lane.view.0;
-                match self.forward(owner, lane.sink, id, |ticket| Header::Modern { ticket, view }, text.to_vec()) {
+                let payload = self.outbox.payload(&[text]);
+                match self.forward(owner, lane.sink, id, |ticket| Header::Modern { ticket, view }, payload) {
                     Ok(key) => Told::Pending(key),
                     Err(error) => self.fail(Some(id), false, 503, error, out),
                 }

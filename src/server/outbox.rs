@@ -10,6 +10,10 @@ use super::parcel::Header;
 use crate::ids::CoreId;
 use crate::limits::OUTBOX_BYTES_MAX;
 
+/// Payloads that have left whose memory is kept for the next ones, and how large each may be.
+const SPENT_MAX: usize = 32;
+const SPENT_BYTES_MAX: usize = 16 * 1024;
+
 struct Parcel {
     header: Header,
     payload: Vec<u8>,
@@ -31,12 +35,25 @@ struct Queue {
 pub struct Outbox {
     queues: Vec<Queue>,
     waiting: usize,
+    spent: Vec<Vec<u8>>,
 }
 
 impl Outbox {
     /// Whether another request to that core is let in.
     pub fn has_room(&self, to: CoreId) -> bool {
         self.queues.get(to.index()).is_none_or(|queue| queue.bytes < OUTBOX_BYTES_MAX)
+    }
+
+    /// An empty payload, with the memory of one that has left if there is such.
+    pub fn blank(&mut self) -> Vec<u8> {
+        self.spent.pop().unwrap_or_default()
+    }
+
+    /// A payload that is these parts together.
+    pub fn payload(&mut self, parts: &[&[u8]]) -> Vec<u8> {
+        let mut payload = self.blank();
+        parts.iter().for_each(|part| payload.extend_from_slice(part));
+        payload
     }
 
     /// Posts a parcel, whether or not there is room.
@@ -74,7 +91,12 @@ impl Outbox {
                 queue.bytes -= parcel.payload.len() + size_of::<Parcel>();
                 queue.parked = queue.parked.saturating_sub(1);
                 self.waiting -= 1;
-                queue.parcels.pop_front();
+                let left = queue.parcels.pop_front().map(|parcel| parcel.payload);
+                let fits = |payload: &Vec<u8>| (1..=SPENT_BYTES_MAX).contains(&payload.capacity());
+                if let Some(mut payload) = left.filter(fits).filter(|_| self.spent.len() < SPENT_MAX) {
+                    payload.clear();
+                    self.spent.push(payload);
+                }
             }
             if queue.parcels.is_empty() {
                 let owed = std::mem::take(&mut queue.owed);

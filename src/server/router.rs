@@ -20,7 +20,7 @@ use crate::metrics::{Refusal, Step};
 use crate::proto::http1::{Accepts, Head};
 use crate::proto::json::{Envelope, IdKind, Key, Root, ScanError};
 use crate::proto::jsonrpc::{self, Code, RpcError};
-use crate::proto::mcp::{Capabilities, LogLevel, Method, Notice, Version};
+use crate::proto::mcp::{Capabilities, LogLevel, Method, Notice, Version, judge_token};
 use crate::shard::session::{SessionKey, Terms};
 
 const MILLISECOND: Nanos = 1_000_000;
@@ -238,7 +238,7 @@ impl<S: Service> Core<S> {
         out: &mut Vec<u8>,
     ) -> Told {
         let id = valid_id(envelope, text).unwrap_or_default();
-        let payload = [session, text].concat();
+        let payload = self.outbox.payload(&[session, text]);
         let (length, patience) = (session.len() as u16, lane.patience.unwrap_or(0));
         let sent = self.now;
         let header = |ticket| Header::Post { ticket, id: length, patience, sent };
@@ -565,7 +565,10 @@ impl<S: Service> Core<S> {
         let start = out.len();
         jsonrpc::begin_result(out, id);
         self.laps.lap(Step::Route);
-        let served = self.service.call(&call, out);
+        let served = match judge_token(envelope, text) {
+            Ok(()) => self.service.call(&call, out),
+            Err(error) => Served::Failed(error),
+        };
         if !matches!(served, Served::Pending) {
             self.laps.lap(Step::Handle);
         }

@@ -5,7 +5,7 @@
 //! Invariant: a nonce is used once per key. A sealer counts from a random 96-bit start, so that two sealers with one
 //! key (other cores, or this core after a restart with a configured key) do not meet.
 
-use aes_gcm::aead::{Aead, KeyInit, Payload};
+use aes_gcm::aead::{Aead, AeadInOut, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Key, Nonce};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -26,6 +26,10 @@ pub enum Purpose {
 
 /// Bytes of a nonce.
 pub const NONCE_BYTES: usize = 12;
+/// Bytes of the proof that a text is whole.
+const TAG_BYTES: usize = 16;
+/// What sealing adds to a text before it is encoded.
+pub const SEAL_BYTES: usize = NONCE_BYTES + TAG_BYTES;
 /// Longest sealed text that is looked at.
 const SEALED_CHARACTERS_MAX: usize = 64 * 1024;
 
@@ -67,10 +71,19 @@ impl Sealer {
         if sealed.len() > SEALED_CHARACTERS_MAX {
             return None;
         }
-        let whole = URL_SAFE_NO_PAD.decode(sealed).ok()?;
-        let (nonce, sealed) = whole.split_first_chunk::<NONCE_BYTES>()?;
-        let payload = Payload { msg: sealed, aad: &[purpose as u8] };
-        self.cipher.decrypt(&Nonce::from(*nonce), payload).ok()
+        let mut room = vec![0; base64::decoded_len_estimate(sealed.len())];
+        self.open_within(purpose, sealed, &mut room).map(<[u8]>::to_vec)
+    }
+
+    /// As [`open`](Self::open), without an allocation: `None` also if `room` is smaller than what is sealed and
+    /// [`SEAL_BYTES`]. What is in it afterwards, if `None` is said, means nothing.
+    pub fn open_within<'a>(&self, purpose: Purpose, sealed: &[u8], room: &'a mut [u8]) -> Option<&'a [u8]> {
+        let length = URL_SAFE_NO_PAD.decode_slice(sealed, room).ok()?;
+        let (nonce, rest) = room.get_mut(..length)?.split_first_chunk_mut::<NONCE_BYTES>()?;
+        let (text, tag) = rest.split_last_chunk_mut::<TAG_BYTES>()?;
+        let aad = &[purpose as u8];
+        self.cipher.decrypt_inout_detached(&Nonce::from(*nonce), aad, (&mut *text).into(), &(*tag).into()).ok()?;
+        Some(text)
     }
 }
 
@@ -92,6 +105,9 @@ mod tests {
             assert_eq!(ours.open(Purpose::Session, &forged), None, "byte {index}");
             assert_eq!(ours.open(Purpose::Session, &sealed.as_bytes()[..index]), None, "cut at {index}");
         }
+        let mut room = [0; 7 + SEAL_BYTES];
+        assert_eq!(ours.open_within(Purpose::Session, sealed.as_bytes(), &mut room), Some(&b"shard 3"[..]));
+        assert_eq!(ours.open_within(Purpose::Session, sealed.as_bytes(), &mut room[1..]), None, "no room");
         assert_ne!(ours.seal(Purpose::Session, b"shard 3"), sealed, "each nonce is used once");
     }
 }

@@ -6,7 +6,7 @@
 //! a slot's generation grows with every tenant, so an old id never finds a stranger.
 
 use super::replay::{EventId, Replay, ReplayLimits};
-use super::seal::{Purpose, Sealer};
+use super::seal::{Purpose, SEAL_BYTES, Sealer};
 use crate::ids::{ShardId, View};
 use crate::limits::{SESSIONS_PER_CORE_MAX, SHARDS_MAX};
 use crate::proto::mcp::{Capabilities, LogLevel, Version};
@@ -93,8 +93,8 @@ impl SessionTicket {
 
     /// Reads an id that a client sent; `None` unless one of our sealers made it.
     pub fn open(sealer: &Sealer, id: &[u8]) -> Option<SessionTicket> {
-        let plain = sealer.open(Purpose::Session, id)?;
-        let mut rest = plain.as_slice();
+        let mut room = [0; TICKET_BYTES + SEAL_BYTES];
+        let mut rest = sealer.open_within(Purpose::Session, id, &mut room)?;
         let ticket = SessionTicket::read(&mut rest)?;
         rest.is_empty().then_some(ticket)
     }

@@ -15,6 +15,8 @@ use corelane::upstream::native::demonstration::{Demonstration, server};
 #[allow(dead_code, reason = "nothing here is answered late")]
 mod machine;
 pub use machine::Machine;
+#[allow(dead_code, reason = "not every test crosses cores")]
+pub mod pair;
 
 /// A core that serves echo.
 pub type EchoCore = Machine<NativeService<Demonstration>>;

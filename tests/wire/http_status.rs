@@ -376,6 +376,16 @@ fn expectations_and_versions_that_are_not_met() {
     let body = chunked.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
     peer.send(&chunked[body..]);
     assert_eq!(peer.answer().status, 200);
+    // Nobody is asked for the body of a request that is refused anyway.
+    for (name, value, status) in [("Host", "evil.example", 403), ("Origin", "https://evil.example", 403)] {
+        let refused = Request::modern(&call()).with(name, value).with("Expect", "100-continue");
+        for head in [refused.clone().head(), refused.chunked(9).head()] {
+            let mut peer = server.connect();
+            peer.send(head);
+            assert_eq!(peer.answer().status, status, "{name}");
+            assert!(peer.ends(), "{name}: what follows could be the body");
+        }
+    }
 }
 
 #[test]

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::legacy::open;
 use crate::process::Server;
-use crate::request::{MODERN, Request, echo, initialize, modern, notice, sleep, text, told_sleep};
+use crate::request::{MODERN, Request, echo, initialize, legacy, modern, notice, sleep, text, told_sleep};
 
 #[test]
 fn what_was_removed_is_gone() {
@@ -106,6 +107,23 @@ fn progress_is_told_on_the_calls_own_stream() {
         }
         assert_eq!(last, 4.0);
         assert!(peer.block().is_none(), "and then the stream is over, and the connection goes on");
+    }
+}
+
+#[test]
+fn a_token_that_could_not_be_repeated_is_refused_in_each_era() {
+    let server = Server::start();
+    let mut peer = server.connect();
+    let session = open(&mut peer, "2025-11-25");
+    for token in [json!(true), json!(null), json!({"a": 1}), json!(["token"])] {
+        let mut params = echo("x");
+        params["_meta"]["progressToken"] = token.clone();
+        let now = peer.ask(&Request::modern(&modern(1, "tools/call", params.clone())));
+        let before = peer.ask(&Request::legacy(&session, &legacy(2, "tools/call", params)));
+        assert_eq!((now.status, before.status), (200, 200), "{token}");
+        for (answer, id) in [(now.json(), 1), (before.json(), 2)] {
+            assert_eq!((&answer["error"]["code"], &answer["id"]), (&json!(-32602), &json!(id)), "{answer}");
+        }
     }
 }
 

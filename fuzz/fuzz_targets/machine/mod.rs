@@ -17,8 +17,10 @@ use corelane::shard::range::BoundaryTable;
 use corelane::shard::replay::ReplayLimits;
 use corelane::shard::seal::Sealer;
 
-const SECOND: u64 = 1_000_000_000;
-const ID: ConnectionId = ConnectionId { slot: 0, generation: 0 };
+/// The time, always.
+pub const SECOND: u64 = 1_000_000_000;
+/// The one connection.
+pub const ID: ConnectionId = ConnectionId { slot: 0, generation: 0 };
 /// Counters live as long as the process; each run would make new ones otherwise.
 static COUNTERS: LazyLock<Registry> = LazyLock::new(|| Registry::sharded([1]));
 
@@ -96,7 +98,8 @@ impl<S: Service> Machine<S> {
     }
 }
 
-fn settings(wire: Wire) -> Settings {
+/// How a core is set here.
+pub fn settings(wire: Wire) -> Settings {
     Settings {
         eras: Eras::Both,
         listeners: vec![wire],

@@ -77,6 +77,10 @@ pub fn server() -> Server<Life> {
     Server::builder("test", "1")
         .state(|| Life(LIVES.fetch_add(1, Ordering::Relaxed)))
         .tool(Tool::new("where"), move |_: NoArguments, ctx: &Context<Life>| place(ctx))
+        .tool(Tool::new("stalls"), |nap: Nap, _: &Context<Life>| {
+            std::thread::sleep(Duration::from_millis(nap.ms));
+            "stalled"
+        })
         .tool(Tool::new("says"), |words: Words, _: &Context<Life>| words.text)
         .async_tool(Tool::new("sleep"), async |nap: Nap, ctx: Context<Life>| {
             ctx.sleep(Duration::from_millis(nap.ms)).await;

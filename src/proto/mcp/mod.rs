@@ -10,6 +10,7 @@ mod method;
 pub mod naming;
 mod pattern;
 pub mod pin;
+mod progress;
 mod version;
 
 pub use annotation::{AnnotationFault, HeaderParam, HeaderParamKind, InvalidAnnotation, annotated};
@@ -17,4 +18,5 @@ pub use capability::{Capabilities, LogLevel};
 pub use method::{Method, Notice};
 pub use pattern::NamePattern;
 pub use pin::{differing, pin, pinned, pinned_together, sha256};
+pub use progress::judge_token;
 pub use version::Version;

@@ -479,6 +479,7 @@ impl<S: Service> Service for Gateway<S> {
     }
 
     fn session_ended(&mut self, now: Nanos, session: u64) {
+        self.native.session_ended(now, session);
         if !self.is_plain() {
             self.end_own(now, session);
         }
@@ -492,6 +493,7 @@ impl<S: Service> Service for Gateway<S> {
     }
 
     fn roots_changed(&mut self, now: Nanos, view: View, session: u64, capabilities: Capabilities) {
+        self.native.roots_changed(now, view, session, capabilities);
         if !self.is_plain() {
             self.tell_roots_changed(now, view, session, capabilities);
         }

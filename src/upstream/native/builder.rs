@@ -140,6 +140,8 @@ impl Server {
             prompts: Vec::new(),
             prompt_completers: Vec::new(),
             template_completers: Vec::new(),
+            roots_changed: None,
+            session_ended: None,
             failed: None,
         }
     }
@@ -151,6 +153,9 @@ impl<S: 'static> Server<S> {
         NativeService::new(Arc::clone(&self.catalog), host, mailbox)
     }
 }
+
+/// Hears of a legacy session by its number ([`Context::session`]), on the core where it lives.
+pub(super) type SessionHandler<S> = Box<dyn Fn(&S, u64) + Send + Sync>;
 
 /// What a server is, without what it serves.
 pub(super) struct Draft {
@@ -181,6 +186,8 @@ pub struct ServerBuilder<S> {
     /// Prompt or template by index, argument, completer.
     pub(super) prompt_completers: Vec<(usize, String, Completer<S>)>,
     pub(super) template_completers: Vec<(usize, String, Completer<S>)>,
+    pub(super) roots_changed: Option<SessionHandler<S>>,
+    pub(super) session_ended: Option<SessionHandler<S>>,
     /// The first thing that was wrong.
     failed: Option<BuildError>,
 }
@@ -191,7 +198,9 @@ impl ServerBuilder<()> {
         let used = !self.tools.is_empty()
             || !self.resources.is_empty()
             || !self.templates.is_empty()
-            || !self.prompts.is_empty();
+            || !self.prompts.is_empty()
+            || self.roots_changed.is_some()
+            || self.session_ended.is_some();
         ServerBuilder {
             draft: self.draft,
             state: Box::new(make),
@@ -201,6 +210,8 @@ impl ServerBuilder<()> {
             prompts: Vec::new(),
             prompt_completers: Vec::new(),
             template_completers: Vec::new(),
+            roots_changed: None,
+            session_ended: None,
             failed: self.failed.or(used.then_some(BuildError::StateTooLate)),
         }
     }
@@ -573,6 +584,42 @@ impl<S: 'static> ServerBuilder<S> {
             return self.fail(BuildError::UnknownCompletion(what));
         };
         self.template_completers.push((index, variable.to_owned(), Box::new(complete)));
+        self
+    }
+
+    /// Hears when the client of a legacy session says that its roots are others now; what was learned by
+    /// [`Context::roots`] in calls of that session, which [`Context::session`] names, is out of date then.
+    ///
+    /// It is run on the session's core and must not block. A panic in it ends the core, as anything of the core's own.
+    /// Modern clients have no such message: ask for the roots in every call that needs them.
+    ///
+    /// ```
+    /// use std::cell::RefCell;
+    /// use std::collections::HashMap;
+    ///
+    /// use corelane::{Root, Server};
+    ///
+    /// #[derive(Default)]
+    /// struct Known(RefCell<HashMap<u64, Vec<Root>>>);
+    ///
+    /// let forget = |known: &Known, session: u64| drop(known.0.borrow_mut().remove(&session));
+    /// let server = Server::builder("files", "1.0")
+    ///     .state(Known::default)
+    ///     .on_roots_changed(forget)
+    ///     .on_session_end(forget)
+    ///     .build()?;
+    /// # let _ = server;
+    /// # Ok::<(), corelane::BuildError>(())
+    /// ```
+    pub fn on_roots_changed(mut self, handler: impl Fn(&S, u64) + Send + Sync + 'static) -> Self {
+        self.roots_changed = Some(Box::new(handler));
+        self
+    }
+
+    /// Hears when a legacy session is over, so that what is kept for it under [`Context::session`] can go. As
+    /// [`on_roots_changed`](Self::on_roots_changed) otherwise.
+    pub fn on_session_end(mut self, handler: impl Fn(&S, u64) + Send + Sync + 'static) -> Self {
+        self.session_ended = Some(Box::new(handler));
         self
     }
 

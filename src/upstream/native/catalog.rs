@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::builder::{Draft, ServerBuilder};
+use super::builder::{Draft, ServerBuilder, SessionHandler};
 use super::desk::Settings;
 use super::label::write_icons;
 use super::listing::{CacheHint, Listing};
@@ -37,6 +37,8 @@ pub(super) struct Catalog<S> {
     pub prompt_names: Names,
     prompt_completers: Vec<(usize, String, Completer<S>)>,
     template_completers: Vec<(usize, String, Completer<S>)>,
+    pub roots_changed: Option<SessionHandler<S>>,
+    pub session_ended: Option<SessionHandler<S>>,
     pub tool_list: Listing,
     pub resource_list: Listing,
     pub template_list: Listing,
@@ -95,6 +97,8 @@ impl<S> Catalog<S> {
             resource_uris: resources.iter().enumerate().map(|(at, entry)| (entry.resource.uri.clone(), at)).collect(),
             prompt_completers: builder.prompt_completers,
             template_completers: builder.template_completers,
+            roots_changed: builder.roots_changed,
+            session_ended: builder.session_ended,
             tools,
             resources,
             templates,

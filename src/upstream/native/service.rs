@@ -420,6 +420,18 @@ impl<S: 'static> Service for NativeService<S> {
         if self.catalog.reader(uri).is_some() { Ok(uri.into()) } else { Err(missing::resource(uri, version)) }
     }
 
+    fn roots_changed(&mut self, _: Nanos, _: View, session: u64, _: Capabilities) {
+        if let Some(handler) = &self.catalog.roots_changed {
+            handler(self.state(), session);
+        }
+    }
+
+    fn session_ended(&mut self, _: Nanos, session: u64) {
+        if let Some(handler) = &self.catalog.session_ended {
+            handler(self.state(), session);
+        }
+    }
+
     fn cancel(&mut self, _now: Nanos, key: CallKey) {
         let open = self.desk().open.borrow_mut().remove(&key);
         match open {

@@ -294,3 +294,21 @@ fn a_visit_that_is_needed_first_is_an_error_of_its_own_where_that_is_known() {
     let result = rig.tool(LEGACY, "needs_visit", json!({})).expect("not to a client that knows no visits");
     assert_eq!(result["isError"], true);
 }
+
+#[test]
+fn a_server_hears_of_roots_that_changed_and_of_sessions_that_ended() {
+    let server = Server::builder("test", "1")
+        .state(Counter::default)
+        .on_roots_changed(|count, session| count.set(count.get() * 100 + session as u32))
+        .on_session_end(|count, session| count.set(count.get() * 100 + session as u32 + 50))
+        .build()
+        .expect("right");
+    let mut rig = Rig::new(&server);
+    let none = Capabilities::default();
+    rig.service.roots_changed(0, crate::ids::View::ALL, 7, none);
+    rig.service.roots_changed(0, crate::ids::View::ALL, 8, none);
+    rig.service.session_ended(0, 7);
+    assert_eq!(rig.service.state().get(), 70_857, "once each, in order, by the number of the session");
+    let early = Server::builder("test", "1").on_session_end(|(), _| ()).state(Counter::default).build();
+    assert_eq!(early.err(), Some(BuildError::StateTooLate), "it would be made for a state that is no more");
+}

@@ -5,5 +5,6 @@
 
 mod asking;
 mod calls;
+mod demonstration;
 mod rig;
 mod tasks;
