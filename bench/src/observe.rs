@@ -138,12 +138,14 @@ fn command() -> Vec<String> {
     std::env::args().map(relative).collect()
 }
 
-/// The commit of the repository that this program was built from, with `-dirty` if the tree differs.
+/// The commit of the repository that this program was built from, with `-dirty` if the tree differs; results apart,
+/// which every run leaves behind.
 fn commit() -> Option<String> {
-    let described = Command::new("git")
-        .args(["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"])
-        .output()
-        .ok()
-        .filter(|done| done.status.success())?;
-    String::from_utf8(described.stdout).ok().map(|text| text.trim().to_string())
+    let git = |words: &[&str]| {
+        let done = Command::new("git").args(["-C", env!("CARGO_MANIFEST_DIR")]).args(words).output().ok()?;
+        done.status.success().then(|| String::from_utf8_lossy(&done.stdout).trim().to_string())
+    };
+    let commit = git(&["describe", "--always", "--abbrev=12", "--exclude=*"])?;
+    let changed = git(&["status", "--porcelain", "--", ":/", ":(top,exclude)bench/results"])?;
+    Some(if changed.is_empty() { commit } else { commit + "-dirty" })
 }
