@@ -51,6 +51,10 @@ pub const OWED_ID_BYTES_MAX: usize = 256;
 pub const COMPLETION_VALUES_MAX: usize = 100;
 /// Entries in one page of a list by default.
 pub const LIST_PAGE_DEFAULT: usize = 250;
+/// Most bytes of pages of merged lists that one core keeps as it wrote them.
+pub const WRITTEN_PAGES_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most pages of a native server's list that are read for a merged one.
+pub const NATIVE_PAGES_MAX: usize = 4_000;
 
 /// Longest name a tool is shown by: what providers of models accept.
 pub const TOOL_NAME_BYTES_MAX: usize = 64;

@@ -1,5 +1,7 @@
 //! How long lists of servers behind the gateway may be kept, and where their pages go on.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -87,6 +89,50 @@ fn a_list_of_several_servers_is_kept_as_long_as_each_of_them_says_and_no_longer_
         (read(&short) > before.1).then_some(())
     });
     assert_eq!(read(&long), before.0);
+}
+
+#[test]
+fn all_pages_together_hold_each_tool_once_and_nothing_of_an_older_list() {
+    let made = Arc::new(AtomicUsize::new(0));
+    let generation = Arc::clone(&made);
+    let server = Upstream::start("modern", json!({"tools": {}}), move |heard| match heard.method() {
+        "tools/list" => {
+            let (made, schema) = (generation.load(Ordering::SeqCst), json!({"type": "object"}));
+            let tool = |number: usize| json!({"name": format!("g{made}_{number}"), "inputSchema": schema});
+            Reply::Result(json!({"tools": (0..600).map(tool).collect::<Vec<_>>()}))
+        }
+        _ => Reply::Usual,
+    });
+    let gateway =
+        Server::configured(&(server.section("s", "") + "[gateway]\ndemonstration = \"on\"\nlist_ttl_ms = 1000\n"));
+    reached(&gateway, "/mcp/s");
+    let page = |core, params| {
+        let result = listed(&gateway, core, "/mcp", params).json()["result"].clone();
+        let tools = result["tools"].as_array().unwrap_or_else(|| panic!("no tools: {result}"));
+        let names: Vec<String> = tools.iter().map(|tool| tool["name"].as_str().expect("a name").to_owned()).collect();
+        (names, result["nextCursor"].as_str().map(str::to_owned))
+    };
+    let own = ["echo", "add", "now", "sleep", "fail"].map(String::from);
+    for now in 0..2 {
+        made.store(now, Ordering::SeqCst);
+        let expected: Vec<String> =
+            own.iter().cloned().chain((0..600).map(|number| format!("s_g{now}_{number}"))).collect();
+        for core in 0..2 {
+            let (mut names, mut next) = until("the list is this generation's", || {
+                let (names, next) = page(core, json!({}));
+                (names.last() == expected.get(249)).then_some((names, next))
+            });
+            let second = next.clone().expect("there are more");
+            while let Some(cursor) = next {
+                let (more, after) = page(core, json!({ "cursor": cursor }));
+                names.extend(more);
+                next = after;
+            }
+            assert_eq!(names, expected, "core {core}");
+            // Whoever comes back to a page finds it as it was.
+            assert_eq!(page(core, json!({ "cursor": second })).0, expected[250..500], "core {core}");
+        }
+    }
 }
 
 #[test]

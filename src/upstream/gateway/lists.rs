@@ -3,14 +3,19 @@
 //! Not here: how a list is written (`merge`), read of one server (`send`, `hear`).
 //! Invariant: a server that is slow or down is waited for no longer than its own time, and costs its own items only.
 
+use std::rc::Rc;
+
 use super::cursors::Cursor;
 use super::flight::ListKind;
 use super::items;
 use super::merge::{self, Hint, Job};
 use super::request::Era;
 use super::server::Verdict;
-use super::{Gateway, invalid, uris};
-use crate::proto::json::{Key, Value};
+use super::told::Told;
+use super::written::{Page, PageKey, Position};
+use super::{Gateway, Seen, invalid, uris};
+use crate::limits::{LIST_PAGE_DEFAULT, NATIVE_PAGES_MAX};
+use crate::proto::json::{Array, Envelope, Key, Object, Value};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::server::service::{Call, Nanos, Served, Service};
 
@@ -81,77 +86,70 @@ impl<S: Service> Gateway<S> {
     pub(super) fn listed(&mut self, at: Nanos, index: u16, kind: ListKind, outcome: Result<Vec<Box<[u8]>>, RpcError>) {
         let cached = self.lists.entry((index, kind)).or_default();
         (cached.fetching, cached.has_failed) = (false, outcome.is_err());
-        if let Ok(mut items) = outcome {
-            if kind == ListKind::Tools {
-                let server = &mut self.servers[usize::from(index)];
-                server.note_annotations(&mut items);
-                server.metrics.tools.set(items.len() as u64);
-                self.tell_own_annotations(index);
-            }
+        if let Ok(items) = outcome {
             let server = &self.servers[usize::from(index)];
             let is_modern = server.verdict == Verdict::Known(Era::Modern);
-            let hint = server.hints.get(&kind).copied().flatten();
-            let cached = self.lists.entry((index, kind)).or_default();
-            (cached.items, cached.is_modern, cached.hint) = (Some(items), is_modern, hint);
-            cached.at = at;
-            self.forget_told(kind);
+            if cached.is_modern == is_modern && cached.items.as_ref() == Some(&items) {
+                // What was made of it holds, which takes far longer to make than to compare.
+                (cached.at, cached.hint) = (at, server.hints.get(&kind).copied().flatten());
+            } else {
+                self.take_list(at, index, kind, is_modern, items);
+            }
         }
         for job in self.jobs.iter_mut().filter(|job| job.kind == kind) {
             job.waits.retain(|&server| server != index);
         }
     }
 
-    /// The native server's own items, if it is seen: it has them at hand.
+    /// A list of a server is another.
+    fn take_list(&mut self, at: Nanos, index: u16, kind: ListKind, is_modern: bool, mut items: Vec<Box<[u8]>>) {
+        if kind == ListKind::Tools {
+            let server = &mut self.servers[usize::from(index)];
+            server.note_annotations(&mut items);
+            server.metrics.tools.set(items.len() as u64);
+            self.tell_own_annotations(index);
+        }
+        let hint = self.servers[usize::from(index)].hints.get(&kind).copied().flatten();
+        let cached = self.lists.entry((index, kind)).or_default();
+        (cached.items, cached.is_modern, cached.hint) = (Some(items), is_modern, hint);
+        cached.at = at;
+        self.forget_told(kind);
+    }
+
+    /// The native server's own items, of all its pages, if it is seen: it has them at hand.
     fn native_items(&mut self, call: &Call<'_>, kind: ListKind) -> (Vec<Box<[u8]>>, Option<Hint>) {
+        let (mut items, mut hint, mut cursor) = (Vec::new(), None, None);
         if !self.seen(call.view).is_some_and(|seen| seen.native) {
-            return (Vec::new(), None);
+            return (items, hint);
         }
-        let mut result = Vec::new();
-        match self.native.call(call, &mut result) {
-            Served::Done => {
-                let result = Value::new(&result);
-                let items = result.get(kind.member()).into_iter().flat_map(Value::elements);
-                (items.map(|item| item.raw().into()).collect(), Hint::of(result))
+        for _ in 0..NATIVE_PAGES_MAX {
+            // The caller's cursor is one of ours, which says nothing to it.
+            let text = asking(kind, cursor.as_deref());
+            let mut envelope = Envelope::default();
+            if self.scanner.scan(&text, &mut envelope).is_err() {
+                break;
             }
-            _ => (Vec::new(), None),
+            let mut result = Vec::new();
+            let Served::Done = self.native.call(&Call { text: &text, envelope: &envelope, ..*call }, &mut result)
+            else {
+                break;
+            };
+            let result = Value::new(&result);
+            let page = result.get(kind.member()).into_iter().flat_map(Value::elements);
+            items.extend(page.map(|item| Box::from(item.raw())));
+            hint = hint.or(Hint::of(result));
+            cursor = result.get("nextCursor").and_then(Value::as_str).map(std::borrow::Cow::into_owned);
+            if cursor.is_none() {
+                break;
+            }
         }
+        (items, hint)
     }
 
     pub(super) fn render(&self, job: &Job, now: Nanos) -> Vec<u8> {
         let Some(seen) = self.seen(job.view) else { return b"{}".to_vec() };
         let kind = job.kind;
-        let among_others = seen.alone.is_none();
-        let told =
-            (among_others && matches!(kind, ListKind::Prompts | ListKind::Tools)).then(|| self.told_in(job.view, kind));
-        let items = seen.servers.iter().flat_map(|&server| {
-            let settings = &self.servers[usize::from(server)].settings;
-            let cached = self.lists.get(&(server, kind));
-            let is_of_other_era = cached.is_some_and(|cached| cached.is_modern != job.version.is_modern());
-            let cached = cached.and_then(|cached| cached.items.as_deref());
-            let tools = (kind == ListKind::Tools).then_some(&seen.tools);
-            let told = told.clone();
-            cached.unwrap_or_default().iter().filter_map(move |item| {
-                let own = merge::own_name(kind, item)?;
-                let name = match &told {
-                    Some(told) => told.name_of(server, &own)?.to_owned(),
-                    None if among_others => {
-                        format!("{}{}", uris::before(&settings.name), settings.seen(kind, &own)?)
-                    }
-                    None => settings.seen(kind, &own)?.to_owned(),
-                };
-                let mut item = merge::seen(kind, item, &own, &name, settings);
-                if kind == ListKind::Tools && is_of_other_era {
-                    item = items::for_other_era(item)?;
-                }
-                if kind == ListKind::Tools && !job.version.is_modern() {
-                    item = items::for_legacy(item);
-                }
-                match tools {
-                    Some(tools) => merge::chosen(item, tools),
-                    None => Some(item),
-                }
-            })
-        });
+        let page = self.written_page(job, seen);
         let mut marks = merge::Marks::default();
         for &server in &seen.servers {
             let (cached, server) = (self.lists.get(&(server, kind)), &self.servers[usize::from(server)]);
@@ -164,14 +162,101 @@ impl<S: Service> Gateway<S> {
                 false => marks.absent.push(&server.settings.name),
             }
         }
-        let native = job.native.iter().map(|item| item.to_vec());
         let hint = self.hint_of(job, &seen.servers, now);
-        let cursor = |next: usize| {
-            let at = next.try_into().unwrap_or(u32::MAX);
+        let cursor = page.next.map(|_| {
+            let at = (job.start + LIST_PAGE_DEFAULT).try_into().unwrap_or(u32::MAX);
             Cursor { view: job.view, method: kind.method(), at, own: "".into() }.seal(&*self.host)
-        };
+        });
         let head = merge::Head { kind, version: job.version, hint, server_info: &seen.about.server_info };
-        merge::page(&head, native.chain(items), job.start, &marks, cursor)
+        merge::page(&head, &page.items, cursor, &marks)
+    }
+
+    /// A page as it was written last, or written now.
+    fn written_page(&self, job: &Job, seen: &Seen) -> Rc<Page> {
+        let key = PageKey { view: job.view, kind: job.kind, version: job.version, start: job.start };
+        if let Some(page) = self.written.get(key) {
+            return page;
+        }
+        let before = job.start.checked_sub(LIST_PAGE_DEFAULT).map(|start| PageKey { start, ..key });
+        let page = match before.and_then(|before| self.written.get(before)).map(|before| before.next) {
+            Some(Some(next)) => self.page_from(job, seen, next, 0),
+            Some(None) => Page { items: b"[]".to_vec(), next: None },
+            None => self.page_from(job, seen, Position::default(), job.start),
+        };
+        let page = Rc::new(page);
+        self.written.keep(key, Rc::clone(&page));
+        page
+    }
+
+    /// Writes the page that begins so many items behind a position.
+    fn page_from(&self, job: &Job, seen: &Seen, from: Position, mut skip: usize) -> Page {
+        let kind = job.kind;
+        let among_others = seen.alone.is_none();
+        let told =
+            (among_others && matches!(kind, ListKind::Prompts | ListKind::Tools)).then(|| self.told_in(job.view, kind));
+        let mut page = Page::default();
+        let (mut count, mut array) = (0, Array::begin(&mut page.items));
+        'sources: for source in from.source..=seen.servers.len() {
+            let first = if source == from.source { from.item } else { 0 };
+            let server = source.checked_sub(1).map(|index| seen.servers[index]);
+            let cached = server.map(|server| self.lists.get(&(server, kind)));
+            let items = match cached {
+                None => job.native.as_slice(),
+                Some(cached) => cached.and_then(|cached| cached.items.as_deref()).unwrap_or_default(),
+            };
+            let is_of_other_era = cached.flatten().is_some_and(|cached| cached.is_modern != job.version.is_modern());
+            for (index, item) in items.iter().enumerate().skip(first) {
+                let written = match server {
+                    None => Some(item.to_vec()),
+                    Some(server) => self.shown(job, seen, told.as_deref(), server, is_of_other_era, item),
+                };
+                let Some(written) = written else { continue };
+                if skip > 0 {
+                    skip -= 1;
+                } else if count == LIST_PAGE_DEFAULT {
+                    page.next = Some(Position { source, item: index });
+                    break 'sources;
+                } else {
+                    array.raw(&written);
+                    count += 1;
+                }
+            }
+        }
+        array.end();
+        page
+    }
+
+    /// An item of a server as it is seen in a view; none if it is not.
+    fn shown(
+        &self,
+        job: &Job,
+        seen: &Seen,
+        told: Option<&Told>,
+        server: u16,
+        is_of_other_era: bool,
+        item: &[u8],
+    ) -> Option<Vec<u8>> {
+        let kind = job.kind;
+        let settings = &self.servers[usize::from(server)].settings;
+        let own = merge::own_name(kind, item)?;
+        let name = match told {
+            Some(told) => told.name_of(server, &own)?.to_owned(),
+            None if seen.alone.is_none() => {
+                format!("{}{}", uris::before(&settings.name), settings.seen(kind, &own)?)
+            }
+            None => settings.seen(kind, &own)?.to_owned(),
+        };
+        let mut item = merge::seen(kind, item, &own, &name, settings);
+        if kind != ListKind::Tools {
+            return Some(item);
+        }
+        if is_of_other_era {
+            item = items::for_other_era(item)?;
+        }
+        if !job.version.is_modern() {
+            item = items::for_legacy(item);
+        }
+        merge::chosen(item, &seen.tools)
     }
 
     /// How long the list of all these servers may be kept: no longer than each of theirs, of which none is kept longer
@@ -217,4 +302,20 @@ impl<S: Service> Gateway<S> {
             server.fetch(now, ListKind::Tools);
         }
     }
+}
+
+/// A request for a list of a native server, as nobody sent it.
+fn asking(kind: ListKind, cursor: Option<&str>) -> Vec<u8> {
+    let mut text = Vec::new();
+    let mut request = Object::begin(&mut text);
+    request.string("jsonrpc", "2.0");
+    request.integer("id", 0);
+    request.string("method", kind.method().as_str());
+    let mut params = request.object("params");
+    if let Some(cursor) = cursor {
+        params.string("cursor", cursor);
+    }
+    params.end();
+    request.end();
+    text
 }

@@ -10,7 +10,6 @@ use super::flight::ListKind;
 use super::rules::ToolRules;
 use super::settings::ServerSettings;
 use crate::ids::View;
-use crate::limits::LIST_PAGE_DEFAULT;
 use crate::proto::json::{Object, Value};
 use crate::proto::mcp::Version;
 use crate::server::service::{CallKey, Nanos};
@@ -141,34 +140,20 @@ pub(super) struct Head<'a> {
     pub server_info: &'a [u8],
 }
 
-/// One page of a merged list, as a result object. `_meta` says what is not as it is now, if anything is.
-pub(super) fn page(
-    head: &Head<'_>,
-    items: impl Iterator<Item = Vec<u8>>,
-    start: usize,
-    marks: &Marks<'_>,
-    cursor: impl FnOnce(usize) -> String,
-) -> Vec<u8> {
+/// One page of a merged list, of items that are an array already, as a result object. `_meta` says what is not as it is
+/// now, if anything is.
+pub(super) fn page(head: &Head<'_>, items: &[u8], cursor: Option<String>, marks: &Marks<'_>) -> Vec<u8> {
     let Head { kind, version, hint, server_info } = *head;
-    let mut out = Vec::new();
+    let mut out = Vec::with_capacity(items.len() + server_info.len() + 256);
     let mut result = Object::begin(&mut out);
     if version.is_modern() {
         result.string("resultType", "complete");
         result.integer("ttlMs", hint.ttl_ms);
         result.string("cacheScope", if hint.is_public { "public" } else { "private" });
     }
-    let mut more = false;
-    let mut array = result.array(kind.member());
-    for (index, item) in items.skip(start).enumerate() {
-        if index == LIST_PAGE_DEFAULT {
-            more = true;
-            break;
-        }
-        array.raw(&item);
-    }
-    array.end();
-    if more {
-        result.string("nextCursor", &cursor(start + LIST_PAGE_DEFAULT));
+    result.raw(kind.member(), items);
+    if let Some(cursor) = cursor {
+        result.string("nextCursor", &cursor);
     }
     if version.is_modern() || *marks != Marks::default() {
         let mut meta = result.object("_meta");
@@ -193,15 +178,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_follow_each_other() {
-        let items = || (0..LIST_PAGE_DEFAULT + 1).map(|number| number.to_string().into_bytes());
-        let (hint, marks) = (Hint { ttl_ms: 0, is_public: true }, Marks::default());
+    fn a_page_says_how_it_goes_on_and_what_is_not_as_it_is_now() {
+        let hint = Hint { ttl_ms: 0, is_public: true };
         let head = Head { kind: ListKind::Tools, version: Version::V2025_11_25, hint, server_info: b"{}" };
-        let page = |start| page(&head, items(), start, &marks, |next| next.to_string());
-        let first = page(0);
-        let cursor = Value::new(&first).get("nextCursor").and_then(Value::as_str).expect("more").into_owned();
-        let second = page(cursor.parse().expect("where it goes on"));
-        assert_eq!(second, format!(r#"{{"tools":[{LIST_PAGE_DEFAULT}]}}"#).as_bytes());
+        let marks = Marks { stale: vec!["a"], absent: Vec::new() };
+        assert_eq!(page(&head, b"[1]", None, &Marks::default()), br#"{"tools":[1]}"#);
+        let more = page(&head, b"[]", Some("c".to_owned()), &marks);
+        assert_eq!(more, br#"{"tools":[],"nextCursor":"c","_meta":{"corelane/stale":["a"]}}"#);
     }
 
     #[test]

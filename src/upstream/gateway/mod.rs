@@ -44,6 +44,7 @@ mod turns;
 mod uris;
 mod watching;
 mod words;
+mod written;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -66,7 +67,7 @@ pub use settings::{EraChoice, Fields, GatewaySettings, HttpLink, LinkSettings, S
 use watching::Watchers;
 
 use crate::ids::{ConnectionId, CoreId, View};
-use crate::proto::json::Key;
+use crate::proto::json::{Key, Scanner};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, HeaderParam, Method, Version};
 use crate::server::service::{
@@ -135,6 +136,9 @@ pub struct Gateway<S> {
     lists: HashMap<(u16, ListKind), Cached>,
     /// Names in views of several servers, made from the lists.
     told: told::Tables,
+    /// Pages of merged lists, made from both.
+    written: written::Written,
+    scanner: Scanner,
     jobs: Vec<Job>,
     /// Subscribers on this core, by topic.
     watched: HashMap<(Watched, Box<str>), Watchers>,
@@ -174,6 +178,8 @@ impl<S: Service> Gateway<S> {
             view_names,
             lists: HashMap::new(),
             told: Default::default(),
+            written: Default::default(),
+            scanner: Scanner::new(),
             jobs: Vec::new(),
             watched: HashMap::new(),
             links: Vec::new(),

@@ -117,6 +117,7 @@ impl<S: Service> Gateway<S> {
         self.list_ttl = settings.list_ttl;
         self.views = views(settings, &mut self.view_names);
         self.told.borrow_mut().clear();
+        self.written.forget(None);
         self.greet();
         self.tell_all_watched(now);
         for index in 0..self.servers.len() as u16 {

@@ -56,6 +56,7 @@ impl<S: Service> Gateway<S> {
 
     /// Some server's list of this kind is another.
     pub(super) fn forget_told(&mut self, kind: ListKind) {
+        self.written.forget(Some(kind));
         self.told.borrow_mut().retain(|(_, other), _| *other != kind);
     }
 
