@@ -47,6 +47,8 @@ pub const ROUND_BYTES_PER_CALL_MAX: usize = BODY_BYTES_MAX;
 pub const OWED_MAX: usize = 4096;
 /// Longest id of such a visit or task that is remembered.
 pub const OWED_ID_BYTES_MAX: usize = 256;
+/// Longest URI that a client may subscribe to, in bytes; it is kept for as long as the subscription.
+pub const SUBSCRIBED_URI_BYTES_MAX: usize = 8 * 1024;
 /// Most values in one answer to `completion/complete` (the specification's bound).
 pub const COMPLETION_VALUES_MAX: usize = 100;
 /// Entries in one page of a list by default.

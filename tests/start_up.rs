@@ -88,3 +88,25 @@ fn a_file_that_is_named_by_nothing_is_none() {
     let said = says_once(&["config", "--config", ""], &[], 2);
     assert!(said.contains("--config"), "a flag is meant: {said}");
 }
+
+#[test]
+fn a_program_that_logs_for_itself_can_serve_and_more_than_once() {
+    // Whatever was set up before stays what it was.
+    let _ = tracing_subscriber::fmt().with_writer(std::io::sink).try_init();
+    for _ in 0..2 {
+        let free = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").to_string();
+        let options = corelane::ServeOptions::default().listen("127.0.0.1:0").control("127.0.0.1:0");
+        let options = options.cores("1").tcp(&free);
+        let server = corelane::Server::builder("embedded", "1").build().expect("right");
+        let (say, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || say.send(server.serve(options).map_err(|error| error.to_string())));
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while std::net::TcpStream::connect(&free).is_err() {
+            if let Ok(outcome) = ended.try_recv() {
+                panic!("it ended: {outcome:?}");
+            }
+            assert!(std::time::Instant::now() < deadline, "nobody listens");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+}

@@ -138,8 +138,8 @@ fn command() -> Vec<String> {
     std::env::args().map(relative).collect()
 }
 
-/// The commit of the repository that this program was built from, with `-dirty` if the tree differs; results apart,
-/// which every run leaves behind.
+/// The commit that is checked out now, with `-dirty` if the tree differs; results apart, which every run leaves behind.
+/// Whoever measures programs that were built before sees to it that they are of this commit.
 fn commit() -> Option<String> {
     let git = |words: &[&str]| {
         let done = Command::new("git").args(["-C", env!("CARGO_MANIFEST_DIR")]).args(words).output().ok()?;

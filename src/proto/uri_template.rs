@@ -1,8 +1,8 @@
 //! URI templates of resources: RFC 6570 level 1, that is literals and `{name}`, matched in linear time.
 //!
 //! Not here: expansion (clients do that), operators such as `{+path}`, regular expressions.
-//! Invariant: matching looks at every byte of a URI a bounded number of times, whatever the template; a template that
-//! could match one URI in two ways is refused when it is made.
+//! Invariant: matching looks at every byte of a URI a bounded number of times, whatever the template, and gives one
+//! reading: where there could be two, the shortest first variable.
 //!
 //! Two variables always have a literal between them. A variable takes the shortest run of bytes up to the next place
 //! where that literal stands, never a `/`, and at least one byte. So there is no choice to undo later and no

@@ -125,6 +125,8 @@ pub struct Connection {
     pub frame_since: Nanos,
     /// When something was sent or received last.
     pub active_at: Nanos,
+    /// When the send that is under way began or made progress last.
+    pub sent_at: Nanos,
 }
 
 impl Connection {
@@ -161,6 +163,7 @@ impl Connection {
             timer: 0,
             frame_since: now,
             active_at: now,
+            sent_at: now,
         }
     }
 

@@ -294,7 +294,9 @@ impl<S: Service> Core<S> {
             Input::PeerLost(peer) => self.peer_lost(peer),
             Input::Received { id, bytes } => self.received(id, bytes),
             Input::Sent { id, buffer, whole } => self.sent(id, buffer, whole),
-            Input::SentSome(id) => self.with(id, |core, connection| connection.active_at = core.now),
+            Input::SentSome(id) => self.with(id, |core, connection| {
+                (connection.active_at, connection.sent_at) = (core.now, core.now);
+            }),
             Input::Tick => self.tick(),
             Input::WallClock { unix } => self.unix_at_zero = unix.saturating_sub(now),
         }
@@ -326,7 +328,7 @@ impl<S: Service> Core<S> {
                         connection.sending_since = self.now;
                     }
                     // The last step could not know of this: a send that never moves is looked for from now on.
-                    connection.active_at = self.now;
+                    (connection.active_at, connection.sent_at) = (self.now, self.now);
                     connection.deadline = self.now + self.settings.write_stall;
                     set_timer(&mut self.wheel, connection);
                     perform(Effect::Send(id, buffer));
@@ -520,7 +522,7 @@ impl<S: Service> Core<S> {
         };
         self.give_buffer(buffer);
         connection.sending = 0;
-        connection.active_at = self.now;
+        (connection.active_at, connection.sent_at) = (self.now, self.now);
         if connection.sending_since > 0 {
             self.metrics.step(Step::Write).record(self.now.saturating_sub(connection.sending_since));
             connection.sending_since = 0;

@@ -248,6 +248,7 @@ impl<S: Service> Core<S> {
         };
         let last = match head.last_event_id.map(EventId::parse) {
             Some(None) => {
+                self.refused(Refusal::BadRequest);
                 let text = "the Last-Event-ID header holds no event id of this server";
                 return self.refuse(connection, 400, &[], Code::INVALID_REQUEST, text);
             }
@@ -265,7 +266,10 @@ impl<S: Service> Core<S> {
                 connection.session = Some(key);
                 match self.reopen_stream(sink, key, last) {
                     Ok(reopened) => self.go_on(connection, reopened),
-                    Err(error) => self.refuse_with(connection, 400, &[], &error),
+                    Err(error) => {
+                        self.refused(Refusal::BadRequest);
+                        self.refuse_with(connection, 400, &[], &error);
+                    }
                 }
             }
             (Whereabouts::Here(key), None) => {

@@ -65,12 +65,13 @@ impl<S: Service> Core<S> {
     /// `corelane/attach`, if that is what a connection's first message is: it chooses what is seen, as a path does for
     /// HTTP, by the name that stands behind the endpoint there. An extension of ours; MCP knows no views.
     fn attach(&mut self, connection: &mut Connection, text: &[u8], out: &mut Vec<u8>) -> bool {
-        if memchr::memmem::find(text, ATTACH.as_bytes()).is_none() {
+        // However its slash is written.
+        if memchr::memmem::find(text, b"attach").is_none() {
             return false;
         }
         let mut envelope = Envelope::default();
-        let is_it =
-            self.scanner.scan(text, &mut envelope).is_ok() && envelope.plain_str(Key::Method, text) == Some(ATTACH);
+        let is_it = self.scanner.scan(text, &mut envelope).is_ok()
+            && envelope.str(Key::Method, text).as_deref() == Some(ATTACH);
         if !is_it {
             return false;
         }

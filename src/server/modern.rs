@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use super::core::Core;
 use super::parcel::Header;
-use super::router::{Facts, Lane, Shape, Told, valid_id, write_result};
+use super::router::{Facts, Lane, Shape, Told, is_method, valid_id, write_result};
 use super::service::{Offers, Service};
 use super::settings::Eras;
 use crate::ids::{CoreId, View};
@@ -49,6 +49,7 @@ impl<S: Service> Core<S> {
         };
         let Some(claim) = envelope.plain_str(Key::MetaProtocolVersion, text) else {
             let problem = "params._meta[\"io.modelcontextprotocol/protocolVersion\"] has to be a string";
+            self.refused(Refusal::BadRequest);
             let error = RpcError::new(Code::INVALID_PARAMS, problem);
             return self.fail(valid_id(envelope, text), false, 400, error, out);
         };
@@ -131,7 +132,7 @@ impl<S: Service> Core<S> {
             return self.fail(None, false, 400, RpcError::new(Code::INVALID_REQUEST, text), out);
         }
         let id = valid_id(envelope, text);
-        let opens = envelope.plain_str(Key::Method, text) == Some(Method::Initialize.as_str());
+        let opens = is_method(envelope, text, Method::Initialize);
         if self.settings.eras == Eras::Modern
             && id.is_some()
             && let Some(requested) = older(lane, opens, envelope, text)
@@ -150,6 +151,7 @@ impl<S: Service> Core<S> {
         match Self::shape(envelope, text) {
             Ok(Shape::Notice { .. }) => Told::Accepted,
             Ok(Shape::Answer { .. }) => {
+                self.refused(Refusal::BadRequest);
                 let error = RpcError::new(
                     Code::INVALID_REQUEST,
                     "2026-07-28 servers ask nothing, so there is nothing to answer",
@@ -178,21 +180,25 @@ impl<S: Service> Core<S> {
         name: &[u8],
     ) -> Result<Facts, RpcError> {
         let capabilities = match envelope.text(Key::MetaClientCapabilities, text) {
-            None => return Err(missing_meta(envelope)),
+            None => {
+                self.refused(Refusal::BadRequest);
+                return Err(missing_meta(envelope));
+            }
             Some(declared) => {
-                let capabilities = Capabilities::parse(declared).ok_or_else(|| {
+                let Some(capabilities) = Capabilities::parse(declared) else {
+                    self.refused(Refusal::BadRequest);
                     let text = "params._meta[\"io.modelcontextprotocol/clientCapabilities\"] has to be an object";
-                    RpcError::new(Code::INVALID_PARAMS, text)
-                })?;
+                    return Err(RpcError::new(Code::INVALID_PARAMS, text));
+                };
                 // There is no message any more to tell it by.
                 capabilities.without(Capabilities::ROOTS_LIST_CHANGED)
             }
         };
-        let log_level = match envelope.plain_str(Key::MetaLogLevel, text) {
-            None if envelope.has(Key::MetaLogLevel) => return Err(bad_level()),
-            None => None,
-            Some(level) => Some(LogLevel::parse(level.as_bytes()).ok_or_else(bad_level)?),
-        };
+        let log_level = envelope.str(Key::MetaLogLevel, text).and_then(|level| LogLevel::parse(level.as_bytes()));
+        if log_level.is_none() && envelope.has(Key::MetaLogLevel) {
+            self.refused(Refusal::BadRequest);
+            return Err(bad_level());
+        }
         self.version_agrees(lane, claim)?;
         if Version::parse(claim.as_bytes()) != Some(Version::V2026_07_28) {
             self.refused(Refusal::UnsupportedVersion);

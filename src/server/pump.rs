@@ -376,7 +376,10 @@ impl<S: Service> Core<S> {
                         ),
                     }
                 }
-                Err(error) => self.send_error(from, ticket, 400, &error),
+                Err(error) => {
+                    self.refused(Refusal::BadRequest);
+                    self.send_error(from, ticket, 400, &error);
+                }
             },
             None => {
                 if let Some((key, prime)) = self.open_get_stream(sink, session) {

@@ -20,7 +20,7 @@ use crate::metrics::{Refusal, Step};
 use crate::proto::http1::{Accepts, Head};
 use crate::proto::json::{Envelope, IdKind, Key, Root, ScanError};
 use crate::proto::jsonrpc::{self, Code, RpcError};
-use crate::proto::mcp::{Capabilities, LogLevel, Method, Notice, Version, judge_token};
+use crate::proto::mcp::{Capabilities, LogLevel, Method, Notice, Version, judge_token, method_name};
 use crate::shard::session::{SessionKey, Terms};
 
 const MILLISECOND: Nanos = 1_000_000;
@@ -170,7 +170,7 @@ impl<S: Service> Core<S> {
         }
         if claims {
             // Every answer but a subscription stream is JSON, or may be.
-            let listens = envelope.plain_str(Key::Method, text) == Some(Method::SubscriptionsListen.as_str());
+            let listens = is_method(&envelope, text, Method::SubscriptionsListen);
             if !lane.accepts.json && !listens {
                 return self.takes_no_answer(valid_id(&envelope, text), false, out);
             }
@@ -188,8 +188,7 @@ impl<S: Service> Core<S> {
             let error = RpcError::new(Code::INVALID_REQUEST, problem);
             return self.fail(valid_id(&envelope, text), true, 400, error, out);
         }
-        let opens = envelope.root() == Root::Object
-            && envelope.plain_str(Key::Method, text) == Some(Method::Initialize.as_str());
+        let opens = envelope.root() == Root::Object && is_method(&envelope, text, Method::Initialize);
         if !opens || head.session_id.is_some() {
             match self.named_session(connection, head.session_id) {
                 Ok(Whereabouts::Here(key)) => lane.session = Some(key),
@@ -279,8 +278,7 @@ impl<S: Service> Core<S> {
                 _ => Err(invalid("a message has a method, or an id with either a result or an error")),
             };
         }
-        let method = envelope.get(Key::Method).of(text);
-        let Some(method) = method.strip_prefix(b"\"").and_then(|method| method.strip_suffix(b"\"")) else {
+        let Some(method) = method_name(envelope, text) else {
             return Err(invalid("the method has to be a string"));
         };
         if !matches!(envelope.params_kind(), crate::proto::json::Kind::Absent | crate::proto::json::Kind::Object) {
@@ -339,6 +337,7 @@ impl<S: Service> Core<S> {
             return self.unreadable(&error, true, out);
         }
         if messages.is_empty() {
+            self.refused(Refusal::BadRequest);
             let error = RpcError::new(Code::INVALID_REQUEST, "a batch holds at least one message");
             return self.fail(None, true, 400, error, out);
         }
@@ -355,10 +354,12 @@ impl<S: Service> Core<S> {
             let told = match scanned {
                 Err(error) => self.unreadable(&error, true, &mut answer),
                 Ok(()) if envelope.root() != Root::Object => {
+                    self.refused(Refusal::BadRequest);
                     let error = RpcError::new(Code::INVALID_REQUEST, "a JSON-RPC message is an object");
                     self.fail(None, true, 400, error, &mut answer)
                 }
-                Ok(()) if envelope.plain_str(Key::Method, message) == Some(Method::Initialize.as_str()) => {
+                Ok(()) if is_method(&envelope, message, Method::Initialize) => {
+                    self.refused(Refusal::BadRequest);
                     let error = RpcError::new(Code::INVALID_REQUEST, "initialize cannot be part of a batch");
                     self.fail(valid_id(&envelope, message), true, 400, error, &mut answer)
                 }
@@ -474,6 +475,7 @@ impl<S: Service> Core<S> {
                 write_result(out, id, b"{}");
                 return Told::OK;
             }
+            self.refused(Refusal::BadRequest);
             let error = RpcError::new(Code::INVALID_REQUEST, "the first request has to be initialize");
             return self.fail(Some(id), true, 400, error, out);
         };
@@ -494,6 +496,7 @@ impl<S: Service> Core<S> {
             Method::LoggingSetLevel => {
                 let level = envelope.plain_str(Key::Level, text).and_then(|level| LogLevel::parse(level.as_bytes()));
                 let Some(level) = level else {
+                    self.refused(Refusal::BadRequest);
                     let error = RpcError::new(
                         Code::INVALID_PARAMS,
                         "level has to be one of the RFC 5424 names, debug to emergency",
@@ -687,4 +690,8 @@ pub(super) fn write_result(out: &mut Vec<u8>, id: &[u8], result: &[u8]) {
     jsonrpc::begin_result(out, id);
     out.extend_from_slice(result);
     jsonrpc::end(out);
+}
+
+pub(super) fn is_method(envelope: &Envelope, text: &[u8], method: Method) -> bool {
+    method_name(envelope, text) == Some(method.as_str().as_bytes())
 }

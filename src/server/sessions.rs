@@ -44,6 +44,7 @@ impl<S: Service> Core<S> {
         out: &mut Vec<u8>,
     ) -> Told {
         if lane.session.is_some() {
+            self.refused(Refusal::BadRequest);
             let error = RpcError::new(Code::INVALID_REQUEST, "this session is initialized already");
             return self.fail(Some(id), true, 400, error, out);
         }
@@ -53,6 +54,7 @@ impl<S: Service> Core<S> {
             envelope.has(Key::ClientInfo),
         ) else {
             let problem = "initialize needs params.protocolVersion (string), capabilities (object) and clientInfo";
+            self.refused(Refusal::BadRequest);
             return self.fail(Some(id), true, 200, RpcError::new(Code::INVALID_PARAMS, problem), out);
         };
         // The version asked for if it is served, else the newest legacy one (2025-11-25, "Version Negotiation").
@@ -208,6 +210,7 @@ impl<S: Service> Core<S> {
         let mut session = Session::new(ticket.view, ticket.version, ticket.capabilities, ticket.principal, self.now);
         session.log_level = ticket.log_level;
         session.id = name.into();
+        session.begin_life(incarnation);
         let key = self.shards.recreate(ticket.key.shard, session);
         self.count_session(key);
         Some(key)

@@ -10,6 +10,7 @@ use super::core::Core;
 use super::exchange::{Exchange, ExchangeKey, Kind};
 use super::router::{Lane, Told, write_result};
 use super::service::{Change, Service, Watched};
+use crate::limits::SUBSCRIBED_URI_BYTES_MAX;
 use crate::metrics::Refusal;
 use crate::proto::json::{Array, Envelope, Key, Object, Value, ValueKind};
 use crate::proto::jsonrpc::{self, Code, RpcError};
@@ -82,6 +83,7 @@ impl<S: Service> Core<S> {
     ) -> Told {
         let Some(wanted) = envelope.value(Key::Notifications, text).filter(|wanted| wanted.kind() == ValueKind::Object)
         else {
+            self.refused(Refusal::BadRequest);
             let error = RpcError::new(
                 Code::INVALID_PARAMS,
                 "params.notifications has to be an object that says what is wanted",
@@ -89,6 +91,7 @@ impl<S: Service> Core<S> {
             return self.fail(Some(id), false, 200, error, out);
         };
         if let Err(problem) = check_wish(wanted) {
+            self.refused(Refusal::BadRequest);
             return self.fail(Some(id), false, 200, RpcError::new(Code::INVALID_PARAMS, problem), out);
         }
         if !lane.accepts.event_stream {
@@ -158,9 +161,15 @@ impl<S: Service> Core<S> {
         out: &mut Vec<u8>,
     ) -> Told {
         let Some(uri) = uri else {
+            self.refused(Refusal::BadRequest);
             let error = RpcError::new(Code::INVALID_PARAMS, "params.uri has to be a string");
             return self.fail(Some(id), true, 200, error, out);
         };
+        if on && uri.len() > SUBSCRIBED_URI_BYTES_MAX {
+            self.refused(Refusal::BadRequest);
+            let error = RpcError::new(Code::INVALID_PARAMS, too_long("params.uri", uri.len()));
+            return self.fail(Some(id), true, 200, error, out);
+        }
         let topic = match self.service.topic(lane.view, uri, version, lane.session.map(SessionKey::number)) {
             Ok(topic) => topic,
             // What was there may be gone by now, and with it the subscription.
@@ -175,6 +184,7 @@ impl<S: Service> Core<S> {
             match place {
                 None if on && session.subscriptions.len() >= most => {
                     let text = format!("a session may subscribe to {most} resources; unsubscribe from some first");
+                    self.refused(Refusal::BadRequest);
                     return self.fail(Some(id), true, 200, RpcError::new(Code::INVALID_PARAMS, text), out);
                 }
                 None if on => {
@@ -302,8 +312,16 @@ fn check_wish(wanted: Value<'_>) -> Result<(), String> {
         if is_wrong(name, &is_list) {
             return Err(format!("params.notifications.{name} has to be an array of strings"));
         }
+        let longest = wanted.get(name).into_iter().flat_map(Value::elements).map(|one| one.raw().len()).max();
+        if let Some(bytes) = longest.filter(|bytes| *bytes > SUBSCRIBED_URI_BYTES_MAX) {
+            return Err(too_long(&format!("one of params.notifications.{name}"), bytes));
+        }
     }
     Ok(())
+}
+
+fn too_long(what: &str, bytes: usize) -> String {
+    format!("{what} has {bytes} bytes, and the most that can be subscribed to has {SUBSCRIBED_URI_BYTES_MAX}")
 }
 
 fn subscription_meta(object: &mut Object<'_>, id: &[u8]) {

@@ -14,7 +14,8 @@ impl<S: Service> Core<S> {
     pub(super) fn deadline_of(&self, connection: &Connection) -> Nanos {
         let settings = &self.settings;
         if connection.sending > 0 {
-            return connection.active_at + settings.write_stall;
+            // What the peer sends meanwhile is no progress in what it reads.
+            return connection.sent_at + settings.write_stall;
         }
         match connection.phase {
             Phase::Closing => Nanos::MAX,

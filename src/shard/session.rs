@@ -70,6 +70,10 @@ pub struct SessionTicket {
     pub expires: u64,
 }
 
+/// Numbers of streams that each life of a session is given, and lives whose numbers differ.
+const STREAMS_PER_LIFE: u32 = 1 << 16;
+const LIVES_TOLD_APART: u32 = 1 << 14;
+
 const TICKET_BYTES: usize = 2 + 8 + 4 + 2 + 4 + 4 + 8 + 2 + 1 + 2 + 1 + 8;
 
 impl SessionTicket {
@@ -222,6 +226,13 @@ impl<K> Session<K> {
         let is_get = stream.is_multiple_of(2);
         let made = if is_get { self.get_streams } else { self.call_streams };
         (1..=made).contains(&stream.div_ceil(2)).then_some(is_get)
+    }
+
+    /// Goes on numbering streams after the session's core died, above all that its earlier lives can have given: no
+    /// event of now is taken for one of then, and a GET stream of then is gone on with under its number.
+    pub fn begin_life(&mut self, incarnation: u32) {
+        self.call_streams = incarnation % LIVES_TOLD_APART * STREAMS_PER_LIFE;
+        self.get_streams = self.call_streams;
     }
 
     /// Keeps an event for replay.

@@ -189,6 +189,12 @@ pub fn listen_group(address: SocketAddr, cores: usize, backlog: u32) -> Result<L
     Ok(ListenGroup { fds: sockets.into_iter().map(OwnedFd::from).collect(), local_addr })
 }
 
+/// The same of clients' connections, which inherit it from their listener: one on lines, or with a stream, may be
+/// silent for as long as it likes, and would otherwise stay for ever when its host vanished.
+const CLIENT_SILENCE: Duration = Duration::from_secs(120);
+const CLIENT_PROBE_PAUSE: Duration = Duration::from_secs(30);
+const CLIENT_PROBES: u32 = 4;
+
 /// How long a connection of a server that dialled in says nothing before the kernel asks whether it is still there, how
 /// often it then asks, and how long what was sent to it may stay unacknowledged.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -230,6 +236,9 @@ fn bound(address: SocketAddr, sharing: Sharing) -> Result<Socket, ListenError> {
         socket.set_reuse_port(true).map_err(attempt("SO_REUSEPORT"))?;
     }
     socket.set_tcp_nodelay(true).map_err(attempt("TCP_NODELAY"))?;
+    let probes =
+        TcpKeepalive::new().with_time(CLIENT_SILENCE).with_interval(CLIENT_PROBE_PAUSE).with_retries(CLIENT_PROBES);
+    socket.set_tcp_keepalive(&probes).map_err(attempt("SO_KEEPALIVE"))?;
     socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX).map_err(attempt("TCP_NOTSENT_LOWAT"))?;
     socket.bind(&address.into()).map_err(attempt("bind"))?;
     Ok(socket)
@@ -369,6 +378,8 @@ mod tests {
             let _client = TcpStream::connect(group.local_addr).expect("somebody listens");
             let accepted = accept_from(&group);
             assert!(SockRef::from(&accepted).tcp_nodelay().expect("getsockopt"));
+            assert!(SockRef::from(&accepted).keepalive().expect("getsockopt"), "who vanished is noticed");
+            assert_eq!(SockRef::from(&accepted).tcp_keepalive_time().expect("getsockopt"), CLIENT_SILENCE);
             assert_eq!(SockRef::from(&accepted).tcp_notsent_lowat().expect("getsockopt"), UNSENT_BYTES_MAX);
         }
     }

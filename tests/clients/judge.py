@@ -149,10 +149,11 @@ class Judge:
         self.check(message["role"] == "user", "prompt", "role is not user", message)
         self.text_is("prompt", [message["content"]], wanted["text"])
 
-    def on_completion(self, line, _):
+    def on_completion(self, line, wanted):
         values = line["result"]["completion"]["values"]
         strings = isinstance(values, list) and len(values) <= 100 and all(isinstance(value, str) for value in values)
         self.check(strings, "completion", "values are not at most 100 strings", values)
+        self.check(values == wanted["values"], "completion", f"values are not {wanted['values']}", values)
 
     def on_elicitation(self, line, eras):
         wanted = eras[self.era]

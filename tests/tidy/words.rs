@@ -63,8 +63,15 @@ const RULES: &[Rule] = &[
         instead: "talk to other cores through a `ring::Port`",
     },
     Rule {
-        rule: "no lock and no shared count on the path of a message",
-        what: &[Name("Arc"), Name("Mutex"), Name("RwLock")],
+        rule: "no lock on the path of a message",
+        what: &[Name("Mutex"), Name("RwLock"), Name("Condvar")],
+        place: Where::Within(PURE),
+        exceptions: &[STAND_IN],
+        instead: "state belongs to one core: own it, lend it by reference, or send a parcel to its owner",
+    },
+    Rule {
+        rule: "no shared count on the path of a message",
+        what: &[Name("Arc")],
         place: Where::Within(PURE),
         exceptions: &[
             ("src/ring/mesh.rs", "what all ports share is reached when a ring is made or a port replaced"),

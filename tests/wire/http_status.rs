@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::legacy::open;
 use crate::process::Server;
 use crate::request::{MODERN, Request, echo, initialize, legacy, modern, notice};
 
@@ -448,4 +449,49 @@ fn one_connection_too_many() {
     assert_eq!(server.connect().ask(&request).status, 200);
     // Whoever was there all along never noticed.
     assert!(peers.iter_mut().all(|peer| peer.ask(&request).status == 200));
+}
+
+/// Whoever looks at the counters sees each of them.
+#[test]
+fn every_refusal_is_counted() {
+    let server = Server::start();
+    let mut peer = server.connect();
+    let session = open(&mut peer, "2025-03-26");
+    let refusals = || server.total("corelane_refusals_total");
+    let bare = |method: &str, params: Value| Request::post(&legacy(1, method, params));
+    let inside = |message: Value| Request::legacy(&session, &message);
+    let meta = |name: &str, value: Value| {
+        let mut message = modern(1, "tools/list", json!({}));
+        message["params"]["_meta"][name] = value;
+        Request::modern(&message)
+    };
+    let stream = |last: &str| {
+        let get = Request::new("GET", "/mcp").with("Host", "localhost").with("Accept", "text/event-stream");
+        get.with("Mcp-Session-Id", &session).with("Last-Event-ID", last)
+    };
+    let cases = [
+        ("initialize without params", bare("initialize", json!({}))),
+        ("a version that is a number", bare("initialize", json!({"protocolVersion": 5}))),
+        ("an answer, modern", Request::modern(&json!({"jsonrpc": "2.0", "id": 1, "result": {}}))),
+        ("capabilities of another kind", meta("io.modelcontextprotocol/clientCapabilities", json!(5))),
+        ("a claim that is a number", meta("io.modelcontextprotocol/protocolVersion", json!(5))),
+        ("no such level", meta("io.modelcontextprotocol/logLevel", json!("loud"))),
+        ("an empty batch", inside(json!([]))),
+        ("a batch of no message", inside(json!([5]))),
+        ("initialize in a batch", inside(json!([initialize(7, "2025-03-26")]))),
+        ("no such level, legacy", inside(legacy(2, "logging/setLevel", json!({"level": "loud"})))),
+        ("no event id", stream("zzz")),
+        ("no such stream", stream("20-0")),
+    ];
+    for (what, request) in cases {
+        let before = refusals();
+        let answer = peer.ask(&request);
+        assert!(answer.status == 400 || answer.text().contains("\"error\""), "{what}: {}", answer.text());
+        assert_eq!(refusals(), before + 1, "{what}: {}", answer.text());
+    }
+    let before = refusals();
+    let mut lines = server.lines();
+    lines.send(format!("{}\n", legacy(1, "tools/list", json!({}))));
+    assert!(lines.line().is_some_and(|line| String::from_utf8_lossy(&line).contains("initialize")));
+    assert_eq!(refusals(), before + 1, "lines that do not begin with initialize");
 }

@@ -110,6 +110,31 @@ fn progress_is_told_on_the_calls_own_stream() {
     }
 }
 
+/// As PHP's `json_encode` writes every slash, unless it is told not to.
+#[test]
+fn a_method_is_found_however_its_slash_is_written() {
+    let server = Server::start();
+    let mut peer = server.connect();
+    let escaped = |message: Value| message.to_string().replace('/', r"\/");
+    let list = modern(1, "tools/list", json!({}));
+    // The header says it plainly.
+    let answer = peer.ask(&Request::modern(&list).saying(escaped(list)));
+    assert_eq!((answer.status, answer.json()["result"]["tools"].as_array().map(Vec::len)), (200, Some(5)));
+    let opening = initialize(1, "2025-11-25").to_string().replace("initialize", r"\u0069nitialize");
+    let answer = peer.ask(&Request::post(&json!({})).saying(opening));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let session = answer.field("Mcp-Session-Id").expect("a session").to_owned();
+    let mut say = |message: Value| peer.ask(&Request::legacy(&session, &message).saying(escaped(message)));
+    assert_eq!(say(notice("notifications/initialized", json!({}))).status, 202);
+    let answer = say(legacy(2, "tools/call", echo("a/b")));
+    assert_eq!((answer.status, text(&answer.json())), (200, "a/b"));
+    assert_eq!(say(legacy(3, "no/such", json!({}))).json()["error"]["code"], -32601);
+    let mut lines = server.lines();
+    lines.send(format!("{}\n", escaped(modern(4, "tools/call", echo("c/d")))));
+    let line = lines.line().expect("an answer");
+    assert_eq!(text(&serde_json::from_slice(&line).expect("JSON")), "c/d");
+}
+
 #[test]
 fn a_token_that_could_not_be_repeated_is_refused_in_each_era() {
     let server = Server::start();

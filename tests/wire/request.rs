@@ -88,6 +88,12 @@ impl Request {
         self
     }
 
+    /// Another body, as it stands.
+    pub fn saying(mut self, body: String) -> Request {
+        self.body = Some(body.into_bytes());
+        self
+    }
+
     /// The body in chunks of so many bytes.
     pub fn chunked(mut self, bytes: usize) -> Request {
         self.chunks = Some(bytes);

@@ -4,6 +4,7 @@
 //! Invariant: one table; `Method::parse` and `Method::known_to` cannot disagree about what exists.
 
 use super::Version;
+use crate::proto::json::{Envelope, Key};
 
 macro_rules! methods {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $from:ident ..= $to:ident;)*) => {
@@ -99,7 +100,29 @@ pub enum Notice {
     Unknown,
 }
 
+/// What a message says its method is, unescaped where a table knows it: `tools\/list`, as some encoders write `/`, is
+/// `tools/list`. What no table knows stays as it is written; none if it is no string.
+pub fn method_name<'a>(envelope: &Envelope, text: &'a [u8]) -> Option<&'a [u8]> {
+    if let Some(plain) = envelope.plain_str(Key::Method, text) {
+        return Some(plain.as_bytes());
+    }
+    let unescaped = envelope.str(Key::Method, text)?;
+    let known = Method::parse(unescaped.as_bytes()).map(Method::as_str);
+    let notice = || Notice::NAMES.into_iter().find(|name| **name == *unescaped);
+    match known.or_else(notice) {
+        Some(name) => Some(name.as_bytes()),
+        None => envelope.get(Key::Method).of(text).strip_prefix(b"\"")?.strip_suffix(b"\""),
+    }
+}
+
 impl Notice {
+    const NAMES: [&'static str; 4] = [
+        "notifications/cancelled",
+        "notifications/initialized",
+        "notifications/progress",
+        "notifications/roots/list_changed",
+    ];
+
     /// The notification with this name.
     pub fn parse(name: &[u8]) -> Notice {
         match name {
@@ -123,6 +146,25 @@ mod tests {
         }
         assert_eq!(Method::parse(b"Tools/call"), None);
         assert_eq!(Method::parse(b""), None);
+    }
+
+    #[test]
+    fn a_method_is_the_same_however_it_is_escaped() {
+        for (written, meant) in [
+            (r#""tools\/list""#, Some("tools/list")),
+            (r#""tools/list""#, Some("tools/list")),
+            (r#""\u0069nitialize""#, Some("initialize")),
+            (r#""notifications\/initialized""#, Some("notifications/initialized")),
+            (r#""notifications\/roots\/list_changed""#, Some("notifications/roots/list_changed")),
+            (r#""no\/such""#, Some(r"no\/such")),
+            ("5", None),
+        ] {
+            let text = format!(r#"{{"method":{written}}}"#);
+            let mut envelope = Envelope::default();
+            crate::proto::json::Scanner::new().scan(text.as_bytes(), &mut envelope).expect("JSON");
+            assert_eq!(method_name(&envelope, text.as_bytes()), meant.map(str::as_bytes), "{written}");
+        }
+        assert!(Notice::NAMES.iter().all(|name| Notice::parse(name.as_bytes()) != Notice::Unknown));
     }
 
     #[test]

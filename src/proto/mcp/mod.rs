@@ -15,7 +15,7 @@ mod version;
 
 pub use annotation::{AnnotationFault, HeaderParam, HeaderParamKind, InvalidAnnotation, annotated};
 pub use capability::{Capabilities, LogLevel};
-pub use method::{Method, Notice};
+pub use method::{Method, Notice, method_name};
 pub use pattern::NamePattern;
 pub use pin::{differing, pin, pinned, pinned_together, sha256};
 pub use progress::judge_token;

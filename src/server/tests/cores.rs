@@ -166,6 +166,37 @@ fn a_session_that_ended_stays_so_when_its_shard_is_rebuilt() {
 }
 
 #[test]
+fn a_get_stream_goes_on_when_its_shard_was_rebuilt_and_no_id_is_given_twice() {
+    let mut rig = Rig::new(1);
+    let peer = rig.connect(0, Wire::Http);
+    let session = rig.open(peer);
+    let get = |last: &str| {
+        let head = "GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n";
+        format!("{head}Mcp-Session-Id: {session}\r\n{last}\r\n")
+    };
+    let peer = rig.connect(0, Wire::Http);
+    assert!(rig.ask(peer, get("")).contains("id: 2-0"));
+    rig.step(0, Input::Mail(Mail::Changed(Change::Tools)));
+    assert!(rig.take(peer).contains("id: 2-1"));
+    rebuild(&mut rig, 2);
+    let peer = rig.connect(0, Wire::Http);
+    let answer = rig.ask(peer, get("Last-Event-ID: 2-1\r\n"));
+    assert_eq!(status(&answer), "200", "{answer}");
+    rig.step(0, Input::Mail(Mail::Changed(Change::Prompts)));
+    let told = rig.take(peer);
+    assert!(told.contains("id: 2-2") && told.contains("prompts/list_changed"), "{told}");
+    // Another stream than any of before.
+    let fresh = rig.connect(0, Wire::Http);
+    let answer = rig.ask(fresh, get(""));
+    let id = answer.lines().find_map(|line| line.strip_prefix("id: ")).unwrap_or_else(|| panic!("{answer}"));
+    let number: u32 = id.split_once('-').expect("an event's id").0.parse().expect("a number");
+    assert!(number > 100_000 && number.is_multiple_of(2), "{id}");
+    // A stream that there never was is none now.
+    let peer = rig.connect(0, Wire::Http);
+    assert_eq!(status(&rig.ask(peer, get("Last-Event-ID: 900000-1\r\n"))), "400");
+}
+
+#[test]
 fn no_more_is_remembered_of_sessions_than_there_may_be() {
     let mut rig = Rig::new(1);
     let most = rig.cores[0].settings.sessions_max;

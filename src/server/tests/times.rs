@@ -83,6 +83,23 @@ fn the_last_answer_is_sent_however_late_and_then_lingers() {
 }
 
 #[test]
+fn a_peer_that_reads_nothing_is_given_up_whatever_it_says_meanwhile() {
+    for wire in [Wire::Http, Wire::Lines] {
+        let mut rig = Rig::new(1);
+        let peer = rig.connect(0, wire);
+        rig.seen.get_mut(&peer).expect("connected").stalled = true;
+        rig.send(peer, if wire == Wire::Http { call("1", "echo", "") } else { line("1", "echo") });
+        // A byte now and then of something that never comes whole.
+        for _ in 0..8 {
+            rig.send(peer, if wire == Wire::Http { "P" } else { "{" });
+            rig.pass(SECOND);
+        }
+        assert!(rig.seen[&peer].closed, "{wire:?}");
+        assert_eq!(rig.metrics[0].closed(CloseCause::WriteStall), 1, "{wire:?}");
+    }
+}
+
+#[test]
 fn a_peer_that_reads_nothing_is_given_up() {
     let mut rig = Rig::new(1);
     let peer = rig.connect(0, Wire::Lines);

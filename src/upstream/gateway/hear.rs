@@ -416,7 +416,8 @@ impl Server {
 
     /// The server tells something.
     pub(super) fn notified(&mut self, now: Nanos, number: u32, envelope: &Envelope, text: &[u8]) {
-        let Some(method) = envelope.plain_str(Key::Method, text) else { return };
+        let Some(method) = envelope.str(Key::Method, text) else { return };
+        let method = &*method;
         let change = match method {
             "notifications/tools/list_changed" => Some(Change::Tools),
             "notifications/prompts/list_changed" => Some(Change::Prompts),

@@ -4,7 +4,7 @@
 //! Invariant: it uses the public interface only, so that it is also an example of it.
 
 use std::cell::Cell;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -68,8 +68,7 @@ async fn sleep(nap: Nap, ctx: Context<Demonstration>) -> String {
 }
 
 fn now(_: NoArguments, _: &Context<Demonstration>) -> String {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    super::task_text::iso_8601(since.as_millis() as u64)
+    httpdate::fmt_http_date(SystemTime::now())
 }
 
 fn fail(_: NoArguments, _: &Context<Demonstration>) -> Result<(), Failure> {

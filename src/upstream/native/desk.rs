@@ -20,6 +20,10 @@ use crate::server::service::{CallKey, Host, Mail, Mailbox, Nanos};
 
 /// A poll longer than this holds up everybody else on the core and is counted.
 const SLOW_POLL_NANOS: Nanos = 1_000_000;
+/// From here on one is logged: a machine that shares its CPUs makes many a poll slower than that by itself.
+const SLOW_LOGGED_NANOS: Nanos = 10_000_000;
+/// How often a core logs one at most.
+const SLOW_LOGGED_EVERY: Nanos = 1_000_000_000;
 
 /// What handlers of one name did on this core.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -58,6 +62,10 @@ pub(super) struct Desk {
     pub open: RefCell<HashMap<CallKey, Open>>,
     pub tasks: RefCell<TaskTable>,
     counts: Vec<Cell<HandlerCounts>>,
+    /// What they are called in the log.
+    names: Vec<String>,
+    /// When a slow poll was logged last.
+    slow_logged: Cell<Nanos>,
     /// Counts mail that has to reach the client before the outcome of the call it belongs to.
     noted: Cell<u64>,
     /// When the last plain call ended.
@@ -72,7 +80,7 @@ impl Desk {
         mailbox: Mailbox,
         settings: Settings,
         modern_tail: Vec<u8>,
-        handlers: usize,
+        names: Vec<String>,
     ) -> Desk {
         let wall_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
         Desk {
@@ -84,7 +92,9 @@ impl Desk {
             settings,
             modern_tail,
             open: RefCell::default(),
-            counts: (0..handlers).map(|_| Cell::default()).collect(),
+            counts: names.iter().map(|_| Cell::default()).collect(),
+            names,
+            slow_logged: Cell::new(0),
             noted: Cell::new(0),
         }
     }
@@ -129,8 +139,21 @@ impl Desk {
     #[inline]
     pub fn count_poll(&self, index: usize, took: Nanos) {
         if took > SLOW_POLL_NANOS {
-            self.update(index, |counts| counts.slow_polls += 1);
-            self.host.count_slow_poll();
+            self.slow_poll(index, took);
+        }
+    }
+
+    /// Counts it, and says so if it was long, once a second at most: whoever holds up a core holds up all its clients.
+    #[cold]
+    fn slow_poll(&self, index: usize, took: Nanos) {
+        self.update(index, |counts| counts.slow_polls += 1);
+        self.host.count_slow_poll();
+        let (now, last) = (self.host.now(), self.slow_logged.get());
+        if took >= SLOW_LOGGED_NANOS && (last == 0 || now.saturating_sub(last) >= SLOW_LOGGED_EVERY) {
+            self.slow_logged.set(now.max(1));
+            let handler = self.names.get(index).map_or("", String::as_str);
+            let took_ms = took as f64 / 1e6;
+            tracing::warn!(handler, took_ms, "a handler held up its core; what takes long belongs into ctx.blocking");
         }
     }
 

@@ -117,7 +117,8 @@ impl Resource {
 }
 
 impl ResourceTemplate {
-    /// A template such as `notes://{folder}/{id}` (RFC 6570 level 1): a variable is at least one byte and never a `/`.
+    /// A template such as `notes://{folder}/{id}` (RFC 6570 level 1). A variable is at least one character, and holds
+    /// neither a `/` nor a control character, percent-encoded or not; it may be `..`, so look before it becomes a path.
     pub fn new(template: impl Into<String>) -> ResourceTemplate {
         ResourceTemplate { template: template.into(), about: About::default(), label: Label::default() }
     }
@@ -154,10 +155,15 @@ impl Reading {
         Reading { uri: uri.to_owned(), variables: Vec::new() }
     }
 
-    /// `None` if the URI does not have the template's form, or its variables are not percent-encoded UTF-8.
+    /// `None` if the URI does not have the template's form, or a variable is not percent-encoded UTF-8, or is what no
+    /// handler expects of one part of a path once it is decoded.
     pub(super) fn of_template(template: &UriTemplate, uri: &str) -> Option<Reading> {
         let captures = template.matches(uri)?;
-        let variable = |name: &str| Some((name.to_owned(), percent_decode(template.value(&captures, uri, name)?)?));
+        let variable = |name: &str| {
+            let value = percent_decode(template.value(&captures, uri, name)?)?;
+            let is_one_part = !value.contains(|letter: char| letter == '/' || letter.is_control());
+            is_one_part.then(|| (name.to_owned(), value))
+        };
         let variables = template.names().map(variable).collect::<Option<Vec<_>>>()?;
         Some(Reading { uri: uri.to_owned(), variables })
     }

@@ -152,7 +152,14 @@ impl ServeOptions {
             flags.push(Flag::word("control", "control.listen", control));
         }
         let config = Config::load(&Sources::of_process(self.file, flags))?;
-        log::init(&config.settings().log)?;
+        match log::init(&config.settings().log) {
+            // The program logs for itself, or has served before.
+            Ok(()) | Err(LogError::AlreadySet(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        for warning in config.warnings() {
+            tracing::warn!("{warning}");
+        }
         Ok(config)
     }
 }

@@ -42,8 +42,9 @@ pub struct NativeService<S> {
 impl<S: 'static> NativeService<S> {
     pub(super) fn new(catalog: Arc<Catalog<S>>, host: Rc<dyn Host>, mailbox: Mailbox) -> NativeService<S> {
         // One set of counters per tool, one for everything else.
-        let handlers = catalog.tools.len() + 1;
-        let desk = Desk::new(host, mailbox, catalog.settings, catalog.modern_tail.clone(), handlers);
+        let others = ["a resource, prompt or completion".to_owned()];
+        let names = catalog.tools.iter().map(|entry| entry.tool.name.clone()).chain(others).collect();
+        let desk = Desk::new(host, mailbox, catalog.settings, catalog.modern_tail.clone(), names);
         let station = Rc::new(Station { state: (catalog.state)(), desk: Rc::new(desk) });
         NativeService { catalog, station }
     }
