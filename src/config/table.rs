@@ -125,7 +125,7 @@ keys! {
 
     cores.list, "CPUs",
         "Which CPUs get a core: \"all\", a number of them, or a list such as \"0-3,8\". Leave out CPUs that serve network interrupts.",
-        memory "at most 8 MiB fixed per core, and the connections it holds",
+        memory "at most 8 MiB fixed per core, the receive buffers it needed at its busiest (uring.buffers_max), and the connections it holds",
         wrong "one CPU at 100 % while others idle, or cores that share a CPU with interrupts have a longer tail";
     cores.shards, "shards",
         "Units of owned state; 0 means one for each 782 expected connections as a power of two, at least 16. Never fewer than cores.",
@@ -149,7 +149,7 @@ keys! {
         wrong "the step mesh_hop is slow under load: too low; the steps read and write are: too high";
 
     limits.body_bytes, "bytes",
-        "Largest HTTP body of one message; longer ones get 413. Reserved before it is read, so it bounds memory honestly.",
+        "Largest HTTP body of one message; longer ones get 413, by their head where that says so.",
         memory "up to this much per connection while a long message is being received",
         wrong "refusals by cause body_too_large grow from clients you trust";
     limits.line_bytes, "bytes",
@@ -161,7 +161,7 @@ keys! {
         memory "about 1 KiB per idle connection once open",
         wrong "refusals by cause table_full while the machine has memory and CPU to spare";
     limits.head_timeout_ms, "milliseconds",
-        "Time for a whole HTTP request head from its first byte, and for the first one from accept. A line has as long, and what limits.body_bytes_per_s gives its bytes.",
+        "Time for a whole HTTP request head from its first byte; a connection that says nothing has limits.keep_alive_ms. A line has as long, and what limits.body_bytes_per_s gives its bytes.",
         memory "up to 16 KiB per connection that long",
         wrong "refusals by cause head_timeout from honest but slow links";
     limits.body_grace_ms, "milliseconds",
@@ -176,9 +176,9 @@ keys! {
         "How long an idle HTTP connection without a stream stays open. Keep it above the idle timeout of a proxy in front.",
         memory "about 1 KiB per connection that long",
         wrong "a proxy logs sporadic 502: too short; closes by cause keep_alive_timeout dominate: clients reconnect too much";
-    limits.pipeline_depth, "requests",
-        "Requests one HTTP connection may send before the first is answered; further ones are not read until one is.",
-        memory "a few hundred bytes per request in flight",
+    limits.pipeline_depth, "receive buffers",
+        "How many receive buffers (uring.buffer_bytes) of further requests one HTTP connection may send before the first is answered; then it is not read until that is.",
+        memory "so many receive buffers per connection that pipelines",
         wrong "refusals by cause pipeline_full grow for a client that pipelines by design";
     limits.in_flight_per_connection, "calls",
         "Calls one line connection (tcp, unix, stdio) or one legacy session may have unanswered; one more is answered -31429.",
@@ -214,9 +214,9 @@ keys! {
         memory "none",
         wrong "a wave of reconnects after a drain overloads the listeners: too short";
     sessions.ticket_key, "64 hex digits, or where they are",
-        "The key that seals session ids. \"\" makes one at start, so sessions end with the process. \"file:PATH\" or \"env:NAME\" keep the key out of this file.",
+        "The key that seals session ids, task ids and requestState. \"\" makes one at start. All of them are good for one run of the program, whatever the key. \"file:PATH\" or \"env:NAME\" keep the key out of this file.",
         memory "none",
-        wrong "refusals by cause unknown_session after a restart that was to keep sessions";
+        wrong "none: clients whose session is unknown open another";
 
     streams.keep_alive_ms, "milliseconds",
         "How often an idle stream gets a comment line, so that proxies keep it open and dead peers are noticed.",

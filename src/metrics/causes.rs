@@ -81,7 +81,7 @@ closed_set! {
         NotAcceptable = "not_acceptable", "HTTP 406: Accept lacks what the answer would be";
         NotFound = "not_found", "HTTP 404: no such path";
         OutboxFull = "outbox_full", "HTTP 503, JSON-RPC -31503: the way to the owning core is full";
-        PipelineFull = "pipeline_full", "not read any further: limits.pipeline_depth requests are unanswered";
+        PipelineFull = "pipeline_full", "not read any further: limits.pipeline_depth receive buffers of requests wait for the answer to an earlier one";
         SessionsFull = "sessions_full", "HTTP 503, JSON-RPC -31503: sessions.per_core_max sessions are open";
         ShardLost = "shard_lost", "HTTP 503, JSON-RPC -31503: the owning shard or core died with the call";
         StreamsFull = "streams_full", "JSON-RPC -31429: the connection has streams.listen_per_connection streams; \
