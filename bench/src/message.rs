@@ -108,10 +108,11 @@ impl Script {
     /// session looks like to a server that keeps none. Fails if `bytes` are too few for the header's name.
     pub fn in_session(mut self, bytes: usize) -> Result<Self, String> {
         let bare = SESSION.len() + LINE_END.len();
-        let padding =
-            bytes.checked_sub(bare + 1).ok_or(format!("--session-bytes {bytes}: more than {bare} are needed"))?;
+        if bytes <= bare {
+            return Err(format!("--session-bytes {bytes}: more than {bare} are needed"));
+        }
         self.handshake = false;
-        self.session = [SESSION, &b"X".repeat(padding + 1), LINE_END].concat();
+        self.session = [SESSION, &b"X".repeat(bytes - bare), LINE_END].concat();
         Ok(self)
     }
 

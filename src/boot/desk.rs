@@ -14,6 +14,7 @@ use crate::ring::{Bell, Port, PortId, Refused};
 use crate::server::drive::Clock;
 use crate::server::outbox::{Delivery, Outbox};
 use crate::server::parcel::Header;
+use crate::server::pool::Pool;
 use crate::server::registry::{Answer, Founding, Member, Message, Query, Written};
 use crate::shard::registry::{Admission, ContentionStatus, Key, Kind, Owner, Refusal, ShardStatistics};
 use crate::uring::Chime;
@@ -76,7 +77,8 @@ impl Turns {
             outbox.has_room(to)
         });
         let mut gone = VecDeque::new();
-        outbox.flush(|to, header, payload| match port.try_send(to, header, payload) {
+        // What this thread posts is seldom and made for the occasion: nothing of it is kept.
+        outbox.flush(&mut Pool::default(), |to, header, payload| match port.try_send(to, header, payload) {
             Err(Refused::Full) => Delivery::Full,
             Err(Refused::Gone) => {
                 gone.push_back(to);

@@ -185,6 +185,11 @@ impl Connection {
         !self.out.is_empty() || self.filter.as_ref().is_some_and(|filter| filter.has_words())
     }
 
+    /// A send begins or makes progress.
+    pub fn send_moves(&mut self, now: Nanos) {
+        (self.active_at, self.sent_at) = (now, now);
+    }
+
     /// Whether nothing of a frame has come, nor of what a filter makes frames of.
     pub fn is_between_frames(&self) -> bool {
         self.framing.is_between_frames(self.carry.len())
@@ -354,6 +359,9 @@ impl Framing {
         parsed: Head<'b>,
         body_max: usize,
     ) -> (usize, Frame<'b>) {
+        let body_awaited = |parsed: Head<'b>| {
+            if parsed.expect_continue && buffer.len() == head { Frame::Continue(parsed) } else { Frame::More }
+        };
         match parsed.body {
             BodyFraming::None => {
                 *self = Framing::new(Wire::Http);
@@ -369,17 +377,14 @@ impl Framing {
                     return (total, Frame::Request(parsed, &buffer[head..total]));
                 }
                 *self = Framing::Body { head, total };
-                (0, if parsed.expect_continue && buffer.len() == head { Frame::Continue(parsed) } else { Frame::More })
+                (0, body_awaited(parsed))
             }
             BodyFraming::Chunked => {
                 let assembly =
                     Assembly { head: buffer[..head].to_vec(), body: Vec::new(), decoder: ChunkedDecoder::default() };
                 *self = Framing::Chunked(Box::new(assembly));
                 // The bytes behind the head are looked at in the next call.
-                (
-                    head,
-                    if parsed.expect_continue && buffer.len() == head { Frame::Continue(parsed) } else { Frame::More },
-                )
+                (head, body_awaited(parsed))
             }
         }
     }

@@ -15,6 +15,7 @@ use super::exchange::{ExchangeKey, Exchanges};
 use super::laps::{Laps, ReadClock};
 use super::outbox::Outbox;
 use super::parcel::{Header, Numbers};
+use super::pool::Pool;
 use super::registry::CoreRegistry;
 use super::service::{LinkEvent, Mail, Nanos, Service, Wish};
 use super::settings::Settings;
@@ -199,14 +200,9 @@ pub struct Core<S> {
     pub(super) host_before: Vec<u8>,
     /// This core's member of the registry, if it has joined one.
     pub(super) registry: Option<CoreRegistry>,
-    /// Buffers for sending, empty.
-    pool: Vec<Vec<u8>>,
+    /// Buffers, empty.
+    pub(super) pool: Pool,
 }
-
-/// Buffers kept for the next answers, and the largest that is kept: growing by doubling, a buffer has up to twice what
-/// an answer with 8 KiB of payload fills.
-const POOL_BUFFERS: usize = 128;
-const POOL_BUFFER_BYTES_MAX: usize = 2 * 9 * 1024;
 
 /// What a core is made of.
 pub struct CoreParts<S> {
@@ -270,7 +266,7 @@ impl<S: Service> Core<S> {
             early: BTreeSet::new(),
             host_before: Vec::new(),
             registry: None,
-            pool: Vec::new(),
+            pool: Pool::default(),
         }
     }
 
@@ -294,9 +290,7 @@ impl<S: Service> Core<S> {
             Input::PeerLost(peer) => self.peer_lost(peer),
             Input::Received { id, bytes } => self.received(id, bytes),
             Input::Sent { id, buffer, whole } => self.sent(id, buffer, whole),
-            Input::SentSome(id) => self.with(id, |core, connection| {
-                (connection.active_at, connection.sent_at) = (core.now, core.now);
-            }),
+            Input::SentSome(id) => self.with(id, |core, connection| connection.send_moves(core.now)),
             Input::Tick => self.tick(),
             Input::WallClock { unix } => self.unix_at_zero = unix.saturating_sub(now),
         }
@@ -328,7 +322,7 @@ impl<S: Service> Core<S> {
                         connection.sending_since = self.now;
                     }
                     // The last step could not know of this: a send that never moves is looked for from now on.
-                    (connection.active_at, connection.sent_at) = (self.now, self.now);
+                    connection.send_moves(self.now);
                     connection.deadline = self.now + self.settings.write_stall;
                     set_timer(&mut self.wheel, connection);
                     perform(Effect::Send(id, buffer));
@@ -522,7 +516,7 @@ impl<S: Service> Core<S> {
         };
         self.give_buffer(buffer);
         connection.sending = 0;
-        (connection.active_at, connection.sent_at) = (self.now, self.now);
+        connection.send_moves(self.now);
         if connection.sending_since > 0 {
             self.metrics.step(Step::Write).record(self.now.saturating_sub(connection.sending_since));
             connection.sending_since = 0;
@@ -648,15 +642,11 @@ impl<S: Service> Core<S> {
 
     /// An empty buffer, from the pool if there is one.
     pub(super) fn buffer(&mut self) -> Vec<u8> {
-        self.pool.pop().unwrap_or_default()
+        self.pool.take()
     }
 
-    pub(super) fn give_buffer(&mut self, mut buffer: Vec<u8>) {
-        let capacity = buffer.capacity();
-        if self.pool.len() < POOL_BUFFERS && (1..=POOL_BUFFER_BYTES_MAX).contains(&capacity) {
-            buffer.clear();
-            self.pool.push(buffer);
-        }
+    pub(super) fn give_buffer(&mut self, buffer: Vec<u8>) {
+        self.pool.give(buffer);
     }
 }
 

@@ -23,6 +23,7 @@ mod log;
 mod modern;
 pub mod outbox;
 pub mod parcel;
+pub mod pool;
 mod pump;
 pub mod registry;
 mod router;

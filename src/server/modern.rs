@@ -104,7 +104,7 @@ impl<S: Service> Core<S> {
                     return self.over_limit(id, out);
                 }
                 let view = lane.view.0;
-                let payload = self.outbox.payload(&[text]);
+                let payload = self.pool.filled(&[text]);
                 match self.forward(owner, lane.sink, id, |ticket| Header::Modern { ticket, view }, payload) {
                     Ok(key) => Told::Pending(key),
                     Err(error) => self.fail(Some(id), false, 503, error, out),

@@ -7,12 +7,9 @@
 use std::collections::VecDeque;
 
 use super::parcel::Header;
+use super::pool::Pool;
 use crate::ids::CoreId;
 use crate::limits::OUTBOX_BYTES_MAX;
-
-/// Payloads that have left whose memory is kept for the next ones, and how large each may be.
-const SPENT_MAX: usize = 32;
-const SPENT_BYTES_MAX: usize = 16 * 1024;
 
 struct Parcel {
     header: Header,
@@ -35,25 +32,12 @@ struct Queue {
 pub struct Outbox {
     queues: Vec<Queue>,
     waiting: usize,
-    spent: Vec<Vec<u8>>,
 }
 
 impl Outbox {
     /// Whether another request to that core is let in.
     pub fn has_room(&self, to: CoreId) -> bool {
         self.queues.get(to.index()).is_none_or(|queue| queue.bytes < OUTBOX_BYTES_MAX)
-    }
-
-    /// An empty payload, with the memory of one that has left if there is such.
-    pub fn blank(&mut self) -> Vec<u8> {
-        self.spent.pop().unwrap_or_default()
-    }
-
-    /// A payload that is these parts together.
-    pub fn payload(&mut self, parts: &[&[u8]]) -> Vec<u8> {
-        let mut payload = self.blank();
-        parts.iter().for_each(|part| payload.extend_from_slice(part));
-        payload
     }
 
     /// Posts a parcel, whether or not there is room.
@@ -74,9 +58,9 @@ impl Outbox {
         }
     }
 
-    /// Hands parcels to `send`, each queue until it is empty or `send` says that there is no room. How many found for
-    /// the first time that they have to wait.
-    pub fn flush(&mut self, mut send: impl FnMut(CoreId, &Header, &[u8]) -> Delivery) -> usize {
+    /// Hands parcels to `send`, each queue until it is empty or `send` says that there is no room; payloads that have
+    /// left go to `pool`. How many found for the first time that they have to wait.
+    pub fn flush(&mut self, pool: &mut Pool, mut send: impl FnMut(CoreId, &Header, &[u8]) -> Delivery) -> usize {
         let mut newly_parked = 0;
         if self.waiting == 0 {
             return newly_parked;
@@ -91,11 +75,8 @@ impl Outbox {
                 queue.bytes -= parcel.payload.len() + size_of::<Parcel>();
                 queue.parked = queue.parked.saturating_sub(1);
                 self.waiting -= 1;
-                let left = queue.parcels.pop_front().map(|parcel| parcel.payload);
-                let fits = |payload: &Vec<u8>| (1..=SPENT_BYTES_MAX).contains(&payload.capacity());
-                if let Some(mut payload) = left.filter(fits).filter(|_| self.spent.len() < SPENT_MAX) {
-                    payload.clear();
-                    self.spent.push(payload);
+                if let Some(left) = queue.parcels.pop_front() {
+                    pool.give(left.payload);
                 }
             }
             if queue.parcels.is_empty() {
@@ -147,7 +128,7 @@ mod tests {
             outbox.post(CoreId(1), GONE, vec![number]);
         }
         let mut seen = Vec::new();
-        let parked = outbox.flush(|_, _, payload| {
+        let parked = outbox.flush(&mut Pool::default(), |_, _, payload| {
             if seen.len() == 2 {
                 return Delivery::Full;
             }
@@ -155,11 +136,11 @@ mod tests {
             Delivery::Done
         });
         assert_eq!((seen.as_slice(), outbox.waiting(), parked), (&[0, 1][..], 1, 1));
-        assert_eq!(outbox.flush(|_, _, _| Delivery::Full), 0, "it was counted");
+        assert_eq!(outbox.flush(&mut Pool::default(), |_, _, _| Delivery::Full), 0, "it was counted");
         outbox.post(CoreId(1), GONE, vec![3]);
-        assert_eq!(outbox.flush(|_, _, _| Delivery::Full), 1, "another");
+        assert_eq!(outbox.flush(&mut Pool::default(), |_, _, _| Delivery::Full), 1, "another");
         let mut left = vec![2, 3].into_iter();
-        outbox.flush(|to, _, payload| {
+        outbox.flush(&mut Pool::default(), |to, _, payload| {
             assert_eq!((to, Some(payload[0])), (CoreId(1), left.next()));
             Delivery::Done
         });
@@ -171,10 +152,10 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.post(CoreId(1), GONE, Vec::new());
         (0..100).for_each(|_| outbox.owe(CoreId(1), 4));
-        assert_eq!((outbox.flush(|_, _, _| Delivery::Full), outbox.waiting()), (1, 1));
+        assert_eq!((outbox.flush(&mut Pool::default(), |_, _, _| Delivery::Full), outbox.waiting()), (1, 1));
         let mut seen = Vec::new();
         for _ in 0..3 {
-            outbox.flush(|_, header, _| {
+            outbox.flush(&mut Pool::default(), |_, header, _| {
                 seen.push(matches!(header, Header::Changed { what: 4, .. }));
                 Delivery::Done
             });

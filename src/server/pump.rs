@@ -34,7 +34,7 @@ impl<S: Service> Core<S> {
     /// Moves parcels towards their rings.
     pub fn flush_outbox(&mut self, send: impl FnMut(CoreId, &Header, &[u8]) -> Delivery) {
         self.post_registry();
-        let parked = self.outbox.flush(send);
+        let parked = self.outbox.flush(&mut self.pool, send);
         self.metrics.parcels_parked.add(parked as u64);
     }
 
@@ -314,7 +314,7 @@ impl<S: Service> Core<S> {
         let view = self.shards.find(session).map_or(View::ALL, |session| session.view);
         let lane = Lane::remote(from, ticket, view, session, (patience > 0).then_some(patience));
         let mut envelope = Envelope::default();
-        let mut out = self.outbox.blank();
+        let mut out = self.buffer();
         let told = match self.scanner.scan(text, &mut envelope) {
             Ok(()) => self.legacy_text(lane, &envelope, text, &mut out),
             Err(error) => self.unreadable(&error, true, &mut out),
@@ -324,7 +324,7 @@ impl<S: Service> Core<S> {
 
     fn remote_modern(&mut self, from: CoreId, ticket: Ticket, view: View, text: &[u8]) {
         let mut envelope = Envelope::default();
-        let mut out = self.outbox.blank();
+        let mut out = self.buffer();
         // The home has checked the headers; here the message stands for itself.
         let told = match self.scanner.scan(text, &mut envelope) {
             Ok(()) => self.modern(Lane::remote_modern(from, ticket, view), &envelope, text, &mut out),
@@ -413,7 +413,7 @@ impl<S: Service> Core<S> {
             return self.refused(Refusal::OutboxFull);
         }
         let header = Header::Message { ticket: ticket.into(), event: event.map(Numbers::from), prime };
-        let payload = self.outbox.payload(&[message]);
+        let payload = self.pool.filled(&[message]);
         self.outbox.post(core, header, payload);
         self.metrics.parcels_sent.add(1);
     }
@@ -423,7 +423,7 @@ impl<S: Service> Core<S> {
         let Some(exchange) = self.exchanges.find(key) else { return };
         let Sink::Remote { core, ticket } = exchange.sink else { return };
         let event = if exchange.stream.is_some() { self.event_for(key, message, true) } else { None };
-        let payload = self.outbox.payload(&[message]);
+        let payload = self.pool.filled(&[message]);
         self.send_reply(core, ticket, status, event, payload);
     }
 

@@ -237,7 +237,7 @@ impl<S: Service> Core<S> {
         out: &mut Vec<u8>,
     ) -> Told {
         let id = valid_id(envelope, text).unwrap_or_default();
-        let payload = self.outbox.payload(&[session, text]);
+        let payload = self.pool.filled(&[session, text]);
         let (length, patience) = (session.len() as u16, lane.patience.unwrap_or(0));
         let sent = self.now;
         let header = |ticket| Header::Post { ticket, id: length, patience, sent };

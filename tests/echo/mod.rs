@@ -89,10 +89,15 @@ pub fn core(wire: Wire) -> EchoCore {
 pub fn legacy_core(echo: &str) -> (EchoCore, Vec<u8>) {
     let mut machine = core(Wire::Http);
     machine.say(&post("", INITIALIZE));
-    let answer = String::from_utf8(machine.heard().clone()).expect("UTF-8");
+    let call = call_in_session(machine.heard(), echo);
+    (machine, call)
+}
+
+/// A call in the session that an answer to `initialize` opens.
+fn call_in_session(answer: &[u8], echo: &str) -> Vec<u8> {
+    let answer = std::str::from_utf8(answer).expect("UTF-8");
     let session = answer.split_once("Mcp-Session-Id: ").and_then(|(_, rest)| rest.split_once("\r\n")).expect("one").0;
-    let fields = format!("MCP-Protocol-Version: 2025-11-25\r\nMcp-Session-Id: {session}\r\n");
-    (machine, post(&fields, echo))
+    post(&format!("MCP-Protocol-Version: 2025-11-25\r\nMcp-Session-Id: {session}\r\n"), echo)
 }
 
 /// Says the same again and again, and is answered every time.

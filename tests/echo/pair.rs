@@ -8,17 +8,14 @@ use std::sync::LazyLock;
 use corelane::ids::CoreId;
 use corelane::metrics::Registry;
 use corelane::server::connection::Wire;
-use corelane::server::core::{Core, CoreParts, Effect, Input};
+use corelane::server::core::{Core, Effect, Input};
 use corelane::server::outbox::Delivery;
 use corelane::server::service::Mailbox;
-use corelane::shard::Shards;
-use corelane::shard::range::BoundaryTable;
-use corelane::shard::seal::Sealer;
 use corelane::upstream::native::NativeService;
 use corelane::upstream::native::demonstration::{Demonstration, server};
 
-use super::machine::{ID, SECOND, settings};
-use super::{INITIALIZE, Nothing, post};
+use super::machine::{ID, SECOND, core};
+use super::{INITIALIZE, Nothing, call_in_session, post};
 
 type EchoCore = Core<NativeService<Demonstration>>;
 
@@ -37,18 +34,8 @@ pub struct Pair {
 impl Pair {
     fn new() -> Pair {
         let cores = [0, 1].map(|index| {
-            let table = BoundaryTable::new(2, 2).expect("a shard for each core");
-            Core::new(CoreParts {
-                id: CoreId(index),
-                settings: settings(Wire::Http),
-                shards: Shards::new(table.range_of(CoreId(index)), 1),
-                table,
-                sealer: Sealer::new(&[7; 32], [0; 12]),
-                service: server().expect("a good server").per_core(Rc::new(Nothing), Mailbox::default()),
-                metrics: COUNTERS.core(CoreId(index)),
-                clock: Box::new(|| SECOND),
-                epoch: 1_800_000_000,
-            })
+            let service = server().expect("a good server").per_core(Rc::new(Nothing), Mailbox::default());
+            core(CoreId(index), 2, Wire::Http, service, COUNTERS.core(CoreId(index)))
         });
         let mut pair = Pair { cores, effects: Vec::new(), sent: Vec::new(), bytes: Vec::new(), parcels: 0 };
         for core in 0..2 {
@@ -61,11 +48,8 @@ impl Pair {
     pub fn with_session(echo: &str) -> (Pair, Vec<u8>) {
         let mut pair = Pair::new();
         pair.say(0, &post("", INITIALIZE));
-        let answer = String::from_utf8(pair.sent.clone()).expect("UTF-8");
-        let session =
-            answer.split_once("Mcp-Session-Id: ").and_then(|(_, rest)| rest.split_once("\r\n")).expect("one").0;
-        let fields = format!("MCP-Protocol-Version: 2025-11-25\r\nMcp-Session-Id: {session}\r\n");
-        (pair, post(&fields, echo))
+        let call = call_in_session(&pair.sent, echo);
+        (pair, call)
     }
 
     fn say(&mut self, core: usize, bytes: &[u8]) {

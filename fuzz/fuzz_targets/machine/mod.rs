@@ -6,7 +6,7 @@
 use std::sync::LazyLock;
 
 use corelane::ids::{ConnectionId, CoreId};
-use corelane::metrics::Registry;
+use corelane::metrics::{CoreMetrics, Registry};
 use corelane::proto::http1::HostRules;
 use corelane::server::connection::Wire;
 use corelane::server::core::{Core, CoreParts, Effect, Input};
@@ -36,18 +36,7 @@ pub struct Machine<S> {
 impl<S: Service> Machine<S> {
     /// Its connection speaks this.
     pub fn new(wire: Wire, service: S) -> Machine<S> {
-        let table = BoundaryTable::new(1, 1).expect("one shard for one core");
-        let core = Core::new(CoreParts {
-            id: CoreId(0),
-            settings: settings(wire),
-            shards: Shards::new(table.range_of(CoreId(0)), 1),
-            table,
-            sealer: Sealer::new(&[7; 32], [0; 12]),
-            service,
-            metrics: COUNTERS.core(CoreId(0)),
-            clock: Box::new(|| SECOND),
-            epoch: 1_800_000_000,
-        });
+        let core = core(CoreId(0), 1, wire, service, COUNTERS.core(CoreId(0)));
         let mut machine = Machine { core, effects: Vec::new(), sent: Vec::new(), bytes: Vec::new() };
         machine.step(Input::Accepted { id: ID, listener: 0, peer: None });
         machine
@@ -98,8 +87,23 @@ impl<S: Service> Machine<S> {
     }
 }
 
-/// How a core is set here.
-pub fn settings(wire: Wire) -> Settings {
+/// One of so many cores, with a shard each.
+pub fn core<S: Service>(id: CoreId, cores: usize, wire: Wire, service: S, metrics: &'static CoreMetrics) -> Core<S> {
+    let table = BoundaryTable::new(cores, cores).expect("a shard for each core");
+    Core::new(CoreParts {
+        id,
+        settings: settings(wire),
+        shards: Shards::new(table.range_of(id), 1),
+        table,
+        sealer: Sealer::new(&[7; 32], [0; 12]),
+        service,
+        metrics,
+        clock: Box::new(|| SECOND),
+        epoch: 1_800_000_000,
+    })
+}
+
+fn settings(wire: Wire) -> Settings {
     Settings {
         eras: Eras::Both,
         listeners: vec![wire],

@@ -108,7 +108,7 @@ pub fn method_name<'a>(envelope: &Envelope, text: &'a [u8]) -> Option<&'a [u8]> 
     }
     let unescaped = envelope.str(Key::Method, text)?;
     let known = Method::parse(unescaped.as_bytes()).map(Method::as_str);
-    let notice = || Notice::NAMES.into_iter().find(|name| **name == *unescaped);
+    let notice = || Notice::NAMED.into_iter().map(|(name, _)| name).find(|name| **name == *unescaped);
     match known.or_else(notice) {
         Some(name) => Some(name.as_bytes()),
         None => envelope.get(Key::Method).of(text).strip_prefix(b"\"")?.strip_suffix(b"\""),
@@ -116,22 +116,17 @@ pub fn method_name<'a>(envelope: &Envelope, text: &'a [u8]) -> Option<&'a [u8]> 
 }
 
 impl Notice {
-    const NAMES: [&'static str; 4] = [
-        "notifications/cancelled",
-        "notifications/initialized",
-        "notifications/progress",
-        "notifications/roots/list_changed",
+    const NAMED: [(&'static str, Self); 4] = [
+        ("notifications/cancelled", Self::Cancelled),
+        ("notifications/initialized", Self::Initialized),
+        ("notifications/progress", Self::Progress),
+        ("notifications/roots/list_changed", Self::RootsListChanged),
     ];
 
     /// The notification with this name.
     pub fn parse(name: &[u8]) -> Notice {
-        match name {
-            b"notifications/cancelled" => Notice::Cancelled,
-            b"notifications/initialized" => Notice::Initialized,
-            b"notifications/progress" => Notice::Progress,
-            b"notifications/roots/list_changed" => Notice::RootsListChanged,
-            _ => Notice::Unknown,
-        }
+        let known = Self::NAMED.into_iter().find(|(known, _)| known.as_bytes() == name);
+        known.map_or(Self::Unknown, |(_, notice)| notice)
     }
 }
 
@@ -164,7 +159,7 @@ mod tests {
             crate::proto::json::Scanner::new().scan(text.as_bytes(), &mut envelope).expect("JSON");
             assert_eq!(method_name(&envelope, text.as_bytes()), meant.map(str::as_bytes), "{written}");
         }
-        assert!(Notice::NAMES.iter().all(|name| Notice::parse(name.as_bytes()) != Notice::Unknown));
+        assert!(Notice::NAMED.into_iter().all(|(name, notice)| Notice::parse(name.as_bytes()) == notice));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::ids::{CoreId, ShardId};
 use crate::limits::OUTBOX_BYTES_MAX;
 use crate::server::outbox::Outbox;
 use crate::server::parcel::Header;
+use crate::server::pool::Pool;
 use crate::shard::range::BoundaryTable;
 use crate::shard::registry::{Admission, Kind, Names, Nanos, Owner, Refusal, WRITE_LATENCY_LIMIT_DEFAULT};
 
@@ -62,7 +63,7 @@ impl Rig {
             outbox.post(to, Header::Registry, batch);
             outbox.has_room(to)
         });
-        outboxes[from].flush(|to, _, payload| {
+        outboxes[from].flush(&mut Pool::default(), |to, _, payload| {
             wires[from][to.index()].push_back(payload.to_vec());
             crate::server::outbox::Delivery::Done
         });

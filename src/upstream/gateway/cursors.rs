@@ -4,8 +4,9 @@
 //! cursor is good for the list and the view that it was given for, in this process, and nobody else makes one.
 
 use crate::ids::View;
+use crate::proto::json::{Key, Object, Value};
 use crate::proto::mcp::Method;
-use crate::server::service::Host;
+use crate::server::service::{Call, Host};
 
 /// Where a page begins.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,4 +41,25 @@ impl Cursor {
         let (at, own) = (u32::from_le_bytes(*at), std::str::from_utf8(own).ok()?.into());
         is_ours.then_some(Cursor { view, method, at, own })
     }
+}
+
+/// The call with another cursor, or without one.
+pub(super) fn with_cursor(call: &Call<'_>, own: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(call.text.len() + own.len());
+    let mut message = Object::begin(&mut out);
+    message.string("jsonrpc", "2.0");
+    message.raw("id", call.envelope.get(Key::Id).of(call.text));
+    message.string("method", call.method.as_str());
+    let mut params = message.object("params");
+    for (name, member) in call.envelope.value(Key::Params, call.text).into_iter().flat_map(Value::members) {
+        if let Some(name) = name.unescaped().filter(|name| name != "cursor") {
+            params.raw(&name, member.raw());
+        }
+    }
+    if !own.is_empty() {
+        params.string("cursor", own);
+    }
+    params.end();
+    message.end();
+    out
 }

@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use super::cursors::Cursor;
+use super::cursors::{Cursor, with_cursor};
 use super::flight::ListKind;
 use super::items;
 use super::merge::{self, Hint, Job};
@@ -15,7 +15,7 @@ use super::told::Told;
 use super::written::{Page, PageKey, Position};
 use super::{Gateway, Seen, invalid, uris};
 use crate::limits::{LIST_PAGE_DEFAULT, NATIVE_PAGES_MAX};
-use crate::proto::json::{Array, Envelope, Key, Object, Value};
+use crate::proto::json::{Array, Envelope, Key, Value};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::server::service::{Call, Nanos, Served, Service};
 
@@ -89,11 +89,10 @@ impl<S: Service> Gateway<S> {
         if let Ok(items) = outcome {
             let server = &self.servers[usize::from(index)];
             let is_modern = server.verdict == Verdict::Known(Era::Modern);
-            if cached.is_modern == is_modern && cached.items.as_ref() == Some(&items) {
-                // What was made of it holds, which takes far longer to make than to compare.
-                (cached.at, cached.hint) = (at, server.hints.get(&kind).copied().flatten());
-            } else {
-                self.take_list(at, index, kind, is_modern, items);
+            (cached.at, cached.hint) = (at, server.hints.get(&kind).copied().flatten());
+            // What was made of the same holds, and takes far longer to make than to compare.
+            if cached.is_modern != is_modern || cached.items.as_ref() != Some(&items) {
+                self.take_list(index, kind, is_modern, items);
             }
         }
         for job in self.jobs.iter_mut().filter(|job| job.kind == kind) {
@@ -102,17 +101,15 @@ impl<S: Service> Gateway<S> {
     }
 
     /// A list of a server is another.
-    fn take_list(&mut self, at: Nanos, index: u16, kind: ListKind, is_modern: bool, mut items: Vec<Box<[u8]>>) {
+    fn take_list(&mut self, index: u16, kind: ListKind, is_modern: bool, mut items: Vec<Box<[u8]>>) {
         if kind == ListKind::Tools {
             let server = &mut self.servers[usize::from(index)];
             server.note_annotations(&mut items);
             server.metrics.tools.set(items.len() as u64);
             self.tell_own_annotations(index);
         }
-        let hint = self.servers[usize::from(index)].hints.get(&kind).copied().flatten();
         let cached = self.lists.entry((index, kind)).or_default();
-        (cached.items, cached.is_modern, cached.hint) = (Some(items), is_modern, hint);
-        cached.at = at;
+        (cached.items, cached.is_modern) = (Some(items), is_modern);
         self.forget_told(kind);
     }
 
@@ -124,7 +121,7 @@ impl<S: Service> Gateway<S> {
         }
         for _ in 0..NATIVE_PAGES_MAX {
             // The caller's cursor is one of ours, which says nothing to it.
-            let text = asking(kind, cursor.as_deref());
+            let text = with_cursor(call, cursor.as_deref().unwrap_or_default());
             let mut envelope = Envelope::default();
             if self.scanner.scan(&text, &mut envelope).is_err() {
                 break;
@@ -302,20 +299,4 @@ impl<S: Service> Gateway<S> {
             server.fetch(now, ListKind::Tools);
         }
     }
-}
-
-/// A request for a list of a native server, as nobody sent it.
-fn asking(kind: ListKind, cursor: Option<&str>) -> Vec<u8> {
-    let mut text = Vec::new();
-    let mut request = Object::begin(&mut text);
-    request.string("jsonrpc", "2.0");
-    request.integer("id", 0);
-    request.string("method", kind.method().as_str());
-    let mut params = request.object("params");
-    if let Some(cursor) = cursor {
-        params.string("cursor", cursor);
-    }
-    params.end();
-    request.end();
-    text
 }

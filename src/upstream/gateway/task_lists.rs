@@ -7,14 +7,14 @@
 //! or, behind the last, to the next server. A server that is away is passed over.
 
 use super::answer;
-use super::cursors::Cursor;
+use super::cursors::{Cursor, with_cursor};
 use super::flight::Relay;
 use super::owed::Promise;
 use super::request::Era;
 use super::server::{Server, Verdict};
 use super::{Gateway, invalid};
 use crate::ids::View;
-use crate::proto::json::{Envelope, Key, Object, Scanner, Value, ValueKind};
+use crate::proto::json::{Envelope, Object, Value, ValueKind};
 use crate::proto::mcp::Method;
 use crate::server::service::{Call, Served, Service};
 
@@ -50,7 +50,7 @@ impl<S: Service> Gateway<S> {
         };
         let text = with_cursor(call, own);
         let mut envelope = Envelope::default();
-        if Scanner::new().scan(&text, &mut envelope).is_err() {
+        if self.scanner.scan(&text, &mut envelope).is_err() {
             return invalid("`params` cannot be read");
         }
         let call = Call { text: &text, envelope: &envelope, ..*call };
@@ -88,27 +88,6 @@ impl Server {
         };
         page(result, is_its, relay.uris.as_deref().unwrap_or_default(), next)
     }
-}
-
-/// The call with another cursor, or without one.
-fn with_cursor(call: &Call<'_>, own: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(call.text.len() + own.len());
-    let mut message = Object::begin(&mut out);
-    message.string("jsonrpc", "2.0");
-    message.raw("id", call.envelope.get(Key::Id).of(call.text));
-    message.string("method", call.method.as_str());
-    let mut params = message.object("params");
-    for (name, member) in call.envelope.value(Key::Params, call.text).into_iter().flat_map(Value::members) {
-        if let Some(name) = name.unescaped().filter(|name| name != "cursor") {
-            params.raw(&name, member.raw());
-        }
-    }
-    if !own.is_empty() {
-        params.string("cursor", own);
-    }
-    params.end();
-    message.end();
-    out
 }
 
 /// A page with those tasks that are the caller's, `before` their ids, and where to go on: `next` is told the page's own
