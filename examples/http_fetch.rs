@@ -19,11 +19,18 @@ async fn fetch(fetch: Fetch, ctx: Context) -> Result<String, Failure> {
     let text = ctx
         .offload(async move {
             let client = reqwest::Client::builder().timeout(time_left).build()?;
-            client.get(&fetch.url).send().await?.error_for_status()?.text().await
+            let mut page = client.get(&fetch.url).send().await?.error_for_status()?;
+            let mut text = Vec::new();
+            // Piece by piece: what is not shown is not read either.
+            while text.len() < TEXT_BYTES_MAX
+                && let Some(piece) = page.chunk().await?
+            {
+                text.extend_from_slice(&piece);
+            }
+            Ok::<_, reqwest::Error>(text)
         })
         .await??;
-    let end = text.floor_char_boundary(TEXT_BYTES_MAX);
-    Ok(text[..end].to_owned())
+    Ok(String::from_utf8_lossy(&text[..text.len().min(TEXT_BYTES_MAX)]).into_owned())
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -282,6 +282,10 @@ pub struct ServeArgs {
     /// Shards over all cores; 0 chooses [default: 0]
     #[arg(long, value_name = "N")]
     pub shards: Option<String>,
+
+    /// Health, metrics and administration (read only) on this address [default: 127.0.0.1:8809]
+    #[arg(long, value_name = "ADDR")]
+    pub control: Option<String>,
 }
 
 /// Who is asked, and how it is printed.
@@ -451,6 +455,7 @@ impl Cli {
         let words = [
             ("--cores", "cores.list", &serve.cores),
             ("--shards", "cores.shards", &serve.shards),
+            ("--control", "control.listen", &serve.control),
             ("--connections", "cores.expected_connections", connections),
             ("--log-format", "log.format", &self.log_format),
             ("--verbose", "log.level", &level),

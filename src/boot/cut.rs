@@ -111,6 +111,7 @@ pub(super) fn core(
             events: settings.sessions.replay_events.usize(),
             bytes: settings.sessions.replay_bytes.usize(),
         },
+        replay_core_bytes: settings.sessions.replay_core_bytes.usize(),
         retry_ms: settings.sessions.retry_ms.ms() as u32,
         discover_ttl_ms: DISCOVER_TTL_MS,
         drain_time: settings.serve.drain_deadline_ms.ns(),

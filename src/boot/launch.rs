@@ -44,7 +44,7 @@ use crate::shard::registry::Names;
 use crate::shard::restarts::{Backoff, Intensity, Restarts, Verdict};
 use crate::sys::guard::{AttendedGuard, Guard};
 use crate::sys::limits::{self, Resource};
-use crate::sys::socket::{ListenError, ListenGroup, UNIX_MODE_DEFAULT, UnixListenSocket, listen_group};
+use crate::sys::socket::{ListenError, ListenGroup, UnixListenSocket, listen_group};
 use crate::sys::steer::{Multiplier, SteeringProgram};
 use crate::sys::{cpu::Cpu, entropy};
 use crate::upstream::native::Server;
@@ -598,8 +598,9 @@ impl Opened {
         for &address in &settings.serve.tcp {
             opened.tcp.push(patiently(|| listen_group(address, cores, backlog))?);
         }
+        let mode = settings.serve.unix_mode.bits();
         for path in &settings.serve.unix {
-            opened.unix.push(patiently(|| UnixListenSocket::bind(path.as_path(), UNIX_MODE_DEFAULT, backlog))?);
+            opened.unix.push(patiently(|| UnixListenSocket::bind(path.as_path(), mode, backlog))?);
         }
         Ok(opened)
     }

@@ -45,7 +45,7 @@ pub use settings::{
 pub use url::{ServerUrl, UrlHost};
 pub use words::{
     CoreList, Demonstration, HttpPath, LogFormat, LogLevel, OptionalFilePath, OptionalHttpPath, OptionalUnixPath,
-    Pinning, ServedEra, TicketKey, UnixPath,
+    Pinning, ServedEra, SocketMode, TicketKey, UnixPath,
 };
 
 use file::SourceFile;
@@ -303,6 +303,11 @@ impl Config {
             let place = self.origins[Flag::key(key)].clone().into_place();
             problems.push(Problem::new(place, what).advise(Some(advice.to_owned())));
         };
+        // Of two that do not go together the one that somebody wrote is to be changed.
+        let written = |key: &'static str, other: &'static str| match self.origins[Flag::key(key)] {
+            Origin::Default => other,
+            _ => key,
+        };
         if serve.listen.is_empty() && serve.tcp.is_empty() && serve.unix.is_empty() {
             let what = "`serve.listen`, `serve.tcp` and `serve.unix` are all empty, so nobody could connect".to_owned();
             wrong("serve.listen", what, "give at least one address");
@@ -312,7 +317,8 @@ impl Config {
         let used: Vec<_> = used.chain([("control.listen", &control.listen)]).chain(dialled).collect();
         for (index, (key, address)) in used.iter().enumerate() {
             if let Some((first, _)) = used[..index].iter().find(|(_, other)| address.port() != 0 && other == address) {
-                wrong(key, format!("`{key}` names {address}, which `{first}` has already"), "choose another port");
+                let what = format!("`{key}` names {address}, which `{first}` has already");
+                wrong(written(key, first), what, "choose another port");
             }
         }
         let dials_in = |server: &ServerSettings| server.enabled && matches!(server.kind, ServerKind::DialIn(_));
@@ -330,7 +336,8 @@ impl Config {
             ];
             for (index, (key, path)) in paths.iter().enumerate() {
                 if let Some((first, _)) = paths[..index].iter().find(|(_, other)| other == path) {
-                    wrong(key, format!("`{key}` is {path}, which `{first}` is already"), "choose another path");
+                    let what = format!("`{key}` is {path}, which `{first}` is already");
+                    wrong(written(key, first), what, "choose another path");
                 }
             }
         }

@@ -7,7 +7,7 @@ use super::bounded::{AutoOr, Bounded, Millis, PowerOfTwo};
 use super::hosts::{AllowedHosts, AllowedOrigins};
 use super::words::{
     CoreList, Demonstration, HttpPath, LogFormat, LogLevel, OptionalFilePath, OptionalHttpPath, OptionalUnixPath,
-    Pinning, ServedEra, TicketKey, UnixPath,
+    Pinning, ServedEra, SocketMode, TicketKey, UnixPath,
 };
 use crate::limits::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX, CORES_MAX, SESSIONS_PER_CORE_MAX, SHARDS_MAX};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -22,6 +22,7 @@ pub struct ServeSettings {
     pub listen: Vec<SocketAddr>,
     pub tcp: Vec<SocketAddr>,
     pub unix: Vec<UnixPath>,
+    pub unix_mode: SocketMode,
     pub endpoint: HttpPath,
     pub sse_endpoint: OptionalHttpPath,
     pub message_endpoint: HttpPath,
@@ -69,6 +70,7 @@ pub struct SessionSettings {
     pub per_core_max: Bounded<1, { SESSIONS_PER_CORE_MAX as u64 }>,
     pub replay_events: Bounded<0, 65_536>,
     pub replay_bytes: Bounded<0, { 16 * MIB }>,
+    pub replay_core_bytes: Bounded<0, { 16 * 1024 * MIB }>,
     pub retry_ms: Millis<1, 60_000>,
     pub ticket_key: TicketKey,
 }
@@ -154,6 +156,7 @@ impl Default for ServeSettings {
             listen: vec![(Ipv4Addr::LOCALHOST, 8808).into()],
             tcp: Vec::new(),
             unix: Vec::new(),
+            unix_mode: SocketMode::OWNER,
             endpoint: HttpPath::known("/mcp"),
             sse_endpoint: OptionalHttpPath(Some(HttpPath::known("/sse"))),
             message_endpoint: HttpPath::known("/message"),
@@ -204,6 +207,7 @@ impl Default for SessionSettings {
             per_core_max: const { Bounded::known(131_072) },
             replay_events: const { Bounded::known(256) },
             replay_bytes: const { Bounded::known(262_144) },
+            replay_core_bytes: const { Bounded::known(64 * MIB) },
             retry_ms: const { Millis::known(1_000) },
             ticket_key: TicketKey::MadeAtStart,
         }

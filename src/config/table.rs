@@ -89,7 +89,11 @@ keys! {
     serve.unix, "file paths",
         "Unix sockets for MCP as lines of JSON. One core accepts and hands connections to the others.",
         memory "one socket per path",
-        wrong "clients get `no such file` or `permission denied`: the directory's permissions decide who may connect";
+        wrong "clients get `no such file` or `permission denied`: serve.unix_mode and the directory's permissions decide who may connect";
+    serve.unix_mode, "octal permissions",
+        "Permissions of the sockets of serve.unix. Whoever may write to one may connect, as any user of the servers behind.",
+        memory "none",
+        wrong "clients of other users get `permission denied`: too narrow; anybody on the host can call: too wide";
     serve.endpoint, "HTTP path",
         "The path of Streamable HTTP: POST, GET and DELETE.",
         memory "none",
@@ -209,6 +213,10 @@ keys! {
         "Bytes of events kept for resumption; the oldest go first.",
         memory "up to this much per session that streams events; none for one that does not",
         wrong "clients that resume miss events although sessions.replay_events is not reached";
+    sessions.replay_core_bytes, "bytes per core",
+        "What the sessions of one core together keep for resumption, with 96 B for each event; the oldest go first, whosever they are.",
+        memory "up to this much per core",
+        wrong "corelane_replay_bytes stays near it and clients that resume miss events";
     sessions.retry_ms, "milliseconds",
         "The wait a client is told (SSE `retry`) before it reconnects a stream.",
         memory "none",

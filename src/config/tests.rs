@@ -15,6 +15,13 @@ fn complaint(text: &str) -> String {
 }
 
 #[test]
+fn of_two_that_do_not_go_together_the_one_that_was_written_is_shown() {
+    let text = "[serve]\nendpoint = \"/sse\"\n";
+    let said = complaint(text);
+    assert!(said.contains(":2:") && said.contains("/sse"), "{said}");
+}
+
+#[test]
 fn the_printed_default_parses_to_the_default_and_has_every_key() {
     let text = Config::default().to_commented_toml();
     let parsed = Config::from_toml("printed", &text).expect("the printed text is valid");

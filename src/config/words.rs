@@ -322,6 +322,39 @@ impl Setting for UnixPath {
     }
 }
 
+/// The permissions of a socket file, as chmod(1) takes them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SocketMode(u32);
+
+impl SocketMode {
+    /// Its owner alone.
+    pub const OWNER: SocketMode = SocketMode(0o600);
+
+    /// The permissions as bits.
+    pub fn bits(self) -> u32 {
+        self.0
+    }
+}
+
+impl Setting for SocketMode {
+    fn allowed() -> String {
+        "three octal digits with a 0 before them, such as \"0600\" (its owner alone) or \"0660\" (its group as well)"
+            .to_owned()
+    }
+
+    fn read(given: &Given) -> Result<Self, Refused> {
+        let text = given.text(Self::allowed)?;
+        match u32::from_str_radix(text, 8) {
+            Ok(bits) if text.len() == 4 && text.starts_with('0') => Ok(SocketMode(bits)),
+            _ => Err(given.refused(Self::allowed())),
+        }
+    }
+
+    fn write(&self) -> String {
+        quoted(&format!("{:04o}", self.0))
+    }
+}
+
 /// Gives a closed set of words its spelling.
 macro_rules! word_set {
     ($name:ident { $($variant:ident = $word:literal),+ }) => {

@@ -110,6 +110,13 @@ fn report(shown: &Shown, well: bool) -> (StatusCode, Json<Value>) {
 async fn metrics(State(shown): State<Arc<Shown>>) -> impl IntoResponse {
     let mut text = String::with_capacity(64 * 1024);
     shown.registry.export_prometheus(&mut text);
+    if let Some(lines) = super::log::lines_dropped() {
+        text.push_str(
+            "# HELP corelane_log_lines_dropped_total Lines of the log that found no room to wait for being written.\n",
+        );
+        text.push_str("# TYPE corelane_log_lines_dropped_total counter\n");
+        text.push_str(&format!("corelane_log_lines_dropped_total {lines}\n"));
+    }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 

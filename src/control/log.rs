@@ -40,6 +40,11 @@ pub enum LogError {
 /// The lines' queue, once they have one.
 static QUEUE: OnceLock<NonBlocking> = OnceLock::new();
 
+/// How many lines found no room in the queue so far; none if this process has none.
+pub(super) fn lines_dropped() -> Option<usize> {
+    QUEUE.get().map(|queue| queue.error_counter().dropped_lines())
+}
+
 /// Lines that may wait to be written.
 const LINES_MAX: usize = 8 * 1024;
 

@@ -64,7 +64,9 @@ pub enum Stop {
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// The address could not be listened on.
-    #[error("control.listen: cannot listen on {address}: {source}; choose another address or end what uses it")]
+    #[error(
+        "control.listen: cannot listen on {address}: {source}; choose another address, by CORELANE_CONTROL_LISTEN or below [control] in the file, or end what uses it"
+    )]
     Bind {
         /// The address as configured.
         address: SocketAddr,

@@ -112,10 +112,28 @@ metrics! {
         "corelane_sessions_expired_total", "Legacy sessions that ended by being idle.";
     SessionsDeleted sessions_deleted: Counter Counter
         "corelane_sessions_deleted_total", "Legacy sessions that their client deleted.";
+    ReplayBytes replay_bytes: Gauge Gauge
+        "corelane_replay_bytes", "What sessions keep for clients that come back to a stream, with what keeping it costs.";
     StreamsOpen streams_open: Gauge Gauge
         "corelane_streams_open", "Event streams open now.";
     BuffersInUse buffers_in_use: Gauge Gauge
         "corelane_buffers_in_use", "Receive buffers that the core reads from at this moment; the kernel has the others.";
+    ReceiveBuffers receive_buffers: Gauge Gauge
+        "corelane_receive_buffers", "Receive buffers that the core has, in whoever's hands; they grow on demand.";
+    SendsInFlight sends_in_flight: Gauge Gauge
+        "corelane_sends_in_flight", "Sends whose bytes the kernel reads from now: one a connection at most.";
+    CompletionOverflows completion_overflows: Counter Counter
+        "corelane_completion_overflows_total", "Turns whose completions did not all fit into the completion queue; none is lost.";
+    StaleCompletions stale_completions: Counter Counter
+        "corelane_stale_completions_total", "Completions of connections whose slot has another tenant by now, dropped.";
+    AcceptsExhausted accepts_exhausted: Counter Counter
+        "corelane_accepts_exhausted_total", "Accepts that failed for want of descriptors or memory and were tried again.";
+    OvershootBytes overshoot_bytes: Counter Counter
+        "corelane_overshoot_bytes_total", "Bytes that came after reading from their connection was stopped.";
+    BellsLost bells_lost: Counter Counter
+        "corelane_bells_lost_total", "Doorbells for a core whose ring was gone.";
+    HandOversRefused hand_overs_refused: Counter Counter
+        "corelane_hand_overs_refused_total", "Connections that another core could not take.";
     RecvEnobufs recv_enobufs: Counter Counter
         "corelane_recv_enobufs_total", "Receives that found no provided buffer and were queued again.";
     BellsRung bells_rung: Counter Counter
@@ -165,6 +183,9 @@ impl CoreMetrics {
             &self.sessions_open,
             &self.streams_open,
             &self.buffers_in_use,
+            &self.replay_bytes,
+            &self.receive_buffers,
+            &self.sends_in_flight,
             &self.registry_known,
             &self.registry_version,
             &self.registry_alarmed,

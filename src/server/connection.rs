@@ -11,6 +11,7 @@ use super::early::Early;
 use super::exchange::ExchangeKey;
 use super::filter::ByteFilter;
 use super::service::Nanos;
+use super::wheel::Handle;
 use crate::ids::{ConnectionId, View};
 use crate::proto::http1::{BodyFraming, ChunkError, ChunkedDecoder, Head, HeadError, HeadFinder, StreamFraming, parse};
 use crate::proto::ndjson::{LineFinder, LineTooLong};
@@ -80,6 +81,8 @@ pub struct Connection {
     pub carry: Vec<u8>,
     /// Bytes to be sent.
     pub out: Vec<u8>,
+    /// How much of that is what nobody asked for.
+    pub unasked: usize,
     /// Bytes of the send in flight; 0 for none.
     pub sending: usize,
     /// When that send began, if it is timed; else 0.
@@ -119,8 +122,8 @@ pub struct Connection {
     pub framing: Framing,
     /// When something has to happen, `Nanos::MAX` for never.
     pub deadline: Nanos,
-    /// The tick of its entry on the wheel, 0 for none.
-    pub timer: u64,
+    /// The tick of its entry on the wheel, and the entry.
+    pub timer: Option<(u64, Handle)>,
     /// When the frame that is being received began, or the body's first byte came.
     pub frame_since: Nanos,
     /// When something was sent or received last.
@@ -141,6 +144,7 @@ impl Connection {
             peer,
             carry: Vec::new(),
             out: Vec::new(),
+            unasked: 0,
             sending: 0,
             sending_since: 0,
             dirty: false,
@@ -160,7 +164,7 @@ impl Connection {
             filter: None,
             framing: Framing::new(wire),
             deadline: Nanos::MAX,
-            timer: 0,
+            timer: None,
             frame_since: now,
             active_at: now,
             sent_at: now,

@@ -17,6 +17,7 @@ use super::outbox::Outbox;
 use super::parcel::{Header, Numbers};
 use super::pool::Pool;
 use super::registry::CoreRegistry;
+use super::replayed::Replayed;
 use super::service::{LinkEvent, Mail, Nanos, Service, Wish};
 use super::settings::Settings;
 use super::subscriptions::Subscriptions;
@@ -91,6 +92,8 @@ pub enum Input<'a> {
     },
     /// Part of a send was taken: its peer reads, however slowly.
     SentSome(ConnectionId),
+    /// The peer of a connection that is not being read has shut its side. What it sent before may still be unread.
+    HungUp(ConnectionId),
     /// Time passed.
     Tick,
     /// The host's clock, which may have been set since it was read last.
@@ -138,6 +141,10 @@ pub enum Effect {
 }
 
 const SECOND: Nanos = 1_000_000_000;
+
+/// How many times `limits.egress_bytes` a connection may be told unasked before the first byte of it is sent: a handler
+/// that says all that it has to say at once is no flood yet.
+const UNASKED_AT_ONCE: usize = 4;
 
 /// The tick of the core's wheel.
 pub(super) const TICK: Nanos = 16_000_000;
@@ -194,6 +201,7 @@ pub struct Core<S> {
     /// What connections are still to be told of their own steps.
     pub(super) belated: VecDeque<(ConnectionId, Vec<u8>)>,
     pub(super) wheel: Wheel<Timer>,
+    pub(super) replayed: Replayed,
     /// Connections whose message waits, by the view that it is for.
     pub(super) early: BTreeSet<(View, ConnectionId)>,
     /// The `Host` that was accepted last.
@@ -263,6 +271,7 @@ impl<S: Service> Core<S> {
             concluded: Vec::new(),
             belated: VecDeque::new(),
             wheel,
+            replayed: Replayed::default(),
             early: BTreeSet::new(),
             host_before: Vec::new(),
             registry: None,
@@ -290,6 +299,7 @@ impl<S: Service> Core<S> {
             Input::PeerLost(peer) => self.peer_lost(peer),
             Input::Received { id, bytes } => self.received(id, bytes),
             Input::Sent { id, buffer, whole } => self.sent(id, buffer, whole),
+            Input::HungUp(id) => self.hung_up(id),
             Input::SentSome(id) => self.with(id, |core, connection| connection.send_moves(core.now)),
             Input::Tick => self.tick(),
             Input::WallClock { unix } => self.unix_at_zero = unix.saturating_sub(now),
@@ -313,6 +323,7 @@ impl<S: Service> Core<S> {
             connection.dirty = false;
             if connection.sending == 0 && connection.has_to_send() && connection.phase != Phase::Closing {
                 let mut buffer = std::mem::take(&mut connection.out);
+                connection.unasked = 0;
                 if let Some(filter) = &mut connection.filter {
                     buffer = filter.seal(buffer);
                 }
@@ -486,6 +497,17 @@ impl<S: Service> Core<S> {
         self.put(connection);
     }
 
+    /// A client has left that sent more than may wait behind its request: nobody reads on to find its end.
+    fn hung_up(&mut self, id: ConnectionId) {
+        let Some(mut connection) = self.take(id) else { return };
+        // On lines a shut side asks for what came before it to be answered; over HTTP nobody is there to hear it.
+        if connection.wire() == Wire::Http && !connection.ended && !connection.reading {
+            connection.ended = true;
+            self.peer_finished(&mut connection);
+        }
+        self.put(connection);
+    }
+
     /// The peer's side is shut: what it asked for is answered as far as its transport lets it hear the answer.
     pub(super) fn peer_finished(&mut self, connection: &mut Connection) {
         match connection.wire() {
@@ -498,7 +520,7 @@ impl<S: Service> Core<S> {
                 }
                 // Who closes standard input wants the process gone (2025-11-25, "Shutdown").
                 if self.settings.ends_when_empty {
-                    self.remind(self.now + STDIO_LAST_CALLS_NS, Timer::Drain);
+                    self.remind_of_drain(self.now + STDIO_LAST_CALLS_NS);
                 }
             }
             Wire::Http if connection.phase == Phase::Open => {
@@ -534,6 +556,9 @@ impl<S: Service> Core<S> {
         if let Some(mut connection) = self.take(id) {
             self.forget_early(&mut connection);
             debug_assert!(connection.phase == Phase::Closing, "only what was given up is closed");
+            if let Some((_, timer)) = connection.timer {
+                self.wheel.remove(timer);
+            }
             self.open -= 1;
             self.metrics.connections_open.set(self.open as u64);
             if self.open == 0 && self.settings.ends_when_empty {
@@ -544,10 +569,11 @@ impl<S: Service> Core<S> {
         }
     }
 
-    /// Whether as much waits behind a send on its way as may wait on one connection. Answers are bounded by what was
-    /// asked; this bounds what is told unasked.
+    /// Whether as much waits behind a send on its way as may wait on one connection, or as much was told within a turn
+    /// as nobody should be told. Answers are bounded by what was asked; this bounds what is told unasked.
     pub(super) fn is_flooded(&self, connection: &Connection) -> bool {
-        connection.sending > 0 && connection.out.len() >= self.settings.egress_bytes
+        let most = self.settings.egress_bytes;
+        (connection.sending > 0 && connection.out.len() >= most) || connection.unasked >= UNASKED_AT_ONCE * most
     }
 
     /// Gives up a connection whose peer does not take what it is told. What can be replayed is kept.
@@ -659,9 +685,11 @@ fn lookup(table: &mut [Option<Box<Connection>>], id: ConnectionId) -> Option<&mu
 fn set_timer(wheel: &mut Wheel<Timer>, connection: &mut Connection) {
     if connection.deadline != Nanos::MAX {
         let tick = connection.deadline.div_ceil(TICK);
-        if connection.timer == 0 || tick < connection.timer {
-            connection.timer = tick;
-            wheel.insert(tick, Timer::Connection(connection.id));
+        match connection.timer {
+            Some((before, _)) if before <= tick => return,
+            Some((_, later)) => drop(wheel.remove(later)),
+            None => {}
         }
+        connection.timer = Some((tick, wheel.insert(tick, Timer::Connection(connection.id))));
     }
 }

@@ -4,7 +4,7 @@
 //! Invariant: a message goes to exactly one sink; an exchange's outcome is the last thing its sink hears of it.
 
 use super::connection::{Connection, HttpAnswer, Wire};
-use super::core::{Core, Timer};
+use super::core::Core;
 use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
 use super::router::Lane;
 use super::service::{CallKey, Mail, Service};
@@ -85,6 +85,7 @@ impl<S: Service> Core<S> {
                     if connection.answer.is_some_and(|answer| matches!(answer, HttpAnswer::Undecided { .. })) {
                         core.begin_call_stream(connection, key);
                     }
+                    connection.unasked += message.len();
                     core.stream_event(connection, resumable, "message", message);
                     connection.active_at = core.now;
                 });
@@ -94,6 +95,7 @@ impl<S: Service> Core<S> {
                     if core.is_flooded(connection) {
                         return core.cut_flooded(connection);
                     }
+                    connection.unasked += message.len();
                     write_line(&mut connection.out, message);
                 });
             }
@@ -146,6 +148,9 @@ impl<S: Service> Core<S> {
     /// Ends an exchange without a word, and what hangs on it.
     pub(super) fn forget(&mut self, key: ExchangeKey) -> Option<Exchange> {
         let exchange = self.exchanges.remove(key)?;
+        if let Some(timer) = exchange.timer {
+            self.wheel.remove(timer);
+        }
         self.log_ended(exchange.logged, exchange.since, "no longer wanted", None);
         let now = self.now;
         if let Sink::Remote { core, ticket } = exchange.sink {
@@ -187,8 +192,9 @@ impl<S: Service> Core<S> {
     /// The event id under which a message goes out, kept for replay if its exchange is resumable.
     pub(super) fn event_for(&mut self, key: ExchangeKey, message: &[u8], last: bool) -> Option<EventId> {
         let limits = self.settings.replay;
-        let exchange = self.exchanges.find(key)?;
-        let session = self.shards.find(exchange.session?)?;
+        let exchange = self.exchanges.find(key).filter(|exchange| exchange.is_kept)?;
+        let owner = exchange.session?;
+        let session = self.shards.find(owner)?;
         // A session without an id is its connection's own: nobody can come back to it.
         if exchange.version < Version::V2025_03_26 || exchange.kind == Kind::Duplex || session.id.is_empty() {
             return None;
@@ -197,7 +203,9 @@ impl<S: Service> Core<S> {
         // A client that comes back says itself where it was: one that invents a number confuses only itself.
         exchange.events = exchange.events.saturating_add(1);
         let id = EventId { stream, number: exchange.events };
-        session.keep(id, message, last, limits);
+        if let Some(kept) = session.keep(id, message, last, limits) {
+            self.kept(owner, kept);
+        }
         Some(id)
     }
 
@@ -271,11 +279,10 @@ impl<S: Service> Core<S> {
         let Some(exchange) = self.exchanges.find(key) else { return };
         exchange.asks.push(ask);
         exchange.deadline = exchange.deadline.max((now + patience).min(exchange.latest));
-        let deadline = exchange.deadline;
         let mut message = Vec::new();
         jsonrpc::request(&mut message, &ask_id(key, ask), method, params);
         self.deliver(key, &message);
-        self.remind(deadline, Timer::Exchange(key));
+        self.remind(key);
     }
 
     /// The client's answer to a question. The id must be one of ours, for a call of the same session or connection.
@@ -290,8 +297,7 @@ impl<S: Service> Core<S> {
         exchange.asks.swap_remove(open);
         if exchange.asks.is_empty() {
             exchange.deadline = exchange.deadline.min(self.now + self.settings.call_time);
-            let deadline = exchange.deadline;
-            self.remind(deadline, Timer::Exchange(key));
+            self.remind(key);
         }
         let answer = match envelope.text(Key::Result, text) {
             Some(result) => Ok(result),
@@ -463,9 +469,7 @@ impl<S: Service> Core<S> {
         let now = self.now;
         let Some(exchange) = self.exchanges.find(key) else { return };
         if exchange.deadline > now {
-            let deadline = exchange.deadline;
-            self.remind(deadline, Timer::Exchange(key));
-            return;
+            return self.remind(key);
         }
         self.refused(Refusal::DeadlinePassed);
         self.service.cancel(self.now, key.into());

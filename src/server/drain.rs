@@ -3,7 +3,7 @@
 //! Not here: signals (`control`), other cores. Invariant: a drain ends, at the latest when its time is up.
 
 use super::connection::{Connection, HttpAnswer, Phase, Wire};
-use super::core::{Core, Effect, Timer};
+use super::core::{Core, Effect};
 use super::exchange::{Kind, Sink};
 use super::service::{Nanos, Service};
 use crate::metrics::{CloseCause, Refusal};
@@ -60,7 +60,7 @@ impl<S: Service> Core<S> {
                 }
             });
         }
-        self.remind(self.now + self.settings.drain_time, Timer::Drain);
+        self.remind_of_drain(self.now + self.settings.drain_time);
     }
 
     /// Whether a drain has come to its end: no connection is left, and no other core waits for an answer of this one,
@@ -114,7 +114,7 @@ impl<S: Service> Core<S> {
                 let text = "the server is ending, and waits for this call no longer; try again shortly";
                 self.reply(key, Err(RpcError::new(Code::OVERLOADED, text)));
             }
-            return self.remind(self.now + LAST_WORDS, Timer::Drain);
+            return self.remind_of_drain(self.now + LAST_WORDS);
         }
         self.log_drain("what is left is cut off");
         let ids: Vec<_> = self.connections.iter().flatten().map(|connection| connection.id).collect();

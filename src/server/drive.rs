@@ -247,6 +247,7 @@ impl<S: Service> Loop<'_, S> {
                     self.core.step(now, Input::Ended { id: stream, how });
                 }
                 Event::Foreign => self.tasks.wake_foreign(),
+                Event::HungUp { stream } => self.core.step(now, Input::HungUp(stream)),
                 Event::Received { stream, lease } => {
                     // Seen from outside only while a step takes long, which is when it is asked for.
                     self.metrics.buffers_in_use.set(self.driver.leases() as u64);
@@ -371,6 +372,15 @@ impl<S: Service> Loop<'_, S> {
         self.metrics.enters.add(driver.enters - before.enters);
         self.metrics.sleeps.add(driver.sleeps - before.sleeps);
         self.metrics.recv_enobufs.add(driver.buffer_shortages - before.buffer_shortages);
+        let (buffers, sends) = self.driver.memory_in_use();
+        self.metrics.receive_buffers.set(buffers as u64);
+        self.metrics.sends_in_flight.set(sends as u64);
+        self.metrics.completion_overflows.add(driver.overflows - before.overflows);
+        self.metrics.stale_completions.add(driver.stale - before.stale);
+        self.metrics.accepts_exhausted.add(driver.accepts_exhausted - before.accepts_exhausted);
+        self.metrics.overshoot_bytes.add(driver.overshoot_bytes - before.overshoot_bytes);
+        self.metrics.bells_lost.add(driver.bells_lost - before.bells_lost);
+        self.metrics.hand_overs_refused.add(driver.hand_overs_refused - before.hand_overs_refused);
         self.metrics.bells_rung.add(port.bells_rung - port_before.bells_rung);
         self.metrics.bells_saved.add(port.bells_saved - port_before.bells_saved);
         *published = Published { driver, port };

@@ -6,6 +6,7 @@
 use smallvec::SmallVec;
 
 use super::service::{CallKey, Nanos};
+use super::wheel::Handle;
 use crate::ids::{ConnectionId, CoreId, Ticket};
 use crate::proto::mcp::{Method, Version};
 use crate::shard::session::SessionKey;
@@ -99,6 +100,8 @@ pub struct Exchange {
     pub session: Option<SessionKey>,
     /// The number of its stream in the session, once it is resumable.
     pub stream: Option<u32>,
+    /// Whether what it sends may be kept for a client that lost its connection.
+    pub is_kept: bool,
     /// The number of its last event.
     pub events: u32,
     /// The numbers of our requests that its client has not answered.
@@ -109,6 +112,8 @@ pub struct Exchange {
     pub since: Nanos,
     /// When its time is up; `Nanos::MAX` for never.
     pub deadline: Nanos,
+    /// Its entry on the wheel, which comes by then or before.
+    pub timer: Option<Handle>,
     /// How late that may become, by what its caller said; `Nanos::MAX` if it said nothing.
     pub latest: Nanos,
 }
@@ -123,11 +128,13 @@ impl Exchange {
             version,
             session: None,
             stream: None,
+            is_kept: true,
             events: 0,
             asks: Vec::new(),
             logged: None,
             since: now,
             deadline: Nanos::MAX,
+            timer: None,
             latest: Nanos::MAX,
         }
     }

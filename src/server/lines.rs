@@ -9,12 +9,12 @@ use std::cell::Cell;
 use super::connection::Connection;
 use super::core::Core;
 use super::exchange::Sink;
-use super::router::{Lane, Told, write_result};
+use super::router::{Lane, Shape, Told, valid_id};
 use super::service::Service;
 use super::settings::Eras;
-use crate::metrics::Step;
+use crate::metrics::{Refusal, Step};
 use crate::proto::json::{Envelope, Key, Value};
-use crate::proto::jsonrpc::{self, Code, RpcError};
+use crate::proto::jsonrpc::{Code, RpcError};
 use crate::shard::session::SessionKey;
 
 /// The method by which a connection of lines chooses what it sees.
@@ -84,20 +84,30 @@ impl<S: Service> Core<S> {
             }),
             None => Err("params.view has to be a string: the name of a server, or of a view with an @".to_owned()),
         };
-        let Some(id) = envelope.text(Key::Id, text) else {
+        let id = match Self::shape(&envelope, text) {
+            Ok(Shape::Request { id, .. }) => id,
             // Nobody waits for an answer; what is not understood changes nothing.
-            connection.view = found.unwrap_or(connection.view);
-            return true;
+            Ok(_) => {
+                connection.view = found.unwrap_or(connection.view);
+                return true;
+            }
+            Err(error) => {
+                self.refuse_message(Refusal::BadRequest, valid_id(&envelope, text), true, 400, error, out);
+                out.push(b'\n');
+                return true;
+            }
         };
         match found {
             Ok(view) => {
                 connection.view = view;
-                write_result(out, id, b"{}");
+                self.respond(id, b"{}", out);
             }
-            Err(problem) => jsonrpc::error(out, Some(id), true, &RpcError::new(Code::INVALID_PARAMS, problem)),
+            Err(problem) => {
+                let error = RpcError::new(Code::INVALID_PARAMS, problem);
+                self.refuse_message(Refusal::BadRequest, Some(id), true, 400, error, out);
+            }
         }
         out.push(b'\n');
-        self.metrics.messages_out.add(1);
         true
     }
 
@@ -142,7 +152,7 @@ impl<S: Service> Core<S> {
         self.laps.lap(Step::Scan);
         self.metrics.messages_in.add(u64::from(!lane.has_waited));
         // A 2024-11-05 stream is legacy by its nature.
-        if matches!(lane.sink, Sink::Lines(_)) && self.claims_modern(&envelope) {
+        if matches!(lane.sink, Sink::Lines(_)) && self.claims_modern(&envelope, text) {
             return self.modern(lane, &envelope, text, out);
         }
         match self.settings.eras {

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use super::core::Core;
 use super::parcel::Header;
-use super::router::{Facts, Lane, Shape, Told, is_method, valid_id, write_result};
+use super::router::{Facts, Lane, Shape, Told, is_method, valid_id};
 use super::service::{Offers, Service};
 use super::settings::Eras;
 use crate::ids::{CoreId, View};
@@ -43,15 +43,13 @@ impl<S: Service> Core<S> {
         let shape = match Self::shape(envelope, text) {
             Ok(shape) => shape,
             Err(error) => {
-                self.refused(Refusal::BadRequest);
-                return self.fail(valid_id(envelope, text), false, 400, error, out);
+                return self.refuse_message(Refusal::BadRequest, valid_id(envelope, text), false, 400, error, out);
             }
         };
         let Some(claim) = envelope.plain_str(Key::MetaProtocolVersion, text) else {
             let problem = "params._meta[\"io.modelcontextprotocol/protocolVersion\"] has to be a string";
-            self.refused(Refusal::BadRequest);
             let error = RpcError::new(Code::INVALID_PARAMS, problem);
-            return self.fail(valid_id(envelope, text), false, 400, error, out);
+            return self.refuse_message(Refusal::BadRequest, valid_id(envelope, text), false, 400, error, out);
         };
         let (id, name) = match shape {
             Shape::Request { id, method } => (id, method),
@@ -69,7 +67,7 @@ impl<S: Service> Core<S> {
                     Code::INVALID_REQUEST,
                     "2026-07-28 servers ask nothing, so there is nothing to answer",
                 );
-                return self.fail(None, false, 400, error, out);
+                return self.refuse_message(Refusal::BadRequest, None, false, 400, error, out);
             }
         };
         let facts = match self.admit(lane, envelope, text, claim, name) {
@@ -91,11 +89,7 @@ impl<S: Service> Core<S> {
         match known {
             None => self.unknown_method(id, name, 404, out),
             Some(Method::ServerDiscover) => match self.discover(lane.view) {
-                Ok(result) => {
-                    write_result(out, id, &result);
-                    self.metrics.messages_out.add(1);
-                    Told::OK
-                }
+                Ok(result) => self.respond(id, &result, out),
                 Err(error) => self.fail(Some(id), false, error.code.http_status(), error, out),
             },
             Some(Method::SubscriptionsListen) => self.listen(lane, facts.capabilities, id, envelope, text, out),
@@ -128,8 +122,14 @@ impl<S: Service> Core<S> {
                 Root::Array => "a body is one JSON-RPC message: 2026-07-28 has no batches",
                 _ => "a JSON-RPC message is an object",
             };
-            self.refused(Refusal::BadRequest);
-            return self.fail(None, false, 400, RpcError::new(Code::INVALID_REQUEST, text), out);
+            return self.refuse_message(
+                Refusal::BadRequest,
+                None,
+                false,
+                400,
+                RpcError::new(Code::INVALID_REQUEST, text),
+                out,
+            );
         }
         let id = valid_id(envelope, text);
         let opens = is_method(envelope, text, Method::Initialize);
@@ -137,36 +137,29 @@ impl<S: Service> Core<S> {
             && id.is_some()
             && let Some(requested) = older(lane, opens, envelope, text)
         {
-            self.refused(Refusal::UnsupportedVersion);
-            return self.fail(id, false, 400, unsupported(&requested), out);
+            return self.refuse_message(Refusal::UnsupportedVersion, id, false, 400, unsupported(&requested), out);
         }
         if opens {
-            self.refused(Refusal::BadHeaderMirror);
             let error = RpcError::new(
                 Code::HEADER_MISMATCH,
                 "MCP-Protocol-Version names 2026-07-28, which has no initialize; send server/discover, or an older version",
             );
-            return self.fail(id, false, 400, error, out);
+            return self.refuse_message(Refusal::BadHeaderMirror, id, false, 400, error, out);
         }
         match Self::shape(envelope, text) {
             Ok(Shape::Notice { .. }) => Told::Accepted,
             Ok(Shape::Answer { .. }) => {
-                self.refused(Refusal::BadRequest);
                 let error = RpcError::new(
                     Code::INVALID_REQUEST,
                     "2026-07-28 servers ask nothing, so there is nothing to answer",
                 );
-                self.fail(None, false, 400, error, out)
+                self.refuse_message(Refusal::BadRequest, None, false, 400, error, out)
             }
             Ok(Shape::Request { .. }) => {
-                self.refused(Refusal::BadRequest);
                 let error = missing_meta(envelope);
-                self.fail(id, false, 400, error, out)
+                self.refuse_message(Refusal::BadRequest, id, false, 400, error, out)
             }
-            Err(error) => {
-                self.refused(Refusal::BadRequest);
-                self.fail(id, false, 400, error, out)
-            }
+            Err(error) => self.refuse_message(Refusal::BadRequest, id, false, 400, error, out),
         }
     }
 

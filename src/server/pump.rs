@@ -100,6 +100,7 @@ impl<S: Service> Core<S> {
                     return core.cut_flooded(connection);
                 }
                 core.open_for(connection, prime);
+                connection.unasked += payload.len();
                 core.stream_event(connection, event.map(EventId::from), "message", payload);
                 connection.active_at = core.now;
             }),

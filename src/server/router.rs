@@ -8,22 +8,22 @@
 use std::cell::Cell;
 
 use super::connection::Connection;
-use super::core::{Core, Timer};
+use super::core::Core;
 use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
-use super::http::NOT_ACCEPTABLE;
 use super::parcel::Header;
 use super::pump::Whereabouts;
 use super::service::{Call, Nanos, Served, Service};
 use super::settings::Eras;
 use crate::ids::{CoreId, Ticket, View};
+use crate::limits::ID_BYTES_MAX;
 use crate::metrics::{Refusal, Step};
 use crate::proto::http1::{Accepts, Head};
-use crate::proto::json::{Envelope, IdKind, Key, Root, ScanError};
+use crate::proto::json::{Envelope, IdKind, Key, Root};
 use crate::proto::jsonrpc::{self, Code, RpcError};
 use crate::proto::mcp::{Capabilities, LogLevel, Method, Notice, Version, judge_token, method_name};
 use crate::shard::session::{SessionKey, Terms};
 
-const MILLISECOND: Nanos = 1_000_000;
+pub(super) const MILLISECOND: Nanos = 1_000_000;
 
 /// How a message came, and so where its answer goes.
 #[derive(Clone, Copy)]
@@ -159,13 +159,19 @@ impl<S: Service> Core<S> {
         self.laps.lap(Step::Scan);
         self.metrics.messages_in.add(u64::from(!lane.has_waited));
         let Some(head) = lane.head else { unreachable!("a POST has a head") };
-        let claims = self.claims_modern(&envelope);
+        let claims = self.claims_modern(&envelope, text);
         if let Some(asked) = head.request_timeout_ms {
             lane.patience = patience(asked);
             if lane.patience.is_none() {
-                self.refused(Refusal::BadRequest);
                 let null_id = !connection.is_modern && !claims;
-                return self.fail(valid_id(&envelope, text), null_id, 400, self.bad_patience(asked), out);
+                return self.refuse_message(
+                    Refusal::BadRequest,
+                    valid_id(&envelope, text),
+                    null_id,
+                    400,
+                    self.bad_patience(asked),
+                    out,
+                );
             }
         }
         if claims {
@@ -184,9 +190,8 @@ impl<S: Service> Core<S> {
             return self.takes_no_answer(valid_id(&envelope, text), true, out);
         }
         if let Err((cause, problem)) = self.legacy_headers_do(head) {
-            self.refused(cause);
             let error = RpcError::new(Code::INVALID_REQUEST, problem);
-            return self.fail(valid_id(&envelope, text), true, 400, error, out);
+            return self.refuse_message(cause, valid_id(&envelope, text), true, 400, error, out);
         }
         let opens = envelope.root() == Root::Object && is_method(&envelope, text, Method::Initialize);
         if !opens || head.session_id.is_some() {
@@ -209,21 +214,15 @@ impl<S: Service> Core<S> {
         told
     }
 
-    /// Whether a message says that it is a modern one, where there are such.
-    pub(super) fn claims_modern(&self, envelope: &Envelope) -> bool {
-        envelope.root() == Root::Object && envelope.has(Key::MetaProtocolVersion) && self.settings.eras != Eras::Legacy
-    }
-
-    /// What is wrong with a time that `patience` could not read.
-    fn bad_patience(&self, asked: &[u8]) -> RpcError {
-        let seen = String::from_utf8_lossy(&asked[..asked.len().min(40)]);
-        let most = self.settings.call_time_max / MILLISECOND;
-        let text = format!(
-            "the X-Request-Timeout-Ms header is `{seen}`, but has to be a whole number of milliseconds, at least 1; \
-             more than {most} count as {most}; without the header it is {}",
-            self.settings.call_time / MILLISECOND
-        );
-        RpcError::new(Code::INVALID_REQUEST, text)
+    /// Whether a message says that it is a modern one, where there are such. `initialize` is what the others begin with:
+    /// it takes a claim that holds to make it a modern message, which no modern revision knows.
+    pub(super) fn claims_modern(&self, envelope: &Envelope, text: &[u8]) -> bool {
+        envelope.root() == Root::Object
+            && envelope.has(Key::MetaProtocolVersion)
+            && self.settings.eras != Eras::Legacy
+            && (self.settings.eras == Eras::Modern
+                || !is_method(envelope, text, Method::Initialize)
+                || is_valid_claim(envelope, text))
     }
 
     /// A legacy POST for a session of another core.
@@ -254,8 +253,7 @@ impl<S: Service> Core<S> {
             Root::Array => self.batch(lane, text, out),
             Root::Scalar => {
                 let error = RpcError::new(Code::INVALID_REQUEST, "a JSON-RPC message is an object");
-                self.refused(Refusal::BadRequest);
-                self.fail(None, true, 400, error, out)
+                self.refuse_message(Refusal::BadRequest, None, true, 400, error, out)
             }
         }
     }
@@ -267,8 +265,11 @@ impl<S: Service> Core<S> {
             return Err(invalid("the member jsonrpc has to be \"2.0\""));
         }
         let id = match envelope.id_kind() {
-            IdKind::Integer | IdKind::String => Some(envelope.get(Key::Id).of(text)),
             IdKind::Absent => None,
+            IdKind::Integer | IdKind::String => match valid_id(envelope, text) {
+                None => return Err(id_too_long(envelope.get(Key::Id).of(text).len())),
+                id => id,
+            },
             _ => return Err(invalid("an id is a string or an integer (MCP does not allow null)")),
         };
         if !envelope.has(Key::Method) {
@@ -290,56 +291,24 @@ impl<S: Service> Core<S> {
         })
     }
 
-    pub(super) fn unreadable(&mut self, error: &ScanError, null_id: bool, out: &mut Vec<u8>) -> Told {
-        let (refusal, code, status) = match error.is_too_large() {
-            true => (Refusal::BodyTooLarge, Code::INVALID_REQUEST, 413),
-            false => (Refusal::BadJson, Code::PARSE, 400),
-        };
-        self.refused(refusal);
-        self.fail(None, null_id, status, RpcError::new(code, error.to_string()), out)
-    }
-
-    /// Refuses what could only be answered in a form that its sender does not take.
-    pub(super) fn takes_no_answer(&mut self, id: Option<&[u8]>, null_id: bool, out: &mut Vec<u8>) -> Told {
-        self.refused(Refusal::NotAcceptable);
-        self.fail(id, null_id, 406, RpcError::new(Code::INVALID_REQUEST, NOT_ACCEPTABLE), out)
-    }
-
-    /// Appends an error response.
-    pub(super) fn fail(
-        &mut self,
-        id: Option<&[u8]>,
-        null_id: bool,
-        status: u16,
-        error: RpcError,
-        out: &mut Vec<u8>,
-    ) -> Told {
-        jsonrpc::error(out, id, null_id, &error);
-        self.failed = Some(error.code);
-        self.metrics.messages_out.add(1);
-        Told::Answered { status, session: None }
-    }
-
     fn batch(&mut self, lane: Lane<'_>, text: &[u8], out: &mut Vec<u8>) -> Told {
         let allowed = self
             .terms_of(lane)
             .is_some_and(|terms| terms.version == Version::V2025_03_26 || terms.version == Version::V2024_11_05);
         if !allowed {
-            self.refused(Refusal::BadRequest);
             let error = RpcError::new(
                 Code::INVALID_REQUEST,
                 "there are batches in 2025-03-26 and 2024-11-05 only; send one message",
             );
-            return self.fail(None, true, 400, error, out);
+            return self.refuse_message(Refusal::BadRequest, None, true, 400, error, out);
         }
         let mut messages = Vec::new();
         if let Err(error) = self.scanner.scan_batch(text, &mut messages) {
             return self.unreadable(&error, true, out);
         }
         if messages.is_empty() {
-            self.refused(Refusal::BadRequest);
             let error = RpcError::new(Code::INVALID_REQUEST, "a batch holds at least one message");
-            return self.fail(None, true, 400, error, out);
+            return self.refuse_message(Refusal::BadRequest, None, true, 400, error, out);
         }
         let start = out.len();
         let mut answers: Vec<Vec<u8>> = Vec::new();
@@ -354,14 +323,19 @@ impl<S: Service> Core<S> {
             let told = match scanned {
                 Err(error) => self.unreadable(&error, true, &mut answer),
                 Ok(()) if envelope.root() != Root::Object => {
-                    self.refused(Refusal::BadRequest);
                     let error = RpcError::new(Code::INVALID_REQUEST, "a JSON-RPC message is an object");
-                    self.fail(None, true, 400, error, &mut answer)
+                    self.refuse_message(Refusal::BadRequest, None, true, 400, error, &mut answer)
                 }
                 Ok(()) if is_method(&envelope, message, Method::Initialize) => {
-                    self.refused(Refusal::BadRequest);
                     let error = RpcError::new(Code::INVALID_REQUEST, "initialize cannot be part of a batch");
-                    self.fail(valid_id(&envelope, message), true, 400, error, &mut answer)
+                    self.refuse_message(
+                        Refusal::BadRequest,
+                        valid_id(&envelope, message),
+                        true,
+                        400,
+                        error,
+                        &mut answer,
+                    )
                 }
                 // Whether the first is answered already or not: both answers would stand in one.
                 Ok(()) if let Some(id) = id.filter(|id| ids.contains(id)) => self.duplicate(id, &mut answer),
@@ -377,6 +351,13 @@ impl<S: Service> Core<S> {
             }
         }
         if !pending.is_empty() {
+            // Each answer is an event of a stream that has no number of its own: a client that loses it cannot say which
+            // answers it has, so none is kept for it.
+            for key in &pending {
+                if let Some(exchange) = self.exchanges.find(*key) {
+                    exchange.is_kept = false;
+                }
+            }
             for answer in answers {
                 out.extend_from_slice(&answer);
                 out.push(b'\n');
@@ -407,8 +388,7 @@ impl<S: Service> Core<S> {
         let shape = match Self::shape(envelope, text) {
             Ok(shape) => shape,
             Err(error) => {
-                self.refused(Refusal::BadRequest);
-                return self.fail(valid_id(envelope, text), true, 400, error, out);
+                return self.refuse_message(Refusal::BadRequest, valid_id(envelope, text), true, 400, error, out);
             }
         };
         if let Some(shard) = lane.session.and_then(|key| self.metrics.shard(key.shard)) {
@@ -472,12 +452,10 @@ impl<S: Service> Core<S> {
         let Some(Terms { version, capabilities, log_level, is_level_chosen }) = self.terms_of(lane) else {
             if method == Some(Method::Ping) {
                 // Allowed before initialize (2025-11-25, "Lifecycle").
-                write_result(out, id, b"{}");
-                return Told::OK;
+                return self.respond(id, b"{}", out);
             }
-            self.refused(Refusal::BadRequest);
             let error = RpcError::new(Code::INVALID_REQUEST, "the first request has to be initialize");
-            return self.fail(Some(id), true, 400, error, out);
+            return self.refuse_message(Refusal::BadRequest, Some(id), true, 400, error, out);
         };
         let offers = match self.service.about(lane.view) {
             Ok(about) => about.offers,
@@ -488,20 +466,15 @@ impl<S: Service> Core<S> {
             return self.unknown_method(id, name, 200, out);
         };
         match method {
-            Method::Ping => {
-                write_result(out, id, b"{}");
-                self.metrics.messages_out.add(1);
-                Told::OK
-            }
+            Method::Ping => self.respond(id, b"{}", out),
             Method::LoggingSetLevel => {
                 let level = envelope.plain_str(Key::Level, text).and_then(|level| LogLevel::parse(level.as_bytes()));
                 let Some(level) = level else {
-                    self.refused(Refusal::BadRequest);
                     let error = RpcError::new(
                         Code::INVALID_PARAMS,
                         "level has to be one of the RFC 5424 names, debug to emergency",
                     );
-                    return self.fail(Some(id), true, 200, error, out);
+                    return self.refuse_message(Refusal::BadRequest, Some(id), true, 200, error, out);
                 };
                 if let Some(session) = lane.session.and_then(|key| self.shards.find(key)) {
                     (session.log_level, session.is_level_chosen) = (level, true);
@@ -509,8 +482,7 @@ impl<S: Service> Core<S> {
                 if let Some(terms) = lane.terms {
                     terms.set(Terms { log_level: level, is_level_chosen: true, ..terms.get() });
                 }
-                write_result(out, id, b"{}");
-                Told::OK
+                self.respond(id, b"{}", out)
             }
             Method::ResourcesSubscribe | Method::ResourcesUnsubscribe => {
                 let uri = envelope.str(Key::Uri, text);
@@ -524,10 +496,11 @@ impl<S: Service> Core<S> {
         }
     }
 
-    pub(super) fn unknown_method(&mut self, id: &[u8], name: &[u8], status: u16, out: &mut Vec<u8>) -> Told {
-        self.refused(Refusal::UnknownMethod);
-        let text = format!("there is no method {} here", String::from_utf8_lossy(&name[..name.len().min(80)]));
-        self.fail(Some(id), true, status, RpcError::new(Code::METHOD_NOT_FOUND, text), out)
+    /// Answers with a result of the core's own.
+    pub(super) fn respond(&mut self, id: &[u8], result: &[u8], out: &mut Vec<u8>) -> Told {
+        write_result(out, id, result);
+        self.metrics.messages_out.add(1);
+        Told::OK
     }
 
     /// Hands a call to the service.
@@ -604,7 +577,7 @@ impl<S: Service> Core<S> {
                 }
                 let inserted = self.exchanges.insert(exchange);
                 debug_assert_eq!(inserted, key, "the key that the service was told");
-                self.remind(deadline, Timer::Exchange(key));
+                self.remind(key);
                 Told::Pending(key)
             }
         }
@@ -642,22 +615,6 @@ impl<S: Service> Core<S> {
             |key: &&ExchangeKey| self.exchanges.get(**key).is_some_and(|exchange| exchange.kind != Kind::Listen);
         lane.siblings.iter().filter(is_call).count() + lane.ahead >= most
     }
-
-    pub(super) fn over_limit(&mut self, id: &[u8], out: &mut Vec<u8>) -> Told {
-        self.refused(Refusal::InFlightFull);
-        let most = self.settings.in_flight_per_connection;
-        let text = format!(
-            "{most} calls are in flight on this connection or for its session, the most there may be; wait for an answer"
-        );
-        self.fail(Some(id), true, 429, RpcError::new(Code::RATE_LIMITED, text), out)
-    }
-
-    pub(super) fn duplicate(&mut self, id: &[u8], out: &mut Vec<u8>) -> Told {
-        self.refused(Refusal::DuplicateId);
-        let error =
-            RpcError::new(Code::INVALID_REQUEST, "a request with this id is still in flight here; give each a new one");
-        self.fail(Some(id), true, 400, error, out)
-    }
 }
 
 /// What is known of a call's sender.
@@ -682,7 +639,13 @@ fn patience(milliseconds: &[u8]) -> Option<u64> {
 
 /// The id of a message whose other parts are in doubt.
 pub(super) fn valid_id<'a>(envelope: &Envelope, text: &'a [u8]) -> Option<&'a [u8]> {
-    matches!(envelope.id_kind(), IdKind::Integer | IdKind::String).then(|| envelope.get(Key::Id).of(text))
+    let is_one = matches!(envelope.id_kind(), IdKind::Integer | IdKind::String);
+    is_one.then(|| envelope.get(Key::Id).of(text)).filter(|id| id.len() <= ID_BYTES_MAX)
+}
+
+fn id_too_long(length: usize) -> RpcError {
+    let text = format!("the id has {length} bytes, the most is {ID_BYTES_MAX}; number requests, or name them by UUIDs");
+    RpcError::new(Code::INVALID_REQUEST, text)
 }
 
 /// Appends a response with this result.
@@ -690,6 +653,13 @@ pub(super) fn write_result(out: &mut Vec<u8>, id: &[u8], result: &[u8]) {
     jsonrpc::begin_result(out, id);
     out.extend_from_slice(result);
     jsonrpc::end(out);
+}
+
+/// Whether a message names a modern revision and what its client can do in it.
+fn is_valid_claim(envelope: &Envelope, text: &[u8]) -> bool {
+    let version = envelope.plain_str(Key::MetaProtocolVersion, text).and_then(|name| Version::parse(name.as_bytes()));
+    let declared = envelope.text(Key::MetaClientCapabilities, text);
+    version.is_some_and(Version::is_modern) && declared.is_some_and(|declared| Capabilities::parse(declared).is_some())
 }
 
 pub(super) fn is_method(envelope: &Envelope, text: &[u8], method: Method) -> bool {

@@ -9,7 +9,7 @@ use super::core::Core;
 use super::deliver::primes;
 use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
 use super::pump::Whereabouts;
-use super::router::{Lane, Told, write_result};
+use super::router::{Lane, Told};
 use super::service::{Service, Watched};
 use crate::ids::{CoreId, View};
 use crate::metrics::Refusal;
@@ -44,9 +44,8 @@ impl<S: Service> Core<S> {
         out: &mut Vec<u8>,
     ) -> Told {
         if lane.session.is_some() {
-            self.refused(Refusal::BadRequest);
             let error = RpcError::new(Code::INVALID_REQUEST, "this session is initialized already");
-            return self.fail(Some(id), true, 400, error, out);
+            return self.refuse_message(Refusal::BadRequest, Some(id), true, 400, error, out);
         }
         let (Some(requested), Some(capabilities), true) = (
             envelope.str(Key::ProtocolVersion, text),
@@ -54,17 +53,29 @@ impl<S: Service> Core<S> {
             envelope.has(Key::ClientInfo),
         ) else {
             let problem = "initialize needs params.protocolVersion (string), capabilities (object) and clientInfo";
-            self.refused(Refusal::BadRequest);
-            return self.fail(Some(id), true, 200, RpcError::new(Code::INVALID_PARAMS, problem), out);
+            return self.refuse_message(
+                Refusal::BadRequest,
+                Some(id),
+                true,
+                200,
+                RpcError::new(Code::INVALID_PARAMS, problem),
+                out,
+            );
         };
         // The version asked for if it is served, else the newest legacy one (2025-11-25, "Version Negotiation").
         let version = Version::parse(requested.as_bytes())
             .filter(|version| !version.is_modern())
             .unwrap_or(Version::LATEST_LEGACY);
         if self.drain.is_on() || self.shards.sessions() >= self.settings.sessions_max {
-            self.refused(if self.drain.is_on() { Refusal::Draining } else { Refusal::SessionsFull });
             let error = RpcError::new(Code::OVERLOADED, "no room for another session; try again shortly");
-            return self.fail(Some(id), true, 503, error, out);
+            return self.refuse_message(
+                if self.drain.is_on() { Refusal::Draining } else { Refusal::SessionsFull },
+                Some(id),
+                true,
+                503,
+                error,
+                out,
+            );
         }
         // Whoever is behind the view has to be known first: a session made for nothing would stay.
         if let Err(error) = self.service.about(lane.view) {
@@ -88,8 +99,7 @@ impl<S: Service> Core<S> {
             object.raw("instructions", instructions);
         }
         object.end();
-        write_result(out, id, &result);
-        self.metrics.messages_out.add(1);
+        self.respond(id, &result, out);
         Told::Answered { status: 200, session: Some(key) }
     }
 
@@ -220,6 +230,7 @@ impl<S: Service> Core<S> {
     pub(super) fn end_session(&mut self, key: SessionKey, why: &'static str) {
         self.call_off(key);
         let Some(session) = self.shards.remove(key) else { return };
+        self.gone(session.all_kept());
         self.log_session_ended(key, why);
         self.metrics.sessions_open.set(self.shards.sessions() as u64);
         if let Some(shard) = self.metrics.shard(key.shard) {

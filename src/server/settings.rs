@@ -86,6 +86,8 @@ pub struct Settings {
     pub subscriptions_max: usize,
     /// What a session keeps for replay.
     pub replay: ReplayLimits,
+    /// What all sessions of a core together keep for replay, in bytes.
+    pub replay_core_bytes: usize,
     /// What clients are told to wait before they come back to a stream.
     pub retry_ms: u32,
     /// How long clients may remember what `server/discover` told them.

@@ -83,16 +83,21 @@ impl<S: Service> Core<S> {
     ) -> Told {
         let Some(wanted) = envelope.value(Key::Notifications, text).filter(|wanted| wanted.kind() == ValueKind::Object)
         else {
-            self.refused(Refusal::BadRequest);
             let error = RpcError::new(
                 Code::INVALID_PARAMS,
                 "params.notifications has to be an object that says what is wanted",
             );
-            return self.fail(Some(id), false, 200, error, out);
+            return self.refuse_message(Refusal::BadRequest, Some(id), false, 200, error, out);
         };
         if let Err(problem) = check_wish(wanted) {
-            self.refused(Refusal::BadRequest);
-            return self.fail(Some(id), false, 200, RpcError::new(Code::INVALID_PARAMS, problem), out);
+            return self.refuse_message(
+                Refusal::BadRequest,
+                Some(id),
+                false,
+                200,
+                RpcError::new(Code::INVALID_PARAMS, problem),
+                out,
+            );
         }
         if !lane.accepts.event_stream {
             return self.takes_no_answer(Some(id), false, out);
@@ -101,14 +106,26 @@ impl<S: Service> Core<S> {
             |key: &&ExchangeKey| self.exchanges.get(**key).is_some_and(|exchange| exchange.kind == Kind::Listen);
         let most = self.settings.listens_per_connection;
         if lane.siblings.iter().filter(is_listen).count() >= most {
-            self.refused(Refusal::StreamsFull);
             let text = format!("{most} subscription streams are open on this connection, the most there may be");
-            return self.fail(Some(id), false, 429, RpcError::new(Code::RATE_LIMITED, text), out);
+            return self.refuse_message(
+                Refusal::StreamsFull,
+                Some(id),
+                false,
+                429,
+                RpcError::new(Code::RATE_LIMITED, text),
+                out,
+            );
         }
         if self.subscriptions.listens.len() >= self.settings.listens_max || self.drain.is_on() {
-            self.refused(if self.drain.is_on() { Refusal::Draining } else { Refusal::StreamsFull });
             let error = RpcError::new(Code::OVERLOADED, "no room for another subscription stream; try again shortly");
-            return self.fail(Some(id), false, 503, error, out);
+            return self.refuse_message(
+                if self.drain.is_on() { Refusal::Draining } else { Refusal::StreamsFull },
+                Some(id),
+                false,
+                503,
+                error,
+                out,
+            );
         }
         let offers = match self.service.about(lane.view) {
             Ok(about) => about.offers,
@@ -161,14 +178,12 @@ impl<S: Service> Core<S> {
         out: &mut Vec<u8>,
     ) -> Told {
         let Some(uri) = uri else {
-            self.refused(Refusal::BadRequest);
             let error = RpcError::new(Code::INVALID_PARAMS, "params.uri has to be a string");
-            return self.fail(Some(id), true, 200, error, out);
+            return self.refuse_message(Refusal::BadRequest, Some(id), true, 200, error, out);
         };
         if on && uri.len() > SUBSCRIBED_URI_BYTES_MAX {
-            self.refused(Refusal::BadRequest);
             let error = RpcError::new(Code::INVALID_PARAMS, too_long("params.uri", uri.len()));
-            return self.fail(Some(id), true, 200, error, out);
+            return self.refuse_message(Refusal::BadRequest, Some(id), true, 200, error, out);
         }
         let topic = match self.service.topic(lane.view, uri, version, lane.session.map(SessionKey::number)) {
             Ok(topic) => topic,
@@ -184,8 +199,14 @@ impl<S: Service> Core<S> {
             match place {
                 None if on && session.subscriptions.len() >= most => {
                     let text = format!("a session may subscribe to {most} resources; unsubscribe from some first");
-                    self.refused(Refusal::BadRequest);
-                    return self.fail(Some(id), true, 200, RpcError::new(Code::INVALID_PARAMS, text), out);
+                    return self.refuse_message(
+                        Refusal::BadRequest,
+                        Some(id),
+                        true,
+                        200,
+                        RpcError::new(Code::INVALID_PARAMS, text),
+                        out,
+                    );
                 }
                 None if on => {
                     session.subscriptions.push(topic.clone());
@@ -201,9 +222,7 @@ impl<S: Service> Core<S> {
                 _ => {}
             }
         }
-        write_result(out, id, b"{}");
-        self.metrics.messages_out.add(1);
-        Told::OK
+        self.respond(id, b"{}", out)
     }
 
     /// Something changed on this core: everybody is told, here and on the other cores.

@@ -1,10 +1,11 @@
 //! Timers: when something is due on a connection, and what happens then.
 //!
-//! Not here: how timers are kept (`wheel`), clocks. Invariant: a connection has at most one entry on the wheel that
-//! counts; an entry that comes early finds the deadline moved and is made anew.
+//! Not here: how timers are kept (`wheel`), clocks. Invariant: a connection and an exchange have at most one entry on the
+//! wheel, and none once they are over; an entry that comes early finds the deadline moved and is made anew.
 
 use super::connection::{Connection, Phase, Wire};
 use super::core::{Core, TICK, Timer};
+use super::exchange::ExchangeKey;
 use super::service::{Nanos, Service};
 use crate::ids::ConnectionId;
 use crate::metrics::CloseCause;
@@ -58,15 +59,25 @@ impl<S: Service> Core<S> {
         }
     }
 
-    /// Puts an exchange's deadline, or the drain's, on the wheel.
-    pub(super) fn remind(&mut self, at: Nanos, timer: Timer) {
-        self.wheel.insert(at.div_ceil(TICK), timer);
+    /// Sees to it that the core is reminded of its drain then.
+    pub(super) fn remind_of_drain(&mut self, at: Nanos) {
+        self.wheel.insert(at.div_ceil(TICK), Timer::Drain);
+    }
+
+    /// Puts an exchange's deadline on the wheel, in place of an earlier one.
+    pub(super) fn remind(&mut self, key: ExchangeKey) {
+        let Some(exchange) = self.exchanges.find(key) else { return };
+        if let Some(before) = exchange.timer.take() {
+            self.wheel.remove(before);
+        }
+        exchange.timer = Some(self.wheel.insert(exchange.deadline.div_ceil(TICK), Timer::Exchange(key)));
     }
 
     fn connection_due(&mut self, id: ConnectionId, tick: u64) {
         let Some(mut connection) = self.take(id) else { return };
-        if connection.timer <= tick {
-            connection.timer = 0;
+        // What else came of this tick may have put another in its place.
+        if connection.timer.is_some_and(|(due, _)| due <= tick) {
+            connection.timer = None;
             if connection.deadline <= self.now {
                 self.time_up(&mut connection);
             }

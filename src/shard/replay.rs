@@ -43,6 +43,29 @@ pub struct ReplayLimits {
     pub bytes: usize,
 }
 
+/// What an event costs beside its bytes: its own place here, and one in the order in which all were kept.
+pub const EVENT_BYTES: usize = 96;
+
+/// That an event was kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Keeping {
+    /// How many the session had kept before, those forgotten included.
+    pub ordinal: u64,
+    /// What it costs.
+    pub cost: usize,
+    /// What was forgotten for it, by its number and by what it had cost.
+    pub forgotten: Forgotten,
+}
+
+/// Events that are kept no longer.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Forgotten {
+    /// How many.
+    pub events: usize,
+    /// What they had cost.
+    pub cost: usize,
+}
+
 #[derive(Debug)]
 struct Kept {
     id: EventId,
@@ -55,20 +78,47 @@ struct Kept {
 pub struct Replay {
     kept: VecDeque<Kept>,
     bytes: usize,
+    /// How many were forgotten before the first that is kept.
+    forgotten: u64,
 }
 
 impl Replay {
-    /// Keeps an event; `last` if its stream ends with it.
-    pub fn keep(&mut self, id: EventId, message: &[u8], last: bool, limits: ReplayLimits) {
+    /// Keeps an event; `last` if its stream ends with it. None if there is no room for such a one.
+    pub fn keep(&mut self, id: EventId, message: &[u8], last: bool, limits: ReplayLimits) -> Option<Keeping> {
         if message.len() > limits.bytes || limits.events == 0 {
-            return;
+            return None;
         }
+        let mut forgotten = Forgotten::default();
         while self.kept.len() >= limits.events || self.bytes + message.len() > limits.bytes {
-            let Some(forgotten) = self.kept.pop_front() else { break };
-            self.bytes -= forgotten.message.len();
+            let Some(cost) = self.forget_first() else { break };
+            forgotten = Forgotten { events: forgotten.events + 1, cost: forgotten.cost + cost };
         }
+        let ordinal = self.forgotten + self.kept.len() as u64;
         self.bytes += message.len();
         self.kept.push_back(Kept { id, message: message.into(), last });
+        Some(Keeping { ordinal, cost: message.len() + EVENT_BYTES, forgotten })
+    }
+
+    /// Forgets the event of this number, if it is the oldest that is kept; what it had cost.
+    pub fn forget(&mut self, ordinal: u64) -> Option<usize> {
+        if ordinal == self.forgotten { self.forget_first() } else { None }
+    }
+
+    fn forget_first(&mut self) -> Option<usize> {
+        let first = self.kept.pop_front()?;
+        self.forgotten += 1;
+        self.bytes -= first.message.len();
+        Some(first.message.len() + EVENT_BYTES)
+    }
+
+    /// Whether the event of this number is kept.
+    pub fn holds(&self, ordinal: u64) -> bool {
+        ordinal >= self.forgotten && ordinal - self.forgotten < self.kept.len() as u64
+    }
+
+    /// All that is kept.
+    pub fn all(&self) -> Forgotten {
+        Forgotten { events: self.kept.len(), cost: self.bytes + self.kept.len() * EVENT_BYTES }
     }
 
     /// The stream's events after `seen`, in order, each with whether it is the stream's last.
@@ -132,5 +182,23 @@ mod tests {
         assert_eq!(replay.after(id(1, 0)).map(|(id, ..)| id.number).collect::<Vec<_>>(), [8, 9]);
         replay.keep(id(1, 10), b"longer than all", false, LIMITS);
         assert_eq!(replay.after(id(1, 9)).count(), 0, "what cannot fit is not kept");
+    }
+
+    #[test]
+    fn what_is_kept_and_forgotten_adds_up() {
+        let mut replay = Replay::default();
+        let mut cost = 0;
+        for number in 1..=50 {
+            let kept = replay.keep(id(1, number), &vec![b'x'; number as usize % 5], false, LIMITS).expect("room");
+            assert_eq!(kept.ordinal, u64::from(number) - 1);
+            assert!(replay.holds(kept.ordinal) && !replay.holds(kept.ordinal + 1));
+            cost = cost + kept.cost - kept.forgotten.cost;
+            assert_eq!(replay.all().cost, cost);
+        }
+        let first = 50 - replay.all().events as u64;
+        assert!(!replay.holds(first - 1) && replay.forget(first - 1).is_none() && replay.forget(first + 1).is_none());
+        cost -= replay.forget(first).expect("the oldest");
+        assert_eq!(replay.all().cost, cost);
+        assert!(replay.keep(id(1, 51), b"longer than all", false, LIMITS).is_none());
     }
 }

@@ -5,7 +5,7 @@
 //! Invariant: a session exists only after a valid `initialize`; its sealed id leads back to it and to nothing else;
 //! a slot's generation grows with every tenant, so an old id never finds a stranger.
 
-use super::replay::{EventId, Replay, ReplayLimits};
+use super::replay::{EventId, Forgotten, Keeping, Replay, ReplayLimits};
 use super::seal::{Purpose, SEAL_BYTES, Sealer};
 use crate::ids::{ShardId, View};
 use crate::limits::{SESSIONS_PER_CORE_MAX, SHARDS_MAX};
@@ -235,9 +235,24 @@ impl<K> Session<K> {
         self.get_streams = self.call_streams;
     }
 
-    /// Keeps an event for replay.
-    pub fn keep(&mut self, id: EventId, message: &[u8], last: bool, limits: ReplayLimits) {
-        self.replay.get_or_insert_default().keep(id, message, last, limits);
+    /// Keeps an event for replay; none if there is no room for such a one.
+    pub fn keep(&mut self, id: EventId, message: &[u8], last: bool, limits: ReplayLimits) -> Option<Keeping> {
+        self.replay.get_or_insert_default().keep(id, message, last, limits)
+    }
+
+    /// Forgets the event of this number, if it is the oldest that is kept; what it had cost.
+    pub fn forget_event(&mut self, ordinal: u64) -> Option<usize> {
+        self.replay.as_mut()?.forget(ordinal)
+    }
+
+    /// Whether the event of this number is kept.
+    pub fn holds_event(&self, ordinal: u64) -> bool {
+        self.replay.as_ref().is_some_and(|replay| replay.holds(ordinal))
+    }
+
+    /// All that is kept for replay.
+    pub fn all_kept(&self) -> Forgotten {
+        self.replay.as_ref().map_or_else(Forgotten::default, |replay| replay.all())
     }
 
     /// Whether an event is known to be the last of its stream.

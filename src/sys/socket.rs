@@ -19,9 +19,6 @@ use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use super::steer::{self, SteeringProgram};
 
-/// Permission bits of a unix socket unless the operator sets others: its owner only.
-pub const UNIX_MODE_DEFAULT: u32 = 0o600;
-
 /// Where a listener was to be.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ListenAddress {
@@ -502,12 +499,12 @@ mod tests {
     fn a_unix_socket_lives_as_long_as_its_listener() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("mcp.sock");
-        let listener = UnixListenSocket::bind(&path, UNIX_MODE_DEFAULT, 16).expect("free");
+        let listener = UnixListenSocket::bind(&path, 0o600, 16).expect("free");
         assert_eq!(path.symlink_metadata().expect("there").permissions().mode() & 0o777, 0o600);
         assert_eq!(listener.path(), path);
         let mut client = UnixStream::connect(&path).expect("somebody listens");
         client.write_all(b"x").expect("queued");
-        let error = UnixListenSocket::bind(&path, UNIX_MODE_DEFAULT, 16).expect_err("alive");
+        let error = UnixListenSocket::bind(&path, 0o600, 16).expect_err("alive");
         assert!(matches!(error, ListenError::InUse { .. }), "{error}");
         drop(listener);
         assert!(!path.exists());
@@ -523,7 +520,7 @@ mod tests {
         // The standard library leaves the file behind, as a killed process does.
         drop(UnixListener::bind(&path).expect("free"));
         assert!(path.exists());
-        let listener = UnixListenSocket::bind(&path, UNIX_MODE_DEFAULT, 16).expect("the dead one is replaced");
+        let listener = UnixListenSocket::bind(&path, 0o600, 16).expect("the dead one is replaced");
 
         // A successor that took the path keeps its file when the old listener goes.
         std::fs::remove_file(&path).expect("ours");
@@ -534,7 +531,7 @@ mod tests {
         std::fs::remove_file(&path).expect("ours");
 
         std::fs::write(&path, "precious").expect("writable");
-        let error = UnixListenSocket::bind(&path, UNIX_MODE_DEFAULT, 16).expect_err("not a socket");
+        let error = UnixListenSocket::bind(&path, 0o600, 16).expect_err("not a socket");
         assert!(matches!(error, ListenError::NotASocket { .. }), "{error}");
         assert_eq!(std::fs::read_to_string(&path).expect("still there"), "precious");
     }
@@ -557,9 +554,9 @@ mod tests {
     fn a_listener_with_a_full_backlog_counts_as_alive() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("mcp.sock");
-        let _listener = UnixListenSocket::bind(&path, UNIX_MODE_DEFAULT, 0).expect("free");
+        let _listener = UnixListenSocket::bind(&path, 0o600, 0).expect("free");
         let _waiting = UnixStream::connect(&path).expect("the first fits");
-        let error = UnixListenSocket::bind(&path, UNIX_MODE_DEFAULT, 0).expect_err("alive");
+        let error = UnixListenSocket::bind(&path, 0o600, 0).expect_err("alive");
         assert!(matches!(error, ListenError::InUse { .. }), "{error}");
     }
 }

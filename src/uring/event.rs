@@ -68,6 +68,12 @@ pub enum Event {
         /// Index of the listener it came by.
         listener: usize,
     },
+    /// The peer of a connection that is not being read has shut its side, or the connection broke. Told once; whoever
+    /// reads on finds what was sent before, and then the end.
+    HungUp {
+        /// The stream.
+        stream: ConnectionId,
+    },
     /// Bytes came in.
     Received {
         /// The stream.

@@ -17,7 +17,8 @@ use super::streams::{Medium, State};
 use crate::ids::ConnectionId;
 
 impl Driver {
-    /// Reads the stream, or (again) does not. Bytes that had come in before it stopped still arrive as events.
+    /// Reads the stream, or (again) does not. Bytes that had come in before it stopped still arrive as events. While a
+    /// connection is not being read, `Event::HungUp` tells that its peer has left.
     pub fn read(&mut self, id: ConnectionId, wanted: bool) {
         let Some(stream) = self.streams.find(id).filter(|stream| !stream.any(State::CLOSING.and(State::ENDED))) else {
             return;
@@ -27,17 +28,33 @@ impl Driver {
             return;
         }
         stream.clear(State::WANTED);
-        if stream.is(State::RECEIVING) && !stream.is(State::STOPPING) {
+        if !stream.is(State::RECEIVING) {
+            self.await_hang_up(id);
+        } else if !stream.any(State::STOPPING.and(State::HANG_UP_POLLED)) {
             stream.set(State::STOPPING);
             self.cancel(user_data(Operation::Receive, id));
         }
+    }
+
+    /// Waits for the peer of a socket that is not being read to shut its side.
+    fn await_hang_up(&mut self, id: ConnectionId) {
+        let is_socket = self.streams.medium(id) == Medium::Socket;
+        let busy = State::WANTED.and(State::RECEIVING).and(State::CLOSING).and(State::ENDED).and(State::HUNG_UP);
+        let Some(stream) = self.streams.find(id).filter(|stream| is_socket && !stream.any(busy)) else { return };
+        stream.set(State::RECEIVING.and(State::HANG_UP_POLLED));
+        // Errors and a reset are told whether they are asked for or not.
+        let entry = opcode::PollAdd::new(types::Fixed(id.slot), libc::POLLRDHUP as u32).build();
+        self.push(entry.user_data(user_data(Operation::Receive, id)));
     }
 
     /// Marks a stream as wanted and queues it for arming.
     pub(super) fn want(&mut self, id: ConnectionId) {
         let Some(stream) = self.streams.find(id) else { return };
         stream.set(State::WANTED);
-        if !stream.any(State::RECEIVING.and(State::QUEUED)) {
+        if stream.is(State::HANG_UP_POLLED) && !stream.is(State::STOPPING) {
+            stream.set(State::STOPPING);
+            self.cancel(user_data(Operation::Receive, id));
+        } else if !stream.any(State::RECEIVING.and(State::QUEUED)) {
             stream.set(State::QUEUED);
             self.rearm.push_back(id);
         }
@@ -135,12 +152,20 @@ impl Driver {
             stream.clear(State::RECEIVING.and(State::STOPPING));
         }
         let polled = stream.take(State::READ_POLLED);
+        let awaited = stream.take(State::HANG_UP_POLLED);
         if stream.is(State::CLOSING) {
             self.close_descriptor_if_quiet(id);
             return self.drop_lease(lease);
         }
         if polled {
             // Something to read, or told to stop, or an error that the read will show.
+            return self.receive_again(id);
+        }
+        if awaited {
+            if result > 0 && !stream.is(State::WANTED) {
+                stream.set(State::HUNG_UP);
+                return Some(Event::HungUp { stream: id });
+            }
             return self.receive_again(id);
         }
         if result > 0 {
@@ -200,11 +225,13 @@ impl Driver {
         }
     }
 
-    /// Queues a stream for arming whose receive has ended, if it is wanted.
+    /// Queues a stream for arming whose receive has ended, if it is wanted; else its end is waited for.
     fn receive_again(&mut self, id: ConnectionId) -> Option<Event> {
         let stream = self.streams.find(id)?;
-        if stream.is(State::WANTED) && !stream.is(State::RECEIVING) {
-            self.want(id);
+        match (stream.is(State::WANTED), stream.is(State::RECEIVING)) {
+            (true, false) => self.want(id),
+            (false, false) => self.await_hang_up(id),
+            (_, true) => {}
         }
         None
     }

@@ -46,6 +46,10 @@ impl State {
     pub(super) const UNTOLD: State = State(1 << 17);
     /// Opened from here.
     pub(super) const OUTBOUND: State = State(1 << 18);
+    /// What is in flight as its receive is a wait for the peer to shut its side.
+    pub(super) const HANG_UP_POLLED: State = State(1 << 19);
+    /// The peer has shut its side while nothing was read, and its owner was told.
+    pub(super) const HUNG_UP: State = State(1 << 20);
 
     pub(super) const fn and(self, other: State) -> State {
         State(self.0 | other.0)

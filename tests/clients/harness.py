@@ -3,17 +3,21 @@
 import ctypes
 import os
 import pathlib
+import re
 import shlex
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-READY_SECONDS, SAYS_SECONDS, STOP_SECONDS, ORPHAN_SECONDS = 20, 90, 10, 2
+READY_SECONDS, SAYS_SECONDS, STOP_SECONDS, ORPHAN_SECONDS, EMPTY_SECONDS = 20, 90, 10, 2, 5
+# What a client that is gone leaves none of, and sessions, which it has to end itself.
+LEVELS = {"connections_open", "calls_in_flight", "streams_open", "sessions_open"}
 
 
 def adopt_orphans():
@@ -65,6 +69,23 @@ class Server:
             if wrong:
                 sys.exit(f"the server {wrong}; its log, {self.log_path}:\n{tail(self.log_path)}")
             time.sleep(0.05)
+
+    def levels(self):
+        """By its own count, how much of each of `LEVELS` a corelane has; empty for a server that tells no address."""
+        told = re.search(r"^health, metrics: (http://\S+?)/?(?:\s|$)", self.log_path.read_text(errors="replace"), re.M)
+        if not told:
+            return {}
+        address = told[1].partition("//")[2].partition("/")[0]
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as page:
+            samples = re.findall(r"^corelane_(\w+)\{core=\S+ (\d+)$", page.read().decode(), re.M)
+        return {name: sum(int(value) for other, value in samples if other == name) for name in LEVELS}
+
+    def left_behind(self):
+        """What the server still has of a client that ended a moment ago."""
+        deadline = time.monotonic() + EMPTY_SECONDS
+        while any((levels := self.levels()).values()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return [f"the server still counts {level} {name}" for name, level in sorted(levels.items()) if level]
 
     def stop(self):
         """None, or what was wrong with the way it ended."""

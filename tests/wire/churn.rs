@@ -59,7 +59,9 @@ fn round(server: &Server, guests: fn(&Server)) {
     for _ in 0..GUESTS_OF_EACH_KIND {
         guests(server);
     }
-    for gauge in ["connections_open", "sessions_open", "calls_in_flight", "streams_open", "buffers_in_use"] {
+    for gauge in
+        ["connections_open", "sessions_open", "calls_in_flight", "streams_open", "buffers_in_use", "sends_in_flight"]
+    {
         server.until_total(&format!("corelane_{gauge}"), 0);
     }
 }

@@ -16,6 +16,7 @@ mod dialled;
 mod drain;
 mod eras;
 mod event_stream_2024;
+mod excess;
 mod faithful;
 mod fallbacks;
 mod faulty;

@@ -245,6 +245,11 @@ impl Server {
         panic!("{name} is {last}, not {wanted}");
     }
 
+    /// Waits until a refusal was counted.
+    pub fn until_refused(&self, cause: &str) {
+        until(cause, || (self.refused(cause) > 0).then_some(()));
+    }
+
     /// How often a refusal was counted.
     pub fn refused(&self, cause: &str) -> u64 {
         self.total(&format!("corelane_refusals_total{{cause=\"{cause}\"}}"))

@@ -136,6 +136,7 @@ fn settings(wire: Wire) -> Settings {
         listens_max: 8,
         subscriptions_max: 8,
         replay: ReplayLimits { events: 16, bytes: 4096 },
+        replay_core_bytes: 1 << 20,
         retry_ms: 1000,
         discover_ttl_ms: 1000,
         drain_time: 10 * SECOND,

@@ -20,6 +20,9 @@ fn a_core_that_stalls_is_seen_and_what_comes_for_it_meanwhile_rings_no_bell() {
         assert!(there.bells_rung.get() > 0, "a core that sleeps is woken for a call from another one");
         until("nothing is read", || here.buffers_in_use.get() == 0);
 
+        until("what was answered has left", || here.sends_in_flight.get() == 0);
+        assert!(here.receive_buffers.get() > 0, "there are buffers to read into, whoever has them");
+
         let saved = there.bells_saved.get();
         assert!(client.call("stalls", r#"{"ms":300}"#));
         until("the request is in the core's hands", || here.buffers_in_use.get() == 1);

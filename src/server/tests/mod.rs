@@ -4,6 +4,7 @@ mod bounds;
 mod cores;
 mod early;
 mod filtered;
+mod growth;
 mod resuming;
 mod rig;
 mod subscribing;

@@ -94,3 +94,22 @@ fn a_get_stream_that_was_lost_is_taken_up_again_where_its_client_was() {
         assert!(rig.take(liar).contains("list_changed"));
     }
 }
+
+#[test]
+fn what_a_batch_is_answered_is_under_no_number_that_would_lose_half_of_it() {
+    for home in 0..2 {
+        let mut rig = Rig::new(2);
+        let first = rig.connect(0, Wire::Http);
+        let session = rig.open_as(first, "2025-03-26");
+        let wait = |id| format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"wait"}}}}"#);
+        let peer = rig.connect(home, Wire::Http);
+        rig.send(peer, legacy(Some(&session), &format!("[{},{}]", wait(1), wait(2))));
+        rig.tell(0);
+        rig.reply(0);
+        rig.reply(0);
+        let seen = rig.take(peer);
+        assert!(seen.contains("\"id\":1") && seen.contains("\"id\":2"), "{seen}");
+        assert!(!seen.contains("\nid:"), "{seen}");
+        assert!(seen.ends_with("0\r\n\r\n"), "{seen}");
+    }
+}

@@ -129,6 +129,7 @@ pub fn settings() -> Settings {
         listens_max: 8,
         subscriptions_max: 8,
         replay: ReplayLimits { events: 16, bytes: 4096 },
+        replay_core_bytes: 16 * 1024,
         retry_ms: 1000,
         discover_ttl_ms: 1000,
         drain_time: 10 * SECOND,

@@ -164,8 +164,8 @@ impl ServeOptions {
     }
 }
 
-/// Why serving ended.
-#[derive(Debug, thiserror::Error)]
+/// Why serving ended. Its `Debug` is its `Display`: that is what a `main` prints which returns it.
+#[derive(thiserror::Error)]
 pub enum ServeError {
     /// It could not start, or could not go on.
     #[error(transparent)]
@@ -176,6 +176,12 @@ pub enum ServeError {
     /// Logging could not be set up.
     #[error(transparent)]
     Log(#[from] LogError),
+}
+
+impl std::fmt::Debug for ServeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
 }
 
 impl<S: 'static> Server<S> {

@@ -151,6 +151,30 @@ fn stop_and_go_in_any_order_ends_as_the_last_word_said() {
 }
 
 #[test]
+fn who_leaves_while_nothing_is_read_is_noticed_and_what_was_sent_before_is_not_lost() {
+    for disabled in [LIMIT, NO_LIMIT, SINGLY] {
+        let (mut rig, _listener, address) = Rig::listening(settings(), disabled);
+        let (mut client, id) = rig.client(address);
+        rig.driver.read(id, false);
+        rig.turn(Some(Duration::ZERO));
+        client.write_all(b"before").expect("sent");
+        rig.linger(Duration::from_millis(5));
+        assert!(rig.hung_up.is_empty() && rig.bytes_of(id).is_empty(), "it is there, and nothing is read");
+        drop(client);
+        rig.until("it is told", |rig| rig.hung_up == [id]);
+        rig.driver.read(id, true);
+        rig.until("the end", |rig| rig.ended.contains_key(&id));
+        assert_eq!((rig.bytes_of(id), rig.hung_up.len()), (&b"before"[..], 1));
+        // Closing ends the wait as it ends a receive.
+        let (_other, other) = rig.client(address);
+        rig.driver.read(other, false);
+        rig.turn(Some(Duration::ZERO));
+        rig.driver.close(other);
+        rig.until("its slot is free", |rig| rig.closed.contains(&other));
+    }
+}
+
+#[test]
 fn a_flood_does_not_hold_up_the_others() {
     for disabled in [LIMIT, NO_LIMIT, SINGLY] {
         let (mut rig, _listener, address) = Rig::listening(settings(), disabled);

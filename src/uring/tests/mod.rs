@@ -48,6 +48,7 @@ struct Rig {
     received: HashMap<ConnectionId, Vec<u8>>,
     accepted: Vec<(ConnectionId, usize, Option<SocketAddr>)>,
     ended: HashMap<ConnectionId, Ended>,
+    hung_up: Vec<ConnectionId>,
     kept: Vec<(ConnectionId, usize)>,
     closed: Vec<ConnectionId>,
     connected: HashMap<u64, Result<ConnectionId, i32>>,
@@ -70,6 +71,7 @@ impl Rig {
             received: HashMap::new(),
             accepted: Vec::new(),
             ended: HashMap::new(),
+            hung_up: Vec::new(),
             kept: Vec::new(),
             closed: Vec::new(),
             connected: HashMap::new(),
@@ -119,6 +121,7 @@ impl Rig {
                 assert!(self.ended.insert(stream, why).is_none(), "a stream ends once");
             }
             Event::Foreign => self.foreign += 1,
+            Event::HungUp { stream } => self.hung_up.push(stream),
             Event::Kept { stream, listener } => self.kept.push((stream, listener)),
             Event::Received { stream, lease } => {
                 self.order.push('r');

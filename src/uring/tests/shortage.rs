@@ -75,7 +75,10 @@ fn a_flood_among_the_starved_takes_its_turn() {
         rig.driver.read(*flooder, true);
         rig.driver.read(*id, true);
     }
+    // What waited for them to leave ends first.
+    rig.turn(Some(Duration::ZERO));
     let mut line = std::mem::take(&mut rig.driver.rearm);
+    assert_eq!(line.len(), 6);
     rig.driver.starved.append(&mut line);
     for _ in 0..4 {
         rig.turn(Some(Duration::ZERO));

@@ -1,0 +1,130 @@
+//! What is over holds no memory, and what a client can have kept for it has an end.
+
+use super::rig::{MS, Rig, WAIT, call, legacy, line};
+use crate::ids::ConnectionId;
+use crate::limits::ID_BYTES_MAX;
+use crate::server::connection::Wire;
+use crate::server::core::{End, Input};
+use crate::server::service::Mail;
+
+impl Rig {
+    fn leave(&mut self, at: (usize, u32)) {
+        self.step(at.0, Input::Ended { id: ConnectionId { slot: at.1, generation: 0 }, how: End::Reset });
+    }
+}
+
+#[test]
+fn a_call_that_is_over_and_a_connection_that_is_gone_have_no_timer() {
+    let mut rig = Rig::new(1);
+    let peer = rig.connect(0, Wire::Lines);
+    rig.ask(peer, line("0", "echo"));
+    // The connection's own is among them: something was sent.
+    let before = rig.cores[0].wheel.len();
+    for id in 0..100 {
+        rig.send(peer, line(&id.to_string(), "wait"));
+        assert_eq!(rig.cores[0].wheel.len() - before, 1, "the call's");
+        rig.reply(0);
+        assert_eq!(rig.cores[0].wheel.len(), before, "after call {id}");
+    }
+    for _ in 0..100 {
+        let guest = rig.connect(0, Wire::Http);
+        rig.ask(guest, call("1", "echo", ""));
+        assert_eq!(rig.cores[0].wheel.len() - before, 1, "the connection's");
+        rig.leave(guest);
+        assert_eq!(rig.cores[0].wheel.len(), before);
+    }
+    // However often its time is moved.
+    rig.send(peer, line("1", "wait"));
+    let key = rig.cores[0].service().waiting[0];
+    for _ in 0..100 {
+        rig.step(0, Input::Mail(Mail::Notice { key, method: "notifications/progress", params: b"{}".to_vec() }));
+        rig.pass(100 * MS);
+        assert!(rig.cores[0].wheel.len() - before <= 1);
+    }
+}
+
+#[test]
+fn what_all_sessions_keep_together_has_an_end_and_the_oldest_goes_first() {
+    let mut rig = Rig::new(1);
+    let most = rig.cores[0].settings.replay_core_bytes as u64;
+    let stream = |rig: &mut Rig| {
+        let peer = rig.connect(0, Wire::Http);
+        let session = rig.open(peer);
+        rig.send(peer, legacy(Some(&session), WAIT));
+        let key = rig.cores[0].service().waiting[0];
+        let params = format!("{{\"message\":\"{}\"}}", "x".repeat(300)).into_bytes();
+        for _ in 0..8 {
+            rig.step(0, Input::Mail(Mail::Notice { key, method: "notifications/progress", params: params.clone() }));
+        }
+        rig.reply(0);
+        let heard = rig.take(peer);
+        rig.leave(peer);
+        let first = heard.lines().find_map(|line| line.strip_prefix("id: ")).expect("an id").to_owned();
+        (session, first)
+    };
+    let back = |rig: &mut Rig, session: &str, last: &str| {
+        let peer = rig.connect(0, Wire::Http);
+        let head = format!(
+            "GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nMcp-Session-Id: {session}\r\nLast-Event-ID: {last}\r\n\r\n"
+        );
+        let answer = rig.ask(peer, head);
+        rig.leave(peer);
+        answer
+    };
+    rig.cores[0].settings.sessions_max = 12;
+    let streams: Vec<_> = (0..12)
+        .map(|_| {
+            let stream = stream(&mut rig);
+            assert!((1..=most).contains(&rig.metrics[0].replay_bytes.get()), "{:?}", rig.metrics[0].replay_bytes);
+            stream
+        })
+        .collect();
+    let (session, first) = streams.last().expect("some");
+    assert!(back(&mut rig, session, first).contains("late"), "the last one is kept whole");
+    let (session, first) = &streams[0];
+    assert!(back(&mut rig, session, first).starts_with("HTTP/1.1 400"), "the first one is forgotten");
+    for (session, _) in &streams {
+        let peer = rig.connect(0, Wire::Http);
+        let delete = format!("DELETE /mcp HTTP/1.1\r\nHost: localhost\r\nMcp-Session-Id: {session}\r\n\r\n");
+        assert!(rig.ask(peer, delete).starts_with("HTTP/1.1 204"));
+        rig.leave(peer);
+    }
+    assert_eq!(rig.metrics[0].replay_bytes.get(), 0, "with its session goes what is kept for it");
+}
+
+#[test]
+fn an_id_has_an_end_and_what_is_longer_is_not_repeated() {
+    let mut rig = Rig::new(1);
+    let peer = rig.connect(0, Wire::Lines);
+    let quoted = |length: usize| format!("\"{}\"", "i".repeat(length - 2));
+    let longest = quoted(ID_BYTES_MAX);
+    assert!(rig.ask(peer, line(&longest, "echo")).contains(&longest));
+    let answer = rig.ask(peer, line(&quoted(ID_BYTES_MAX + 1), "echo"));
+    assert!(answer.contains("-32600") && answer.contains("1025 bytes, the most is 1024"), "{answer}");
+    assert!(!answer.contains("iii"), "{answer}");
+    let batch = format!("[{}]", line(&quoted(ID_BYTES_MAX + 1), "echo").trim());
+    let http = rig.connect(0, Wire::Http);
+    let session = rig.open_as(http, "2025-03-26");
+    assert!(rig.ask(http, legacy(Some(&session), &batch)).contains("-32600"));
+}
+
+#[test]
+fn what_is_told_within_a_turn_has_an_end() {
+    let mut rig = Rig::new(1);
+    let peer = rig.connect(0, Wire::Lines);
+    rig.send(peer, line("1", "wait"));
+    let key = rig.cores[0].service().waiting[0];
+    let params = format!("{{\"message\":\"{}\"}}", "x".repeat(8 * 1024)).into_bytes();
+    let now = rig.now;
+    // A handler that says much before anything of it can be sent.
+    let mut told = 0;
+    while !rig.cores[0].service().cancelled.contains(&key) {
+        told += params.len();
+        assert!(told < 6 * rig.cores[0].settings.egress_bytes, "it is told without end");
+        let mail = Mail::Notice { key, method: "notifications/message", params: params.clone() };
+        rig.cores[0].step(now, Input::Mail(mail));
+    }
+    assert!(told > 4 * rig.cores[0].settings.egress_bytes, "{told}: what is said at once is no flood yet");
+    rig.settle();
+    assert_eq!(rig.metrics[0].refused(crate::metrics::Refusal::EgressFull), 1);
+}
