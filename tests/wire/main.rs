@@ -6,6 +6,7 @@
 #![cfg(feature = "host")]
 
 mod administered;
+mod asked;
 mod attached;
 mod changes;
 mod children;

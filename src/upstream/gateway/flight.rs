@@ -143,6 +143,11 @@ impl Relay {
 }
 
 impl Relay {
+    /// Whether it goes on when its caller has answered what the server asked.
+    pub fn waits_for_its_caller(&self) -> bool {
+        self.is_parked || !self.asks.is_empty()
+    }
+
     /// Whether the caller has declared that it answers such questions.
     pub fn can_answer(&self, method: &str) -> bool {
         match method {

@@ -329,7 +329,8 @@ impl Server {
         };
         let number = of_session.map_or(number, |session| self.flights.only_call_in(session).unwrap_or(number));
         let flight = self.flights.find(number);
-        let session = flight.as_ref().map_or_else(|| None, |flight| flight.session);
+        let session = flight.as_ref().and_then(|flight| flight.session);
+        let before = flight.as_ref().map_or(now, |flight| flight.deadline);
         let id: Box<[u8]> = envelope.get(Key::Id).of(text).into();
         let method = envelope.str(Key::Method, text).unwrap_or_default();
         let relay = flight.and_then(|flight| match &mut flight.errand {
@@ -354,6 +355,9 @@ impl Server {
                 relay.asks.push((ask, id));
                 let creditor = Creditor::of(relay);
                 self.callers.ask(relay.caller, ask, method, params);
+                // People need longer than tools, and have as long as the tools of this process give them.
+                let deadline = before.max(now + self.settings.ask_time);
+                self.flights.set_deadline(number, deadline);
                 if let (Some(creditor), Some(asked)) = (creditor, envelope.value(Key::Params, text)) {
                     self.owe_visit(now, creditor, asked);
                 }
@@ -389,6 +393,9 @@ impl Server {
         let Errand::Call(relay) = &mut flight.errand else { return };
         let Some(place) = relay.asks.iter().position(|(known, _)| *known == ask) else { return };
         let (_, id) = relay.asks.swap_remove(place);
+        if relay.asks.is_empty() {
+            self.flights.set_deadline(number, now + self.settings.call_time);
+        }
         let Some(line) = self.channel.line_of(serial) else { return };
         self.tell_answer(now, line, session, &id, answer);
     }
@@ -466,8 +473,11 @@ impl Server {
                 if let Some(token) = relay.token.as_ref().filter(|_| theirs && !relay.is_parked) {
                     let params = answer::with_token(params, token);
                     self.callers.notice(relay.caller, "notifications/progress", params);
-                    // Who shows progress is given more time; the most that a call may have is the core's to keep.
-                    self.flights.set_deadline(number, now + self.settings.call_time);
+                    // Who shows progress is given more time, unless its caller has more to answer in; the most that a
+                    // call may have is the core's to keep.
+                    if relay.asks.is_empty() {
+                        self.flights.set_deadline(number, now + self.settings.call_time);
+                    }
                 }
             }
             "notifications/message" => {

@@ -14,7 +14,7 @@ use super::bridge::Round;
 use super::callers::{Caller, Callers, Post};
 use super::changes::{Changes, Paced};
 use super::channel::{Channel, Remote};
-use super::flight::{Errand, Flights, Kept, ListKind, Relay};
+use super::flight::{Errand, Flight, Flights, Kept, ListKind, Relay};
 use super::levels::Level;
 use super::merge::Hint;
 use super::mirrors;
@@ -610,8 +610,12 @@ impl Server {
             let line = self.channel.line_of(serial);
             self.channel.drop_errand(now, number);
             let flight = self.flights.find(number);
-            let call = flight.filter(|flight| matches!(flight.errand, Errand::Call(_)));
-            if let Some((serial, session)) = call.map(|call| (call.serial, call.session)) {
+            if let Some(Flight { errand: Errand::Call(relay), serial, session, .. }) = flight {
+                // Whoever was asked was slow, not the tool.
+                if relay.waits_for_its_caller() {
+                    relay.blame = 0;
+                }
+                let (serial, session) = (*serial, *session);
                 self.tell_cancelled(now, line, serial, session);
             }
             let text = format!("server {} did not answer in time", self.settings.name);
