@@ -30,6 +30,7 @@ mod legacy_streams;
 mod levels;
 mod lines;
 mod modern;
+mod named;
 mod no_lock;
 mod observed;
 mod one_era;

@@ -194,6 +194,12 @@ impl ListKind {
         }
     }
 
+    /// Whether it is read before somebody asks for it: what is in it is called by name, and whose a name is has to be
+    /// known before a call.
+    pub fn is_read_ahead(self) -> bool {
+        matches!(self, ListKind::Prompts | ListKind::Tools)
+    }
+
     /// The result's member that holds the items.
     pub fn member(self) -> &'static str {
         match self {

@@ -313,6 +313,7 @@ impl Server {
         self.metrics.reached.add(1);
         self.failures = 0;
         self.last_failure.clear();
+        self.reports.push(Report::Reached);
         self.reports.push(Report::Changed(Change::Tools));
         self.greet_all(now);
         if self.verdict == Verdict::Known(Era::Modern) {

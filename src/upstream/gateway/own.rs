@@ -45,7 +45,7 @@ impl<S: Service> Gateway<S> {
         let make = |number| {
             let owner = at.core;
             let mut own = Server::new(settings, number, owner, at, metrics);
-            (own.is_own, own.base, own.listens, own.annotations_known) = (true, place, false, true);
+            (own.is_own, own.base, own.listens) = (true, place, false);
             (own.annotations, own.repeatable, own.is_legacy) = (annotations, repeatable, is_legacy);
             (own.of_session, own.client) = (session, Some(client));
             own

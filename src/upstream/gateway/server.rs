@@ -96,6 +96,8 @@ pub(super) enum Report {
     Gone,
     /// A list was read to its end, or could not be.
     List(ListKind, Result<Vec<Box<[u8]>>, RpcError>),
+    /// It is there, or there again: it may have other prompts than before.
+    Reached,
 }
 
 /// One server.
@@ -153,8 +155,8 @@ pub(super) struct Server {
     pub changes: Changes,
     /// What is known of its tools, where they are held to what was pinned.
     pub pinned: PinnedTools,
-    /// They were asked for since the last change of its tools.
-    pub annotations_known: bool,
+    /// Lists that are read ahead were asked for, since it told of changes or was reached.
+    pub are_lists_read: bool,
     /// When the stream of changes is opened again.
     pub listen_at: Nanos,
     /// Streams to be taken up again: when, whose, and behind which event.
@@ -269,7 +271,7 @@ impl Server {
             hints: HashMap::new(),
             changes: Changes::default(),
             pinned: PinnedTools::default(),
-            annotations_known: false,
+            are_lists_read: false,
             listen_at: Nanos::MAX,
             resumable: Vec::new(),
             rounds: Vec::new(),
@@ -672,7 +674,7 @@ pub(super) enum Sent {
 pub(super) const CLIENT_INFO: &[u8] =
     concat!(r#"{"name":"corelane","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#).as_bytes();
 
-fn keep(call: &Call<'_>, caller: Caller, name: Option<&str>, uris: Option<&str>) -> Kept {
+pub(super) fn keep(call: &Call<'_>, caller: Caller, name: Option<&str>, uris: Option<&str>) -> Kept {
     Kept {
         caller,
         view: call.view,
