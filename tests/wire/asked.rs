@@ -11,7 +11,7 @@ use crate::legacy::open_at;
 use crate::parked::{asked, call_of, legacy_server, parked};
 use crate::peer::Peer;
 use crate::process::Server;
-use crate::request::{Request, legacy, text};
+use crate::request::{Request, legacy, notice, text};
 use crate::script;
 
 /// A call of this tool on a stream of its own, whose caller can be asked.
@@ -115,4 +115,49 @@ fn a_tool_is_not_kept_from_others_because_people_are_slow() {
     gateway.until_total("corelane_server_calls_in_flight{server=\"s\"}", 0);
     let again = parked(&gateway, "/mcp/s", &call_of("ask", json!({})));
     assert_eq!(text(&asked(&gateway, "/mcp/s", &again).json()), "1 answered, 0 refused");
+}
+
+#[test]
+fn a_child_of_one_session_may_ask_whatever_else_is_under_way_in_it() {
+    let gateway = Server::configured(&script::asking("sessions = \"per_session\"\n"));
+    reached(&gateway, "/mcp/c");
+    for core in 0..2 {
+        let session = open_at(&mut gateway.connect_on(core), "2025-11-25", "/mcp/c");
+        let in_flight = gateway.total("corelane_server_calls_in_flight");
+        let _hangs = begun_in(&gateway, core, "/mcp/c", &session, 1, "hang");
+        gateway.until_total("corelane_server_calls_in_flight", in_flight + 1);
+        let mut peer = begun_in(&gateway, core, "/mcp/c", &session, 2, "ask");
+        let question = question(&mut peer);
+        accept(&gateway, "/mcp/c", &session, &question);
+        assert_eq!(text(&next(&mut peer)), "answered");
+    }
+}
+
+#[test]
+fn what_a_child_asked_on_the_stream_of_another_call_is_refused_when_that_is_over() {
+    let gateway = Server::configured(&script::asking("sessions = \"per_session\"\n"));
+    reached(&gateway, "/mcp/c");
+    let session = open_at(&mut gateway.connect_on(0), "2025-11-25", "/mcp/c");
+    let mut asks = begun_in(&gateway, 0, "/mcp/c", &session, 1, "ask_later");
+    gateway.until_total("corelane_server_calls_in_flight", 1);
+    let mut carries = begun_in(&gateway, 1, "/mcp/c", &session, 2, "hang");
+    question(&mut carries);
+    let cancelled = notice("notifications/cancelled", json!({"requestId": 2}));
+    let told = gateway.connect_on(0).ask(&Request::legacy(&session, &cancelled).target("/mcp/c"));
+    assert_eq!(told.status, 202);
+    assert_eq!(text(&asks.answer().json()), "refused");
+}
+
+#[test]
+fn a_caller_who_walked_away_from_a_question_mutes_no_others() {
+    let gateway = Server::configured(&script::asking(""));
+    reached(&gateway, "/mcp/c");
+    let again = parked(&gateway, "/mcp/c", &call_of("ask", json!({})));
+    for core in 0..2 {
+        let (mut peer, session) = begun(&gateway, core, "/mcp/c", "ask");
+        let question = question(&mut peer);
+        accept(&gateway, "/mcp/c", &session, &question);
+        assert_eq!(text(&next(&mut peer)), "answered");
+    }
+    assert_eq!(text(&asked(&gateway, "/mcp/c", &again).json()), "answered");
 }

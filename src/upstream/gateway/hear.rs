@@ -168,6 +168,7 @@ impl Server {
         }
         match self.flights.finish(number, now + STREAM_END) {
             Some(Errand::Call(relay)) => {
+                self.give_back_questions(now, &relay, session);
                 if status >= 500 {
                     self.call_failed(now, &relay);
                 } else {
@@ -201,6 +202,7 @@ impl Server {
 
     /// A call's result is there.
     fn concluded(&mut self, now: Nanos, relay: Relay, session: Option<Capabilities>, result: &[u8]) {
+        self.give_back_questions(now, &relay, session);
         let value = Value::new(result);
         if value.kind() != ValueKind::Object {
             let text = format!("server {} sent a result that is no object", self.settings.name);
@@ -323,12 +325,12 @@ impl Server {
 
     /// The server asks something in the course of a call (legacy servers only).
     pub(super) fn asked(&mut self, now: Nanos, number: u32, envelope: &Envelope, text: &[u8]) {
-        // On a stream of its own the server does not say for whom it asks: for the one who called, if there is but one.
+        // On a stream of its own the server does not say for whom it asks.
         let of_session = match self.flights.find(number) {
             Some(Flight { errand: Errand::Events, session, .. }) => Some(*session),
             _ => None,
         };
-        let number = of_session.map_or(number, |session| self.flights.only_call_in(session).unwrap_or(number));
+        let number = of_session.map_or(number, |session| self.call_meant_in(session).unwrap_or(number));
         let flight = self.flights.find(number);
         let session = flight.as_ref().and_then(|flight| flight.session);
         let before = flight.as_ref().map_or(now, |flight| flight.deadline);
@@ -460,7 +462,7 @@ impl Server {
         let number = match flight.errand {
             Errand::Events if method == "notifications/message" => {
                 let session = flight.session;
-                self.flights.only_call_in(session).unwrap_or(number)
+                self.call_meant_in(session).unwrap_or(number)
             }
             _ => number,
         };

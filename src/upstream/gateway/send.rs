@@ -362,6 +362,9 @@ impl Server {
         self.channel.drop_errand(now, number);
         self.resumable.retain(|(_, other, _)| *other != number);
         self.tell_cancelled(now, line, flight.serial, flight.session);
+        if let Errand::Call(relay) = &flight.errand {
+            self.give_back_questions(now, relay, flight.session);
+        }
     }
 
     /// Tells the server that nobody waits for an answer any more, if it would not see that by itself.
