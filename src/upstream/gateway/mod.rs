@@ -83,6 +83,8 @@ use crate::upstream::missing;
 struct Seen {
     /// The one server that is seen, if it is one.
     alone: Option<u16>,
+    /// It is configured. One that is gone keeps its number, and shows nothing.
+    is_there: bool,
     /// Everything of it is seen as it is: nothing has to be looked at.
     is_plain: bool,
     /// The servers that are seen.
@@ -424,8 +426,7 @@ impl<S: Service> Service for Gateway<S> {
             return Some(View::ALL);
         }
         let place = self.view_names.iter().skip(1).position(|known| **known == *name)? + 1;
-        // One that is gone shows nothing.
-        (!self.views[place].servers.is_empty() || name.starts_with('@')).then_some(View(place as u16))
+        self.views[place].is_there.then_some(View(place as u16))
     }
 
     fn about(&self, view: View) -> Result<&About, RpcError> {
