@@ -158,6 +158,7 @@ impl<S: Service> Gateway<S> {
                 session: kept.session,
                 now,
                 deadline,
+                is_deadline_chosen: kept.latest != Nanos::MAX,
             };
             let mut out = Vec::new();
             let outcome = match self.call_merged(&call, false, &mut out) {

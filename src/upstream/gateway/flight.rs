@@ -39,6 +39,8 @@ pub struct Kept {
     pub is_level_chosen: bool,
     /// Whether the caller can be asked during the call.
     pub may_ask: bool,
+    /// When it is over whatever comes of it; `Nanos::MAX` if its caller did not say.
+    pub latest: Nanos,
     /// The message.
     pub text: Vec<u8>,
     /// Where its members are.
@@ -69,6 +71,7 @@ impl Kept {
             session: self.session,
             capabilities: self.capabilities,
             log_level: self.log_level,
+            latest: self.latest,
             method: self.method,
             name: self.name.as_deref(),
             round: &self.round,
@@ -502,6 +505,7 @@ mod tests {
             session: None,
             capabilities: Capabilities::default(),
             log_level: None,
+            latest: Nanos::MAX,
             method: Method::ToolsCall,
             name: None,
             round: b"",

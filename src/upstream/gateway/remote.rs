@@ -167,7 +167,8 @@ impl<S: Service> Gateway<S> {
             may_ask: word.may_ask,
             session: word.session,
             now,
-            deadline: Nanos::MAX,
+            deadline: word.latest,
+            is_deadline_chosen: word.latest != Nanos::MAX,
         };
         let server = &mut self.servers[usize::from(index)];
         match server.call(now, &call, caller, word.name, word.uris) {

@@ -315,6 +315,7 @@ impl Server {
                 log_level: call.log_level,
                 is_level_chosen: call.is_level_chosen,
                 may_ask: call.may_ask,
+                latest: call.latest(),
                 name,
                 uris,
                 text: call.text,
@@ -337,19 +338,8 @@ impl Server {
                 // What may have to be sent again is kept: to a session that was lost, or with answers to questions.
                 let keeps = session.is_some() || !call.version.is_modern() || self.is_repeatable(&tool);
                 let kept = keeps.then(|| Box::new(keep(call, caller, name, uris)));
-                let outgoing = Outgoing {
-                    text: call.text,
-                    envelope: call.envelope,
-                    param_lines: call.param_lines,
-                    version: call.version,
-                    session: call.session,
-                    capabilities: call.capabilities,
-                    log_level: call.log_level,
-                    method: call.method,
-                    name,
-                    round: b"",
-                };
-                let composed = self.compose(&outgoing, session);
+                let outgoing = Outgoing::of(call, name);
+                let composed = self.compose(now, &outgoing, session);
                 let (serial, text) = composed.inspect_err(|_| self.breakers.untold(&tool))?;
                 let relay = Relay::new(&outgoing, caller, call.may_ask, uris, kept);
                 return Ok(Sent::As(self.send_call(now, serial, text, relay, session)));
@@ -685,6 +675,7 @@ pub(super) fn keep(call: &Call<'_>, caller: Caller, name: Option<&str>, uris: Op
         log_level: call.log_level,
         is_level_chosen: call.is_level_chosen,
         may_ask: call.may_ask,
+        latest: call.latest(),
         text: call.text.to_vec(),
         envelope: Envelope::clone(call.envelope),
         param_lines: mirrors::param_lines(call.param_lines).into(),
