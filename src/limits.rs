@@ -60,6 +60,8 @@ pub const COMPLETION_VALUES_MAX: usize = 100;
 pub const LIST_PAGE_DEFAULT: usize = 250;
 /// Most bytes of pages of merged lists that one core keeps as it wrote them.
 pub const WRITTEN_PAGES_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most calls of one core that wait until lists of servers say whose a name is.
+pub const UNNAMED_CALLS_MAX: usize = 4096;
 /// Most pages of a native server's list that are read for a merged one.
 pub const NATIVE_PAGES_MAX: usize = 4_000;
 

@@ -151,6 +151,7 @@ pub(super) fn server(
         resources: rules(&server.resources),
         list_time: server.list_timeout_ms.ns(),
         call_time: server.timeout_ms.ns(),
+        ask_time: settings.calls.ask_timeout_ms.ns(),
         connect_time: server.connect_timeout_ms.ns(),
         links_max,
         waiting_max: waiting * WAITING_PER_LINK,

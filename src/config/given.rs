@@ -130,6 +130,13 @@ impl Refused {
         self
     }
 
+    /// Shows this part of the value, and keeps the rest out of the message.
+    pub(crate) fn showing(mut self, part: &str) -> Refused {
+        self.seen = format!("`{part}`");
+        self.secret = true;
+        self
+    }
+
     /// Keeps a secret out of the message.
     pub(crate) fn without_value(mut self) -> Refused {
         self.seen = "a value that is not shown, because it may be a secret".to_owned();

@@ -412,7 +412,11 @@ env = { DEBUG = "1", GITHUB_TOKEN = { env = "GITHUB_TOKEN" } }
         for (entry, said) in [
             (r#"{"type": "http", "url": "HTTPS://mcp.example/mcp"}"#, "write the scheme in lower case"),
             (r#"{"command": "./server"}"#, "a relative path depends on where corelane is started"),
+            (r#"{"command": "npx -y server"}"#, "cannot be `npx ...`"),
             (r#"{"command": "npx -y server"}"#, "no shell splits it into words"),
+            (r#"{"command": "C:\\Program Files\\nodejs\\npx.cmd"}"#, "Files\\\\nodejs\\\\npx.cmd\": allowed is"),
+            (r#"{"command": "C:\\Program Files\\nodejs\\npx.cmd"}"#, "that is a path of Windows"),
+            (r#"{"command": "dir\\server.exe --key hunter2"}"#, "cannot be `dir\\server.exe ...`"),
             (r#"{"type": "websocket", "url": "ws://h"}"#, "MCP has no such transport"),
             (r#"{"command": "c", "headers": {"X": "1"}}"#, "is for servers of kind \"http\" or \"sse\""),
             (r#"{"url": "http://h/", "headers": {"Host": "x"}}"#, "cannot be a table with the name \"Host\""),

@@ -112,6 +112,24 @@ fn shown_argument(argument: &str, before: &str) -> String {
     }
 }
 
+/// Whether a program is named as Windows does: from a drive on, or with its separators.
+fn is_of_windows(text: &str) -> bool {
+    let mut characters = text.chars();
+    let drive = characters.next().is_some_and(|first| first.is_ascii_alphabetic()) && characters.next() == Some(':');
+    drive || (!text.contains('/') && text.contains('\\'))
+}
+
+/// A refusal of a command that shows its program: what stands behind that may be a secret.
+fn without_arguments(refused: Refused, command: &str) -> Refused {
+    let program = command.split_once(" -").map_or(command, |(program, _)| program);
+    let program = if is_of_windows(command) { program } else { program.split_whitespace().next().unwrap_or(program) };
+    match program.contains('=') || secret::looks_secret(program) {
+        true => refused.without_value(),
+        false if program == command => refused,
+        false => refused.showing(&format!("{program} ...")),
+    }
+}
+
 impl Setting for CommandWord {
     fn allowed() -> String {
         "a program's name, looked for on the PATH, or its absolute path".to_owned()
@@ -123,13 +141,18 @@ impl Setting for CommandWord {
         if text.is_empty() || text.len() > PATH_BYTES_MAX || text.contains('\0') {
             return Err(refused());
         }
+        if is_of_windows(text) {
+            let advice = "that is a path of Windows; name the program, or say where it is on this host, such as \
+                          /usr/bin/npx, and put its arguments into args";
+            return Err(without_arguments(refused(), text).advise(advice));
+        }
         let is_path = text.contains('/');
         if is_path && !text.starts_with('/') {
             return Err(refused().advise("a relative path depends on where corelane is started: begin it with a slash"));
         }
         if !is_path && text.contains(char::is_whitespace) {
             let advice = "no shell splits it into words: keep the first here, and put the others into args";
-            return Err(refused().without_value().advise(advice));
+            return Err(without_arguments(refused(), text).advise(advice));
         }
         Ok(CommandWord(text.to_owned()))
     }

@@ -14,11 +14,12 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::admin::{Door, Refused, may_change, refused, whole};
+use super::admin::{Door, Refused, ask, may_change, refused, whole};
 use super::condition::{Condition, Unmet, quoted};
 use super::http::Shown;
 use super::pins;
 use crate::metrics::{ServerMetrics, ServerRow, ServerState};
+use crate::shard::registry::Admission;
 
 /// Said with every server that is registered by request.
 const LASTS: &str = "until this process ends, over reloads of the configuration file too; to keep it, write it there";
@@ -167,6 +168,13 @@ pub(super) async fn register(
 ) -> Result<Response, Refused> {
     may_change(door)?;
     let body = whole(body)?;
+    if !registered(&shown).contains_key(&name) {
+        // Alarms of the registry's shards say nothing of the gateway's servers; what an operator says is meant.
+        let status = ask(&shown, |desk| desk.contention()).await?;
+        if status.admission == Admission::On {
+            status.admits()?;
+        }
+    }
     let (condition, of_request) = (Condition::of(&fields), name.clone());
     let done = with_desk(&shown, move |desk| desk.register(&of_request, &body, &condition)).await?;
     let status = if done.is_new { StatusCode::CREATED } else { StatusCode::OK };

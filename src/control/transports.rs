@@ -15,10 +15,10 @@ use axum::response::{IntoResponse, Response};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::admin::{Door, Refused, ask, may_change, refused, whole};
+use super::admin::{Desk, Door, Refused, ask, may_change, refused, whole};
 use super::condition::{Condition, Unmet, quoted};
 use super::http::Shown;
-use crate::shard::registry::Refusal;
+use crate::shard::registry::{Kind, Refusal};
 
 /// Most transports that `/bindings` looks up.
 const BINDINGS_MAX: usize = 1000;
@@ -72,6 +72,8 @@ pub enum NotChanged {
     },
     /// So many were registered by request, which is the most.
     NoRoom(usize),
+    /// It is to be bound to a server behind the gateway.
+    OfGateway(String),
     /// The registry says no.
     Refused(Refusal),
     /// It is not as the request says.
@@ -122,6 +124,13 @@ impl From<NotChanged> for Refused {
                 let error =
                     format!("{most} transports were registered by request, and that is the most: remove one first");
                 refused(StatusCode::INSUFFICIENT_STORAGE, json!({ "error": error }))
+            }
+            NotChanged::OfGateway(server) => {
+                let error = format!(
+                    "server {server} is behind the gateway, and not in the registry: calls find it by its path, and \
+                     transports are bound to what programs register beside it; the two are two things"
+                );
+                refused(StatusCode::NOT_FOUND, json!({ "error": error }))
             }
             NotChanged::Refused(refusal) => refusal.into(),
             NotChanged::Unmet(unmet) => unmet.into(),
@@ -229,7 +238,12 @@ pub(super) async fn bind(
         return Err(refused(StatusCode::BAD_REQUEST, json!({ "error": error })));
     };
     let (condition, asked, to) = (Condition::of(&fields), name.clone(), server.clone());
-    let done = ask(&shown, move |desk| desk.bind(&asked, &to, &condition)).await?;
+    let is_behind_gateway = shown.registry.servers().iter().any(|row| *row.name == *to);
+    let bind = move |desk: &dyn Desk| match desk.bind(&asked, &to, &condition) {
+        Err(NotChanged::Refused(Refusal::Unknown(Kind::Server))) if is_behind_gateway => Err(NotChanged::OfGateway(to)),
+        done => done,
+    };
+    let done = ask(&shown, bind).await?;
     Ok(written(&done, json!({ "transport": name, "server": server }), true))
 }
 

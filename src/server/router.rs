@@ -536,7 +536,9 @@ impl<S: Service> Core<S> {
             session: lane.session.map(SessionKey::number),
             now: self.now,
             deadline,
+            is_deadline_chosen: lane.patience.is_some(),
         };
+        let latest = call.latest();
         self.metrics.calls_started.add(1);
         let start = out.len();
         jsonrpc::begin_result(out, id);
@@ -570,7 +572,7 @@ impl<S: Service> Core<S> {
                 let mut exchange = Exchange::new(Kind::Call, lane.sink, id, facts.version, self.now);
                 exchange.session = lane.session;
                 exchange.deadline = deadline;
-                exchange.latest = lane.patience.map_or(Nanos::MAX, |_| deadline);
+                exchange.latest = latest;
                 if let Some(session) = lane.session.and_then(|key| self.shards.find(key)) {
                     session.busy += 1;
                     session.calls.push(key);

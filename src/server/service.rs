@@ -65,6 +65,15 @@ pub struct Call<'a> {
     pub now: Nanos,
     /// When the call's time is up.
     pub deadline: Nanos,
+    /// Whether the caller chose that itself: then nothing moves it.
+    pub is_deadline_chosen: bool,
+}
+
+impl Call<'_> {
+    /// When the call is over whatever comes of it; `Nanos::MAX` if its caller did not say.
+    pub fn latest(&self) -> Nanos {
+        if self.is_deadline_chosen { self.deadline } else { Nanos::MAX }
+    }
 }
 
 /// What became of a call that was handed over.

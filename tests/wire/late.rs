@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::faulty::{answer, scripted_at};
+use crate::gateway::reached;
 use crate::process::{Server, until};
 use crate::request::{Request, echo, initialize, legacy, modern, text};
+use crate::upstream::{Reply, Upstream};
 
 /// An address where nobody listens yet.
 fn nowhere() -> SocketAddr {
@@ -105,4 +107,37 @@ fn who_waits_is_told_when_the_gateway_ends() {
     assert_eq!(peer.answer().status, 503);
     assert!(peer.ends());
     assert!(gateway.wait().success());
+}
+
+#[test]
+fn what_is_left_of_a_callers_time_is_told_to_servers_behind_http() {
+    for era in ["legacy", "modern"] {
+        let server = Upstream::start(era, json!({"tools": {}}), |_| Reply::Usual);
+        let section = server.section("each", "") + &server.section("one", "concurrency = 4");
+        let own = server.section("own", "headers = { x-request-timeout-ms = \"7\" }");
+        let gateway = Server::configured(&(section + &own));
+        let call = modern(1, "tools/call", json!({"name": "t", "arguments": {}}));
+        for name in ["each", "one", "own"] {
+            let path = format!("/mcp/{name}");
+            reached(&gateway, &path);
+            for core in 0..2 {
+                let told = |request: Request| {
+                    let before = server.heard("tools/call").len();
+                    assert_eq!(gateway.connect_on(core).ask(&request.target(&path)).status, 200);
+                    let heard = server.heard("tools/call").split_off(before);
+                    heard[0].field("X-Request-Timeout-Ms").map(|ms| ms.parse::<u64>().expect("a number"))
+                };
+                let given = told(Request::modern(&call).with("X-Request-Timeout-Ms", "25000"));
+                let nobody_chose = told(Request::modern(&call));
+                match name {
+                    // What the operator says is said.
+                    "own" => assert_eq!((given, nobody_chose), (Some(7), Some(7))),
+                    _ => {
+                        assert!(given.is_some_and(|ms| (1..=25_000).contains(&ms)), "{era} {name} {core}: {given:?}");
+                        assert_eq!(nobody_chose, None, "{era} {name} {core}");
+                    }
+                }
+            }
+        }
+    }
 }

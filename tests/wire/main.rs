@@ -6,6 +6,7 @@
 #![cfg(feature = "host")]
 
 mod administered;
+mod asked;
 mod attached;
 mod changes;
 mod children;
@@ -30,6 +31,7 @@ mod legacy_streams;
 mod levels;
 mod lines;
 mod modern;
+mod named;
 mod no_lock;
 mod observed;
 mod one_era;

@@ -19,12 +19,14 @@ use crate::request::{Request, legacy, modern, text};
 
 /// What a scripted server heard and does.
 #[derive(Default)]
-struct Told {
+pub struct Told {
     /// Answers to its questions, by their ids.
     answers: Mutex<HashMap<String, Value>>,
     /// It lists `ask` with other words.
     is_other: AtomicBool,
     calls: AtomicUsize,
+    /// Calls in which it asked something.
+    asking: AtomicUsize,
     /// Calls that it is at work on, and the most that these were.
     working: AtomicUsize,
     most: AtomicUsize,
@@ -69,7 +71,7 @@ fn tools(is_other: bool) -> Value {
 }
 
 /// A server of 2025-11-25: `ask` asks its caller, and says how that went; `plain` and `slow` answer.
-fn legacy_server() -> (SocketAddr, Arc<Told>) {
+pub fn legacy_server() -> (SocketAddr, Arc<Told>) {
     let told = Arc::new(Told::default());
     let shared = Arc::clone(&told);
     let address = scripted(move |stream, request| {
@@ -106,8 +108,10 @@ fn legacy_server() -> (SocketAddr, Arc<Told>) {
 fn ask(stream: &mut TcpStream, request: &Value, told: &Told) {
     let (id, arguments) = (request["id"].as_u64().unwrap_or_default(), &request["params"]["arguments"]);
     let message = "?".repeat(arguments["bytes"].as_u64().unwrap_or(1) as usize);
+    // Calls of two cores may have one id.
+    let call = told.asking.fetch_add(1, Ordering::Relaxed);
     let names: Vec<String> =
-        (0..arguments["questions"].as_u64().unwrap_or(1)).map(|number| format!("{id}.{number}")).collect();
+        (0..arguments["questions"].as_u64().unwrap_or(1)).map(|number| format!("{call}.{number}")).collect();
     // Whoever gave up does not read it.
     let mut write = |text: &str| drop(stream.write_all(text.as_bytes()));
     write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n");
@@ -186,18 +190,18 @@ fn gateway(address: SocketAddr, era: &str, more: &str) -> Server {
 }
 
 /// A modern caller's call, who answers questions.
-fn call_of(tool: &str, arguments: Value) -> Value {
+pub fn call_of(tool: &str, arguments: Value) -> Value {
     let mut call = modern(1, "tools/call", json!({"name": tool, "arguments": arguments}));
     call["params"]["_meta"]["io.modelcontextprotocol/clientCapabilities"] = json!({"elicitation": {}});
     call
 }
 
-fn asked(gateway: &Server, path: &str, call: &Value) -> Answer {
+pub fn asked(gateway: &Server, path: &str, call: &Value) -> Answer {
     gateway.connect_on(0).ask(&Request::modern(call).target(path))
 }
 
 /// The call, sent away with a question; its caller comes back with this.
-fn parked(gateway: &Server, path: &str, call: &Value) -> Value {
+pub fn parked(gateway: &Server, path: &str, call: &Value) -> Value {
     let answer = asked(gateway, path, call).json();
     assert_eq!(answer["result"]["resultType"], "input_required", "{answer}");
     let mut again = call.clone();

@@ -428,3 +428,33 @@ fn transports_are_registered_and_removed() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("no such server"), "{refused:?}");
     assert_eq!(said(&["transports", "remove", "a/b c"]), "done\n");
 }
+
+#[test]
+fn an_operator_who_closes_admission_keeps_new_servers_out_too() {
+    let one = Server::start();
+    let gateway = Gateway::start("");
+    let url = format!("http://{}/mcp", one.http);
+    let body = json!({"kind": "http", "url": url});
+    assert_eq!(gateway.put("before", NEW, &body).status, 201);
+    assert!(gateway.corelane(&["shards", "--admission", "on"]).status.success());
+    let closed = gateway.put("during", NEW, &body);
+    assert_eq!(closed.status, 503, "{closed:?}");
+    for said in [closed.error(), gateway.ask("PUT /admin/v1/transports/t", "", "").error()] {
+        assert!(said.contains("an operator closed it") && said.contains("corelane shards --admission auto"), "{said}");
+        assert!(!said.contains("slow"), "{said}");
+    }
+    let added = gateway.corelane(&["servers", "add", "during", "--url", &url]);
+    let complained = String::from_utf8_lossy(&added.stderr).into_owned();
+    assert!(added.status.code() == Some(1) && complained.contains("an operator closed it"), "{added:?}");
+    // What is there already may be changed.
+    let changed = json!({"kind": "http", "url": url, "timeout_ms": 7000});
+    assert_eq!(gateway.put("before", ANY, &changed).status, 200);
+    assert!(gateway.corelane(&["shards", "--admission", "auto"]).status.success());
+    assert_eq!(gateway.put("during", NEW, &body).status, 201);
+
+    // Such a server is no server of the registry.
+    assert!(gateway.corelane(&["transports", "add", "t"]).status.success());
+    let bound = gateway.corelane(&["bindings", "set", "t", "during"]);
+    let complained = String::from_utf8_lossy(&bound.stderr).into_owned();
+    assert!(bound.status.code() == Some(1) && complained.contains("is behind the gateway"), "{bound:?}");
+}

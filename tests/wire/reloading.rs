@@ -169,3 +169,26 @@ fn a_child_can_be_added_later() {
     file.write("");
     until_unknown(&gateway, "/mcp/c");
 }
+
+#[test]
+fn a_view_that_was_taken_out_is_not_found() {
+    let one = Server::start();
+    let view = |name: &str| format!("[views.{name}]\nservers = [\"a\"]\n");
+    let file = File::new(&(section("a", one.http) + &view("kept") + &view("gone")));
+    let gateway = Server::by_file(&file.path());
+    let listed = |core: usize, path: &str| {
+        let list = modern(1, "tools/list", json!({}));
+        gateway.connect_on(core).ask(&Request::modern(&list).target(path)).status
+    };
+    assert_eq!([listed(0, "/mcp/@kept"), listed(0, "/mcp/@gone"), listed(0, "/mcp/@none")], [200, 200, 404]);
+    file.write(&(section("a", one.http) + &view("kept")));
+    for core in 0..2 {
+        until("the view is gone", || (listed(core, "/mcp/@gone") == 404).then_some(()));
+        assert_eq!(listed(core, "/mcp/@kept"), 200);
+    }
+    // It is there again under the same name.
+    file.write(&(section("a", one.http) + &view("gone")));
+    for core in 0..2 {
+        until("the view is back", || (listed(core, "/mcp/@gone") == 200).then_some(()));
+    }
+}

@@ -55,6 +55,20 @@ pub fn hashed(server: &str, tool: &str) -> String {
     name
 }
 
+/// Whether some tool of a server could have this name, by whichever rule.
+pub fn fits(server: &str, name: &str) -> bool {
+    let before = server.chars().chain(['_']).map(|it| if is_plain(it) { it } else { '_' });
+    server.is_empty()
+        || before.take(STEM_BYTES_MAX).eq(name.chars().take(STEM_BYTES_MAX.min(server.chars().count() + 1)))
+}
+
+/// Whether a name has the form of a hashed one, from which nobody can tell what the tool is called.
+pub fn may_be_hashed(name: &str) -> bool {
+    let hash = name.len().checked_sub(HASH_CHARACTERS + 1).and_then(|at| name.as_bytes().split_at_checked(at));
+    let Some((_, [b'_', hash @ ..])) = hash else { return false };
+    hash.iter().all(|byte| BASE32.contains(byte))
+}
+
 /// The names of all tools there are, by all the rules, in the order of `tools`: pairs of server and tool. A pair that
 /// stands twice is one tool and gets one name; a tool without a name is left out.
 pub fn names(tools: &[(&str, &str)]) -> Vec<Option<String>> {
@@ -153,6 +167,19 @@ mod tests {
     }
 
     #[test]
+    fn whose_a_name_may_be_can_be_seen() {
+        assert!(fits("", "a_b") && fits("a", "a_b") && fits("a b", "a_b_c"));
+        assert!(!fits("a", "ab") && !fits("a", "a") && !fits("ab", "a_b") && !fits("a_b", "a_c"));
+        let long = "s".repeat(70);
+        assert!(fits(&long, &hashed(&long, "tool")) && !fits(&long, &"s".repeat(50)));
+        assert!(may_be_hashed(&hashed("a", "b c")) && may_be_hashed("_aaaaaaaaaaaa"));
+        for plain in ["", "a_b", "aaaaaaaaaaaaa", "a_aaaaaaaaaaa1", "a_Aaaaaaaaaaaa", "é_aaaaaaaaaaa", "_aaaaaaaaaaa"]
+        {
+            assert!(!may_be_hashed(plain), "{plain}");
+        }
+    }
+
+    #[test]
     fn nobody_takes_a_hashed_name() {
         let taken = hashed("a", "b c");
         let forged = taken.strip_prefix("a_").unwrap();
@@ -177,6 +204,10 @@ mod tests {
             let found = named(&tools);
             for name in &found {
                 prop_assert!(is_good(name), "{name}");
+            }
+            for (&(server, tool), name) in tools.iter().zip(&found) {
+                prop_assert!(fits(server, name), "{name} of {server}");
+                prop_assert!(*name == prefixed(server, tool) || may_be_hashed(name), "{name}");
             }
             let unlike: std::collections::BTreeSet<&String> = found.iter().collect();
             prop_assert_eq!(unlike.len(), tools.len());

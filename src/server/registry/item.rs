@@ -232,7 +232,9 @@ impl Writer<'_> {
 
     fn refusal(&mut self, refusal: &Refusal) -> &mut Self {
         match *refusal {
-            Refusal::AdmissionClosed { alarmed, shards } => self.u8(0).u16(alarmed).u16(shards),
+            Refusal::AdmissionClosed { alarmed, shards, by_operator } => {
+                self.u8(0).u16(alarmed).u16(shards).u8(u8::from(by_operator))
+            }
             Refusal::AlreadyRegistered(kind) => self.u8(1).u8(kind as u8),
             Refusal::Busy => self.u8(2),
             Refusal::ConfigTooLarge { bytes } => self.u8(3).u64(bytes as u64),
@@ -414,7 +416,7 @@ impl<'a> Reader<'a> {
 
     fn refusal(&mut self) -> Option<Refusal> {
         Some(match self.u8()? {
-            0 => Refusal::AdmissionClosed { alarmed: self.u16()?, shards: self.u16()? },
+            0 => Refusal::AdmissionClosed { alarmed: self.u16()?, shards: self.u16()?, by_operator: self.u8()? != 0 },
             1 => Refusal::AlreadyRegistered(self.kind()?),
             2 => Refusal::Busy,
             3 => Refusal::ConfigTooLarge { bytes: self.u64()? as usize },
@@ -511,7 +513,7 @@ mod tests {
         ];
         items.extend(ops.into_iter().map(|op| Item::Ask { ticket, since: 15, key, op }));
         let refusals = [
-            Refusal::AdmissionClosed { alarmed: 1, shards: 2 },
+            Refusal::AdmissionClosed { alarmed: 1, shards: 2, by_operator: true },
             Refusal::AlreadyRegistered(kind),
             Refusal::Busy,
             Refusal::ConfigTooLarge { bytes: 3 },

@@ -376,10 +376,7 @@ impl Member {
 
     pub(super) fn admits(&self) -> Result<(), Refusal> {
         let status = self.contention.status();
-        if status.admission_closed {
-            return Err(Refusal::AdmissionClosed { alarmed: status.alarmed, shards: status.shards });
-        }
-        Ok(())
+        status.admits()
     }
 
     /// The key of a name, and the core where it lives.

@@ -465,7 +465,8 @@ fn slow_writes_close_admission_for_all_and_it_reopens_without_writes() {
     for core in 0..2 {
         let status = rig.members[core].contention_status();
         assert!(status.admission_closed && status.alarmed == 8, "{status:?}");
-        let (owner, refusal) = (rig.owner(core), Err(Refusal::AdmissionClosed { alarmed: 8, shards: 8 }));
+        let refusal = Err(Refusal::AdmissionClosed { alarmed: 8, shards: 8, by_operator: false });
+        let owner = rig.owner(core);
         assert_eq!(rig.register(core, Kind::Server, "during", owner), refusal);
         assert!(rig.ask(core, Query::Find { kind: Kind::Server, name: "before" }).is_ok(), "look-ups go on");
     }

@@ -11,8 +11,8 @@
 //! Not here: whose shards are alarmed on other cores; they say so, and `Contention` adds it up.
 //! Invariant: an alarm clears within `HOLD` and one tick of the last slow write.
 
-use super::Nanos;
 use super::latency::{SAMPLES, WriteLatency};
+use super::{Nanos, Refusal};
 use crate::ids::CoreId;
 
 /// The mean write latency that is too long unless an operator chooses another: some hundred times what a write takes
@@ -54,6 +54,18 @@ pub struct ContentionStatus {
     pub alarmed: u16,
     /// Shards there are.
     pub shards: u16,
+}
+
+impl ContentionStatus {
+    /// Whether something new is let in.
+    ///
+    /// # Errors
+    /// If admission is closed, and by whom.
+    pub fn admits(&self) -> Result<(), Refusal> {
+        let ContentionStatus { admission_closed, admission, alarmed, shards } = *self;
+        let by_operator = admission == Admission::On;
+        if admission_closed { Err(Refusal::AdmissionClosed { alarmed, shards, by_operator }) } else { Ok(()) }
+    }
 }
 
 /// Judges a shard by its writes: whether it is alarmed now.

@@ -9,15 +9,14 @@ use super::names::Kind;
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Refusal {
     /// More than half of the shards write slowly, or an operator closed admission.
-    #[error(
-        "admission control is active: writes are slow in {alarmed} of {shards} shards (more than half close it, and so \
-         does an operator); try again shortly, or set admission to off"
-    )]
+    #[error("admission control is active: {}", closed(*alarmed, *shards, *by_operator))]
     AdmissionClosed {
         /// Shards with an alarm.
         alarmed: u16,
         /// Shards there are.
         shards: u16,
+        /// It is the operator who closed it.
+        by_operator: bool,
     },
     /// The name is taken.
     #[error("that {} is registered already; unregister it first or choose another name", kind_word(*.0))]
@@ -63,9 +62,33 @@ pub enum Refusal {
     Unknown(Kind),
 }
 
+fn closed(alarmed: u16, shards: u16, by_operator: bool) -> String {
+    if by_operator {
+        return "an operator closed it; it is opened with `corelane shards --admission auto`".to_owned();
+    }
+    format!(
+        "writes are slow in {alarmed} of {shards} shards, and more than half close it; try again shortly, or let \
+         everything in with `corelane shards --admission off`"
+    )
+}
+
 fn kind_word(kind: Kind) -> &'static str {
     match kind {
         Kind::Server => "server",
         Kind::Transport => "transport",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_closed_admission_is_said_and_how_it_opens() {
+        let said = |by_operator| Refusal::AdmissionClosed { alarmed: 9, shards: 16, by_operator }.to_string();
+        let (slow, told) = (said(false), said(true));
+        assert!(slow.contains("9 of 16 shards") && slow.contains("try again shortly"), "{slow}");
+        assert!(told.contains("an operator closed it") && told.contains("--admission auto"), "{told}");
+        assert!(!told.contains("slow"), "nothing need be slow: {told}");
     }
 }

@@ -30,8 +30,6 @@ const ROUNDS_MAX: u8 = 8;
 /// Pause before the first round in which a server asks nothing; it doubles with each round, up to the second of these.
 const ROUND_PAUSE: Nanos = 100_000_000;
 const ROUND_PAUSE_MAX: Nanos = 1_000_000_000;
-/// How long a legacy server's question is kept for a modern caller that has gone to find the answer.
-const PARKED: Nanos = 600_000_000_000;
 
 /// A modern server's questions, which its call's legacy caller is being asked.
 pub(super) struct Round {
@@ -263,7 +261,7 @@ impl Server {
         object.string("requestState", &seal.seal(&place.to_bytes()));
         object.end();
         let caller = relay.caller;
-        self.flights.park(number, now + PARKED);
+        self.flights.park(number, now + self.settings.ask_time);
         self.callers.reply(caller, Ok(result));
     }
 

@@ -11,7 +11,7 @@ use super::request::Era;
 use super::server::{Report, Server, Verdict};
 use super::settings::LinkSettings;
 use crate::proto::json::Value;
-use crate::proto::mcp::Version;
+use crate::proto::mcp::{Capabilities, Version};
 use crate::server::service::{Change, Mail, Nanos, Service};
 use crate::upstream::talk::{Line, Passage};
 
@@ -113,18 +113,24 @@ impl Server {
         }
     }
 
-    /// The one call that is in flight on a line, if there is but one.
-    pub(super) fn only_call_on(&mut self, line: Line) -> Option<u32> {
+    /// The call that is meant by what a server says on a line without saying which: the one that is in flight there, if
+    /// there is but one. Of one session all calls have one caller, whom any of them reaches.
+    pub(super) fn call_meant_on(&mut self, line: Line) -> Option<u32> {
+        if self.is_own {
+            return self.flights.last_call();
+        }
         if self.flights.calls() == 1 || !self.dials_in() {
             let number = self.flights.only_call()?;
             let serial = self.flights.find(number)?.serial;
             return (self.channel.line_of(serial) == Some(line)).then_some(number);
         }
         let errands: Vec<u32> = self.channel.dialled()?.errands_on(line);
-        let flights = &mut self.flights;
-        let is_call = |number: &u32| flights.find(*number).is_some_and(|one| matches!(one.errand, Errand::Call(_)));
-        let mut calls = errands.into_iter().filter(is_call);
-        calls.next().filter(|_| calls.next().is_none())
+        self.flights.only(errands.into_iter())
+    }
+
+    /// The same on a stream that is of a session and of no call.
+    pub(super) fn call_meant_in(&self, session: Option<Capabilities>) -> Option<u32> {
+        if self.is_own { self.flights.last_call() } else { self.flights.only_call_in(session) }
     }
 }
 

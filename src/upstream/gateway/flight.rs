@@ -39,6 +39,8 @@ pub struct Kept {
     pub is_level_chosen: bool,
     /// Whether the caller can be asked during the call.
     pub may_ask: bool,
+    /// When it is over whatever comes of it; `Nanos::MAX` if its caller did not say.
+    pub latest: Nanos,
     /// The message.
     pub text: Vec<u8>,
     /// Where its members are.
@@ -69,6 +71,7 @@ impl Kept {
             session: self.session,
             capabilities: self.capabilities,
             log_level: self.log_level,
+            latest: self.latest,
             method: self.method,
             name: self.name.as_deref(),
             round: &self.round,
@@ -143,6 +146,11 @@ impl Relay {
 }
 
 impl Relay {
+    /// Whether it goes on when its caller has answered what the server asked.
+    pub fn waits_for_its_caller(&self) -> bool {
+        self.is_parked || !self.asks.is_empty()
+    }
+
     /// Whether the caller has declared that it answers such questions.
     pub fn can_answer(&self, method: &str) -> bool {
         match method {
@@ -187,6 +195,12 @@ impl ListKind {
             ListKind::Templates => Method::ResourcesTemplatesList,
             ListKind::Tools => Method::ToolsList,
         }
+    }
+
+    /// Whether it is read before somebody asks for it: what is in it is called by name, and whose a name is has to be
+    /// known before a call.
+    pub fn is_read_ahead(self) -> bool {
+        matches!(self, ListKind::Prompts | ListKind::Tools)
     }
 
     /// The result's member that holds the items.
@@ -314,17 +328,38 @@ impl Flights {
 
     /// The one call that is in flight, if there is but one.
     pub fn only_call(&self) -> Option<u32> {
-        let is_call = |entry: &Option<Flight>| entry.as_ref().is_some_and(|one| matches!(one.errand, Errand::Call(_)));
-        (self.calls == 1).then(|| self.entries.iter().position(is_call).map(|number| number as u32)).flatten()
+        self.only(0..self.entries.len() as u32)
     }
 
     /// The one call that is in flight in a session, if there is but one.
     pub fn only_call_in(&self, session: Option<Capabilities>) -> Option<u32> {
-        let is_call = |entry: &Option<Flight>| {
-            entry.as_ref().is_some_and(|one| one.session == session && matches!(one.errand, Errand::Call(_)))
-        };
-        let mut calls = (0..).zip(&self.entries).filter(|(_, entry)| is_call(entry)).map(|(number, _)| number);
-        calls.next().filter(|_| calls.next().is_none())
+        let is_of = |entry: &Option<Flight>| entry.as_ref().is_some_and(|one| one.session == session);
+        self.only((0..).zip(&self.entries).filter(|(_, entry)| is_of(entry)).map(|(number, _)| number))
+    }
+
+    /// The one call among these flights, if there is but one. Those whose callers are away with a question are not
+    /// counted beside another: their servers wait for the answer, and there is nobody who could be asked more.
+    pub fn only(&self, flights: impl Iterator<Item = u32>) -> Option<u32> {
+        let (mut here, mut away) = ([None, None], [None, None]);
+        for number in flights {
+            let Some(relay) = self.relay(number) else { continue };
+            let [first, more] = if relay.is_parked { &mut away } else { &mut here };
+            *if first.is_none() { first } else { more } = Some(number);
+        }
+        match (here, away) {
+            ([Some(one), None], _) | ([None, _], [Some(one), None]) => Some(one),
+            _ => None,
+        }
+    }
+
+    /// The call that was begun last, of those whose callers can be asked if there are such.
+    pub fn last_call(&self) -> Option<u32> {
+        let calls = (0..).zip(&self.entries).filter_map(|(number, entry)| Some((number, entry.as_ref()?)));
+        let weighed = calls.filter_map(|(number, flight)| match &flight.errand {
+            Errand::Call(relay) => Some((relay.may_ask, flight.serial, number)),
+            _ => None,
+        });
+        weighed.max().map(|(.., number)| number)
     }
 
     /// The calls that are in flight in a session.
@@ -457,6 +492,29 @@ mod tests {
         Flight { serial: 1, errand: Errand::Discover, session: None, deadline, resumed: 0, session_id: None }
     }
 
+    /// A call begins; its number.
+    fn begin(flights: &mut Flights, serial: u64) -> u32 {
+        let mut envelope = Envelope::default();
+        let text = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t"}}"#;
+        Scanner::new().scan(text, &mut envelope).expect("valid");
+        let call = Outgoing {
+            text,
+            envelope: &envelope,
+            param_lines: b"",
+            version: Version::V2026_07_28,
+            session: None,
+            capabilities: Capabilities::default(),
+            log_level: None,
+            latest: Nanos::MAX,
+            method: Method::ToolsCall,
+            name: None,
+            round: b"",
+        };
+        let caller = Caller { core: CoreId(0), key: CallKey { index: 1, generation: 1 } };
+        let errand = Errand::Call(Relay::new(&call, caller, false, None, None));
+        flights.insert(Flight { serial, errand, ..flight(10) })
+    }
+
     #[test]
     fn flights_end_once_and_are_due_in_order() {
         let mut flights = Flights::default();
@@ -472,27 +530,7 @@ mod tests {
     #[test]
     fn calls_and_those_that_are_parked_are_counted_for_as_long_as_they_last() {
         let mut flights = Flights::default();
-        let mut envelope = Envelope::default();
-        let text = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t"}}"#;
-        Scanner::new().scan(text, &mut envelope).expect("valid");
-        let call = Outgoing {
-            text,
-            envelope: &envelope,
-            param_lines: b"",
-            version: Version::V2026_07_28,
-            session: None,
-            capabilities: Capabilities::default(),
-            log_level: None,
-            method: Method::ToolsCall,
-            name: None,
-            round: b"",
-        };
-        let caller = Caller { core: CoreId(0), key: CallKey { index: 1, generation: 1 } };
-        let begin = |flights: &mut Flights| {
-            let errand = Errand::Call(Relay::new(&call, caller, false, None, None));
-            flights.insert(Flight { errand, ..flight(10) })
-        };
-        let [back, gone, answered, waits] = std::array::from_fn(|_| begin(&mut flights));
+        let [back, gone, answered, waits] = std::array::from_fn(|_| begin(&mut flights, 1));
         let other = flights.insert(flight(10));
         for number in [back, gone, answered, waits, waits, other] {
             flights.park(number, 60);
@@ -507,6 +545,25 @@ mod tests {
         assert!(flights.remove(back).is_some() && flights.remove(answered).is_some());
         assert!(flights.remove(waits).is_some());
         assert_eq!((flights.calls(), flights.parked()), (0, 0));
+    }
+
+    #[test]
+    fn those_who_are_away_are_not_counted_beside_another() {
+        let mut flights = Flights::default();
+        assert_eq!((flights.only_call(), flights.last_call()), (None, None));
+        let away = begin(&mut flights, 1);
+        flights.insert(flight(10));
+        assert_eq!(flights.only_call(), Some(away));
+        flights.park(away, 60);
+        assert_eq!(flights.only_call(), Some(away), "there is no other");
+        let here = begin(&mut flights, 3);
+        assert_eq!(flights.only_call(), Some(here));
+        flights.park(here, 60);
+        assert_eq!(flights.only_call(), None, "one of two");
+        flights.unpark(away, 20);
+        assert_eq!(flights.only_call(), Some(away));
+        flights.unpark(here, 20);
+        assert_eq!((flights.only_call(), flights.last_call()), (None, Some(here)));
     }
 
     #[test]

@@ -168,6 +168,7 @@ impl Server {
         }
         match self.flights.finish(number, now + STREAM_END) {
             Some(Errand::Call(relay)) => {
+                self.give_back_questions(now, &relay, session);
                 if status >= 500 {
                     self.call_failed(now, &relay);
                 } else {
@@ -201,6 +202,7 @@ impl Server {
 
     /// A call's result is there.
     fn concluded(&mut self, now: Nanos, relay: Relay, session: Option<Capabilities>, result: &[u8]) {
+        self.give_back_questions(now, &relay, session);
         let value = Value::new(result);
         if value.kind() != ValueKind::Object {
             let text = format!("server {} sent a result that is no object", self.settings.name);
@@ -313,6 +315,7 @@ impl Server {
         self.metrics.reached.add(1);
         self.failures = 0;
         self.last_failure.clear();
+        self.reports.push(Report::Reached);
         self.reports.push(Report::Changed(Change::Tools));
         self.greet_all(now);
         if self.verdict == Verdict::Known(Era::Modern) {
@@ -322,14 +325,15 @@ impl Server {
 
     /// The server asks something in the course of a call (legacy servers only).
     pub(super) fn asked(&mut self, now: Nanos, number: u32, envelope: &Envelope, text: &[u8]) {
-        // On a stream of its own the server does not say for whom it asks: for the one who called, if there is but one.
+        // On a stream of its own the server does not say for whom it asks.
         let of_session = match self.flights.find(number) {
             Some(Flight { errand: Errand::Events, session, .. }) => Some(*session),
             _ => None,
         };
-        let number = of_session.map_or(number, |session| self.flights.only_call_in(session).unwrap_or(number));
+        let number = of_session.map_or(number, |session| self.call_meant_in(session).unwrap_or(number));
         let flight = self.flights.find(number);
-        let session = flight.as_ref().map_or_else(|| None, |flight| flight.session);
+        let session = flight.as_ref().and_then(|flight| flight.session);
+        let before = flight.as_ref().map_or(now, |flight| flight.deadline);
         let id: Box<[u8]> = envelope.get(Key::Id).of(text).into();
         let method = envelope.str(Key::Method, text).unwrap_or_default();
         let relay = flight.and_then(|flight| match &mut flight.errand {
@@ -354,6 +358,9 @@ impl Server {
                 relay.asks.push((ask, id));
                 let creditor = Creditor::of(relay);
                 self.callers.ask(relay.caller, ask, method, params);
+                // People need longer than tools, and have as long as the tools of this process give them.
+                let deadline = before.max(now + self.settings.ask_time);
+                self.flights.set_deadline(number, deadline);
                 if let (Some(creditor), Some(asked)) = (creditor, envelope.value(Key::Params, text)) {
                     self.owe_visit(now, creditor, asked);
                 }
@@ -389,6 +396,9 @@ impl Server {
         let Errand::Call(relay) = &mut flight.errand else { return };
         let Some(place) = relay.asks.iter().position(|(known, _)| *known == ask) else { return };
         let (_, id) = relay.asks.swap_remove(place);
+        if relay.asks.is_empty() {
+            self.flights.set_deadline(number, now + self.settings.call_time);
+        }
         let Some(line) = self.channel.line_of(serial) else { return };
         self.tell_answer(now, line, session, &id, answer);
     }
@@ -452,7 +462,7 @@ impl Server {
         let number = match flight.errand {
             Errand::Events if method == "notifications/message" => {
                 let session = flight.session;
-                self.flights.only_call_in(session).unwrap_or(number)
+                self.call_meant_in(session).unwrap_or(number)
             }
             _ => number,
         };
@@ -466,8 +476,11 @@ impl Server {
                 if let Some(token) = relay.token.as_ref().filter(|_| theirs && !relay.is_parked) {
                     let params = answer::with_token(params, token);
                     self.callers.notice(relay.caller, "notifications/progress", params);
-                    // Who shows progress is given more time; the most that a call may have is the core's to keep.
-                    self.flights.set_deadline(number, now + self.settings.call_time);
+                    // Who shows progress is given more time, unless its caller has more to answer in; the most that a
+                    // call may have is the core's to keep.
+                    if relay.asks.is_empty() {
+                        self.flights.set_deadline(number, now + self.settings.call_time);
+                    }
                 }
             }
             "notifications/message" => {

@@ -71,14 +71,14 @@ impl Server {
         let Channel::Talk(talk) = &mut self.channel else { return };
         if envelope.has(Key::Method) {
             if envelope.has(Key::Id) {
-                let number = self.only_call_on(line).unwrap_or(NONE);
+                let number = self.call_meant_on(line).unwrap_or(NONE);
                 return self.asked(now, number, &envelope, text);
             }
             let params = envelope.value(Key::Params, text);
             let token = params.and_then(|params| params.get("progressToken")).and_then(Value::as_u64);
             let number = match token {
                 Some(token) => talk.outstanding().errand_of(token, line),
-                None => self.only_call_on(line),
+                None => self.call_meant_on(line),
             };
             return self.notified(now, number.unwrap_or(NONE), &envelope, text);
         }

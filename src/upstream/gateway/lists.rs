@@ -45,7 +45,7 @@ impl<S: Service> Gateway<S> {
                 continue;
             }
             if !cached.fetching {
-                cached.fetching = true;
+                (cached.fetching, cached.was_asked) = (true, true);
                 self.servers[usize::from(server)].fetch(call.now, kind);
             }
             // What was told before is told again while it is read anew.
@@ -98,6 +98,7 @@ impl<S: Service> Gateway<S> {
         for job in self.jobs.iter_mut().filter(|job| job.kind == kind) {
             job.waits.retain(|&server| server != index);
         }
+        self.waits_no_longer(index, kind);
     }
 
     /// A list of a server is another.
@@ -108,8 +109,12 @@ impl<S: Service> Gateway<S> {
             server.metrics.tools.set(items.len() as u64);
             self.tell_own_annotations(index);
         }
+        // One that is kept back has its name all the same, so that those of others stay what they are.
+        let whole = self.servers[usize::from(index)].pinned.whole().filter(|_| kind == ListKind::Tools);
+        let all = whole.unwrap_or(&items).iter().filter(|_| kind.is_read_ahead());
+        let names = all.filter_map(|item| merge::own_name(kind, item).map(|own| (*own).into())).collect();
         let cached = self.lists.entry((index, kind)).or_default();
-        (cached.items, cached.is_modern) = (Some(items), is_modern);
+        (cached.items, cached.names, cached.is_modern) = (Some(items), Some(names), is_modern);
         self.forget_told(kind);
     }
 
@@ -278,25 +283,41 @@ impl<S: Service> Gateway<S> {
             let awaited = self.jobs.iter().any(|job| job.kind == kind && job.waits.contains(&index));
             let cached = self.lists.entry((index, kind)).or_default();
             if awaited && !cached.fetching {
-                cached.fetching = true;
+                (cached.fetching, cached.was_asked) = (true, true);
                 self.servers[usize::from(index)].fetch(now, kind);
             }
         }
     }
 
-    /// The tools of a server are read before somebody asks for them: which of their arguments stand in headers has to
-    /// be known before a modern caller's first call.
-    pub(super) fn read_annotations(&mut self, now: Nanos, index: u16) {
-        let server = &mut self.servers[usize::from(index)];
-        let offers_tools = server.about.as_ref().is_some_and(|about| about.offers.tools);
-        if !offers_tools || !matches!(server.verdict, Verdict::Known(_)) || server.annotations_known {
+    /// Tools and prompts of a server are read before somebody asks for them, and again when they changed: which of a
+    /// tool's arguments stand in headers has to be known before a modern caller's first call, and whose a name is
+    /// before any.
+    pub(super) fn read_ahead(&mut self, now: Nanos, index: u16) {
+        let server = &self.servers[usize::from(index)];
+        if server.are_lists_read || server.is_own || !matches!(server.verdict, Verdict::Known(_)) {
             return;
         }
-        let cached = self.lists.entry((index, ListKind::Tools)).or_default();
+        let mut are_read = true;
+        for kind in [ListKind::Prompts, ListKind::Tools] {
+            if !self.servers[usize::from(index)].offers(kind) {
+                self.waits_no_longer(index, kind);
+                continue;
+            }
+            if !self.lists.entry((index, kind)).or_default().was_asked {
+                self.read(now, index, kind);
+                // What changed while it is read is read again behind that.
+                are_read &= self.lists.get(&(index, kind)).is_some_and(|cached| cached.was_asked);
+            }
+        }
+        self.servers[usize::from(index)].are_lists_read = are_read;
+    }
+
+    /// Reads a list of a server, if it is not being read.
+    pub(super) fn read(&mut self, now: Nanos, index: u16, kind: ListKind) {
+        let cached = self.lists.entry((index, kind)).or_default();
         if !cached.fetching {
-            server.annotations_known = true;
-            cached.fetching = true;
-            server.fetch(now, ListKind::Tools);
+            (cached.fetching, cached.was_asked) = (true, true);
+            self.servers[usize::from(index)].fetch(now, kind);
         }
     }
 }

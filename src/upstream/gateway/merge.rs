@@ -19,10 +19,17 @@ use crate::server::service::{CallKey, Nanos};
 pub(super) struct Cached {
     /// The items as the server sent them; none before the first time, and when something changed since.
     pub items: Option<Vec<Box<[u8]>>>,
+    /// The server's own names of what it had in it last, for those that are called by name. They are kept while it is
+    /// read anew: what is called goes on to lead where it led.
+    pub names: Option<Vec<Box<str>>>,
     /// When it was read.
     pub at: Nanos,
     /// It is being read.
     pub fetching: bool,
+    /// It was asked for since its server told of a change, or was reached.
+    pub was_asked: bool,
+    /// When it was read last for the sake of a name that is not in it.
+    pub looked_at: Nanos,
     /// It could not be read the last time that was tried.
     pub has_failed: bool,
     /// The server spoke 2026-07-28 when it was read.

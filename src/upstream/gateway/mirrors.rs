@@ -10,6 +10,7 @@ use super::server::Server;
 use crate::proto::http1::mcp_params;
 use crate::proto::json::{Key, Value, ValueKind};
 use crate::proto::mcp::{HeaderParam, Method, annotated};
+use crate::server::service::Nanos;
 
 /// What headers repeat of a call: its name, and arguments by the end of their header's name.
 #[derive(Default)]
@@ -19,6 +20,8 @@ pub(super) struct Mirrors<'a> {
     /// Those that nothing is known of here: they are between the caller and the server, and go on as they came
     /// (2026-07-28, "Custom Headers": intermediaries forward them).
     pub passed_on: Vec<(&'a str, &'a [u8])>,
+    /// What is left of the time that its caller chose, to servers of either era.
+    pub time_left: Option<Nanos>,
 }
 
 /// The `Mcp-Param-*` among some field lines, as lines.
@@ -32,6 +35,8 @@ pub(super) fn param_lines(field_lines: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Says in milliseconds how long its sender waits for a call; our own, of which MCP knows nothing.
+pub(super) const TIME_LEFT: &str = "X-Request-Timeout-Ms";
 /// What the names of such headers begin with.
 pub(super) const PARAM: &str = "Mcp-Param-";
 
@@ -53,7 +58,7 @@ impl Server {
         let is_known = |suffix: &str| params.iter().any(|param| param.header_suffix.eq_ignore_ascii_case(suffix));
         let passed_on = mcp_params(call.param_lines).filter(|(suffix, _)| !is_known(suffix)).collect();
         let params = params.iter().filter_map(|param| Some((param.header_suffix.as_str(), value(param)?))).collect();
-        Mirrors { name, params, passed_on }
+        Mirrors { name, params, passed_on, time_left: None }
     }
 
     /// The arguments of one of its tools that are repeated in headers.

@@ -6,6 +6,7 @@
 //! the native server's, at the price of one comparison.
 
 mod answer;
+mod awaited;
 mod breaking;
 mod bridge;
 mod callers;
@@ -51,6 +52,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use awaited::Unnamed;
 use bridge::Parked;
 use callers::{Caller, Post};
 use fleet::Fleet;
@@ -81,6 +83,8 @@ use crate::upstream::missing;
 struct Seen {
     /// The one server that is seen, if it is one.
     alone: Option<u16>,
+    /// It is configured. One that is gone keeps its number, and shows nothing.
+    is_there: bool,
     /// Everything of it is seen as it is: nothing has to be looked at.
     is_plain: bool,
     /// The servers that are seen.
@@ -140,6 +144,8 @@ pub struct Gateway<S> {
     written: written::Written,
     scanner: Scanner,
     jobs: Vec<Job>,
+    /// Calls that wait until it is known whose a name is.
+    unnamed: Vec<Unnamed>,
     /// Subscribers on this core, by topic.
     watched: HashMap<(Watched, Box<str>), Watchers>,
     /// By slot of the connection.
@@ -181,6 +187,7 @@ impl<S: Service> Gateway<S> {
             written: Default::default(),
             scanner: Scanner::new(),
             jobs: Vec::new(),
+            unnamed: Vec::new(),
             watched: HashMap::new(),
             links: Vec::new(),
             calls: Vec::new(),
@@ -282,8 +289,8 @@ impl<S: Service> Gateway<S> {
         self.calls[index] = Some(Whereabouts { generation: key.generation, server, flight });
     }
 
-    /// A call by somebody who sees several servers.
-    fn call_merged(&mut self, call: &Call<'_>, out: &mut Vec<u8>) -> Served {
+    /// A call by somebody who sees several servers. It may wait for the lists that say whose a name is, once.
+    fn call_merged(&mut self, call: &Call<'_>, may_wait: bool, out: &mut Vec<u8>) -> Served {
         if let Some(kind) = ListKind::of(call.method) {
             return self.list(call, kind, out);
         }
@@ -292,6 +299,9 @@ impl<S: Service> Gateway<S> {
             Method::ToolsCall | Method::PromptsGet => {
                 let Some(name) = string(Key::Name) else { return invalid("`name` must be a string") };
                 let kind = if call.method == Method::ToolsCall { ListKind::Tools } else { ListKind::Prompts };
+                if may_wait && self.waits_for_names(call, kind, &name) {
+                    return Served::Pending;
+                }
                 match self.owner_of_name(call.view, kind, &name) {
                     Some((server, own)) => {
                         if let Some(refusal) = self.quarantined(call, server, &own) {
@@ -305,8 +315,7 @@ impl<S: Service> Gateway<S> {
                         self.relay(call, server, Some(&own), before.as_deref())
                     }
                     None if self.seen(call.view).is_some_and(|seen| seen.native) => self.native.call(call, out),
-                    None if kind == ListKind::Tools => invalid(format!("Unknown tool: {name}")),
-                    None => invalid(format!("Unknown prompt: {name}")),
+                    None => Served::Failed(self.unknown(call.view, kind, &name)),
                 }
             }
             Method::ResourcesRead => {
@@ -320,7 +329,7 @@ impl<S: Service> Gateway<S> {
                     None => Served::Failed(missing::resource(&uri, call.version)),
                 }
             }
-            Method::CompletionComplete => self.complete(call, out),
+            Method::CompletionComplete => self.complete(call, may_wait, out),
             Method::TasksCancel | Method::TasksGet | Method::TasksResult | Method::TasksUpdate => {
                 self.of_task(call, out)
             }
@@ -351,8 +360,9 @@ impl<S: Service> Gateway<S> {
             match report {
                 Report::Changed(Change::Resource(uri)) if is_own => self.tell_own(index, &uri),
                 // What a session's own server says of its lists is true of its session only, which has no lists.
-                Report::Changed(_) | Report::Gone | Report::List(..) if is_own => {}
+                Report::Changed(_) | Report::Gone | Report::List(..) | Report::Reached if is_own => {}
                 Report::Gone => self.gone(index),
+                Report::Reached => self.read_anew(index),
                 Report::Changed(change) => self.changed(index, change),
                 Report::List(kind, outcome) => {
                     self.tell_list(index, kind, &outcome);
@@ -364,7 +374,7 @@ impl<S: Service> Gateway<S> {
         }
         self.end_hold(now, index);
         self.begin_awaited(now, index);
-        self.read_annotations(now, index);
+        self.read_ahead(now, index);
         self.servers[usize::from(index)].publish();
         self.servers[usize::from(index)].close_if_idle(now, self.draining);
         let (done, waiting): (Vec<Job>, Vec<Job>) =
@@ -374,6 +384,7 @@ impl<S: Service> Gateway<S> {
             let outcome = Ok(self.render(&job, now));
             self.mailbox.push(Mail::Reply { key: job.key, outcome });
         }
+        self.go_on(now);
         self.note_deadline(index);
     }
 
@@ -415,8 +426,7 @@ impl<S: Service> Service for Gateway<S> {
             return Some(View::ALL);
         }
         let place = self.view_names.iter().skip(1).position(|known| **known == *name)? + 1;
-        // One that is gone shows nothing.
-        (!self.views[place].servers.is_empty() || name.starts_with('@')).then_some(View(place as u16))
+        self.views[place].is_there.then_some(View(place as u16))
     }
 
     fn about(&self, view: View) -> Result<&About, RpcError> {
@@ -463,7 +473,7 @@ impl<S: Service> Service for Gateway<S> {
             Some(&Seen { alone: Some(server), is_plain: true, .. }) if self.is_open(server, call.method) => {
                 self.relay(call, server, None, None)
             }
-            _ => self.call_merged(call, out),
+            _ => self.call_merged(call, true, out),
         }
     }
 
@@ -513,6 +523,7 @@ impl<S: Service> Service for Gateway<S> {
 
     fn cancel(&mut self, now: Nanos, key: CallKey) {
         self.jobs.retain(|job| job.key != key);
+        self.unnamed.retain(|one| one.key() != key);
         let place = self.calls.get(key.index as usize).copied().flatten();
         match place.filter(|place| place.generation == key.generation) {
             Some(place) => {
@@ -624,6 +635,8 @@ impl<S: Service> Service for Gateway<S> {
             self.servers[usize::from(index)].tick(now, self.draining);
             self.settle(now, index);
         }
+        self.go_on(now);
+        self.due = self.unnamed.iter().map(|one| one.until).fold(self.due, Nanos::min);
     }
 
     fn told(&mut self, now: Nanos, from: CoreId, what: Subject, text: &[u8]) {

@@ -7,6 +7,7 @@ use super::flight::ListKind;
 use super::{Gateway, answer, invalid, uris};
 use crate::ids::View;
 use crate::proto::json::{Envelope, Key, Scanner, Value};
+use crate::proto::mcp::naming;
 use crate::server::service::{Call, Served, Service};
 
 impl<S: Service> Gateway<S> {
@@ -24,8 +25,11 @@ impl<S: Service> Gateway<S> {
         if let Some((server, own)) = told.owner_of(name) {
             return Some((server, own.to_owned()));
         }
-        // What is not listed may be there all the same, or its list not be at hand yet. The longest prefix that fits:
-        // `a_b` before `a`; but what is listed has no other name than the listed one.
+        // What is not listed may be there all the same, if its own name can be told from this one. The longest prefix
+        // that fits: `a_b` before `a`; but what is listed has no other name than the listed one.
+        if naming::may_be_hashed(name) {
+            return None;
+        }
         let rest = |server: u16| {
             let prefix = &*settings(server).prefix;
             name.strip_prefix(prefix)?.strip_prefix('_').filter(|_| !prefix.is_empty())
@@ -52,7 +56,7 @@ impl<S: Service> Gateway<S> {
     }
 
     /// `completion/complete`: what is completed is named within `ref`.
-    pub(super) fn complete(&mut self, call: &Call<'_>, out: &mut Vec<u8>) -> Served {
+    pub(super) fn complete(&mut self, call: &Call<'_>, may_wait: bool, out: &mut Vec<u8>) -> Served {
         let Some(reference) = call.envelope.value(Key::Ref, call.text) else {
             return invalid("`ref` must be an object");
         };
@@ -61,6 +65,9 @@ impl<S: Service> Gateway<S> {
                 let Some(name) = reference.get("name").and_then(Value::as_str) else {
                     return invalid("`ref.name` must be a string");
                 };
+                if may_wait && self.waits_for_names(call, ListKind::Prompts, &name) {
+                    return Served::Pending;
+                }
                 ("name", self.owner_of_name(call.view, ListKind::Prompts, &name))
             }
             Some("ref/resource") => {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::Gateway;
 use super::fleet::OWN_MAX;
+use super::flight::Relay;
 use super::server::Server;
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::Capabilities;
@@ -45,7 +46,7 @@ impl<S: Service> Gateway<S> {
         let make = |number| {
             let owner = at.core;
             let mut own = Server::new(settings, number, owner, at, metrics);
-            (own.is_own, own.base, own.listens, own.annotations_known) = (true, place, false, true);
+            (own.is_own, own.base, own.listens) = (true, place, false);
             (own.annotations, own.repeatable, own.is_legacy) = (annotations, repeatable, is_legacy);
             (own.of_session, own.client) = (session, Some(client));
             own
@@ -100,6 +101,17 @@ impl<S: Service> Gateway<S> {
         for number in over {
             self.servers[usize::from(number)].withdraw();
             self.servers.remove(number);
+        }
+    }
+}
+
+impl Server {
+    /// A call is over on whose stream its caller was asked something. A session's own server may have asked it for
+    /// another call, and would wait for the answer.
+    pub(super) fn give_back_questions(&mut self, now: Nanos, relay: &Relay, session: Option<Capabilities>) {
+        for (_, id) in relay.asks.iter().filter(|_| self.is_own).cloned().collect::<Vec<_>>() {
+            let text = "the call on whose stream this was asked is over; ask again";
+            self.tell_answer(now, self.line, session, &id, Err(RpcError::new(Code::OVERLOADED, text)));
         }
     }
 }

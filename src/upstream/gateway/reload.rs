@@ -62,6 +62,7 @@ pub(super) fn views(settings: &GatewaySettings, names: &mut Vec<Box<str>>) -> Ve
     let about = || About { server_info: settings.server_info.clone(), instructions: None, offers: MERGED };
     let view = |alone: Option<u16>, servers, native| Seen {
         alone,
+        is_there: true,
         is_plain: alone.is_some_and(|alone| settings.servers[usize::from(alone)].is_plain()),
         servers,
         tools: ToolRules::default(),
@@ -87,8 +88,8 @@ pub(super) fn views(settings: &GatewaySettings, names: &mut Vec<Box<str>>) -> Ve
     let of_name = |name: &str| made.iter().position(|(made, _)| made == name);
     let places: Vec<Option<usize>> = names.iter().map(|name| of_name(name)).collect();
     let mut made: Vec<Option<Seen>> = made.into_iter().map(|(_, seen)| Some(seen)).collect();
-    let empty = || view(None, Vec::new(), false);
-    places.into_iter().map(|place| place.and_then(|place| made[place].take()).unwrap_or_else(empty)).collect()
+    let gone = || Seen { is_there: false, ..view(None, Vec::new(), false) };
+    places.into_iter().map(|place| place.and_then(|place| made[place].take()).unwrap_or_else(gone)).collect()
 }
 
 impl<S: Service> Gateway<S> {

@@ -47,15 +47,13 @@ impl<S: Service> Gateway<S> {
             1 => &[ListKind::Resources, ListKind::Templates],
             _ => &[ListKind::Tools],
         };
+        self.servers[usize::from(server)].are_lists_read = false;
         for &kind in kinds {
-            if kind == ListKind::Tools {
-                self.servers[usize::from(server)].annotations_known = false;
-            }
             if let Some(cached) = self.lists.get_mut(&(server, kind)) {
                 // What changed is not told again: whoever heard of it wants the new one.
-                cached.items = None;
+                (cached.items, cached.was_asked) = (None, false);
             }
-            self.forget_told(kind);
+            self.written.forget(Some(kind));
         }
     }
 
@@ -74,7 +72,7 @@ impl<S: Service> Gateway<S> {
         }
         let key = words::key_of(what.number);
         match what.kind {
-            kind::CHANGED => return self.make_stale(index, what.number),
+            kind::CHANGED => self.make_stale(index, what.number),
             kind::CALL => self.call_from(now, Caller { core: from, key }, index, text),
             kind::CANCEL => {
                 let caller = Caller { core: from, key };
@@ -169,7 +167,8 @@ impl<S: Service> Gateway<S> {
             may_ask: word.may_ask,
             session: word.session,
             now,
-            deadline: Nanos::MAX,
+            deadline: word.latest,
+            is_deadline_chosen: word.latest != Nanos::MAX,
         };
         let server = &mut self.servers[usize::from(index)];
         match server.call(now, &call, caller, word.name, word.uris) {
@@ -192,7 +191,7 @@ impl<S: Service> Gateway<S> {
         }
         let cached = self.lists.entry((index, kind)).or_default();
         if !cached.fetching {
-            cached.fetching = true;
+            (cached.fetching, cached.was_asked) = (true, true);
             server.fetch(now, kind);
         }
     }
@@ -206,11 +205,14 @@ impl<S: Service> Gateway<S> {
         let written =
             words::write_outcome(&outcome.as_ref().map(|items| words::write_items(items)).map_err(Clone::clone));
         let number = words::number_of_told_list(kind, server.hints.get(&kind).copied().flatten());
+        // What changed while it was read is about to be read again, and they may have asked because of the change.
+        let was_asked = self.lists.get(&(index, kind)).is_some_and(|cached| cached.was_asked);
+        let is_last = was_asked || !kind.is_read_ahead() || outcome.is_err();
         server.list_askers.retain(|&(core, asked)| {
             if asked == kind {
                 server.callers.tell(core, words::kind::LIST, number, written.clone());
             }
-            asked != kind
+            asked != kind || !is_last
         });
     }
 
@@ -237,6 +239,7 @@ impl<S: Service> Gateway<S> {
             Stand::Known(era, about) => {
                 server.verdict = Verdict::Known(era);
                 server.about = Some(about);
+                server.reports.push(Report::Reached);
                 server.reports.push(Report::Changed(Change::Tools));
             }
             Stand::Away(why) => server.out_of_reach(now, why),

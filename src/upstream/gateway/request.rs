@@ -6,6 +6,7 @@
 use super::items;
 use crate::proto::json::{Envelope, Key, Object, Span, Value, is_empty};
 use crate::proto::mcp::{Capabilities, LogLevel, Method, Version};
+use crate::server::service::{Call, Nanos};
 
 /// How a server is spoken to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +41,8 @@ pub struct Outgoing<'a> {
     pub capabilities: Capabilities,
     /// What the caller wants logged.
     pub log_level: Option<LogLevel>,
+    /// When it is over whatever comes of it; `Nanos::MAX` if its caller did not say.
+    pub latest: Nanos,
     /// What is asked.
     pub method: Method,
     /// The server's own name of the tool or prompt, URI of the resource, or id of the task, if the caller knows it by
@@ -47,6 +50,25 @@ pub struct Outgoing<'a> {
     pub name: Option<&'a str>,
     /// Answers and state of an earlier round, as members of `params` with a comma behind each.
     pub round: &'a [u8],
+}
+
+impl<'a> Outgoing<'a> {
+    /// A call that was just taken; `name` if the server has another for it.
+    pub fn of(call: &Call<'a>, name: Option<&'a str>) -> Outgoing<'a> {
+        Outgoing {
+            text: call.text,
+            envelope: call.envelope,
+            param_lines: call.param_lines,
+            version: call.version,
+            session: call.session,
+            capabilities: call.capabilities,
+            log_level: call.log_level,
+            latest: call.latest(),
+            method: call.method,
+            name,
+            round: b"",
+        }
+    }
 }
 
 /// Members of `_meta` that only 2026-07-28 has.
@@ -184,6 +206,7 @@ mod tests {
             session: None,
             capabilities: Capabilities::default(),
             log_level: None,
+            latest: Nanos::MAX,
             method: Method::parse(envelope.plain_str(Key::Method, text.as_bytes()).expect("one").as_bytes())
                 .expect("known"),
             name,

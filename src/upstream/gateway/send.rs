@@ -6,7 +6,7 @@
 
 use super::callers::Caller;
 use super::flight::{Errand, Flight, Relay};
-use super::mirrors::{Mirrors, PARAM};
+use super::mirrors::{Mirrors, PARAM, TIME_LEFT};
 use super::request::{self, Era, Outgoing};
 use super::server::{CLIENT_INFO, Server, Verdict};
 use super::settings::{HttpLink, LinkSettings};
@@ -29,6 +29,7 @@ impl Server {
     /// What the caller is told if that cannot be.
     pub(super) fn compose(
         &mut self,
+        now: Nanos,
         call: &Outgoing<'_>,
         session: Option<Capabilities>,
     ) -> Result<(u64, Vec<u8>), RpcError> {
@@ -44,13 +45,14 @@ impl Server {
             let mut envelope = Envelope::default();
             let said = self.scanner.scan(&text, &mut envelope);
             said.map_err(|error| RpcError::new(Code::INVALID_PARAMS, error.to_string()))?;
-            return self.compose(&Outgoing { text: &text, envelope: &envelope, ..*call }, session);
+            return self.compose(now, &Outgoing { text: &text, envelope: &envelope, ..*call }, session);
         }
         let serial = self.next_serial();
         let mut text = Vec::with_capacity(512 + call.text.len());
         match &self.settings.link {
             LinkSettings::Http(link) => {
-                let headers = if era.is_modern() { self.mirrors(call) } else { Mirrors::default() };
+                let mut headers = if era.is_modern() { self.mirrors(call) } else { Mirrors::default() };
+                headers.time_left = (call.latest != Nanos::MAX).then(|| call.latest.saturating_sub(now));
                 let method = Some(call.method.as_str());
                 let mark = self.begin_post(&mut text, link, Some(era), session, method, headers);
                 let mark = mark.map_err(|error| unwritable(&error))?;
@@ -95,6 +97,11 @@ impl Server {
         let mut writer = RequestWriter::post(out, &link.target);
         for (field, value) in &link.fields.0 {
             writer.field(field, value);
+        }
+        // What the operator says of it holds.
+        let is_said = |(field, _): &(Box<str>, Box<[u8]>)| field.eq_ignore_ascii_case(TIME_LEFT);
+        if let Some(left) = mirrors.time_left.filter(|_| !link.fields.0.iter().any(is_said)) {
+            writer.field(TIME_LEFT, (left / 1_000_000).max(1).to_string().as_bytes());
         }
         match era {
             Some(Era::Modern) => {
@@ -362,6 +369,9 @@ impl Server {
         self.channel.drop_errand(now, number);
         self.resumable.retain(|(_, other, _)| *other != number);
         self.tell_cancelled(now, line, flight.serial, flight.session);
+        if let Errand::Call(relay) = &flight.errand {
+            self.give_back_questions(now, relay, flight.session);
+        }
     }
 
     /// Tells the server that nobody waits for an answer any more, if it would not see that by itself.

@@ -14,7 +14,7 @@ use super::bridge::Round;
 use super::callers::{Caller, Callers, Post};
 use super::changes::{Changes, Paced};
 use super::channel::{Channel, Remote};
-use super::flight::{Errand, Flights, Kept, ListKind, Relay};
+use super::flight::{Errand, Flight, Flights, Kept, ListKind, Relay};
 use super::levels::Level;
 use super::merge::Hint;
 use super::mirrors;
@@ -96,6 +96,8 @@ pub(super) enum Report {
     Gone,
     /// A list was read to its end, or could not be.
     List(ListKind, Result<Vec<Box<[u8]>>, RpcError>),
+    /// It is there, or there again: it may have other prompts than before.
+    Reached,
 }
 
 /// One server.
@@ -153,8 +155,8 @@ pub(super) struct Server {
     pub changes: Changes,
     /// What is known of its tools, where they are held to what was pinned.
     pub pinned: PinnedTools,
-    /// They were asked for since the last change of its tools.
-    pub annotations_known: bool,
+    /// Lists that are read ahead were asked for, since it told of changes or was reached.
+    pub are_lists_read: bool,
     /// When the stream of changes is opened again.
     pub listen_at: Nanos,
     /// Streams to be taken up again: when, whose, and behind which event.
@@ -269,7 +271,7 @@ impl Server {
             hints: HashMap::new(),
             changes: Changes::default(),
             pinned: PinnedTools::default(),
-            annotations_known: false,
+            are_lists_read: false,
             listen_at: Nanos::MAX,
             resumable: Vec::new(),
             rounds: Vec::new(),
@@ -313,6 +315,7 @@ impl Server {
                 log_level: call.log_level,
                 is_level_chosen: call.is_level_chosen,
                 may_ask: call.may_ask,
+                latest: call.latest(),
                 name,
                 uris,
                 text: call.text,
@@ -335,19 +338,8 @@ impl Server {
                 // What may have to be sent again is kept: to a session that was lost, or with answers to questions.
                 let keeps = session.is_some() || !call.version.is_modern() || self.is_repeatable(&tool);
                 let kept = keeps.then(|| Box::new(keep(call, caller, name, uris)));
-                let outgoing = Outgoing {
-                    text: call.text,
-                    envelope: call.envelope,
-                    param_lines: call.param_lines,
-                    version: call.version,
-                    session: call.session,
-                    capabilities: call.capabilities,
-                    log_level: call.log_level,
-                    method: call.method,
-                    name,
-                    round: b"",
-                };
-                let composed = self.compose(&outgoing, session);
+                let outgoing = Outgoing::of(call, name);
+                let composed = self.compose(now, &outgoing, session);
                 let (serial, text) = composed.inspect_err(|_| self.breakers.untold(&tool))?;
                 let relay = Relay::new(&outgoing, caller, call.may_ask, uris, kept);
                 return Ok(Sent::As(self.send_call(now, serial, text, relay, session)));
@@ -610,8 +602,12 @@ impl Server {
             let line = self.channel.line_of(serial);
             self.channel.drop_errand(now, number);
             let flight = self.flights.find(number);
-            let call = flight.filter(|flight| matches!(flight.errand, Errand::Call(_)));
-            if let Some((serial, session)) = call.map(|call| (call.serial, call.session)) {
+            if let Some(Flight { errand: Errand::Call(relay), serial, session, .. }) = flight {
+                // Whoever was asked was slow, not the tool.
+                if relay.waits_for_its_caller() {
+                    relay.blame = 0;
+                }
+                let (serial, session) = (*serial, *session);
                 self.tell_cancelled(now, line, serial, session);
             }
             let text = format!("server {} did not answer in time", self.settings.name);
@@ -668,7 +664,7 @@ pub(super) enum Sent {
 pub(super) const CLIENT_INFO: &[u8] =
     concat!(r#"{"name":"corelane","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#).as_bytes();
 
-fn keep(call: &Call<'_>, caller: Caller, name: Option<&str>, uris: Option<&str>) -> Kept {
+pub(super) fn keep(call: &Call<'_>, caller: Caller, name: Option<&str>, uris: Option<&str>) -> Kept {
     Kept {
         caller,
         view: call.view,
@@ -679,6 +675,7 @@ fn keep(call: &Call<'_>, caller: Caller, name: Option<&str>, uris: Option<&str>)
         log_level: call.log_level,
         is_level_chosen: call.is_level_chosen,
         may_ask: call.may_ask,
+        latest: call.latest(),
         text: call.text.to_vec(),
         envelope: Envelope::clone(call.envelope),
         param_lines: mirrors::param_lines(call.param_lines).into(),

@@ -74,6 +74,8 @@ pub struct ServerSettings {
     pub list_time: Nanos,
     /// Time for a call, or for the next sign of its progress.
     pub call_time: Nanos,
+    /// Time for a caller to answer what the server asks in the midst of its call.
+    pub ask_time: Nanos,
     /// Time to open a link.
     pub connect_time: Nanos,
     /// Most links of one core.

@@ -1,7 +1,8 @@
 //! What tools and prompts are called in a view of several servers, and whose each name is.
 //!
 //! Not here: the rules of naming (`proto::mcp::naming`), what an operator hides (`rules`).
-//! Invariant: the table says what the lists say that are at hand; it is made anew when one of them changed.
+//! Invariant: the table says what the lists said that were read last, also while they are read anew; it is made anew
+//! when one of them is another.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -10,7 +11,6 @@ use std::rc::Rc;
 use super::Gateway;
 use super::flight::ListKind;
 use crate::ids::View;
-use crate::proto::json::Value;
 use crate::proto::mcp::naming;
 use crate::server::service::Service;
 
@@ -63,13 +63,8 @@ impl<S: Service> Gateway<S> {
     fn tell_apart(&self, view: View, kind: ListKind) -> Told {
         let mut own_names: Vec<(u16, String)> = Vec::new();
         for &server in self.seen(view).map_or(&[][..], |seen| &seen.servers) {
-            let cached = self.lists.get(&(server, kind)).and_then(|cached| cached.items.as_deref());
-            // A tool that is kept back has its name all the same, so that those of others stay what they are.
-            let whole = self.servers[usize::from(server)].pinned.whole().filter(|_| kind == ListKind::Tools);
-            let items = cached.map(|items| whole.unwrap_or(items)).unwrap_or_default();
-            let own =
-                |item: &[u8]| Value::new(item).get(kind.key()).and_then(Value::as_str).map(|own| own.into_owned());
-            own_names.extend(items.iter().filter_map(|item| Some((server, own(item)?))));
+            let names = self.lists.get(&(server, kind)).and_then(|cached| cached.names.as_deref());
+            own_names.extend(names.unwrap_or_default().iter().map(|own| (server, own.to_string())));
         }
         let settings = |server: u16| &self.servers[usize::from(server)].settings;
         own_names.retain(|(server, own)| settings(*server).seen(kind, own).is_some());

@@ -60,7 +60,7 @@ impl Server {
             return self.queue.push_back(kept);
         }
         let outgoing = kept.outgoing();
-        match self.compose(&outgoing, session) {
+        match self.compose(now, &outgoing, session) {
             Ok((serial, text)) => {
                 let mut relay = Relay::new(&outgoing, kept.caller, kept.may_ask, kept.uris.as_deref(), None);
                 relay.asked = kept.asked;

@@ -9,7 +9,7 @@ use super::request::Era;
 use crate::ids::View;
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, LogLevel, Method, Version};
-use crate::server::service::{About, CallKey, Offers, Subject, Watched};
+use crate::server::service::{About, CallKey, Nanos, Offers, Subject, Watched};
 
 /// What a word is about; the number that goes with it is in brackets.
 pub(super) mod kind {
@@ -116,6 +116,7 @@ pub(super) struct CallWord<'a> {
     pub log_level: Option<LogLevel>,
     pub is_level_chosen: bool,
     pub may_ask: bool,
+    pub latest: Nanos,
     pub name: Option<&'a str>,
     pub uris: Option<&'a str>,
     pub text: &'a [u8],
@@ -133,6 +134,7 @@ impl<'a> CallWord<'a> {
         part(&mut out, self.log_level.map_or("", LogLevel::as_str).as_bytes());
         part(&mut out, &[u8::from(self.is_level_chosen)]);
         part(&mut out, &[u8::from(self.may_ask)]);
+        part(&mut out, &self.latest.to_le_bytes());
         for name in [self.name, self.uris] {
             part(&mut out, &[u8::from(name.is_some())]);
             part(&mut out, name.unwrap_or_default().as_bytes());
@@ -151,6 +153,7 @@ impl<'a> CallWord<'a> {
         let capabilities = Capabilities::from_bits(u16::from_le_bytes(parts.next()?.try_into().ok()?));
         let log_level = LogLevel::parse(parts.next()?);
         let (is_level_chosen, may_ask) = (parts.flag()?, parts.flag()?);
+        let latest = Nanos::from_le_bytes(parts.next()?.try_into().ok()?);
         let mut name = || Some((parts.flag()?, parts.text()?)).map(|(is_there, text)| is_there.then_some(text));
         let (name, uris) = (name()?, name()?);
         let (text, param_lines) = (parts.next()?, parts.next()?);
@@ -163,6 +166,7 @@ impl<'a> CallWord<'a> {
             log_level,
             is_level_chosen,
             may_ask,
+            latest,
             name,
             uris,
             text,
@@ -338,6 +342,7 @@ mod tests {
             log_level: Some(LogLevel::Info),
             is_level_chosen: true,
             may_ask: false,
+            latest: 7,
             name: Some(""),
             uris: None,
             text: b"{}",

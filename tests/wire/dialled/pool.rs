@@ -1,9 +1,12 @@
 //! Several connections under one name.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::dialler::{Dialler, Era, Link, Wire, dial};
 use super::{Hall, KEY, call};
+use crate::asked;
 use crate::gateway::reached;
 use crate::legacy::open_at;
 use crate::process::until;
@@ -71,6 +74,15 @@ fn of_a_pool_one_that_dies_takes_only_its_own_calls() {
         }
         assert_eq!(hall.gateway.total("corelane_server_lost_total"), lost_before, "{era:?}: the server was not");
     }
+}
+
+#[test]
+fn people_may_take_longer_than_tools_that_dialled_in() {
+    let hall = Hall::new("timeout_ms = 1000", "");
+    let _server = dial(hall.address(), Wire::Lines, Era::Legacy, "w");
+    reached(&hall.gateway, "/mcp/w");
+    let told = asked::told_late(&hall.gateway, "/mcp/w", Duration::from_millis(2500));
+    assert_eq!(told, ["w was told Ada", "w was told Ada"]);
 }
 
 #[test]

@@ -215,6 +215,7 @@ impl<S: 'static> Rig<S> {
             session: (!version.is_modern()).then_some(self.session),
             now,
             deadline: now + 60_000_000_000,
+            is_deadline_chosen: false,
         };
         let mut out = b"before".to_vec();
         match self.service.call(&call, &mut out) {

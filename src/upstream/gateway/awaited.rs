@@ -1,0 +1,198 @@
+//! Calls that wait until it is known whose a name is: the list that says so is being read.
+//!
+//! Not here: what a name leads to (`names`), how lists are read (`lists`).
+//! Invariant: a call waits once, for lists that may hold its name only, no longer than one of these may take; then it
+//! goes where the lists that are at hand lead, or fails. It is never sent by a name that was guessed.
+
+use super::callers::Caller;
+use super::flight::{Kept, ListKind};
+use super::server::{Server, Verdict, keep};
+use super::{Gateway, told};
+use crate::ids::View;
+use crate::limits::UNNAMED_CALLS_MAX;
+use crate::proto::jsonrpc::{Code, RpcError};
+use crate::proto::mcp::naming;
+use crate::server::service::{Call, CallKey, Mail, Nanos, Served, Service};
+
+/// Pause before a list is read again because somebody calls what is not in it.
+const LOOK_AGAIN: Nanos = 1_000_000_000;
+
+/// A call of something of which it is not known yet whose it is.
+pub(super) struct Unnamed {
+    kept: Box<Kept>,
+    kind: ListKind,
+    /// Servers whose lists may have it, and are being read.
+    waits: Vec<u16>,
+    /// When it waits no longer.
+    pub until: Nanos,
+    deadline: Nanos,
+}
+
+impl Unnamed {
+    /// Which call it is.
+    pub fn key(&self) -> CallKey {
+        self.kept.caller.key
+    }
+}
+
+impl<S: Service> Gateway<S> {
+    /// Whether a call waits from now on, because it is not known yet whose this name is.
+    pub(super) fn waits_for_names(&mut self, call: &Call<'_>, kind: ListKind, name: &str) -> bool {
+        let waits = self.unread_for(call.now, call.view, kind, name);
+        if waits.is_empty() || self.unnamed.len() >= UNNAMED_CALLS_MAX {
+            return false;
+        }
+        let mut until = call.now;
+        for &server in &waits {
+            until = until.max(call.now + self.servers[usize::from(server)].settings.list_time);
+            if matches!(self.servers[usize::from(server)].verdict, Verdict::Known(_)) {
+                self.read(call.now, server, kind);
+            }
+        }
+        let until = until.min(call.deadline);
+        let kept = Box::new(keep(call, Caller { core: self.core, key: call.key }, None, None));
+        self.unnamed.push(Unnamed { kept, kind, waits: waits.clone(), until, deadline: call.deadline });
+        self.due = self.due.min(until);
+        for server in waits {
+            self.settle(call.now, server);
+        }
+        true
+    }
+
+    /// The servers that may have something of this name and whose lists are worth waiting for.
+    fn unread_for(&mut self, now: Nanos, view: View, kind: ListKind, name: &str) -> Vec<u16> {
+        let Some((told, name, servers)) = self.candidates(view, kind, name) else { return Vec::new() };
+        let has_native = self.seen(view).is_some_and(|seen| seen.native);
+        let is_known = told.owner_of(&name).is_some();
+        // By the other names the server's own can be told, listed or not.
+        let is_by_list = |server: &Server| server.settings.prefix.is_empty() || naming::may_be_hashed(&name);
+        let mut unread = Vec::new();
+        for index in servers {
+            let server = &self.servers[usize::from(index)];
+            let cached = self.lists.entry((index, kind)).or_default();
+            if !server.is_coming() || !server.offers(kind) {
+                continue;
+            }
+            let is_there = matches!(server.verdict, Verdict::Known(_));
+            // Of one that is still to come there was nothing to be read.
+            let is_new = cached.names.is_none() && !(is_there && cached.has_failed);
+            let is_looked_for = !is_known && is_by_list(server) && is_there;
+            let is_old = !has_native && now >= cached.at.max(cached.looked_at) + LOOK_AGAIN;
+            if is_looked_for && is_old && !cached.fetching {
+                cached.looked_at = now;
+                unread.push(index);
+            } else if is_new || (is_looked_for && cached.fetching) {
+                unread.push(index);
+            }
+        }
+        unread
+    }
+
+    /// The names in a view of several servers, a name as these have it, and the servers that may have such.
+    fn candidates(
+        &self,
+        view: View,
+        kind: ListKind,
+        name: &str,
+    ) -> Option<(std::rc::Rc<told::Told>, String, Vec<u16>)> {
+        let seen = self.seen(view).filter(|seen| seen.alone.is_none())?;
+        let name = if kind == ListKind::Tools { seen.tools.own(name)? } else { name };
+        let told = self.told_in(view, kind);
+        let prefix = |server: u16| &*self.servers[usize::from(server)].settings.prefix;
+        // What begins with its server's name is not taken for another's that has none: all would wait for that one.
+        let is_prefixed = told.owner_of(name).is_some_and(|(owner, _)| !prefix(owner).is_empty());
+        let fits = |server: &u16| naming::fits(prefix(*server), name) && !(is_prefixed && prefix(*server).is_empty());
+        let servers = seen.servers.iter().copied().filter(fits).collect();
+        Some((told, name.to_owned(), servers))
+    }
+
+    /// What somebody is told who calls what nobody is known to have.
+    pub(super) fn unknown(&self, view: View, kind: ListKind, name: &str) -> RpcError {
+        let what = if kind == ListKind::Tools { "tool" } else { "prompt" };
+        let servers = self.candidates(view, kind, name).map(|(.., servers)| servers).unwrap_or_default();
+        let is_unread = |server: &&u16| {
+            let has_names = self.lists.get(&(**server, kind)).is_some_and(|cached| cached.names.is_some());
+            !has_names && self.servers[usize::from(**server)].offers(kind)
+        };
+        match servers.iter().find(is_unread) {
+            None => RpcError::new(Code::INVALID_PARAMS, format!("Unknown {what}: {name}")),
+            Some(&server) => {
+                let server = &self.servers[usize::from(server)].settings.name;
+                let text = format!(
+                    "{what} {name} is not known, and may be one of server {server}, whose {what}s could not be read; \
+                     try again shortly"
+                );
+                RpcError::new(Code::BAD_GATEWAY, text)
+            }
+        }
+    }
+
+    /// A list was read, or could not be.
+    pub(super) fn waits_no_longer(&mut self, index: u16, kind: ListKind) {
+        for one in self.unnamed.iter_mut().filter(|one| one.kind == kind) {
+            one.waits.retain(|server| *server != index);
+        }
+    }
+
+    /// Goes on with the calls that have waited.
+    pub(super) fn go_on(&mut self, now: Nanos) {
+        if self.unnamed.is_empty() {
+            return;
+        }
+        let is_over = |one: &Unnamed| one.waits.is_empty() || one.until <= now;
+        let (over, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.unnamed).into_iter().partition(is_over);
+        self.unnamed = waiting;
+        for Unnamed { kept, deadline, .. } in over {
+            let call = Call {
+                key: kept.caller.key,
+                view: kept.view,
+                version: kept.version,
+                method: kept.method,
+                text: &kept.text,
+                envelope: &kept.envelope,
+                param_lines: &kept.param_lines,
+                capabilities: kept.capabilities,
+                log_level: kept.log_level,
+                is_level_chosen: kept.is_level_chosen,
+                may_ask: kept.may_ask,
+                session: kept.session,
+                now,
+                deadline,
+                is_deadline_chosen: kept.latest != Nanos::MAX,
+            };
+            let mut out = Vec::new();
+            let outcome = match self.call_merged(&call, false, &mut out) {
+                Served::Done => Ok(out),
+                Served::Failed(error) => Err(error),
+                Served::Pending => continue,
+            };
+            self.mailbox.push(Mail::Reply { key: call.key, outcome });
+        }
+    }
+
+    /// A server is there, or there again: what it had before may have changed meanwhile.
+    pub(super) fn read_anew(&mut self, index: u16) {
+        self.servers[usize::from(index)].are_lists_read = false;
+        for kind in ListKind::ALL {
+            if let Some(cached) = self.lists.get_mut(&(index, kind)) {
+                cached.was_asked = false;
+            }
+        }
+    }
+}
+
+impl Server {
+    /// Whether it is there, or is being reached for the first time.
+    fn is_coming(&self) -> bool {
+        matches!(self.verdict, Verdict::Known(_)) || (self.last_failure.is_empty() && !self.is_retired)
+    }
+
+    /// Whether it may have such a list, as far as it has said.
+    pub(super) fn offers(&self, kind: ListKind) -> bool {
+        self.about.as_ref().is_none_or(|about| match kind {
+            ListKind::Prompts => about.offers.prompts,
+            ListKind::Resources | ListKind::Templates => about.offers.resources,
+            ListKind::Tools => about.offers.tools,
+        })
+    }
+}

@@ -1,0 +1,163 @@
+//! What legacy servers behind the gateway ask legacy callers: people take longer than tools, and nobody is blamed.
+//!
+//! Not here: callers of 2026-07-28, who are sent away with a question (`parked`), tools of this process (`questions`).
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::gateway::reached;
+use crate::legacy::open_at;
+use crate::parked::{asked, call_of, legacy_server, parked};
+use crate::peer::Peer;
+use crate::process::Server;
+use crate::request::{Request, legacy, notice, text};
+use crate::script;
+
+/// A call of this tool on a stream of its own, whose caller can be asked.
+fn begun(gateway: &Server, core: usize, path: &str, tool: &str) -> (Peer, String) {
+    let session = open_at(&mut gateway.connect_on(core), "2025-11-25", path);
+    (begun_in(gateway, core, path, &session, 7, tool), session)
+}
+
+/// The same in a session.
+fn begun_in(gateway: &Server, core: usize, path: &str, session: &str, id: u64, tool: &str) -> Peer {
+    let mut call = legacy(id, "tools/call", json!({"name": tool, "arguments": {}}));
+    call["params"]["_meta"]["progressToken"] = "p".into();
+    let mut peer = gateway.connect_on(core);
+    peer.send(Request::legacy(session, &call).target(path).bytes());
+    peer
+}
+
+/// The next message on a call's stream that is no progress.
+fn next(peer: &mut Peer) -> Value {
+    loop {
+        let message = peer.event().expect("the call is not over").json();
+        if message["method"] != "notifications/progress" {
+            return message;
+        }
+    }
+}
+
+/// The first message on a call's stream, which the server asks.
+fn question(peer: &mut Peer) -> Value {
+    peer.stream_head();
+    let question = next(peer);
+    assert_eq!(question["method"], "elicitation/create", "{question}");
+    question
+}
+
+fn accept(gateway: &Server, path: &str, session: &str, question: &Value) {
+    let result = json!({"action": "accept", "content": {"name": "Ada"}});
+    let answer = json!({"jsonrpc": "2.0", "id": question["id"], "result": result});
+    assert_eq!(gateway.connect_on(0).ask(&Request::legacy(session, &answer).target(path)).status, 202);
+}
+
+/// On each core somebody takes longer for an answer than the server behind this path has for a call; what its tool
+/// `ask` says then.
+pub fn told_late(gateway: &Server, path: &str, longer: Duration) -> Vec<String> {
+    let outcome = |core: usize| {
+        let (mut peer, session) = begun(gateway, core, path, "ask");
+        let question = question(&mut peer);
+        std::thread::sleep(longer);
+        accept(gateway, path, &session, &question);
+        text(&next(&mut peer)).to_owned()
+    };
+    [0, 1].map(outcome).into()
+}
+
+#[test]
+fn people_may_take_longer_than_tools() {
+    let (address, _told) = legacy_server();
+    let gateway = Server::configured(&format!(
+        "[servers.s]\nkind = \"http\"\nurl = \"http://{address}/mcp\"\nera = \"legacy\"\ntimeout_ms = 1000\n{}",
+        script::asking("timeout_ms = 1000\n")
+    ));
+    for (path, good) in [("/mcp/s", "1 answered, 0 refused"), ("/mcp/c", "answered")] {
+        reached(&gateway, path);
+        assert_eq!(told_late(&gateway, path, Duration::from_millis(2500)), [good, good], "{path}");
+    }
+    // Once it has its answer a tool has as long as any other.
+    let (mut peer, session) = begun(&gateway, 1, "/mcp/c", "ask_and_hang");
+    let question = question(&mut peer);
+    accept(&gateway, "/mcp/c", &session, &question);
+    let late = next(&mut peer);
+    assert_eq!(late["error"]["code"], -31504, "{late}");
+}
+
+#[test]
+fn a_tool_is_not_kept_from_others_because_people_are_slow() {
+    let (address, _told) = legacy_server();
+    let gateway = Server::configured(&format!(
+        "[calls]\nask_timeout_ms = 1000\n\
+         [servers.s]\nkind = \"http\"\nurl = \"http://{address}/mcp\"\nera = \"legacy\"\ntimeout_ms = 500\n{}",
+        script::asking("timeout_ms = 500\n")
+    ));
+    // One more than a breaker stands, on one core. A child asks while one call is in flight.
+    for (path, together) in [("/mcp/s", 6), ("/mcp/c", 1)] {
+        reached(&gateway, path);
+        for _ in 0..6 / together {
+            let mut peers: Vec<Peer> = (0..together).map(|_| begun(&gateway, 0, path, "ask").0).collect();
+            for peer in &mut peers {
+                let question = question(peer);
+                let (taken_back, over) = (next(peer), next(peer));
+                assert_eq!(taken_back["params"]["requestId"], question["id"], "{path}: {taken_back}");
+                assert_eq!(over["error"]["code"], -31504, "{path}: {over}");
+            }
+        }
+        let (mut peer, session) = begun(&gateway, 0, path, "ask");
+        let question = question(&mut peer);
+        accept(&gateway, path, &session, &question);
+        assert!(text(&next(&mut peer)).contains("answered"));
+    }
+    // Nor because those of 2026-07-28 do not come back.
+    (0..6).for_each(|_| drop(parked(&gateway, "/mcp/s", &call_of("ask", json!({})))));
+    gateway.until_total("corelane_server_calls_in_flight{server=\"s\"}", 0);
+    let again = parked(&gateway, "/mcp/s", &call_of("ask", json!({})));
+    assert_eq!(text(&asked(&gateway, "/mcp/s", &again).json()), "1 answered, 0 refused");
+}
+
+#[test]
+fn a_child_of_one_session_may_ask_whatever_else_is_under_way_in_it() {
+    let gateway = Server::configured(&script::asking("sessions = \"per_session\"\n"));
+    reached(&gateway, "/mcp/c");
+    for core in 0..2 {
+        let session = open_at(&mut gateway.connect_on(core), "2025-11-25", "/mcp/c");
+        let in_flight = gateway.total("corelane_server_calls_in_flight");
+        let _hangs = begun_in(&gateway, core, "/mcp/c", &session, 1, "hang");
+        gateway.until_total("corelane_server_calls_in_flight", in_flight + 1);
+        let mut peer = begun_in(&gateway, core, "/mcp/c", &session, 2, "ask");
+        let question = question(&mut peer);
+        accept(&gateway, "/mcp/c", &session, &question);
+        assert_eq!(text(&next(&mut peer)), "answered");
+    }
+}
+
+#[test]
+fn what_a_child_asked_on_the_stream_of_another_call_is_refused_when_that_is_over() {
+    let gateway = Server::configured(&script::asking("sessions = \"per_session\"\n"));
+    reached(&gateway, "/mcp/c");
+    let session = open_at(&mut gateway.connect_on(0), "2025-11-25", "/mcp/c");
+    let mut asks = begun_in(&gateway, 0, "/mcp/c", &session, 1, "ask_later");
+    gateway.until_total("corelane_server_calls_in_flight", 1);
+    let mut carries = begun_in(&gateway, 1, "/mcp/c", &session, 2, "hang");
+    question(&mut carries);
+    let cancelled = notice("notifications/cancelled", json!({"requestId": 2}));
+    let told = gateway.connect_on(0).ask(&Request::legacy(&session, &cancelled).target("/mcp/c"));
+    assert_eq!(told.status, 202);
+    assert_eq!(text(&asks.answer().json()), "refused");
+}
+
+#[test]
+fn a_caller_who_walked_away_from_a_question_mutes_no_others() {
+    let gateway = Server::configured(&script::asking(""));
+    reached(&gateway, "/mcp/c");
+    let again = parked(&gateway, "/mcp/c", &call_of("ask", json!({})));
+    for core in 0..2 {
+        let (mut peer, session) = begun(&gateway, core, "/mcp/c", "ask");
+        let question = question(&mut peer);
+        accept(&gateway, "/mcp/c", &session, &question);
+        assert_eq!(text(&next(&mut peer)), "answered");
+    }
+    assert_eq!(text(&asked(&gateway, "/mcp/c", &again).json()), "answered");
+}
