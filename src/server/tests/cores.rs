@@ -30,6 +30,21 @@ fn a_request_goes_to_the_core_that_owns_its_session_and_its_answer_comes_back() 
 }
 
 #[test]
+fn a_request_for_a_session_that_is_over_is_answered_by_its_id_on_every_core() {
+    let mut rig = Rig::new(2);
+    let home = rig.connect(0, Wire::Http);
+    let session = rig.open(home);
+    assert_eq!(status(&rig.ask(home, delete(&session))), "204");
+    for core in 0..2 {
+        let peer = rig.connect(core, Wire::Http);
+        let answer = rig.ask(peer, legacy(Some(&session), WAIT));
+        assert!(status(&answer) == "404" && answer.contains(r#""id":3"#), "core {core}: {answer}");
+        let answer = rig.ask(peer, legacy(Some(&session), "no JSON"));
+        assert!(status(&answer) == "404" || answer.contains("-32700"), "core {core}: {answer}");
+    }
+}
+
+#[test]
 fn who_waits_for_a_core_that_died_is_told() {
     let mut rig = Rig::new(2);
     let home = rig.connect(0, Wire::Http);
