@@ -17,7 +17,7 @@ use super::router::{Lane, Told, valid_id};
 use super::service::{Change, Service, Subject};
 use crate::ids::{CoreId, Ticket, View};
 use crate::metrics::{Refusal, Step};
-use crate::proto::json::Envelope;
+use crate::proto::json::{Envelope, Key};
 use crate::proto::jsonrpc::{self, Code, RpcError};
 use crate::proto::mcp::Version;
 use crate::shard::replay::EventId;
@@ -311,10 +311,10 @@ impl<S: Service> Core<S> {
     fn remote_post(&mut self, from: CoreId, ticket: Ticket, id: u16, patience: u64, payload: &[u8]) {
         let Some((id, text)) = payload.split_at_checked(usize::from(id)) else { return };
         let Some(session) = self.find_session(id) else {
-            // As its home would answer it: by the id of the message, if it has one that can be read.
+            // As its home would answer it: by the request's id, if it is one that can be read.
             let mut envelope = Envelope::default();
             let scanned = self.scanner.scan(text, &mut envelope);
-            let id = valid_id(&envelope, text).filter(|_| scanned.is_ok());
+            let id = request_id(&envelope, text).filter(|_| scanned.is_ok());
             return self.send_unknown_session(from, ticket, id);
         };
         let view = self.shards.find(session).map_or(View::ALL, |session| session.view);
@@ -457,6 +457,11 @@ impl<S: Service> Core<S> {
             Sink::Lines(_) | Sink::Nobody => {}
         }
     }
+}
+
+/// The id of a request: what is no request is not answered by an id, and an answer's is one that we gave.
+pub(super) fn request_id<'a>(envelope: &Envelope, text: &'a [u8]) -> Option<&'a [u8]> {
+    valid_id(envelope, text).filter(|_| envelope.has(Key::Method))
 }
 
 const PROMPTS: u8 = 0;
