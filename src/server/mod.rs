@@ -5,6 +5,7 @@
 
 pub mod accept;
 pub mod alarms;
+pub mod audit;
 pub mod connection;
 pub mod core;
 mod deliver;

@@ -104,6 +104,23 @@ impl Outbox {
     pub fn waiting(&self) -> usize {
         self.waiting
     }
+
+    /// Looks at every parcel: how many wait, and the most bytes that wait for one core.
+    ///
+    /// # Errors
+    /// What was counted wrong.
+    pub fn audit(&self) -> Result<(usize, usize), String> {
+        let mut most = 0;
+        for (index, queue) in self.queues.iter().enumerate() {
+            let bytes: usize = queue.parcels.iter().map(|parcel| parcel.payload.len() + size_of::<Parcel>()).sum();
+            if bytes != queue.bytes || queue.parked > queue.parcels.len() {
+                return Err(format!("{bytes} bytes wait for core {index}, counted as {}", queue.bytes));
+            }
+            most = most.max(bytes);
+        }
+        let waiting = self.queues.iter().map(|queue| queue.parcels.len()).sum::<usize>();
+        if waiting == self.waiting { Ok((waiting, most)) } else { Err("parcels are counted wrong".to_owned()) }
+    }
 }
 
 /// What became of a parcel.

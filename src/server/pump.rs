@@ -13,11 +13,11 @@ use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
 use super::http::{Posted, STREAM_BEHIND};
 use super::outbox::Delivery;
 use super::parcel::{Header, Numbers};
-use super::router::{Lane, Told};
+use super::router::{Lane, Told, valid_id};
 use super::service::{Change, Service, Subject};
 use crate::ids::{CoreId, Ticket, View};
 use crate::metrics::{Refusal, Step};
-use crate::proto::json::Envelope;
+use crate::proto::json::{Envelope, Key};
 use crate::proto::jsonrpc::{self, Code, RpcError};
 use crate::proto::mcp::Version;
 use crate::shard::replay::EventId;
@@ -84,10 +84,10 @@ impl<S: Service> Core<S> {
             Header::Quiet { ticket } => self.remote_quiet(from, ticket),
             Header::StreamPost { ticket, life, stream } => match self.post_to_stream(life, stream.into(), payload) {
                 Posted::Taken => self.send_reply(from, ticket.into(), 202, None, Vec::new()),
-                Posted::Gone => self.send_unknown_session(from, ticket.into()),
+                Posted::Gone => self.send_unknown_session(from, ticket.into(), None),
                 Posted::Behind => {
                     let error = RpcError::new(Code::RATE_LIMITED, STREAM_BEHIND);
-                    self.send_error(from, ticket.into(), 429, &error);
+                    self.send_error(from, ticket.into(), 429, None, &error);
                 }
             },
             Header::Changed { what, split } => {
@@ -297,21 +297,27 @@ impl<S: Service> Core<S> {
         self.metrics.parcels_sent.add(1);
     }
 
-    fn send_error(&mut self, core: CoreId, ticket: Ticket, status: u16, error: &RpcError) {
+    fn send_error(&mut self, core: CoreId, ticket: Ticket, status: u16, id: Option<&[u8]>, error: &RpcError) {
         let mut message = Vec::new();
-        jsonrpc::error(&mut message, None, true, error);
+        jsonrpc::error(&mut message, id, true, error);
         self.send_reply(core, ticket, status, None, message);
     }
 
-    fn send_unknown_session(&mut self, core: CoreId, ticket: Ticket) {
+    fn send_unknown_session(&mut self, core: CoreId, ticket: Ticket, id: Option<&[u8]>) {
         self.refused(Refusal::UnknownSession);
         let error = RpcError::new(Code::SESSION_NOT_FOUND, "Session not found");
-        self.send_error(core, ticket, 404, &error);
+        self.send_error(core, ticket, 404, id, &error);
     }
 
     fn remote_post(&mut self, from: CoreId, ticket: Ticket, id: u16, patience: u64, payload: &[u8]) {
         let Some((id, text)) = payload.split_at_checked(usize::from(id)) else { return };
-        let Some(session) = self.find_session(id) else { return self.send_unknown_session(from, ticket) };
+        let Some(session) = self.find_session(id) else {
+            // As its home would answer it: by the request's id, if it is one that can be read.
+            let mut envelope = Envelope::default();
+            let scanned = self.scanner.scan(text, &mut envelope);
+            let id = request_id(&envelope, text).filter(|_| scanned.is_ok());
+            return self.send_unknown_session(from, ticket, id);
+        };
         let view = self.shards.find(session).map_or(View::ALL, |session| session.view);
         let lane = Lane::remote(from, ticket, view, session, (patience > 0).then_some(patience));
         let mut envelope = Envelope::default();
@@ -355,7 +361,7 @@ impl<S: Service> Core<S> {
     }
 
     fn remote_get(&mut self, from: CoreId, ticket: Ticket, last: Option<EventId>, id: &[u8]) {
-        let Some(session) = self.find_session(id) else { return self.send_unknown_session(from, ticket) };
+        let Some(session) = self.find_session(id) else { return self.send_unknown_session(from, ticket, None) };
         let sink = Sink::Remote { core: from, ticket };
         match last {
             Some(last) => match self.reopen_stream(sink, session, last) {
@@ -379,7 +385,7 @@ impl<S: Service> Core<S> {
                 }
                 Err(error) => {
                     self.refused(Refusal::BadRequest);
-                    self.send_error(from, ticket, 400, &error);
+                    self.send_error(from, ticket, 400, None, &error);
                 }
             },
             None => {
@@ -398,7 +404,7 @@ impl<S: Service> Core<S> {
                 self.metrics.sessions_deleted.add(1);
                 self.send_reply(from, ticket, 204, None, Vec::new());
             }
-            None => self.send_unknown_session(from, ticket),
+            None => self.send_unknown_session(from, ticket, None),
         }
     }
 
@@ -452,6 +458,11 @@ impl<S: Service> Core<S> {
             Sink::Lines(_) | Sink::Nobody => {}
         }
     }
+}
+
+/// The id of a request: what is no request is not answered by an id, and an answer's is one that we gave.
+pub(super) fn request_id<'a>(envelope: &Envelope, text: &'a [u8]) -> Option<&'a [u8]> {
+    valid_id(envelope, text).filter(|_| envelope.has(Key::Method))
 }
 
 const PROMPTS: u8 = 0;

@@ -11,7 +11,7 @@ use super::connection::Connection;
 use super::core::Core;
 use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
 use super::parcel::Header;
-use super::pump::Whereabouts;
+use super::pump::{Whereabouts, request_id};
 use super::service::{Call, Nanos, Served, Service};
 use super::settings::Eras;
 use crate::ids::{CoreId, Ticket, View};
@@ -202,7 +202,7 @@ impl<S: Service> Core<S> {
                 }
                 Ok(Whereabouts::Nowhere) => unreachable!("a session that is nowhere is an error"),
                 Err((status, error)) => {
-                    let id = valid_id(&envelope, text);
+                    let id = request_id(&envelope, text);
                     return self.fail(id, true, status, error, out);
                 }
             }
@@ -235,14 +235,14 @@ impl<S: Service> Core<S> {
         text: &[u8],
         out: &mut Vec<u8>,
     ) -> Told {
-        let id = valid_id(envelope, text).unwrap_or_default();
+        let id = request_id(envelope, text).unwrap_or_default();
         let payload = self.pool.filled(&[session, text]);
         let (length, patience) = (session.len() as u16, lane.patience.unwrap_or(0));
         let sent = self.now;
         let header = |ticket| Header::Post { ticket, id: length, patience, sent };
         match self.forward(owner, lane.sink, id, header, payload) {
             Ok(key) => Told::Pending(key),
-            Err(error) => self.fail(valid_id(envelope, text), true, 503, error, out),
+            Err(error) => self.fail(request_id(envelope, text), true, 503, error, out),
         }
     }
 

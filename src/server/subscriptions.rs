@@ -56,6 +56,11 @@ impl Subscriptions {
         }
     }
 
+    /// Whether a session is told of a topic's changes.
+    pub(super) fn is_subscribed(&self, topic: &str, session: SessionKey) -> bool {
+        self.by_topic.get(topic).is_some_and(|sessions| sessions.iter().any(|(other, _)| *other == session))
+    }
+
     /// The streams that want to hear of a change.
     fn listening(&self, change: &Change) -> Vec<ExchangeKey> {
         let wants = |filter: &Filter| match change {

@@ -30,6 +30,22 @@ fn a_request_goes_to_the_core_that_owns_its_session_and_its_answer_comes_back() 
 }
 
 #[test]
+fn a_request_for_a_session_that_is_over_is_answered_by_its_id_on_every_core() {
+    let mut rig = Rig::new(2);
+    let home = rig.connect(0, Wire::Http);
+    let session = rig.open(home);
+    assert_eq!(status(&rig.ask(home, delete(&session))), "204");
+    for core in 0..2 {
+        let peer = rig.connect(core, Wire::Http);
+        let answer = rig.ask(peer, legacy(Some(&session), WAIT));
+        assert!(status(&answer) == "404" && answer.contains(r#""id":3"#), "core {core}: {answer}");
+        // An answer to a question of ours is no request, whatever its id.
+        let answer = rig.ask(peer, legacy(Some(&session), r#"{"jsonrpc":"2.0","id":"corelane-0-0-0","result":{}}"#));
+        assert!(status(&answer) == "404" && answer.contains(r#""id":null"#), "core {core}: {answer}");
+    }
+}
+
+#[test]
 fn who_waits_for_a_core_that_died_is_told() {
     let mut rig = Rig::new(2);
     let home = rig.connect(0, Wire::Http);
@@ -102,9 +118,8 @@ fn a_rebuilt_shard_knows_its_sessions_by_their_ids_and_takes_no_stranger_for_one
     let ids = [rig.open(peer), rig.open(peer)];
     let shard = rig.metrics[0].shard(ShardId(0)).expect("its only one");
     assert_eq!((shard.sessions.get(), shard.messages.get()), (2, 0));
-    rig.metrics[0].begin_life();
-    assert_eq!(shard.sessions.get(), 0, "they went down with their core");
     rebuild(&mut rig, 2);
+    assert_eq!(shard.sessions.get(), 0, "they went down with their core");
     let peer = rig.connect(0, Wire::Http);
     // A stranger takes the slot that the first one had.
     let stranger = rig.open(peer);
@@ -119,11 +134,14 @@ fn a_rebuilt_shard_knows_its_sessions_by_their_ids_and_takes_no_stranger_for_one
     assert_eq!(status(&rig.ask(peer, legacy(Some(&ids[1]), PING))), "200");
 }
 
-/// The only core dies and begins its next life.
-fn rebuild(rig: &mut Rig, life: u32) {
+/// The only core dies and begins its next life; of how many sessions that is told.
+fn rebuild(rig: &mut Rig, life: u32) -> usize {
     let heirs = rig.cores[0].bequeath();
+    let told = heirs.len();
+    rig.metrics[0].begin_life();
     rig.cores[0] = core(0, 1, life, rig.metrics[0]);
     rig.cores[0].inherit(heirs);
+    told
 }
 
 fn delete(id: &str) -> String {
@@ -205,10 +223,7 @@ fn no_more_is_remembered_of_sessions_than_there_may_be() {
     for _ in 0..3 {
         let peer = rig.connect(0, Wire::Http);
         ids.push((0..most).map(|_| rig.open(peer)).collect::<Vec<_>>());
-        let heirs = rig.cores[0].bequeath();
-        assert_eq!(heirs.len(), most);
-        rig.cores[0] = core(0, 1, lives.next().expect("endless"), rig.metrics[0]);
-        rig.cores[0].inherit(heirs);
+        assert_eq!(rebuild(&mut rig, lives.next().expect("endless")), most);
     }
     let peer = rig.connect(0, Wire::Http);
     assert_eq!(status(&rig.ask(peer, legacy(Some(&ids[1][0]), PING))), "404", "those that lived last go first");
