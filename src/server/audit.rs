@@ -118,7 +118,7 @@ impl<S: Service> Core<S> {
             hold(duplex.is_none(), || format!("{id} stands for {duplex:?}, which is over"))?;
             let is_bare = connection.exchange.is_none() && connection.calls.is_empty() && connection.duplex.is_none();
             hold(connection.phase != Phase::Closing || is_bare, || format!("{id} was given up with calls on it"))?;
-            let is_reminded = connection.deadline == u64::MAX || connection.timer > 0;
+            let is_reminded = connection.deadline == u64::MAX || connection.timer.is_some();
             hold(is_reminded, || format!("{id} has a deadline of which nothing will remind"))?;
             hold(!connection.dirty, || format!("{id} is to be sent something, and the turn is over"))?;
             let sends = connection.sending > 0 || !connection.has_to_send() || connection.phase == Phase::Closing;
