@@ -39,6 +39,7 @@ mod own_watched;
 mod parked;
 mod peer;
 mod pinned;
+mod pooled;
 mod process;
 mod questions;
 mod registered;

@@ -274,6 +274,8 @@ pub struct Flights {
     calls: usize,
     /// Of these, those whose callers were sent away.
     parked: usize,
+    /// Streams of what belongs to no request.
+    streams: usize,
 }
 
 impl Flights {
@@ -288,6 +290,7 @@ impl Flights {
             self.calls += 1;
             self.parked += usize::from(relay.is_parked);
         }
+        self.streams += usize::from(matches!(flight.errand, Errand::Events));
         self.entries[number as usize] = Some(flight);
         number
     }
@@ -300,6 +303,18 @@ impl Flights {
     /// Of these, calls whose callers were sent away with a question.
     pub fn parked(&self) -> usize {
         self.parked
+    }
+
+    /// Streams of what belongs to no request, each of which keeps a link for as long as it lasts. There are as many as
+    /// sessions at most, or three for a moment where there are none.
+    pub fn streams(&self) -> usize {
+        self.streams
+    }
+
+    /// Whether nothing is in flight in a session but its stream.
+    pub fn is_quiet_in(&self, session: Capabilities) -> bool {
+        let is_stream = |flight: &Flight| matches!(flight.errand, Errand::Events | Errand::Over);
+        self.entries.iter().flatten().all(|flight| flight.session != Some(session) || is_stream(flight))
     }
 
     /// Whether nothing is in flight at all.
@@ -390,6 +405,7 @@ impl Flights {
             self.calls -= 1;
             self.parked -= usize::from(relay.is_parked);
         }
+        self.streams -= usize::from(matches!(errand, Errand::Events));
     }
 
     /// The caller of a call is sent away, and is to come back until `deadline`.

@@ -36,6 +36,7 @@ mod roots;
 mod rules;
 mod send;
 mod server;
+mod sessions;
 mod settings;
 mod task_ids;
 mod task_lists;

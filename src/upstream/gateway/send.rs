@@ -17,7 +17,7 @@ use crate::proto::json::{Envelope, Key, Object, compact, has_newline};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, Version};
 use crate::server::service::Nanos;
-use crate::upstream::talk::{Line, ONLY, Passage};
+use crate::upstream::talk::{Line, Passage};
 
 /// What is said of a `requestState` that leads nowhere.
 pub(super) const STALE: &str = "requestState is not valid for this call, or no longer";
@@ -118,7 +118,7 @@ impl Server {
         writer.begin_body()
     }
 
-    fn session_fields(&self, writer: &mut RequestWriter<'_>, session: Option<Capabilities>) {
+    pub(super) fn session_fields(&self, writer: &mut RequestWriter<'_>, session: Option<Capabilities>) {
         let Some(session) = self.sessions.iter().find(|one| Some(one.capabilities) == session) else { return };
         if session.version >= Version::V2025_06_18 {
             writer.field("MCP-Protocol-Version", session.version.as_str().as_bytes());
@@ -284,33 +284,6 @@ impl Server {
         }
         self.session_fields(&mut writer, session);
         writer.end().ok().map(|()| text)
-    }
-
-    /// Ends the sessions of a server behind HTTP (2025-11-25, "Session Management").
-    pub(super) fn tell_sessions_over(&mut self, now: Nanos) {
-        let LinkSettings::Http(link) = &self.settings.link else { return };
-        let mut over = Vec::new();
-        for session in self.sessions.iter().filter(|session| session.id.as_ref().is_some_and(|id| !id.is_empty())) {
-            let mut text = Vec::new();
-            let mut writer = RequestWriter::delete(&mut text, &link.target);
-            for (field, value) in &link.fields.0 {
-                writer.field(field, value);
-            }
-            self.session_fields(&mut writer, Some(session.capabilities));
-            if writer.end().is_ok() {
-                over.push((session.capabilities, session.events, text));
-            }
-        }
-        for (capabilities, events, text) in over {
-            if let Some(events) = events {
-                self.flights.remove(events);
-                self.channel.drop_errand(now, events);
-            }
-            let (session, errand, deadline) = (Some(capabilities), Errand::Notice, now + self.settings.list_time);
-            let flight = Flight { serial: 0, errand, session, deadline, resumed: 0, session_id: None };
-            let number = self.flights.insert(flight);
-            self.channel.submit(now, number, Passage::Notice(ONLY), text);
-        }
     }
 
     /// Takes up the streams again whose pause is over.

@@ -12,22 +12,22 @@ use std::sync::Arc;
 use super::breaking::{BREAKERS_MAX, tool_of};
 use super::bridge::Round;
 use super::callers::{Caller, Callers, Post};
-use super::changes::{Changes, Paced};
+use super::changes::Changes;
 use super::channel::{Channel, Remote};
 use super::flight::{Errand, Flights, Kept, ListKind, Relay};
-use super::levels::Level;
 use super::merge::Hint;
 use super::mirrors;
 use super::owed::Owed;
 use super::pins::PinnedTools;
 use super::request::{Era, Outgoing};
+use super::sessions::Session;
 use super::settings::{EraChoice, HttpLink, LinkSettings, ServerSettings};
 use super::words::{self, CallWord, kind};
 use crate::ids::{CoreId, OutboundAddress};
 use crate::metrics::{ServerMetrics, ServerState};
 use crate::proto::json::{Envelope, Scanner};
 use crate::proto::jsonrpc::{Code, RpcError};
-use crate::proto::mcp::{Capabilities, HeaderParam, Version};
+use crate::proto::mcp::{Capabilities, HeaderParam};
 use crate::server::service::{About, Call, Change, Host, Mailbox, Nanos, Watched};
 use crate::shard::breaker::Breakers;
 use crate::shard::retry_budget::RetryBudget;
@@ -58,24 +58,6 @@ pub(super) enum Verdict {
     Asking,
     /// It speaks so.
     Known(Era),
-}
-
-/// A legacy session with the server: one for each set of capabilities, because that is what `initialize` settles.
-pub(super) struct Session {
-    pub capabilities: Capabilities,
-    /// Its id; none while it is being opened, empty if the server gives none.
-    pub id: Option<Box<[u8]>>,
-    pub version: Version,
-    /// The stream on which the server says what belongs to no request.
-    pub events: Option<u32>,
-    /// Calls that wait for it.
-    pub waiting: VecDeque<Kept>,
-    /// How much the server logs in it.
-    pub level: Level,
-    /// The server will say more of what it said in it.
-    pub owes: bool,
-    /// When it was told that roots are others.
-    pub roots: Paced,
 }
 
 /// Where a core is among the others, and what it has.
@@ -392,7 +374,7 @@ impl Server {
 
     /// The session whose own it is is over: the server is told, and it ends.
     pub fn farewell(&mut self, now: Nanos) {
-        self.tell_sessions_over(now);
+        self.end_sessions(now);
         for events in [self.events.take(), self.events_before.take()].into_iter().flatten() {
             self.end_events(now, events);
         }
@@ -452,12 +434,7 @@ impl Server {
     /// Puts a call where it will be sent from once that is possible.
     pub(super) fn enqueue(&mut self, now: Nanos, kept: Kept) {
         match self.verdict {
-            Verdict::Known(Era::Legacy(_)) => {
-                let capabilities = self.session_for(kept.capabilities);
-                let place = self.session_place(now, capabilities);
-                self.sessions[place].waiting.push_back(kept);
-                self.send_waiting(now, place);
-            }
+            Verdict::Known(Era::Legacy(_)) => self.enqueue_in_session(now, kept),
             Verdict::Known(Era::Modern) => self.send_kept(now, kept, None),
             Verdict::Asking | Verdict::Unknown => {
                 self.waiting.push_back(kept);
@@ -513,51 +490,6 @@ impl Server {
             }
             Channel::Talk(_) => {}
         }
-    }
-
-    /// The capabilities of the session that the gateway's own requests go to.
-    pub(super) fn own_session(&self) -> Capabilities {
-        self.session_for(Capabilities::default())
-    }
-
-    /// The capabilities by which a caller's session is chosen. A child has one session for all, whatever each can do,
-    /// unless it is one client's own; the tasks extension is none that `initialize` knows.
-    pub(super) fn session_for(&self, capabilities: Capabilities) -> Capabilities {
-        let capabilities = self.client.unwrap_or(capabilities);
-        if self.channel.is_talk() && self.client.is_none() {
-            return Capabilities::ELICITATION_FORM.with(Capabilities::SAMPLING);
-        }
-        capabilities.without(Capabilities::TASKS_EXTENSION)
-    }
-
-    /// The session of these capabilities, opened if it is not yet.
-    pub(super) fn session_place(&mut self, now: Nanos, capabilities: Capabilities) -> usize {
-        let known = self.sessions.len();
-        let place = self.place_for(capabilities);
-        if place == known {
-            self.initialize(now, capabilities);
-        }
-        place
-    }
-
-    /// The place of a session of these capabilities, whoever opens it.
-    pub(super) fn place_for(&mut self, capabilities: Capabilities) -> usize {
-        if let Some(place) = self.sessions.iter().position(|session| session.capabilities == capabilities) {
-            return place;
-        }
-        let version = Version::LATEST_LEGACY;
-        let (waiting, level) = (VecDeque::new(), Level::default());
-        let (owes, roots) = (false, Paced::default());
-        self.sessions.push(Session { capabilities, id: None, version, events: None, waiting, level, owes, roots });
-        self.sessions.len() - 1
-    }
-
-    /// The session for a call, if the call need not wait for it.
-    fn open_session(&mut self, call: &Call<'_>) -> Option<Capabilities> {
-        let wanted = self.session_for(call.capabilities);
-        let place = self.sessions.iter().position(|session| session.capabilities == wanted)?;
-        let is_open = self.sessions[place].id.is_some();
-        (is_open && self.level_does(place, call.log_level, call.is_level_chosen)).then_some(wanted)
     }
 
     /// The flight of a call, which has another number than it began with if it was sent again.
@@ -622,6 +554,7 @@ impl Server {
         self.reports.extend(self.changes.due(now).into_iter().map(Report::Changed));
         self.look_at_levels(now);
         self.tell_roots_due(now);
+        self.end_unused_sessions(now);
         match is_draining {
             true if now >= self.retry_at => self.retry_at = Nanos::MAX,
             true => {}
@@ -639,7 +572,8 @@ impl Server {
         let repeat = self.to_repeat.iter().map(|(at, _)| *at).min();
         let (change, flight) = (self.changes.deadline(), self.flights.deadline());
         let (channel, level, roots) = (self.channel.deadline(), self.levels_deadline(), self.roots_deadline());
-        [repeat, channel, flight, retry, resume, listen, change, level, roots].into_iter().flatten().min()
+        let sessions = self.sessions_deadline();
+        [repeat, channel, flight, retry, resume, listen, change, level, roots, sessions].into_iter().flatten().min()
     }
 }
 

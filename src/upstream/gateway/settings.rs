@@ -74,6 +74,8 @@ pub struct ServerSettings {
     pub list_time: Nanos,
     /// Time for a call, or for the next sign of its progress.
     pub call_time: Nanos,
+    /// How long a legacy session is kept in which nobody calls.
+    pub session_idle: Nanos,
     /// Time to open a link.
     pub connect_time: Nanos,
     /// Most links of one core.
