@@ -29,7 +29,7 @@ impl<S: Service> Gateway<S> {
         let start = cursor.map_or(0, |cursor| cursor.at as usize);
         let Some(seen) = self.seen(call.view) else { return invalid("there is no such view") };
         let servers = seen.servers.clone();
-        let mut waits = Vec::new();
+        let (mut waits, mut asked) = (Vec::new(), Vec::new());
         for server in servers {
             let cached = self.lists.entry((server, kind)).or_default();
             if cached.is_fresh(call.now, self.list_ttl) {
@@ -47,6 +47,7 @@ impl<S: Service> Gateway<S> {
             if !cached.fetching {
                 cached.fetching = true;
                 self.servers[usize::from(server)].fetch(call.now, kind);
+                asked.push(server);
             }
             // What was told before is told again while it is read anew.
             if self.lists.get(&(server, kind)).is_none_or(|cached| cached.items.is_none()) {
@@ -58,11 +59,11 @@ impl<S: Service> Gateway<S> {
         let job = Job { key, view, kind, version, start, native, native_hint, waits };
         if job.waits.is_empty() {
             out.extend_from_slice(&self.render(&job, call.now));
-            self.settle_all(call.now);
+            asked.into_iter().for_each(|server| self.settle(call.now, server));
             return Served::Done;
         }
         self.jobs.push(job);
-        self.settle_all(call.now);
+        asked.into_iter().for_each(|server| self.settle(call.now, server));
         Served::Pending
     }
 

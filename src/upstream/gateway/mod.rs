@@ -41,6 +41,8 @@ mod settings;
 mod task_ids;
 mod task_lists;
 mod told;
+#[cfg(test)]
+mod turn_tests;
 mod turns;
 mod uris;
 mod watching;
@@ -161,7 +163,6 @@ pub struct Gateway<S> {
     board: Board,
     begun: bool,
     draining: bool,
-    due: Nanos,
 }
 
 impl<S: Service> Gateway<S> {
@@ -169,12 +170,14 @@ impl<S: Service> Gateway<S> {
     pub fn new(native: S, station: Station) -> Gateway<S> {
         let Station { core, cores, mailbox, host, guard, mut choices, pins } = station;
         let post = Post::default();
-        let place = Place { core, host: Rc::clone(&host), guard, mailbox: mailbox.clone(), post: Rc::clone(&post) };
+        let servers = Fleet::default();
+        let (bell, lent) = (servers.bell(), Rc::clone(&host));
+        let place = Place { core, host: lent, guard, bell, mailbox: mailbox.clone(), post: Rc::clone(&post) };
         let behind = Arc::clone(&choices.borrow_and_update());
         let mut view_names = Vec::new();
         let mut gateway = Gateway {
             native,
-            servers: Fleet::default(),
+            servers,
             views: reload::views(&behind.settings, &mut view_names),
             view_names,
             lists: HashMap::new(),
@@ -196,7 +199,6 @@ impl<S: Service> Gateway<S> {
             post,
             begun: false,
             draining: false,
-            due: Nanos::MAX,
         };
         for (index, server) in behind.settings.servers.iter().enumerate() {
             let metrics = behind.metrics(index, core);
@@ -375,20 +377,12 @@ impl<S: Service> Gateway<S> {
             let outcome = Ok(self.render(&job, now));
             self.mailbox.push(Mail::Reply { key: job.key, outcome });
         }
-        self.note_deadline(index);
     }
 
     /// Whether nothing in such a call to a plain server has to be looked at.
     fn is_open(&self, server: u16, method: Method) -> bool {
         let server = &self.servers[usize::from(server)];
         server.left_out.is_empty() && !server.pinned.concerns(method)
-    }
-
-    fn settle_all(&mut self, now: Nanos) {
-        for place in 0..self.servers.places() {
-            let Some(index) = self.servers.number_at(place) else { continue };
-            self.settle(now, index);
-        }
     }
 
     fn owner(&self, id: ConnectionId) -> Option<Owner> {
@@ -401,12 +395,11 @@ impl<S: Service> Gateway<S> {
         Some((owner, self.servers.get_mut(usize::from(owner.server))?))
     }
 
-    fn note_deadline(&mut self, index: u16) {
+    /// When a server has to be told that time has passed.
+    fn due(&self, index: u16) -> Option<Nanos> {
         let server = &self.servers[usize::from(index)];
         let held = server.pinned.deadline(server.settings.list_time);
-        if let Some(deadline) = server.deadline().into_iter().chain(held).min() {
-            self.due = self.due.min(deadline);
-        }
+        server.deadline().into_iter().chain(held).min()
     }
 }
 
@@ -442,7 +435,6 @@ impl<S: Service> Service for Gateway<S> {
     fn wanted(&mut self, now: Nanos, view: View) {
         let Some(index) = self.seen(view).and_then(|seen| seen.alone) else { return };
         self.servers[usize::from(index)].wanted(now);
-        self.note_deadline(index);
     }
 
     fn header_params(&self, view: View, tool: &str) -> &[HeaderParam] {
@@ -544,7 +536,10 @@ impl<S: Service> Service for Gateway<S> {
         let index = match event {
             LinkEvent::Connected { token, outcome } => {
                 let index = (token >> 32) as u16;
-                let Some(server) = self.servers.get_mut(usize::from(index)) else { return };
+                let Some(server) = self.servers.get_mut(usize::from(index)) else {
+                    let unwanted = outcome.ok().map(Wish::Close);
+                    return self.post.borrow_mut().extend(unwanted);
+                };
                 if let (Some(place), Ok(id)) = (server.channel.connected(now, token, outcome), outcome) {
                     let slot = id.slot as usize;
                     if self.links.len() <= slot {
@@ -552,15 +547,13 @@ impl<S: Service> Service for Gateway<S> {
                     }
                     self.links[slot] = Some(Owner { generation: id.generation, server: index, place });
                 }
-                // One that is gone closes what was opened for it after all.
-                self.servers.look_again(index);
                 index
             }
             LinkEvent::Received { id, bytes } => {
                 let Some((owner, server)) = self.server_of(id) else { return };
                 server.channel.received(now, owner.place, id, bytes);
                 if !server.channel.may_have_heard() {
-                    return self.note_deadline(owner.server);
+                    return;
                 }
                 owner.server
             }
@@ -602,27 +595,27 @@ impl<S: Service> Service for Gateway<S> {
                 self.settle(now, index);
             }
         }
-        for place in 0..self.servers.places() {
-            let Some(index) = self.servers.number_at(place) else { continue };
+        while let Some(index) = self.servers.next_touched() {
             let server = &self.servers[usize::from(index)];
             if server.channel.has_news() || (self.draining && server.dials_in()) {
                 self.settle(now, index);
             }
             self.servers[usize::from(index)].channel.wishes(wish);
+            self.servers.looked_at(index, self.due(index));
+            self.forget_own(index);
         }
-        self.forget_own();
         self.post.borrow_mut().drain(..).for_each(wish);
     }
 
     fn deadline(&self) -> Option<Nanos> {
-        (self.due != Nanos::MAX).then_some(self.due)
+        self.servers.deadline()
     }
 
     fn tick(&mut self, now: Nanos) {
-        self.due = Nanos::MAX;
-        for place in 0..self.servers.places() {
-            let Some(index) = self.servers.number_at(place) else { continue };
-            self.servers[usize::from(index)].tick(now, self.draining);
+        for index in self.servers.take_due(now) {
+            // What another's tick led to may have ended it.
+            let Some(server) = self.servers.get_mut(usize::from(index)) else { continue };
+            server.tick(now, self.draining);
             self.settle(now, index);
         }
     }
@@ -638,6 +631,7 @@ impl<S: Service> Service for Gateway<S> {
 
     fn drain(&mut self) {
         self.draining = true;
+        self.servers.touch_all();
         self.native.drain();
     }
 

@@ -14,6 +14,7 @@ use super::bridge::Round;
 use super::callers::{Caller, Callers, Post};
 use super::changes::Changes;
 use super::channel::{Channel, Remote};
+use super::fleet::Bell;
 use super::flight::{Errand, Flights, Kept, ListKind, Relay};
 use super::merge::Hint;
 use super::mirrors;
@@ -66,6 +67,7 @@ pub(super) struct Place {
     pub core: CoreId,
     pub host: Rc<dyn Host>,
     pub guard: Option<GuardHandle>,
+    pub bell: Bell,
     pub mailbox: Mailbox,
     pub post: Post,
 }
@@ -153,6 +155,8 @@ pub(super) struct Server {
     /// Seals where they are.
     pub seal: Rc<dyn Host>,
     pub index: u16,
+    /// The next turn looks at it (`fleet`).
+    pub is_touched: bool,
     /// Whether it is one session's own, in the place of the configured one at `base`.
     pub is_own: bool,
     /// The number of that session.
@@ -190,8 +194,8 @@ impl Server {
                 Channel::Talk(Box::new(EventStream::new(pool, u32::from(index), authority, target, fields)))
             }
             LinkSettings::DialIn(gate) => {
-                let (most, host) = (settings.answer_bytes_max, &place.host);
-                Channel::Talk(Box::new(Dialled::new(&settings.name, Arc::clone(gate), host, most, u32::from(index))))
+                let (most, heard) = (settings.answer_bytes_max, (u32::from(index), Rc::clone(&place.bell)));
+                Channel::Talk(Box::new(Dialled::new(&settings.name, Arc::clone(gate), &place.host, most, heard)))
             }
             LinkSettings::Child(child) => {
                 let (guard, host) = (place.guard.clone(), Rc::clone(&place.host));
@@ -202,7 +206,7 @@ impl Server {
                     guard,
                     host,
                     most,
-                    u32::from(index),
+                    (u32::from(index), Rc::clone(&place.bell)),
                 )))
             }
         };
@@ -261,6 +265,7 @@ impl Server {
             to_repeat: Vec::new(),
             seal: place.host,
             index,
+            is_touched: false,
             is_own: false,
             of_session: 0,
             client: None,
@@ -396,9 +401,9 @@ impl Server {
         }
     }
 
-    /// Whether it was retired and has nothing left to do.
+    /// Whether it was retired and has nothing left to do: nothing that is still to come of its way is anybody's.
     pub fn is_gone(&self) -> bool {
-        self.is_retired && self.flights.is_empty() && self.waiting_calls() == 0 && self.channel.is_over()
+        self.is_retired && self.flights.is_empty() && (self.channel.is_talk() || self.channel.is_over())
     }
 
     /// Lets operators see how it stands.
