@@ -8,8 +8,10 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
+use crate::gateway::reached;
 use crate::peer::Peer;
 use crate::process::{Server, until};
+use crate::reloading::File;
 use crate::request::{Request, initialize, legacy, modern, notice, text};
 use crate::upstream::{Reply, Upstream};
 
@@ -213,4 +215,73 @@ fn a_server_that_knows_no_get_is_asked_for_its_stream_once() {
         let asked = upstream.heard("").iter().filter(|one| one.verb == "GET").count();
         assert_eq!((upstream.heard("initialize").len(), asked), (1, 1), "{status}");
     }
+}
+
+#[test]
+fn a_server_that_is_taken_out_is_told_that_its_sessions_are_over_once_its_calls_are() {
+    let may_go = Arc::new(AtomicBool::new(false));
+    let go = Arc::clone(&may_go);
+    let upstream = Upstream::start("legacy", tools(), move |heard| {
+        if heard.params()["arguments"]["which"] == "waits" {
+            until("it is taken out", || go.load(Ordering::Relaxed).then_some(()));
+        }
+        Reply::Usual
+    });
+    let other = Upstream::start("legacy", tools(), |_| Reply::Usual);
+    let file = File::new(&(upstream.section("s", "") + &other.section("o", "")));
+    let gateway = Server::by_file(&file.path());
+    for path in ["/mcp/s", "/mcp/o"] {
+        reached(&gateway, path);
+    }
+    let mut peer = gateway.connect();
+    let session = open(&mut peer, &json!({"elicitation": {}}));
+    let waits = legacy(1, "tools/call", json!({"name": "t", "arguments": {"which": "waits"}}));
+    peer.send(Request::legacy(&session, &waits).target("/mcp/s").bytes());
+    until("it is under way", || (upstream.heard("tools/call").len() == 1).then_some(()));
+    let under_way = upstream.heard("tools/call")[0].field("Mcp-Session-Id").expect("a session").to_owned();
+    file.write(&other.section("o", ""));
+    for core in 0..2 {
+        until("the server is gone", || {
+            let call = Request::modern(&modern(1, "tools/call", call())).target("/mcp/s");
+            (gateway.connect_on(core).ask(&call).status == 404).then_some(())
+        });
+    }
+    assert!(!upstream.ended_sessions().contains(&under_way), "a call is under way in it");
+    may_go.store(true, Ordering::Relaxed);
+    assert_eq!(text(&peer.answer().json()), "done");
+    until("all its sessions are over", || (upstream.ended_sessions() == upstream.opened_sessions()).then_some(()));
+    upstream.until_no_more_streams(0);
+    assert_eq!(other.ended_sessions(), [""; 0]);
+}
+
+#[test]
+fn a_drain_tells_servers_that_their_sessions_are_over() {
+    let upstream = Upstream::start("legacy", tools(), |_| Reply::Usual);
+    let hangs = Upstream::start("legacy", tools(), |heard| {
+        if heard.verb == "DELETE" {
+            loop {
+                std::thread::park();
+            }
+        }
+        Reply::Usual
+    });
+    let sections =
+        [upstream.section("s", ""), upstream.section("own", "sessions = \"per_session\""), hangs.section("hangs", "")];
+    let mut gateway = Server::configured(&sections.concat());
+    for path in ["/mcp/s", "/mcp/own", "/mcp/hangs"] {
+        reached(&gateway, path);
+    }
+    for capabilities in [json!({}), json!({"elicitation": {}})] {
+        let mut peer = gateway.connect();
+        let session = open(&mut peer, &capabilities);
+        assert_eq!(text(&call_in(&mut peer, &session)), "done");
+        let own = crate::legacy::open_at(&mut peer, "2025-11-25", "/mcp/own");
+        let call = Request::legacy(&own, &legacy(7, "tools/call", call())).target("/mcp/own");
+        assert_eq!(text(&peer.ask(&call).json()), "done");
+    }
+    gateway.signal("TERM");
+    assert!(gateway.wait().success(), "one that does not listen holds nobody up");
+    until("all are told", || (upstream.ended_sessions() == upstream.opened_sessions()).then_some(()));
+    assert!(upstream.opened_sessions().len() >= 7, "of two cores, two servers, two kinds of clients and two clients");
+    until("so is that one", || (hangs.ended_sessions() == hangs.opened_sessions()).then_some(()));
 }

@@ -225,6 +225,15 @@ impl Upstream {
         all.iter().map(|one| one.method().to_owned()).collect()
     }
 
+    /// The sessions that it opened as is usual, sorted.
+    pub fn opened_sessions(&self) -> Vec<String> {
+        let all = self.heard.lock().expect("nobody panics with it");
+        let opened = (1..).zip(all.iter()).filter(|(_, one)| one.method() == "initialize");
+        let mut opened: Vec<String> = opened.map(|(number, _)| format!("session-{number}")).collect();
+        opened.sort_unstable();
+        opened
+    }
+
     /// The sessions that it was told are over, sorted.
     pub fn ended_sessions(&self) -> Vec<String> {
         let all = self.heard.lock().expect("nobody panics with it");

@@ -63,6 +63,11 @@ impl Fleet {
         self.configured.iter()
     }
 
+    /// All of them, sessions' own included.
+    pub fn all(&self) -> impl Iterator<Item = &Server> {
+        self.configured.iter().chain(self.own.iter().flatten().map(|own| &**own))
+    }
+
     /// The server of this number, if there is one; the next turn looks at it.
     pub fn get_mut(&mut self, number: usize) -> Option<&mut Server> {
         self.touch(number);

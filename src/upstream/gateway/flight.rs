@@ -237,6 +237,8 @@ pub enum Errand {
     Events,
     /// The handshake on a further line of a server whose era is known.
     Greet(Line),
+    /// The DELETE of a session, whose answer says nothing.
+    Farewell,
     /// `initialize`, for the session of these capabilities.
     Initialize(Capabilities),
     /// `logging/setLevel`, in the flight's session.
@@ -322,9 +324,9 @@ impl Flights {
         self.vacant.len() == self.entries.len()
     }
 
-    /// Whether something was told that is not taken note of yet.
-    pub fn has_notices(&self) -> bool {
-        self.entries.iter().flatten().any(|flight| matches!(flight.errand, Errand::Notice))
+    /// Whether the server was told that a session is over, and has not taken note of it yet.
+    pub fn has_farewells(&self) -> bool {
+        self.entries.iter().flatten().any(|flight| matches!(flight.errand, Errand::Farewell))
     }
 
     /// The one call that is in flight, if there is but one.

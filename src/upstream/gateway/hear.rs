@@ -70,7 +70,7 @@ impl Server {
             return self.session_lost(now, number, session);
         }
         match flight.errand {
-            Errand::Notice | Errand::Over => drop(self.flights.remove(number)),
+            Errand::Farewell | Errand::Notice | Errand::Over => drop(self.flights.remove(number)),
             // A server that has no such stream is not asked again.
             Errand::Events => {
                 self.flights.remove(number);
@@ -123,7 +123,7 @@ impl Server {
             };
         }
         let Some(flight) = self.flights.find(number) else { return };
-        if matches!(flight.errand, Errand::Over | Errand::Notice | Errand::Events) {
+        if matches!(flight.errand, Errand::Events | Errand::Farewell | Errand::Notice | Errand::Over) {
             return;
         }
         let answers = envelope.value(Key::Id, text).and_then(Value::as_u64) == Some(flight.serial);
@@ -501,7 +501,7 @@ impl Server {
         let Some(flight) = self.flights.find(number) else { return };
         let pause = retry_ms.unwrap_or(RESUME_MS).clamp(1, RESUME_MS_MAX) * 1_000_000;
         match &flight.errand {
-            Errand::Over | Errand::Notice => drop(self.flights.remove(number)),
+            Errand::Farewell | Errand::Notice | Errand::Over => drop(self.flights.remove(number)),
             Errand::Events => {
                 let session = flight.session;
                 self.flights.remove(number);
@@ -590,7 +590,7 @@ impl Server {
             Errand::Page(pages) => self.reports.push(Report::List(pages.kind, Err(error.clone()))),
             Errand::Greet(line) => self.refuse_line(now, line, &error.message),
             Errand::Level => self.level_settled(now, session, false),
-            Errand::Notice | Errand::Over => {}
+            Errand::Farewell | Errand::Notice | Errand::Over => {}
         }
     }
 }

@@ -597,7 +597,7 @@ impl<S: Service> Service for Gateway<S> {
         }
         while let Some(index) = self.servers.next_touched() {
             let server = &self.servers[usize::from(index)];
-            if server.channel.has_news() || (self.draining && server.dials_in()) {
+            if server.channel.has_news() || self.draining {
                 self.settle(now, index);
             }
             self.servers[usize::from(index)].channel.wishes(wish);
@@ -636,7 +636,7 @@ impl<S: Service> Service for Gateway<S> {
     }
 
     fn is_drained(&self) -> bool {
-        self.native.is_drained() && self.servers.iter().all(Server::is_drained)
+        self.native.is_drained() && self.servers.all().all(Server::is_drained)
     }
 }
 

@@ -372,7 +372,7 @@ impl Server {
 
     /// Whether nobody on another core waits for it, and what it should still hear has left.
     pub fn is_drained(&self) -> bool {
-        let waits = !self.waiting.is_empty() || !self.queue.is_empty();
+        let waits = !self.waiting.is_empty() || !self.queue.is_empty() || self.flights.has_farewells();
         self.channel.owner().is_some()
             || (self.channel.is_gone() && !waits && !self.flights.has_calls_of_others(self.callers.core))
     }
@@ -392,11 +392,17 @@ impl Server {
         self.publish();
     }
 
-    /// The last call of a retired server closes its way. Of one that dials in a drain takes leave too: it may go to
-    /// another corelane then.
+    /// With the last call of a retired server its sessions end, and then its way is closed. A drain ends the sessions
+    /// too, and takes leave of a server that dials in: it may go to another corelane then.
     pub fn close_if_idle(&mut self, now: Nanos, is_draining: bool) {
-        let is_over = self.is_retired || (is_draining && self.dials_in());
-        if is_over && self.flights.calls() == 0 && !(self.is_own && self.flights.has_notices()) {
+        // The callers of those that are parked come back to this process no more.
+        let others = self.flights.calls() - if is_draining { self.flights.parked() } else { 0 };
+        if !(self.is_retired || is_draining) || others > 0 || self.waiting_calls() > 0 {
+            return;
+        }
+        self.end_sessions(now);
+        let is_over = self.is_retired || self.dials_in();
+        if is_over && self.flights.calls() == 0 && !self.flights.has_farewells() {
             self.channel.shut(now);
         }
     }

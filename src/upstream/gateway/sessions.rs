@@ -244,7 +244,7 @@ impl Server {
         if let Some(text) = text {
             let deadline = now + self.settings.list_time.min(FAREWELL);
             // It is of no session: that the server knows it no longer is no news.
-            let (serial, errand, session) = (0, Errand::Notice, None);
+            let (serial, errand, session) = (0, Errand::Farewell, None);
             let number =
                 self.flights.insert(Flight { serial, errand, session, deadline, resumed: 0, session_id: None });
             self.channel.submit(now, number, Passage::Notice(ONLY), text);
