@@ -5,6 +5,7 @@
 //! never by sleeping for as long as something ought to take.
 #![cfg(feature = "host")]
 
+mod absent;
 mod administered;
 mod attached;
 mod changes;

@@ -15,7 +15,7 @@ use super::request::Outgoing;
 use crate::ids::{CoreId, View};
 use crate::proto::json::{Envelope, Key};
 use crate::proto::mcp::{Capabilities, LogLevel, Method, Version};
-use crate::server::service::Nanos;
+use crate::server::service::{Change, Nanos};
 use crate::upstream::talk::Line;
 
 /// A caller's call, kept: until there is a server to send it to, or to send it again.
@@ -196,6 +196,15 @@ impl ListKind {
             ListKind::Resources => "resources",
             ListKind::Templates => "resourceTemplates",
             ListKind::Tools => "tools",
+        }
+    }
+
+    /// What callers are told when it is another.
+    pub fn change(self) -> Change {
+        match self {
+            ListKind::Prompts => Change::Prompts,
+            ListKind::Resources | ListKind::Templates => Change::Resources,
+            ListKind::Tools => Change::Tools,
         }
     }
 

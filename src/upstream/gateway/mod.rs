@@ -399,7 +399,7 @@ impl<S: Service> Gateway<S> {
     fn due(&self, index: u16) -> Option<Nanos> {
         let server = &self.servers[usize::from(index)];
         let held = server.pinned.deadline(server.settings.list_time);
-        server.deadline().into_iter().chain(held).min()
+        server.deadline().into_iter().chain(held).chain(server.retry_lists_at).min()
     }
 }
 
@@ -616,6 +616,7 @@ impl<S: Service> Service for Gateway<S> {
             // What another's tick led to may have ended it.
             let Some(server) = self.servers.get_mut(usize::from(index)) else { continue };
             server.tick(now, self.draining);
+            self.retry_lists(now, index);
             self.settle(now, index);
         }
     }

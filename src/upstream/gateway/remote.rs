@@ -54,6 +54,10 @@ impl<S: Service> Gateway<S> {
             if let Some(cached) = self.lists.get_mut(&(server, kind)) {
                 // What changed is not told again: whoever heard of it wants the new one.
                 cached.items = None;
+                // It may well be one that can be read.
+                if cached.retry_at.is_some() {
+                    (cached.retry_at, self.servers[usize::from(server)].retry_lists_at) = (Some(0), Some(0));
+                }
             }
             self.forget_told(kind);
         }

@@ -104,6 +104,8 @@ pub(super) struct Server {
     pub is_retired: bool,
     /// How it stands has changed, and the other cores were not told.
     pub is_news: bool,
+    /// When lists of it are read again that could not be read.
+    pub retry_lists_at: Option<Nanos>,
     /// Cores that want a list, and which.
     pub list_askers: Vec<(CoreId, ListKind)>,
     /// No attempt before.
@@ -237,6 +239,7 @@ impl Server {
             is_legacy: false,
             is_retired: false,
             is_news: false,
+            retry_lists_at: None,
             list_askers: Vec::new(),
             retry_at: 0,
             wanted_until: 0,
