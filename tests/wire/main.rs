@@ -23,6 +23,7 @@ mod faulty;
 mod gateway;
 mod http_status;
 mod http_wire;
+mod itself;
 mod kept;
 mod late;
 mod legacy;

@@ -117,6 +117,8 @@ pub struct Station {
     pub core: CoreId,
     /// How many there are.
     pub cores: u16,
+    /// The number of this process, as in `Settings`.
+    pub boot: u64,
     /// Where mail for the core goes.
     pub mailbox: Mailbox,
     /// What the core lends.
@@ -168,11 +170,11 @@ pub struct Gateway<S> {
 impl<S: Service> Gateway<S> {
     /// A gateway on one of so many cores.
     pub fn new(native: S, station: Station) -> Gateway<S> {
-        let Station { core, cores, mailbox, host, guard, mut choices, pins } = station;
+        let Station { core, cores, boot, mailbox, host, guard, mut choices, pins } = station;
         let post = Post::default();
         let servers = Fleet::default();
         let (bell, lent) = (servers.bell(), Rc::clone(&host));
-        let place = Place { core, host: lent, guard, bell, mailbox: mailbox.clone(), post: Rc::clone(&post) };
+        let place = Place { core, host: lent, guard, bell, boot, mailbox: mailbox.clone(), post: Rc::clone(&post) };
         let behind = Arc::clone(&choices.borrow_and_update());
         let mut view_names = Vec::new();
         let mut gateway = Gateway {

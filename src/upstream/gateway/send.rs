@@ -389,10 +389,15 @@ pub(super) fn write_request(out: &mut Vec<u8>, serial: u64, method: &str, params
 
 pub(super) fn modern_meta(params: &mut Object<'_>, capabilities: Capabilities) {
     let mut meta = params.object("_meta");
+    modern_members(&mut meta, capabilities);
+    meta.end();
+}
+
+/// What stands in `_meta` of every modern request.
+pub(super) fn modern_members(meta: &mut Object<'_>, capabilities: Capabilities) {
     meta.string("io.modelcontextprotocol/protocolVersion", Version::V2026_07_28.as_str());
     meta.raw("io.modelcontextprotocol/clientCapabilities", &capabilities.to_json());
     meta.raw("io.modelcontextprotocol/clientInfo", CLIENT_INFO);
-    meta.end();
 }
 
 pub(super) fn unwritable(error: &RequestError) -> RpcError {

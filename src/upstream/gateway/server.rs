@@ -68,6 +68,8 @@ pub(super) struct Place {
     pub host: Rc<dyn Host>,
     pub guard: Option<GuardHandle>,
     pub bell: Bell,
+    /// Which process it is of.
+    pub boot: u64,
     pub mailbox: Mailbox,
     pub post: Post,
 }
@@ -169,6 +171,8 @@ pub(super) struct Server {
     /// What was added to gauges: calls in flight, calls that wait, breakers that are open.
     published: Cell<(u64, u64, u64)>,
     pub serial: u64,
+    /// The process that speaks to it.
+    pub boot: u64,
     /// The line on which the server says what is being heard.
     pub line: Line,
     /// The line on which it was asked last what it speaks, where there are several.
@@ -275,6 +279,7 @@ impl Server {
             base: index,
             published: Cell::default(),
             serial: 0,
+            boot: place.boot,
             line: ONLY,
             asked_on: None,
         }

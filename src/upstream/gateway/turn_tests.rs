@@ -121,6 +121,7 @@ impl Rig {
         let station = Station {
             core: CoreId(0),
             cores: 1,
+            boot: 0,
             mailbox: mailbox.clone(),
             host: Rc::new(Nothing),
             guard: None,
