@@ -82,6 +82,9 @@ pub const SERVER_PLACES_OF_FILE: usize = SERVERS_MAX;
 pub const ADMINISTERED_TRANSPORTS_MAX: usize = 1024;
 /// Largest body of a request for administration, in bytes.
 pub const ADMIN_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Most legacy sessions of one core with one server, each of which may have a stream: one for each set of capabilities
+/// that clients have, of which there are few at a time.
+pub const SERVER_SESSIONS_MAX: usize = 32;
 /// Most configured views.
 pub const VIEWS_MAX: usize = 256;
 

@@ -221,6 +221,7 @@ fn run<S: 'static>(
         let station = Station {
             core: seed.core,
             cores: seed.table.cores() as u16,
+            boot: seed.settings.boot,
             mailbox: mailbox.clone(),
             host,
             guard: seed.guard.clone(),

@@ -153,6 +153,7 @@ pub(super) fn server(
         call_time: server.timeout_ms.ns(),
         ask_time: settings.calls.ask_timeout_ms.ns(),
         connect_time: server.connect_timeout_ms.ns(),
+        session_idle: settings.sessions.idle_ms.ns(),
         links_max,
         waiting_max: waiting * WAITING_PER_LINK,
         calls_max: if is_for_all { server.concurrency.usize() } else { usize::MAX },

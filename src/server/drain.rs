@@ -66,8 +66,8 @@ impl<S: Service> Core<S> {
     /// Whether a drain has come to its end: no connection is left, and no other core waits for an answer of this one,
     /// nor of its service.
     pub(super) fn is_drained(&self) -> bool {
-        let is_served = self.drain.is_over || self.service.is_drained();
-        self.drain.on && self.open == 0 && self.remotes.is_empty() && is_served
+        let is_empty = self.drain.on && self.open == 0 && self.remotes.is_empty();
+        is_empty && (self.drain.is_over || self.service.is_drained())
     }
 
     /// Lets a connection go if nothing is in flight on it. Asked after every step that concerns it.

@@ -80,6 +80,11 @@ impl<S: Service> Core<S> {
         if self.is_duplicate(lane, id) {
             return self.duplicate(id, out);
         }
+        if name == Method::ServerDiscover.as_str().as_bytes()
+            && let Some(error) = self.comes_from_itself(envelope, text)
+        {
+            return self.fail(Some(id), false, 400, error, out);
+        }
         let offers = match self.service.about(lane.view) {
             Ok(about) => about.offers,
             Err(error) => return self.not_known(lane, id, error.code.http_status(), error, out),

@@ -87,6 +87,10 @@ pub enum Served {
     Pending,
 }
 
+/// The member of `_meta` by which the handshake of a gateway says which process it is of, so that one which has come to
+/// its own endpoint is told so.
+pub const GATEWAY: &str = "corelane/gateway";
+
 /// What a service can do, from which `initialize` and `server/discover` are answered.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Offers {

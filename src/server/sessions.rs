@@ -10,7 +10,7 @@ use super::deliver::primes;
 use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
 use super::pump::Whereabouts;
 use super::router::{Lane, Told};
-use super::service::{Service, Watched};
+use super::service::{GATEWAY, Service, Watched};
 use crate::ids::{CoreId, View};
 use crate::metrics::Refusal;
 use crate::proto::json::{Envelope, Key, Object};
@@ -62,6 +62,9 @@ impl<S: Service> Core<S> {
                 out,
             );
         };
+        if let Some(error) = self.comes_from_itself(envelope, text) {
+            return self.fail(Some(id), true, 400, error, out);
+        }
         // The version asked for if it is served, else the newest legacy one (2025-11-25, "Version Negotiation").
         let version = Version::parse(requested.as_bytes())
             .filter(|version| !version.is_modern())
@@ -101,6 +104,18 @@ impl<S: Service> Core<S> {
         object.end();
         self.respond(id, &result, out);
         Told::Answered { status: 200, session: Some(key) }
+    }
+
+    /// What a handshake is told that this very process's gateway began: its own lists would be in its lists.
+    pub(super) fn comes_from_itself(&mut self, envelope: &Envelope, text: &[u8]) -> Option<RpcError> {
+        let process = envelope.value(Key::Meta, text)?.get(GATEWAY)?.as_str()?;
+        if u64::from_str_radix(&process, 16) != Ok(self.settings.boot) {
+            return None;
+        }
+        self.refused(Refusal::BadRequest);
+        let text = "this is the endpoint of the corelane that asks, which would be a server behind itself: give the \
+                    server another url";
+        Some(RpcError::new(Code::INVALID_REQUEST, text))
     }
 
     fn open_session(&mut self, view: View, version: Version, capabilities: Capabilities) -> SessionKey {

@@ -128,6 +128,7 @@ fn settings(bounds: &Bounds, planted: Option<Bug>) -> Settings {
             events: bounds.replay_events,
             bytes: if bounds.replay_events == ALL_EVENTS { 1 << 30 } else { 16 * 1024 },
         },
+        replay_core_bytes: if bounds.replay_events == ALL_EVENTS { 1 << 40 } else { 64 * 1024 },
         retry_ms: 1000,
         discover_ttl_ms: 1000,
         drain_time: bounds.drain_time,

@@ -5,6 +5,7 @@
 //! never by sleeping for as long as something ought to take.
 #![cfg(feature = "host")]
 
+mod absent;
 mod administered;
 mod asked;
 mod attached;
@@ -24,6 +25,7 @@ mod faulty;
 mod gateway;
 mod http_status;
 mod http_wire;
+mod itself;
 mod kept;
 mod late;
 mod legacy;
@@ -42,6 +44,7 @@ mod own_watched;
 mod parked;
 mod peer;
 mod pinned;
+mod pooled;
 mod process;
 mod questions;
 mod registered;

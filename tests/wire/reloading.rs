@@ -10,24 +10,25 @@ use crate::peer::Peer;
 use crate::process::{Server, until};
 use crate::request::{Request, echo, legacy, modern, sleep, text};
 
-struct File {
+/// A configuration file that changes.
+pub struct File {
     folder: tempfile::TempDir,
     name: &'static str,
 }
 
 impl File {
-    fn new(text: &str) -> File {
+    pub fn new(text: &str) -> File {
         let file = File { folder: tempfile::tempdir().expect("a place for files"), name: "corelane.toml" };
         file.write(text);
         file
     }
 
-    fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.folder.path().join(self.name)
     }
 
     /// Puts another file in its place, as careful editors do.
-    fn write(&self, text: &str) {
+    pub fn write(&self, text: &str) {
         let fresh = self.folder.path().join("fresh");
         std::fs::write(&fresh, text).expect("room for a file");
         std::fs::rename(fresh, self.path()).expect("the same file system");

@@ -93,6 +93,8 @@ pub enum Reply {
     Error(Value),
     /// These messages on the request's stream, and then this result.
     After(Vec<Value>, Value),
+    /// Nothing but this HTTP status, whatever was asked.
+    Status(u16),
 }
 
 /// The server; there for as long as the process.
@@ -131,6 +133,12 @@ impl Upstream {
         let events = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
         let id = &heard.body["id"];
         let said = |member: &str, value: &Value| json!({"jsonrpc": "2.0", "id": id, member: value}).to_string();
+        let refuse = |status: u16| format!("HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n");
+        if heard.verb != "POST"
+            && let Reply::Status(status) = script(heard)
+        {
+            return write(&refuse(status));
+        }
         if heard.verb == "GET" || heard.method() == "subscriptions/listen" {
             write(events);
             if heard.verb == "POST" {
@@ -153,6 +161,7 @@ impl Upstream {
                 write(&format!("data: {}\n\n", said("result", &result)));
                 return drop(stream.shutdown(std::net::Shutdown::Both));
             }
+            Reply::Status(status) => return write(&refuse(status)),
             Reply::Error(error) => (String::new(), said("error", &error)),
             Reply::Result(result) => (String::new(), said("result", &result)),
             Reply::Usual => {
@@ -216,6 +225,25 @@ impl Upstream {
         all.iter().map(|one| one.method().to_owned()).collect()
     }
 
+    /// The sessions that it opened as is usual, sorted.
+    pub fn opened_sessions(&self) -> Vec<String> {
+        let all = self.heard.lock().expect("nobody panics with it");
+        let opened = (1..).zip(all.iter()).filter(|(_, one)| one.method() == "initialize");
+        let mut opened: Vec<String> = opened.map(|(number, _)| format!("session-{number}")).collect();
+        opened.sort_unstable();
+        opened
+    }
+
+    /// The sessions that it was told are over, sorted.
+    pub fn ended_sessions(&self) -> Vec<String> {
+        let all = self.heard.lock().expect("nobody panics with it");
+        let deleted = all.iter().filter(|one| one.verb == "DELETE");
+        let id = |one: &Heard| one.field("Mcp-Session-Id").expect("it says which").to_owned();
+        let mut ended: Vec<String> = deleted.map(id).collect();
+        ended.sort_unstable();
+        ended
+    }
+
     /// Says something on every stream that is open for such; a stream of subscriptions has its name in it.
     pub fn say(&self, method: &str, params: &Value) {
         self.say_where(method, params, |_| true);
@@ -251,6 +279,15 @@ impl Upstream {
             let mut streams = self.streams.lock().expect("nobody panics with it");
             streams.retain_mut(|(stream, _)| stream.write_all(b": there?\n\n").is_ok());
             (streams.len() >= count).then_some(())
+        });
+    }
+
+    /// Waits until no more than so many streams are open, of those that were opened so far.
+    pub fn until_no_more_streams(&self, count: usize) {
+        until("its other streams are closed", || {
+            let mut streams = self.streams.lock().expect("nobody panics with it");
+            streams.retain_mut(|(stream, _)| stream.write_all(b": there?\n\n").is_ok());
+            (streams.len() <= count).then_some(())
         });
     }
 }

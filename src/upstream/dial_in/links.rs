@@ -99,9 +99,15 @@ pub struct Dialled {
 }
 
 impl Dialled {
-    /// Opens the gate. `tag` stands in the upper half of the tokens of its links; messages of more than
-    /// `message_bytes_max` end their connection.
-    pub fn new(server: &str, gate: Arc<Gate>, host: &Rc<dyn Host>, message_bytes_max: usize, tag: u32) -> Dialled {
+    /// Opens the gate. `tag` stands in the upper half of the tokens of its links, and is left beside when somebody has
+    /// dialled in; messages of more than `message_bytes_max` end their connection.
+    pub fn new(
+        server: &str,
+        gate: Arc<Gate>,
+        host: &Rc<dyn Host>,
+        message_bytes_max: usize,
+        (tag, bell): (u32, Rc<RefCell<Vec<u32>>>),
+    ) -> Dialled {
         let arrived = Rc::<RefCell<VecDeque<Arrival>>>::default();
         let is_open = Rc::new(Cell::new(true));
         let (mut arrivals, seen, still_open) = (gate.open(), Rc::clone(&arrived), Rc::clone(&is_open));
@@ -110,6 +116,7 @@ impl Dialled {
                 // One that comes too late is dropped, and so closed.
                 if still_open.get() {
                     seen.borrow_mut().push_back(arrival);
+                    bell.borrow_mut().push(tag);
                 }
             }
         }));

@@ -72,7 +72,12 @@ impl Rig {
         let gate = Arc::new(Gate::new("w", KeyDigest::of(b"key"), 8));
         let lender = Rc::<Lender>::default();
         let host: Rc<dyn Host> = lender.clone();
-        Rig { pool: Dialled::new("w", Arc::clone(&gate), &host, 1024, 3), gate, lender, others: Vec::new() }
+        Rig {
+            pool: Dialled::new("w", Arc::clone(&gate), &host, 1024, (3, Rc::default())),
+            gate,
+            lender,
+            others: Vec::new(),
+        }
     }
 
     fn wished(&mut self) -> Vec<Wished> {

@@ -52,7 +52,6 @@ impl<S: Service> Gateway<S> {
         let until = until.min(call.deadline);
         let kept = Box::new(keep(call, Caller { core: self.core, key: call.key }, None, None));
         self.unnamed.push(Unnamed { kept, kind, waits: waits.clone(), until, deadline: call.deadline });
-        self.due = self.due.min(until);
         for server in waits {
             self.settle(call.now, server);
         }

@@ -15,7 +15,7 @@ use super::request::Outgoing;
 use crate::ids::{CoreId, View};
 use crate::proto::json::{Envelope, Key};
 use crate::proto::mcp::{Capabilities, LogLevel, Method, Version};
-use crate::server::service::Nanos;
+use crate::server::service::{Change, Nanos};
 use crate::upstream::talk::Line;
 
 /// A caller's call, kept: until there is a server to send it to, or to send it again.
@@ -213,6 +213,15 @@ impl ListKind {
         }
     }
 
+    /// What callers are told when it is another.
+    pub fn change(self) -> Change {
+        match self {
+            ListKind::Prompts => Change::Prompts,
+            ListKind::Resources | ListKind::Templates => Change::Resources,
+            ListKind::Tools => Change::Tools,
+        }
+    }
+
     /// The item's member by which it is called.
     pub fn key(self) -> &'static str {
         match self {
@@ -251,6 +260,8 @@ pub enum Errand {
     Events,
     /// The handshake on a further line of a server whose era is known.
     Greet(Line),
+    /// The DELETE of a session, whose answer says nothing.
+    Farewell,
     /// `initialize`, for the session of these capabilities.
     Initialize(Capabilities),
     /// `logging/setLevel`, in the flight's session.
@@ -288,6 +299,8 @@ pub struct Flights {
     calls: usize,
     /// Of these, those whose callers were sent away.
     parked: usize,
+    /// Streams of what belongs to no request.
+    streams: usize,
 }
 
 impl Flights {
@@ -302,6 +315,7 @@ impl Flights {
             self.calls += 1;
             self.parked += usize::from(relay.is_parked);
         }
+        self.streams += usize::from(matches!(flight.errand, Errand::Events));
         self.entries[number as usize] = Some(flight);
         number
     }
@@ -316,14 +330,26 @@ impl Flights {
         self.parked
     }
 
+    /// Streams of what belongs to no request, each of which keeps a link for as long as it lasts. There are as many as
+    /// sessions at most, or three for a moment where there are none.
+    pub fn streams(&self) -> usize {
+        self.streams
+    }
+
+    /// Whether nothing is in flight in a session but its stream.
+    pub fn is_quiet_in(&self, session: Capabilities) -> bool {
+        let is_stream = |flight: &Flight| matches!(flight.errand, Errand::Events | Errand::Over);
+        self.entries.iter().flatten().all(|flight| flight.session != Some(session) || is_stream(flight))
+    }
+
     /// Whether nothing is in flight at all.
     pub fn is_empty(&self) -> bool {
         self.vacant.len() == self.entries.len()
     }
 
-    /// Whether something was told that is not taken note of yet.
-    pub fn has_notices(&self) -> bool {
-        self.entries.iter().flatten().any(|flight| matches!(flight.errand, Errand::Notice))
+    /// Whether the server was told that a session is over, and has not taken note of it yet.
+    pub fn has_farewells(&self) -> bool {
+        self.entries.iter().flatten().any(|flight| matches!(flight.errand, Errand::Farewell))
     }
 
     /// The one call that is in flight, if there is but one.
@@ -425,6 +451,7 @@ impl Flights {
             self.calls -= 1;
             self.parked -= usize::from(relay.is_parked);
         }
+        self.streams -= usize::from(matches!(errand, Errand::Events));
     }
 
     /// The caller of a call is sent away, and is to come back until `deadline`.

@@ -46,6 +46,7 @@ impl Server {
                         if let Some(flight) = self.flights.find(errand) {
                             flight.session_id = reply.session_id;
                         }
+                        self.has_stream(errand);
                     }
                     Outcome::StreamEnded { errand, last_event_id, retry_ms, is_whole } => {
                         self.stream_ended(now, errand, last_event_id, retry_ms, is_whole);
@@ -57,19 +58,24 @@ impl Server {
 
     /// A whole HTTP response.
     fn answered(&mut self, now: Nanos, number: u32, reply: &Reply, text: &[u8]) {
+        let is_first_stream = self.is_first_stream(number);
         let Some(flight) = self.flights.find(number) else { return };
         flight.session_id.clone_from(&reply.session_id);
         let (session, serial) = (flight.session, flight.serial);
         if let Some(session) = session
             && !self.is_retired
+            && !is_first_stream
             && is_session_lost(&mut self.scanner, reply.status, text, serial)
         {
             return self.session_lost(now, number, session);
         }
         match flight.errand {
-            Errand::Notice | Errand::Over => drop(self.flights.remove(number)),
+            Errand::Farewell | Errand::Notice | Errand::Over => drop(self.flights.remove(number)),
             // A server that has no such stream is not asked again.
-            Errand::Events => drop(self.flights.remove(number)),
+            Errand::Events => {
+                self.flights.remove(number);
+                self.has_no_stream(number);
+            }
             _ if reply.media == MediaType::Json && !text.is_empty() => {
                 self.message(now, number, reply.status, text);
                 // It came whole: there is no stream whose end is to come.
@@ -117,7 +123,7 @@ impl Server {
             };
         }
         let Some(flight) = self.flights.find(number) else { return };
-        if matches!(flight.errand, Errand::Over | Errand::Notice | Errand::Events) {
+        if matches!(flight.errand, Errand::Events | Errand::Farewell | Errand::Notice | Errand::Over) {
             return;
         }
         let answers = envelope.value(Key::Id, text).and_then(Value::as_u64) == Some(flight.serial);
@@ -278,7 +284,7 @@ impl Server {
             self.line_is_ready(self.line);
             self.reached(now);
         }
-        let place = self.place_for(capabilities);
+        let place = self.place_for(now, capabilities);
         self.sessions[place].id = Some(session_id.unwrap_or_default());
         self.sessions[place].version = version;
         let body = |out: &mut Vec<u8>| {
@@ -508,7 +514,7 @@ impl Server {
         let Some(flight) = self.flights.find(number) else { return };
         let pause = retry_ms.unwrap_or(RESUME_MS).clamp(1, RESUME_MS_MAX) * 1_000_000;
         match &flight.errand {
-            Errand::Over | Errand::Notice => drop(self.flights.remove(number)),
+            Errand::Farewell | Errand::Notice | Errand::Over => drop(self.flights.remove(number)),
             Errand::Events => {
                 let session = flight.session;
                 self.flights.remove(number);
@@ -566,7 +572,7 @@ impl Server {
         }
     }
 
-    fn errand_lost(&mut self, now: Nanos, errand: Errand, session: Option<Capabilities>, error: &RpcError) {
+    pub(super) fn errand_lost(&mut self, now: Nanos, errand: Errand, session: Option<Capabilities>, error: &RpcError) {
         match errand {
             // A caller that was sent away hears nothing: it is answered when it comes back.
             Errand::Call(relay) if relay.is_parked => self.call_failed(now, &relay),
@@ -597,41 +603,7 @@ impl Server {
             Errand::Page(pages) => self.reports.push(Report::List(pages.kind, Err(error.clone()))),
             Errand::Greet(line) => self.refuse_line(now, line, &error.message),
             Errand::Level => self.level_settled(now, session, false),
-            Errand::Notice | Errand::Over => {}
-        }
-    }
-
-    fn session_failed(&mut self, capabilities: Capabilities, error: &RpcError) {
-        let Some(place) = self.sessions.iter().position(|session| session.capabilities == capabilities) else { return };
-        for kept in self.sessions.swap_remove(place).waiting {
-            self.callers.reply(kept.caller, Err(error.clone()));
-        }
-    }
-
-    /// The server does not know a session any more: it is opened again, and the call sent again, once. It was not
-    /// executed, or the server had known the session.
-    fn session_lost(&mut self, now: Nanos, number: u32, capabilities: Capabilities) {
-        let Some(flight) = self.flights.remove(number) else { return };
-        let place = self.sessions.iter().position(|session| session.capabilities == capabilities);
-        let is_that_one = place.is_some_and(|place| self.sessions[place].id.is_some());
-        if is_that_one && let Some(place) = place {
-            let waiting = self.sessions.swap_remove(place).waiting;
-            let place = self.session_place(now, capabilities);
-            self.sessions[place].waiting = waiting;
-        }
-        match flight.errand {
-            Errand::Call(Relay { kept: Some(mut kept), is_parked: false, .. }) if !kept.again => {
-                kept.again = true;
-                self.enqueue(now, *kept);
-            }
-            Errand::Page(pages) if pages.cursors.is_empty() => {
-                let text = format!("server {} lost its session; try again", self.settings.name);
-                self.reports.push(Report::List(pages.kind, Err(RpcError::new(Code::BAD_GATEWAY, text))));
-            }
-            other => {
-                let text = format!("server {} lost its session twice", self.settings.name);
-                self.errand_lost(now, other, Some(capabilities), &RpcError::new(Code::BAD_GATEWAY, text));
-            }
+            Errand::Farewell | Errand::Notice | Errand::Over => {}
         }
     }
 }

@@ -17,7 +17,7 @@ use super::{Gateway, Seen, invalid, uris};
 use crate::limits::{LIST_PAGE_DEFAULT, NATIVE_PAGES_MAX};
 use crate::proto::json::{Array, Envelope, Key, Value};
 use crate::proto::jsonrpc::{Code, RpcError};
-use crate::server::service::{Call, Nanos, Served, Service};
+use crate::server::service::{Call, Mail, Nanos, Served, Service};
 
 impl<S: Service> Gateway<S> {
     /// A merged list: told at once if every server's is at hand, else when it is.
@@ -29,7 +29,7 @@ impl<S: Service> Gateway<S> {
         let start = cursor.map_or(0, |cursor| cursor.at as usize);
         let Some(seen) = self.seen(call.view) else { return invalid("there is no such view") };
         let servers = seen.servers.clone();
-        let mut waits = Vec::new();
+        let (mut waits, mut asked) = (Vec::new(), Vec::new());
         for server in servers {
             let cached = self.lists.entry((server, kind)).or_default();
             if cached.is_fresh(call.now, self.list_ttl) {
@@ -44,13 +44,15 @@ impl<S: Service> Gateway<S> {
                 }
                 continue;
             }
-            if !cached.fetching {
+            // What was told before is told again while it is read anew. A server that could not give its list when it
+            // was asked last keeps nobody waiting: it is left out until it was read.
+            if cached.is_worth_waiting() {
+                waits.push(server);
+            }
+            if cached.may_be_read() {
                 (cached.fetching, cached.was_asked) = (true, true);
                 self.servers[usize::from(server)].fetch(call.now, kind);
-            }
-            // What was told before is told again while it is read anew.
-            if self.lists.get(&(server, kind)).is_none_or(|cached| cached.items.is_none()) {
-                waits.push(server);
+                asked.push(server);
             }
         }
         let (native, native_hint) = self.native_items(call, kind);
@@ -58,11 +60,11 @@ impl<S: Service> Gateway<S> {
         let job = Job { key, view, kind, version, start, native, native_hint, waits };
         if job.waits.is_empty() {
             out.extend_from_slice(&self.render(&job, call.now));
-            self.settle_all(call.now);
+            asked.into_iter().for_each(|server| self.settle(call.now, server));
             return Served::Done;
         }
         self.jobs.push(job);
-        self.settle_all(call.now);
+        asked.into_iter().for_each(|server| self.settle(call.now, server));
         Served::Pending
     }
 
@@ -84,8 +86,15 @@ impl<S: Service> Gateway<S> {
 
     /// A list of one server was read, or could not be: whoever waits for it waits no longer.
     pub(super) fn listed(&mut self, at: Nanos, index: u16, kind: ListKind, outcome: Result<Vec<Box<[u8]>>, RpcError>) {
+        let is_there = matches!(self.servers[usize::from(index)].verdict, Verdict::Known(_));
         let cached = self.lists.entry((index, kind)).or_default();
-        (cached.fetching, cached.has_failed) = (false, outcome.is_err());
+        if cached.failures > 0 && outcome.is_ok() {
+            // Whoever asked meanwhile was told without it.
+            self.mailbox.push(Mail::Changed(kind.change()));
+        }
+        cached.was_read(at, is_there, outcome.is_ok());
+        self.note_retries(index);
+        let cached = self.lists.entry((index, kind)).or_default();
         if let Ok(items) = outcome {
             let server = &self.servers[usize::from(index)];
             let is_modern = server.verdict == Verdict::Known(Era::Modern);
@@ -99,6 +108,32 @@ impl<S: Service> Gateway<S> {
             job.waits.retain(|&server| server != index);
         }
         self.waits_no_longer(index, kind);
+    }
+
+    /// Notes when lists of a server are read again that could not be read.
+    fn note_retries(&mut self, index: u16) {
+        let of = |kind| self.lists.get(&(index, kind)).and_then(|cached| cached.retry_at);
+        self.servers[usize::from(index)].retry_lists_at = ListKind::ALL.into_iter().filter_map(of).min();
+    }
+
+    /// Reads the lists again whose pause after a failure is over, whether or not somebody asks for them.
+    pub(super) fn retry_lists(&mut self, now: Nanos, index: u16) {
+        let server = &mut self.servers[usize::from(index)];
+        if server.retry_lists_at.is_none_or(|at| at > now) {
+            return;
+        }
+        if self.draining {
+            server.retry_lists_at = None;
+            return;
+        }
+        for kind in ListKind::ALL {
+            let Some(cached) = self.lists.get_mut(&(index, kind)) else { continue };
+            if cached.retry_at.take_if(|at| *at <= now).is_some() && !cached.fetching {
+                (cached.fetching, cached.was_asked) = (true, true);
+                server.fetch(now, kind);
+            }
+        }
+        self.note_retries(index);
     }
 
     /// A list of a server is another.

@@ -14,6 +14,10 @@ use crate::proto::json::{Object, Value};
 use crate::proto::mcp::Version;
 use crate::server::service::{CallKey, Nanos};
 
+/// Pause before a list that could not be read is read again; it doubles with each failure, up to the second of these.
+const RETRY: Nanos = 100_000_000;
+const RETRY_MAX: Nanos = 30_000_000_000;
+
 /// One list of one server.
 #[derive(Default)]
 pub(super) struct Cached {
@@ -32,6 +36,11 @@ pub(super) struct Cached {
     pub looked_at: Nanos,
     /// It could not be read the last time that was tried.
     pub has_failed: bool,
+    /// How often it could not be read, one time after the other, of a server that was there: nobody waits for it again
+    /// before it was read.
+    pub failures: u32,
+    /// When it is read again of our own accord.
+    pub retry_at: Option<Nanos>,
     /// The server spoke 2026-07-28 when it was read.
     pub is_modern: bool,
     /// How long its server says that it may be kept.
@@ -43,6 +52,27 @@ impl Cached {
     pub fn fresh_for(&self, now: Nanos, most: Nanos) -> Nanos {
         let said = self.hint.map_or(most, |hint| hint.ttl_ms.saturating_mul(1_000_000));
         (self.at + said.min(most)).saturating_sub(now)
+    }
+
+    /// An attempt to read it ended, of a server that is there or is not.
+    pub fn was_read(&mut self, now: Nanos, is_there: bool, is_read: bool) {
+        (self.fetching, self.has_failed, self.retry_at) = (false, !is_read, None);
+        if is_read || !is_there {
+            self.failures = 0;
+        } else {
+            self.retry_at = Some(now + (RETRY << self.failures.min(10)).min(RETRY_MAX));
+            self.failures += 1;
+        }
+    }
+
+    /// Whether it is to be read when somebody asks for it: it is not being read, nor about to be after a failure.
+    pub fn may_be_read(&self) -> bool {
+        !self.fetching && self.retry_at.is_none()
+    }
+
+    /// Whether who asks for it waits until it was read.
+    pub fn is_worth_waiting(&self) -> bool {
+        self.items.is_none() && self.failures == 0
     }
 
     /// Whether it can be told without asking again.
@@ -207,5 +237,26 @@ mod tests {
         let both = public.zip(private).map(|(one, other)| one.and(other));
         assert_eq!(both, Some(Hint { ttl_ms: 7, is_public: false }));
         assert_eq!(says(br#"{"cacheScope":"public"}"#), None);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_list_that_failed_until_it_was_read_and_the_pauses_grow() {
+        let mut cached = Cached::default();
+        assert!(cached.may_be_read() && cached.is_worth_waiting());
+        let pauses: Vec<Nanos> = (0..12)
+            .map(|_| {
+                cached.fetching = true;
+                cached.was_read(5, true, false);
+                assert!(cached.has_failed && !cached.may_be_read() && !cached.is_worth_waiting());
+                cached.retry_at.expect("it is tried again") - 5
+            })
+            .collect();
+        assert_eq!((pauses[0], pauses[1], pauses[11]), (RETRY, 2 * RETRY, RETRY_MAX));
+        // One that is away is no matter of its list: what it says when it is back is waited for.
+        cached.was_read(5, false, false);
+        assert!(cached.has_failed && cached.may_be_read() && cached.is_worth_waiting());
+        cached.was_read(5, true, false);
+        cached.was_read(5, true, true);
+        assert!(!cached.has_failed && cached.may_be_read() && cached.is_worth_waiting());
     }
 }

@@ -37,10 +37,13 @@ mod roots;
 mod rules;
 mod send;
 mod server;
+mod sessions;
 mod settings;
 mod task_ids;
 mod task_lists;
 mod told;
+#[cfg(test)]
+mod turn_tests;
 mod turns;
 mod uris;
 mod watching;
@@ -118,6 +121,8 @@ pub struct Station {
     pub core: CoreId,
     /// How many there are.
     pub cores: u16,
+    /// The number of this process, as in `Settings`.
+    pub boot: u64,
     /// Where mail for the core goes.
     pub mailbox: Mailbox,
     /// What the core lends.
@@ -166,20 +171,21 @@ pub struct Gateway<S> {
     board: Board,
     begun: bool,
     draining: bool,
-    due: Nanos,
 }
 
 impl<S: Service> Gateway<S> {
     /// A gateway on one of so many cores.
     pub fn new(native: S, station: Station) -> Gateway<S> {
-        let Station { core, cores, mailbox, host, guard, mut choices, pins } = station;
+        let Station { core, cores, boot, mailbox, host, guard, mut choices, pins } = station;
         let post = Post::default();
-        let place = Place { core, host: Rc::clone(&host), guard, mailbox: mailbox.clone(), post: Rc::clone(&post) };
+        let servers = Fleet::default();
+        let (bell, lent) = (servers.bell(), Rc::clone(&host));
+        let place = Place { core, host: lent, guard, bell, boot, mailbox: mailbox.clone(), post: Rc::clone(&post) };
         let behind = Arc::clone(&choices.borrow_and_update());
         let mut view_names = Vec::new();
         let mut gateway = Gateway {
             native,
-            servers: Fleet::default(),
+            servers,
             views: reload::views(&behind.settings, &mut view_names),
             view_names,
             lists: HashMap::new(),
@@ -202,7 +208,6 @@ impl<S: Service> Gateway<S> {
             post,
             begun: false,
             draining: false,
-            due: Nanos::MAX,
         };
         for (index, server) in behind.settings.servers.iter().enumerate() {
             let metrics = behind.metrics(index, core);
@@ -385,20 +390,12 @@ impl<S: Service> Gateway<S> {
             self.mailbox.push(Mail::Reply { key: job.key, outcome });
         }
         self.go_on(now);
-        self.note_deadline(index);
     }
 
     /// Whether nothing in such a call to a plain server has to be looked at.
     fn is_open(&self, server: u16, method: Method) -> bool {
         let server = &self.servers[usize::from(server)];
         server.left_out.is_empty() && !server.pinned.concerns(method)
-    }
-
-    fn settle_all(&mut self, now: Nanos) {
-        for place in 0..self.servers.places() {
-            let Some(index) = self.servers.number_at(place) else { continue };
-            self.settle(now, index);
-        }
     }
 
     fn owner(&self, id: ConnectionId) -> Option<Owner> {
@@ -411,12 +408,11 @@ impl<S: Service> Gateway<S> {
         Some((owner, self.servers.get_mut(usize::from(owner.server))?))
     }
 
-    fn note_deadline(&mut self, index: u16) {
+    /// When a server has to be told that time has passed.
+    fn due(&self, index: u16) -> Option<Nanos> {
         let server = &self.servers[usize::from(index)];
         let held = server.pinned.deadline(server.settings.list_time);
-        if let Some(deadline) = server.deadline().into_iter().chain(held).min() {
-            self.due = self.due.min(deadline);
-        }
+        server.deadline().into_iter().chain(held).chain(server.retry_lists_at).min()
     }
 }
 
@@ -451,7 +447,6 @@ impl<S: Service> Service for Gateway<S> {
     fn wanted(&mut self, now: Nanos, view: View) {
         let Some(index) = self.seen(view).and_then(|seen| seen.alone) else { return };
         self.servers[usize::from(index)].wanted(now);
-        self.note_deadline(index);
     }
 
     fn header_params(&self, view: View, tool: &str) -> &[HeaderParam] {
@@ -554,7 +549,10 @@ impl<S: Service> Service for Gateway<S> {
         let index = match event {
             LinkEvent::Connected { token, outcome } => {
                 let index = (token >> 32) as u16;
-                let Some(server) = self.servers.get_mut(usize::from(index)) else { return };
+                let Some(server) = self.servers.get_mut(usize::from(index)) else {
+                    let unwanted = outcome.ok().map(Wish::Close);
+                    return self.post.borrow_mut().extend(unwanted);
+                };
                 if let (Some(place), Ok(id)) = (server.channel.connected(now, token, outcome), outcome) {
                     let slot = id.slot as usize;
                     if self.links.len() <= slot {
@@ -562,15 +560,13 @@ impl<S: Service> Service for Gateway<S> {
                     }
                     self.links[slot] = Some(Owner { generation: id.generation, server: index, place });
                 }
-                // One that is gone closes what was opened for it after all.
-                self.servers.look_again(index);
                 index
             }
             LinkEvent::Received { id, bytes } => {
                 let Some((owner, server)) = self.server_of(id) else { return };
                 server.channel.received(now, owner.place, id, bytes);
                 if !server.channel.may_have_heard() {
-                    return self.note_deadline(owner.server);
+                    return;
                 }
                 owner.server
             }
@@ -612,31 +608,32 @@ impl<S: Service> Service for Gateway<S> {
                 self.settle(now, index);
             }
         }
-        for place in 0..self.servers.places() {
-            let Some(index) = self.servers.number_at(place) else { continue };
+        while let Some(index) = self.servers.next_touched() {
             let server = &self.servers[usize::from(index)];
-            if server.channel.has_news() || (self.draining && server.dials_in()) {
+            if server.channel.has_news() || self.draining {
                 self.settle(now, index);
             }
             self.servers[usize::from(index)].channel.wishes(wish);
+            self.servers.looked_at(index, self.due(index));
+            self.forget_own(index);
         }
-        self.forget_own();
         self.post.borrow_mut().drain(..).for_each(wish);
     }
 
     fn deadline(&self) -> Option<Nanos> {
-        (self.due != Nanos::MAX).then_some(self.due)
+        let unnamed = self.unnamed.iter().map(|one| one.until);
+        self.servers.deadline().into_iter().chain(unnamed).min()
     }
 
     fn tick(&mut self, now: Nanos) {
-        self.due = Nanos::MAX;
-        for place in 0..self.servers.places() {
-            let Some(index) = self.servers.number_at(place) else { continue };
-            self.servers[usize::from(index)].tick(now, self.draining);
+        for index in self.servers.take_due(now) {
+            // What another's tick led to may have ended it.
+            let Some(server) = self.servers.get_mut(usize::from(index)) else { continue };
+            server.tick(now, self.draining);
+            self.retry_lists(now, index);
             self.settle(now, index);
         }
         self.go_on(now);
-        self.due = self.unnamed.iter().map(|one| one.until).fold(self.due, Nanos::min);
     }
 
     fn told(&mut self, now: Nanos, from: CoreId, what: Subject, text: &[u8]) {
@@ -650,11 +647,12 @@ impl<S: Service> Service for Gateway<S> {
 
     fn drain(&mut self) {
         self.draining = true;
+        self.servers.touch_all();
         self.native.drain();
     }
 
     fn is_drained(&self) -> bool {
-        self.native.is_drained() && self.servers.iter().all(Server::is_drained)
+        self.native.is_drained() && self.servers.all().all(Server::is_drained)
     }
 }
 

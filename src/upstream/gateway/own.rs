@@ -93,12 +93,10 @@ impl<S: Service> Gateway<S> {
         }
     }
 
-    /// Lets go of what has ended.
-    pub(super) fn forget_own(&mut self) {
-        let is_over = |server: &Server| server.is_retired && server.flights.is_empty();
-        let over: Vec<u16> =
-            self.servers.own_numbers().filter(|number| is_over(&self.servers[usize::from(*number)])).collect();
-        for number in over {
+    /// Lets go of a session's own server that has ended.
+    pub(super) fn forget_own(&mut self, number: u16) {
+        let server = &self.servers[usize::from(number)];
+        if server.is_own && server.is_gone() {
             self.servers[usize::from(number)].withdraw();
             self.servers.remove(number);
         }

@@ -97,7 +97,6 @@ impl<S: Service> Gateway<S> {
     pub(super) fn take_up(&mut self, now: Nanos) {
         let Some(behind) = self.chosen.borrow_mut().take() else { return };
         let settings = &behind.settings;
-        self.servers.leave_those_gone();
         for index in 0..settings.servers.len() {
             let number = index as u16;
             if index >= self.servers.len() {

@@ -52,6 +52,10 @@ impl<S: Service> Gateway<S> {
             if let Some(cached) = self.lists.get_mut(&(server, kind)) {
                 // What changed is not told again: whoever heard of it wants the new one.
                 (cached.items, cached.was_asked) = (None, false);
+                // It may well be one that can be read.
+                if cached.retry_at.is_some() {
+                    (cached.retry_at, self.servers[usize::from(server)].retry_lists_at) = (Some(0), Some(0));
+                }
             }
             self.written.forget(Some(kind));
         }

@@ -4,6 +4,7 @@
 //! Invariant: what is not named here is passed on byte for byte.
 
 use super::items;
+use super::server::CLIENT_INFO;
 use crate::proto::json::{Envelope, Key, Object, Span, Value, is_empty};
 use crate::proto::mcp::{Capabilities, LogLevel, Method, Version};
 use crate::server::service::{Call, Nanos};
@@ -181,7 +182,7 @@ fn rebuilt_meta(call: &Outgoing<'_>, era: Era, number: &[u8]) -> Vec<u8> {
     if era.is_modern() {
         object.string(MODERN_META[0], Version::V2026_07_28.as_str());
         object.raw(MODERN_META[1], &call.capabilities.without(NOT_BETWEEN_ERAS).to_json());
-        object.raw(MODERN_META[2], br#"{"name":"corelane","version":"1"}"#);
+        object.raw(MODERN_META[2], CLIENT_INFO);
         if let Some(level) = call.log_level {
             object.string(MODERN_META[3], level.as_str());
         }

@@ -17,7 +17,7 @@ use crate::proto::json::{Envelope, Key, Object, compact, has_newline};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, Version};
 use crate::server::service::Nanos;
-use crate::upstream::talk::{Line, ONLY, Passage};
+use crate::upstream::talk::{Line, Passage};
 
 /// What is said of a `requestState` that leads nowhere.
 pub(super) const STALE: &str = "requestState is not valid for this call, or no longer";
@@ -125,7 +125,7 @@ impl Server {
         writer.begin_body()
     }
 
-    fn session_fields(&self, writer: &mut RequestWriter<'_>, session: Option<Capabilities>) {
+    pub(super) fn session_fields(&self, writer: &mut RequestWriter<'_>, session: Option<Capabilities>) {
         let Some(session) = self.sessions.iter().find(|one| Some(one.capabilities) == session) else { return };
         if session.version >= Version::V2025_06_18 {
             writer.field("MCP-Protocol-Version", session.version.as_str().as_bytes());
@@ -293,33 +293,6 @@ impl Server {
         writer.end().ok().map(|()| text)
     }
 
-    /// Ends the sessions of a server behind HTTP (2025-11-25, "Session Management").
-    pub(super) fn tell_sessions_over(&mut self, now: Nanos) {
-        let LinkSettings::Http(link) = &self.settings.link else { return };
-        let mut over = Vec::new();
-        for session in self.sessions.iter().filter(|session| session.id.as_ref().is_some_and(|id| !id.is_empty())) {
-            let mut text = Vec::new();
-            let mut writer = RequestWriter::delete(&mut text, &link.target);
-            for (field, value) in &link.fields.0 {
-                writer.field(field, value);
-            }
-            self.session_fields(&mut writer, Some(session.capabilities));
-            if writer.end().is_ok() {
-                over.push((session.capabilities, session.events, text));
-            }
-        }
-        for (capabilities, events, text) in over {
-            if let Some(events) = events {
-                self.flights.remove(events);
-                self.channel.drop_errand(now, events);
-            }
-            let (session, errand, deadline) = (Some(capabilities), Errand::Notice, now + self.settings.list_time);
-            let flight = Flight { serial: 0, errand, session, deadline, resumed: 0, session_id: None };
-            let number = self.flights.insert(flight);
-            self.channel.submit(now, number, Passage::Notice(ONLY), text);
-        }
-    }
-
     /// Takes up the streams again whose pause is over.
     pub(super) fn resume_streams(&mut self, now: Nanos) {
         let (due, later) = std::mem::take(&mut self.resumable).into_iter().partition(|(at, ..)| *at <= now);
@@ -426,10 +399,15 @@ pub(super) fn write_request(out: &mut Vec<u8>, serial: u64, method: &str, params
 
 pub(super) fn modern_meta(params: &mut Object<'_>, capabilities: Capabilities) {
     let mut meta = params.object("_meta");
+    modern_members(&mut meta, capabilities);
+    meta.end();
+}
+
+/// What stands in `_meta` of every modern request.
+pub(super) fn modern_members(meta: &mut Object<'_>, capabilities: Capabilities) {
     meta.string("io.modelcontextprotocol/protocolVersion", Version::V2026_07_28.as_str());
     meta.raw("io.modelcontextprotocol/clientCapabilities", &capabilities.to_json());
     meta.raw("io.modelcontextprotocol/clientInfo", CLIENT_INFO);
-    meta.end();
 }
 
 pub(super) fn unwritable(error: &RequestError) -> RpcError {

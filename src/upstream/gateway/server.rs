@@ -12,22 +12,23 @@ use std::sync::Arc;
 use super::breaking::{BREAKERS_MAX, tool_of};
 use super::bridge::Round;
 use super::callers::{Caller, Callers, Post};
-use super::changes::{Changes, Paced};
+use super::changes::Changes;
 use super::channel::{Channel, Remote};
+use super::fleet::Bell;
 use super::flight::{Errand, Flight, Flights, Kept, ListKind, Relay};
-use super::levels::Level;
 use super::merge::Hint;
 use super::mirrors;
 use super::owed::Owed;
 use super::pins::PinnedTools;
 use super::request::{Era, Outgoing};
+use super::sessions::Session;
 use super::settings::{EraChoice, HttpLink, LinkSettings, ServerSettings};
 use super::words::{self, CallWord, kind};
 use crate::ids::{CoreId, OutboundAddress};
 use crate::metrics::{ServerMetrics, ServerState};
 use crate::proto::json::{Envelope, Scanner};
 use crate::proto::jsonrpc::{Code, RpcError};
-use crate::proto::mcp::{Capabilities, HeaderParam, Version};
+use crate::proto::mcp::{Capabilities, HeaderParam};
 use crate::server::service::{About, Call, Change, Host, Mailbox, Nanos, Watched};
 use crate::shard::breaker::Breakers;
 use crate::shard::retry_budget::RetryBudget;
@@ -60,30 +61,15 @@ pub(super) enum Verdict {
     Known(Era),
 }
 
-/// A legacy session with the server: one for each set of capabilities, because that is what `initialize` settles.
-pub(super) struct Session {
-    pub capabilities: Capabilities,
-    /// Its id; none while it is being opened, empty if the server gives none.
-    pub id: Option<Box<[u8]>>,
-    pub version: Version,
-    /// The stream on which the server says what belongs to no request.
-    pub events: Option<u32>,
-    /// Calls that wait for it.
-    pub waiting: VecDeque<Kept>,
-    /// How much the server logs in it.
-    pub level: Level,
-    /// The server will say more of what it said in it.
-    pub owes: bool,
-    /// When it was told that roots are others.
-    pub roots: Paced,
-}
-
 /// Where a core is among the others, and what it has.
 #[derive(Clone)]
 pub(super) struct Place {
     pub core: CoreId,
     pub host: Rc<dyn Host>,
     pub guard: Option<GuardHandle>,
+    pub bell: Bell,
+    /// Which process it is of.
+    pub boot: u64,
     pub mailbox: Mailbox,
     pub post: Post,
 }
@@ -122,6 +108,8 @@ pub(super) struct Server {
     pub is_retired: bool,
     /// How it stands has changed, and the other cores were not told.
     pub is_news: bool,
+    /// When lists of it are read again that could not be read.
+    pub retry_lists_at: Option<Nanos>,
     /// Cores that want a list, and which.
     pub list_askers: Vec<(CoreId, ListKind)>,
     /// No attempt before.
@@ -173,6 +161,8 @@ pub(super) struct Server {
     /// Seals where they are.
     pub seal: Rc<dyn Host>,
     pub index: u16,
+    /// The next turn looks at it (`fleet`).
+    pub is_touched: bool,
     /// Whether it is one session's own, in the place of the configured one at `base`.
     pub is_own: bool,
     /// The number of that session.
@@ -183,6 +173,8 @@ pub(super) struct Server {
     /// What was added to gauges: calls in flight, calls that wait, breakers that are open.
     published: Cell<(u64, u64, u64)>,
     pub serial: u64,
+    /// The process that speaks to it.
+    pub boot: u64,
     /// The line on which the server says what is being heard.
     pub line: Line,
     /// The line on which it was asked last what it speaks, where there are several.
@@ -210,8 +202,8 @@ impl Server {
                 Channel::Talk(Box::new(EventStream::new(pool, u32::from(index), authority, target, fields)))
             }
             LinkSettings::DialIn(gate) => {
-                let (most, host) = (settings.answer_bytes_max, &place.host);
-                Channel::Talk(Box::new(Dialled::new(&settings.name, Arc::clone(gate), host, most, u32::from(index))))
+                let (most, heard) = (settings.answer_bytes_max, (u32::from(index), Rc::clone(&place.bell)));
+                Channel::Talk(Box::new(Dialled::new(&settings.name, Arc::clone(gate), &place.host, most, heard)))
             }
             LinkSettings::Child(child) => {
                 let (guard, host) = (place.guard.clone(), Rc::clone(&place.host));
@@ -222,7 +214,7 @@ impl Server {
                     guard,
                     host,
                     most,
-                    u32::from(index),
+                    (u32::from(index), Rc::clone(&place.bell)),
                 )))
             }
         };
@@ -253,6 +245,7 @@ impl Server {
             is_legacy: false,
             is_retired: false,
             is_news: false,
+            retry_lists_at: None,
             list_askers: Vec::new(),
             retry_at: 0,
             wanted_until: 0,
@@ -281,12 +274,14 @@ impl Server {
             to_repeat: Vec::new(),
             seal: place.host,
             index,
+            is_touched: false,
             is_own: false,
             of_session: 0,
             client: None,
             base: index,
             published: Cell::default(),
             serial: 0,
+            boot: place.boot,
             line: ONLY,
             asked_on: None,
         }
@@ -377,14 +372,14 @@ impl Server {
 
     /// Whether nobody on another core waits for it, and what it should still hear has left.
     pub fn is_drained(&self) -> bool {
-        let waits = !self.waiting.is_empty() || !self.queue.is_empty();
+        let waits = !self.waiting.is_empty() || !self.queue.is_empty() || self.flights.has_farewells();
         self.channel.owner().is_some()
             || (self.channel.is_gone() && !waits && !self.flights.has_calls_of_others(self.callers.core))
     }
 
     /// The session whose own it is is over: the server is told, and it ends.
     pub fn farewell(&mut self, now: Nanos) {
-        self.tell_sessions_over(now);
+        self.end_sessions(now);
         for events in [self.events.take(), self.events_before.take()].into_iter().flatten() {
             self.end_events(now, events);
         }
@@ -397,18 +392,24 @@ impl Server {
         self.publish();
     }
 
-    /// The last call of a retired server closes its way. Of one that dials in a drain takes leave too: it may go to
-    /// another corelane then.
+    /// With the last call of a retired server its sessions end, and then its way is closed. A drain ends the sessions
+    /// too, and takes leave of a server that dials in: it may go to another corelane then.
     pub fn close_if_idle(&mut self, now: Nanos, is_draining: bool) {
-        let is_over = self.is_retired || (is_draining && self.dials_in());
-        if is_over && self.flights.calls() == 0 && !(self.is_own && self.flights.has_notices()) {
+        // The callers of those that are parked come back to this process no more.
+        let others = self.flights.calls() - if is_draining { self.flights.parked() } else { 0 };
+        if !(self.is_retired || is_draining) || others > 0 || self.waiting_calls() > 0 {
+            return;
+        }
+        self.end_sessions(now);
+        let is_over = self.is_retired || self.dials_in();
+        if is_over && self.flights.calls() == 0 && !self.flights.has_farewells() {
             self.channel.shut(now);
         }
     }
 
-    /// Whether it was retired and has nothing left to do.
+    /// Whether it was retired and has nothing left to do: nothing that is still to come of its way is anybody's.
     pub fn is_gone(&self) -> bool {
-        self.is_retired && self.flights.is_empty() && self.waiting_calls() == 0 && self.channel.is_over()
+        self.is_retired && self.flights.is_empty() && (self.channel.is_talk() || self.channel.is_over())
     }
 
     /// Lets operators see how it stands.
@@ -444,12 +445,7 @@ impl Server {
     /// Puts a call where it will be sent from once that is possible.
     pub(super) fn enqueue(&mut self, now: Nanos, kept: Kept) {
         match self.verdict {
-            Verdict::Known(Era::Legacy(_)) => {
-                let capabilities = self.session_for(kept.capabilities);
-                let place = self.session_place(now, capabilities);
-                self.sessions[place].waiting.push_back(kept);
-                self.send_waiting(now, place);
-            }
+            Verdict::Known(Era::Legacy(_)) => self.enqueue_in_session(now, kept),
             Verdict::Known(Era::Modern) => self.send_kept(now, kept, None),
             Verdict::Asking | Verdict::Unknown => {
                 self.waiting.push_back(kept);
@@ -505,51 +501,6 @@ impl Server {
             }
             Channel::Talk(_) => {}
         }
-    }
-
-    /// The capabilities of the session that the gateway's own requests go to.
-    pub(super) fn own_session(&self) -> Capabilities {
-        self.session_for(Capabilities::default())
-    }
-
-    /// The capabilities by which a caller's session is chosen. A child has one session for all, whatever each can do,
-    /// unless it is one client's own; the tasks extension is none that `initialize` knows.
-    pub(super) fn session_for(&self, capabilities: Capabilities) -> Capabilities {
-        let capabilities = self.client.unwrap_or(capabilities);
-        if self.channel.is_talk() && self.client.is_none() {
-            return Capabilities::ELICITATION_FORM.with(Capabilities::SAMPLING);
-        }
-        capabilities.without(Capabilities::TASKS_EXTENSION)
-    }
-
-    /// The session of these capabilities, opened if it is not yet.
-    pub(super) fn session_place(&mut self, now: Nanos, capabilities: Capabilities) -> usize {
-        let known = self.sessions.len();
-        let place = self.place_for(capabilities);
-        if place == known {
-            self.initialize(now, capabilities);
-        }
-        place
-    }
-
-    /// The place of a session of these capabilities, whoever opens it.
-    pub(super) fn place_for(&mut self, capabilities: Capabilities) -> usize {
-        if let Some(place) = self.sessions.iter().position(|session| session.capabilities == capabilities) {
-            return place;
-        }
-        let version = Version::LATEST_LEGACY;
-        let (waiting, level) = (VecDeque::new(), Level::default());
-        let (owes, roots) = (false, Paced::default());
-        self.sessions.push(Session { capabilities, id: None, version, events: None, waiting, level, owes, roots });
-        self.sessions.len() - 1
-    }
-
-    /// The session for a call, if the call need not wait for it.
-    fn open_session(&mut self, call: &Call<'_>) -> Option<Capabilities> {
-        let wanted = self.session_for(call.capabilities);
-        let place = self.sessions.iter().position(|session| session.capabilities == wanted)?;
-        let is_open = self.sessions[place].id.is_some();
-        (is_open && self.level_does(place, call.log_level, call.is_level_chosen)).then_some(wanted)
     }
 
     /// The flight of a call, which has another number than it began with if it was sent again.
@@ -618,6 +569,7 @@ impl Server {
         self.reports.extend(self.changes.due(now).into_iter().map(Report::Changed));
         self.look_at_levels(now);
         self.tell_roots_due(now);
+        self.end_unused_sessions(now);
         match is_draining {
             true if now >= self.retry_at => self.retry_at = Nanos::MAX,
             true => {}
@@ -635,7 +587,8 @@ impl Server {
         let repeat = self.to_repeat.iter().map(|(at, _)| *at).min();
         let (change, flight) = (self.changes.deadline(), self.flights.deadline());
         let (channel, level, roots) = (self.channel.deadline(), self.levels_deadline(), self.roots_deadline());
-        [repeat, channel, flight, retry, resume, listen, change, level, roots].into_iter().flatten().min()
+        let sessions = self.sessions_deadline();
+        [repeat, channel, flight, retry, resume, listen, change, level, roots, sessions].into_iter().flatten().min()
     }
 }
 

@@ -76,6 +76,8 @@ pub struct ServerSettings {
     pub call_time: Nanos,
     /// Time for a caller to answer what the server asks in the midst of its call.
     pub ask_time: Nanos,
+    /// How long a legacy session is kept in which nobody calls.
+    pub session_idle: Nanos,
     /// Time to open a link.
     pub connect_time: Nanos,
     /// Most links of one core.

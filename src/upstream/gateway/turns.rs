@@ -33,8 +33,8 @@ impl Server {
 
     /// Sends calls that had to wait for others to end.
     pub fn admit_queued(&mut self, now: Nanos) {
-        // A call that is parked keeps its link.
-        self.channel.leave_room(now, self.flights.parked());
+        // A call that is parked keeps its link, and so does a stream of what belongs to no request.
+        self.channel.leave_room(now, self.flights.parked() + self.flights.streams());
         while !self.is_full()
             && let Some(kept) = self.queue.pop_front()
         {

@@ -150,7 +150,7 @@ impl<S: Service> Gateway<S> {
             Watched::Task => topic.strip_prefix(&*server.settings.name).filter(|own| own.starts_with(WAYS)),
         };
         // The topics of the native server have none.
-        let Some(server) = self.servers.iter_mut().find(|server| !server.is_retired && own(server).is_some()) else {
+        let Some(server) = self.servers.iter().find(|server| !server.is_retired && own(server).is_some()) else {
             return;
         };
         let Some(own) = own(server) else { return };
@@ -162,7 +162,7 @@ impl<S: Service> Gateway<S> {
             let kind = if on { kind::WATCH } else { kind::UNWATCH };
             return server.callers.tell(listener, kind, words::number_of_watched(what), own.as_bytes().to_vec());
         }
-        server.watch(now, what, own, listener, on);
+        self.servers[usize::from(index)].watch(now, what, own, listener, on);
         self.settle(now, index);
     }
 

@@ -65,6 +65,8 @@ pub struct Lines {
     host: Rc<dyn Host>,
     line_bytes_max: usize,
     tag: u32,
+    /// Where its tag is left when the guard said something.
+    bell: Rc<RefCell<Vec<u32>>>,
     /// What the guard said, with the life that it is about.
     news: News,
     /// Counts the children.
@@ -89,14 +91,14 @@ pub struct Lines {
 
 impl Lines {
     /// A child that is not started yet. `tag` stands in the upper half of the tokens of its links; lines of more than
-    /// `line_bytes_max` end it.
+    /// `line_bytes_max` end it. The tag is left where it says when the child has news.
     pub fn new(
         server: &str,
         settings: Arc<ChildSettings>,
         guard: Option<GuardHandle>,
         host: Rc<dyn Host>,
         line_bytes_max: usize,
-        tag: u32,
+        (tag, bell): (u32, Rc<RefCell<Vec<u32>>>),
     ) -> Lines {
         Lines {
             server: server.into(),
@@ -106,6 +108,7 @@ impl Lines {
             host,
             line_bytes_max,
             tag,
+            bell,
             news: News::default(),
             life: 0,
             stage: Stage::Down,
@@ -211,10 +214,11 @@ impl Talk for Lines {
             return self.down(now, "cannot be started: there is no guard process".to_owned());
         };
         let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-        let (life, news) = (self.life, Rc::clone(&self.news));
+        let (life, news, tag, bell) = (self.life, Rc::clone(&self.news), self.tag, Rc::clone(&self.bell));
         self.host.spawn(Box::pin(async move {
             while let Some(one) = told.recv().await {
                 news.borrow_mut().push_back((life, one));
+                bell.borrow_mut().push(tag);
             }
         }));
         // Nobody hears it when the core is gone; then `Drop` has stopped the child.

@@ -1,0 +1,265 @@
+//! A gateway without sockets: which servers a turn looks at.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::Waker;
+
+use tokio::sync::{mpsc, watch};
+
+use super::settings::{Fields, HttpLink, LinkSettings};
+use super::*;
+use crate::ids::OutboundAddress;
+use crate::metrics::ServerRow;
+use crate::proto::http1::Target;
+use crate::proto::json::{Envelope, Value};
+use crate::server::service::LocalFuture;
+
+const SECOND: Nanos = 1_000_000_000;
+/// What a client of 2025-11-25 can do that can do nothing.
+const NOTHING: Capabilities = Capabilities::from_bits(0);
+
+/// A host that lends nothing.
+struct Nothing;
+
+impl Host for Nothing {
+    fn spawn(&self, _: LocalFuture<()>) {}
+
+    fn now(&self) -> Nanos {
+        0
+    }
+
+    fn wake_at(&self, _: Nanos, _: Waker) {}
+
+    fn offload(&self, _: Pin<Box<dyn Future<Output = ()> + Send>>) {}
+
+    fn blocking(&self, _: Box<dyn FnOnce() + Send>) {}
+
+    fn count_panic(&self) {}
+
+    fn count_slow_poll(&self) {}
+
+    fn seal(&self, _: &[u8]) -> String {
+        String::new()
+    }
+
+    fn open(&self, _: &str) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn task_id(&self, _: u32, _: u32) -> String {
+        String::new()
+    }
+
+    fn open_task_id(&self, _: &str) -> Option<(u32, u32)> {
+        None
+    }
+}
+
+/// A native server that is asked nothing.
+struct Native;
+
+impl Service for Native {
+    fn about(&self, _: View) -> Result<&About, RpcError> {
+        Err(RpcError::new(Code::INTERNAL, "nobody asks"))
+    }
+
+    fn call(&mut self, _: &Call<'_>, _: &mut Vec<u8>) -> Served {
+        Served::Failed(RpcError::new(Code::INTERNAL, "nobody asks"))
+    }
+
+    fn cancel(&mut self, _: Nanos, _: CallKey) {}
+
+    fn answered(&mut self, _: Nanos, _: CallKey, _: u32, _: Result<&[u8], RpcError>) {}
+}
+
+fn server(name: &str, port: u16, is_per_session: bool) -> Arc<ServerSettings> {
+    let link = HttpLink {
+        address: Ok(OutboundAddress::Internet(([127, 0, 0, 1], port).into())),
+        tls: None,
+        target: Target::new("127.0.0.1", "/mcp").expect("a target"),
+        fields: Fields::default(),
+    };
+    Arc::new(ServerSettings {
+        name: name.into(),
+        prefix: format!("{name}_").into(),
+        link: LinkSettings::Http(link),
+        era: EraChoice::Legacy,
+        tools: ToolRules::default(),
+        prompts: ListRules::default(),
+        resources: ListRules::default(),
+        list_time: 5 * SECOND,
+        call_time: 30 * SECOND,
+        ask_time: 600 * SECOND,
+        session_idle: 3600 * SECOND,
+        connect_time: 5 * SECOND,
+        links_max: 4,
+        waiting_max: 64,
+        calls_max: usize::MAX,
+        calls_max_is_for_all: false,
+        answer_bytes_max: 1 << 20,
+        is_per_session,
+        trusts_annotations: false,
+    })
+}
+
+/// A gateway, and servers that answer whatever they are sent at once.
+struct Rig {
+    gateway: Gateway<Native>,
+    now: Nanos,
+    mailbox: Mailbox,
+    links: u32,
+    _choices: watch::Sender<Arc<Behind>>,
+}
+
+impl Rig {
+    fn new(servers: Vec<Arc<ServerSettings>>) -> Rig {
+        let rows = servers.iter().map(|one| Arc::new(ServerRow::new(&one.name, "http", "", 1))).collect();
+        let settings = GatewaySettings { servers, list_ttl: 60 * SECOND, ..GatewaySettings::default() };
+        let (sender, choices) = watch::channel(Arc::new(Behind { settings, rows }));
+        let (sightings, _) = mpsc::channel(1);
+        let pins = PinPort { pins: watch::channel(Arc::default()).1, sightings };
+        let mailbox = Mailbox::default();
+        let station = Station {
+            core: CoreId(0),
+            cores: 1,
+            boot: 0,
+            mailbox: mailbox.clone(),
+            host: Rc::new(Nothing),
+            guard: None,
+            choices,
+            pins,
+        };
+        Rig { gateway: Gateway::new(Native, station), now: 1, mailbox, links: 0, _choices: sender }
+    }
+
+    /// Turns until nothing is wished for any more.
+    fn turn(&mut self) {
+        let mut events = VecDeque::new();
+        loop {
+            self.gateway.wishes(self.now, &mut |wish| events.push_back(wish));
+            let Some(wish) = events.pop_front() else { return };
+            match wish {
+                Wish::Connect { token, .. } => {
+                    let id = ConnectionId { slot: self.links, generation: 1 };
+                    self.links += 1;
+                    self.gateway.link(self.now, LinkEvent::Connected { token, outcome: Ok(id) });
+                }
+                Wish::Send(id, buffer) => {
+                    let answer = answer(&buffer);
+                    self.gateway.link(self.now, LinkEvent::Sent { id, buffer, whole: true });
+                    self.gateway.link(self.now, LinkEvent::Received { id, bytes: answer.as_bytes() });
+                }
+                Wish::Close(id) => self.gateway.link(self.now, LinkEvent::Closed(id)),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Lets time pass; what is due is done when it is.
+    fn pass(&mut self, time: Nanos) {
+        let end = self.now + time;
+        self.turn();
+        while let Some(due) = self.gateway.deadline().filter(|due| *due <= end) {
+            self.now = self.now.max(due);
+            self.gateway.tick(self.now);
+            self.turn();
+        }
+        self.now = end;
+    }
+
+    /// A call in a session, answered.
+    fn call(&mut self, view: u16, session: u64) {
+        let text = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","arguments":{}}}"#;
+        let mut envelope = Envelope::default();
+        Scanner::new().scan(text, &mut envelope).expect("valid");
+        let key = CallKey { index: 0, generation: session as u32 };
+        let call = Call {
+            key,
+            view: View(view),
+            version: Version::V2025_11_25,
+            method: Method::ToolsCall,
+            text,
+            envelope: &envelope,
+            param_lines: b"",
+            capabilities: NOTHING,
+            log_level: None,
+            is_level_chosen: false,
+            may_ask: false,
+            session: Some(session),
+            now: self.now,
+            deadline: self.now + 30 * SECOND,
+            is_deadline_chosen: false,
+        };
+        assert!(matches!(self.gateway.call(&call, &mut Vec::new()), Served::Pending));
+        self.turn();
+        let replies = std::iter::from_fn(|| self.mailbox.pop());
+        let outcomes: Vec<bool> = replies
+            .filter_map(|mail| match mail {
+                Mail::Reply { key: answered, outcome } if answered == key => Some(outcome.is_ok()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(outcomes, [true]);
+    }
+
+    /// How many servers were looked at meanwhile.
+    fn visits(&mut self) -> usize {
+        self.gateway.servers.take_visits()
+    }
+}
+
+/// What a server answers: it opens sessions, has no stream, and its tool says nothing.
+fn answer(request: &[u8]) -> String {
+    let request = std::str::from_utf8(request).expect("text");
+    let json = |body: String| {
+        let length = body.len();
+        format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nMcp-Session-Id: s\r\n\r\n\
+             {body}"
+        )
+    };
+    let (_, body) = request.split_once("\r\n\r\n").expect("a head");
+    let value = Value::new(body.as_bytes());
+    let id = value.get("id").map(|id| String::from_utf8_lossy(id.raw()).into_owned());
+    let Some(id) = id.filter(|_| request.starts_with("POST")) else {
+        let status = if request.starts_with("GET") { "405 No" } else { "202 Accepted" };
+        return format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+    };
+    let result = match body.contains("\"initialize\"") {
+        true => {
+            r#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"n","version":"1"}}"#
+        }
+        false => r#"{"content":[],"tools":[]}"#,
+    };
+    json(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#))
+}
+
+#[test]
+fn a_turn_looks_at_servers_that_have_something_to_do_however_many_there_are() {
+    const SESSIONS: u64 = 2000;
+    let mut rig = Rig::new(vec![server("own", 1, true), server("other", 2, false)]);
+    rig.turn();
+    let (own, other) = (1, 2);
+    for session in 0..SESSIONS {
+        rig.call(own, session);
+    }
+    // Their links, which are idle by now, are closed.
+    rig.pass(60 * SECOND);
+    assert_eq!(rig.gateway.servers.own_numbers().count() as u64, SESSIONS);
+    rig.visits();
+    rig.turn();
+    assert_eq!(rig.visits(), 0, "nothing happened");
+    rig.call(other, SESSIONS);
+    rig.pass(60 * SECOND);
+    let of_one = rig.visits();
+    assert!((1..50).contains(&of_one), "a call is no business of those that idle: {of_one}");
+
+    // One that ends is gone, and nobody else was looked at.
+    rig.gateway.session_ended(rig.now, 7);
+    rig.turn();
+    assert_eq!(rig.gateway.servers.own_numbers().count() as u64, SESSIONS - 1);
+    assert!(rig.visits() < 50);
+    rig.call(own, 7);
+    rig.call(own, 8);
+    assert_eq!(rig.gateway.servers.own_numbers().count() as u64, SESSIONS);
+}
