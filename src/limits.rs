@@ -29,8 +29,8 @@ pub const SSE_FIELD_BYTES_MAX: usize = 1024;
 pub const BODY_BYTES_DEFAULT: usize = 1024 * 1024;
 /// Largest message body that can be configured, in bytes.
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Longest id of a request, in bytes as it is written; it is kept for as long as the request takes, and repeated in what
-/// a subscription stream tells. Clients number their requests, or name them by a UUID.
+/// Longest id of a request, in bytes as it is written; it is kept for as long as the request takes, and repeated in
+/// what a subscription stream tells. Clients number their requests, or name them by a UUID.
 pub const ID_BYTES_MAX: usize = 1024;
 /// Longest `progressToken`, in bytes as it is written; it is repeated in each notification of its request's progress.
 pub const PROGRESS_TOKEN_BYTES_MAX: usize = 1024;

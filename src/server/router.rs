@@ -214,8 +214,8 @@ impl<S: Service> Core<S> {
         told
     }
 
-    /// Whether a message says that it is a modern one, where there are such. `initialize` is what the others begin with:
-    /// it takes a claim that holds to make it a modern message, which no modern revision knows.
+    /// Whether a message says that it is a modern one, where there are such. `initialize` is what the others begin
+    /// with: it takes a claim that holds to make it a modern message, which no modern revision knows.
     pub(super) fn claims_modern(&self, envelope: &Envelope, text: &[u8]) -> bool {
         envelope.root() == Root::Object
             && envelope.has(Key::MetaProtocolVersion)
@@ -351,8 +351,8 @@ impl<S: Service> Core<S> {
             }
         }
         if !pending.is_empty() {
-            // Each answer is an event of a stream that has no number of its own: a client that loses it cannot say which
-            // answers it has, so none is kept for it.
+            // Each answer is an event of a stream that has no number of its own: a client that loses it cannot say
+            // which answers it has, so none is kept for it.
             for key in &pending {
                 if let Some(exchange) = self.exchanges.find(*key) {
                     exchange.is_kept = false;

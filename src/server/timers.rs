@@ -1,7 +1,7 @@
 //! Timers: when something is due on a connection, and what happens then.
 //!
-//! Not here: how timers are kept (`wheel`), clocks. Invariant: a connection and an exchange have at most one entry on the
-//! wheel, and none once they are over; an entry that comes early finds the deadline moved and is made anew.
+//! Not here: how timers are kept (`wheel`), clocks. Invariant: a connection and an exchange have at most one entry on
+//! the wheel, and none once they are over; an entry that comes early finds the deadline moved and is made anew.
 
 use super::connection::{Connection, Phase, Wire};
 use super::core::{Core, TICK, Timer};
