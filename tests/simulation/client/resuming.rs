@@ -74,6 +74,7 @@ impl Client {
             }
         };
         let one = self.pending.swap_remove(place);
+        self.running.push(sim.now + 2 * sim.bounds.call_time);
         if let Err(problem) = sim.ledger.end(self.me, one.tag, Fate::Lost) {
             sim.fail(problem);
         }
