@@ -221,12 +221,10 @@ impl Machine {
     fn step(&mut self, sim: &mut Sim, input: Input<'_>) {
         sim.steps += 1;
         self.core.step(self.now, input);
-        let (connections, exchanges, _) = self.core.population();
-        let metrics = self.door.borrow().open;
-        sim.hold(exchanges >= metrics, || {
-            format!("the service works on {metrics} calls, and core {} knows of {exchanges} exchanges", self.index)
+        let (exchanges, pending) = (self.core.population().1, self.door.borrow().open);
+        sim.hold(exchanges >= pending, || {
+            format!("core {} knows of {exchanges} exchanges, and its service works on {pending} calls", self.index)
         });
-        let _ = connections;
     }
 
     /// One stage of its turn.

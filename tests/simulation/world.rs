@@ -33,6 +33,8 @@ use super::tools::Site;
 const CORE_WEIGHT: usize = 3;
 /// Between two chances for each kind of fault.
 const FAULT_EVERY: u64 = 4_000;
+/// Longest time for which a core is not scheduled.
+const STALL_MAX: Nanos = 3 * SECOND;
 /// Time in which everything that was asked must be answered once nobody asks any more.
 const ANSWERED_WITHIN: Nanos = 60 * SECOND;
 
@@ -302,7 +304,7 @@ impl World {
         }
         if self.sim.show(Quirk::Stalls, 2) {
             let core = self.sim.chance.index(self.machines.len());
-            let time = self.sim.chance.one_of(&[MILLISECOND, 30 * MILLISECOND, 400 * MILLISECOND, 3 * SECOND]);
+            let time = self.sim.chance.one_of(&[MILLISECOND, 30 * MILLISECOND, 400 * MILLISECOND, STALL_MAX]);
             self.machines[core].stalled = Some(self.sim.now + time);
             self.awake.set(core as u32, false);
             self.remind(self.sim.now + time, Timer::Core(core));
@@ -315,7 +317,8 @@ impl World {
             self.sim.now += time;
             self.sim.last_pause = self.sim.now;
             if time >= self.sim.bounds.session_idle {
-                self.sim.last_idling = self.sim.now;
+                // A core that was stopped within its turn ends it by the time at which it began.
+                self.sim.last_idling = self.sim.now + STALL_MAX + SECOND;
             }
         }
         if self.sim.show(Quirk::ClockSteps, 2) {

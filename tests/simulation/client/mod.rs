@@ -351,7 +351,7 @@ impl Client {
         if sim.show(Quirk::Nonsense, 60) && self.can_post(index) {
             return self.say_nonsense(sim, net, index);
         }
-        if index != STREAM && sim.chance.once_in(200) && self.end_session(net, index) {
+        if index != STREAM && sim.chance.once_in(200) && self.end_session(sim, net, index) {
             return;
         }
         let most = if self.kind.is_lines() { sim.chance.between(1, 4) } else { 1 };
@@ -390,9 +390,10 @@ impl Client {
     }
 
     /// Deletes its session, if nothing is on its way that would find it gone.
-    fn end_session(&mut self, net: &mut Net, index: usize) -> bool {
+    fn end_session(&mut self, sim: &Sim, net: &mut Net, index: usize) -> bool {
         let settled = |link: &Link| link.awaited.is_empty() || link.status == Some((200, true));
-        if self.kind != Kind::LegacyHttp || !self.pending.is_empty() || !self.links.iter().all(settled) {
+        let is_known = self.session.as_ref().is_some_and(|session| session.known_at > sim.last_idling);
+        if self.kind != Kind::LegacyHttp || !is_known || !self.pending.is_empty() || !self.links.iter().all(settled) {
             return false;
         }
         let Some(socket) = self.links[index].socket else { return false };

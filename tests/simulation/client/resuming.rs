@@ -62,7 +62,7 @@ impl Client {
     pub(super) fn resumed(&mut self, sim: &mut Sim, id: u64, status: u16, event: Option<(u64, u64)>) -> bool {
         let Some(place) = self.pending.iter().position(|one| one.id == id) else { return true };
         let is_right = match status {
-            400 => self.may_be_forgotten(sim),
+            400 => self.may_be_forgotten(sim) || self.has_taken_back(id),
             404 => self.session_may_be_gone(sim),
             503 => sim.deaths > 0,
             _ if self.session.is_none() || self.pending[place].is_taken_back => true,
@@ -74,10 +74,16 @@ impl Client {
             }
         };
         let one = self.pending.swap_remove(place);
+        self.running.push(sim.now + 2 * sim.bounds.call_time);
         if let Err(problem) = sim.ledger.end(self.me, one.tag, Fate::Lost) {
             sim.fail(problem);
         }
         is_right
+    }
+
+    /// Whether a request that waits for its answer was taken back.
+    pub(super) fn has_taken_back(&self, id: u64) -> bool {
+        self.pending.iter().any(|one| one.id == id && one.is_taken_back)
     }
 
     /// Whether there is a reason why nothing of an answer is kept any more.

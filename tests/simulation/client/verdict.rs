@@ -210,10 +210,13 @@ impl Client {
                 true
             }
             (Some(Awaited::Nonsense), PARSE) => true,
-            (Some(Awaited::Resumed(_)), INVALID_REQUEST) => self.may_be_forgotten(sim),
+            (Some(Awaited::Resumed(id)), INVALID_REQUEST) => self.may_be_forgotten(sim) || self.has_taken_back(id),
             (Some(Awaited::Stream | Awaited::Notified | Awaited::Deleted | Awaited::Resumed(_)), SESSION_NOT_FOUND) => {
-                let may = self.session_may_be_gone(sim);
-                self.lose_session(sim);
+                // It may have been asked of the session before this one, before everybody slept.
+                let may = self.session_may_be_gone(sim) || self.links[index].connected_at <= sim.last_idling;
+                if front != Some(Awaited::Deleted) {
+                    self.lose_session(sim);
+                }
                 may
             }
             (_, SESSION_NOT_FOUND) => self.session_may_be_gone(sim),
