@@ -17,7 +17,8 @@ ROOT = HERE.parent.parent
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 READY_SECONDS, SAYS_SECONDS, STOP_SECONDS, ORPHAN_SECONDS, EMPTY_SECONDS = 20, 90, 10, 2, 5
 # What a client that is gone leaves none of, and sessions, which it has to end itself.
-LEVELS = {"connections_open", "calls_in_flight", "streams_open", "sessions_open"}
+SESSIONS = {"sessions_open"}
+LEVELS = {"connections_open", "calls_in_flight", "streams_open"} | SESSIONS
 
 
 def adopt_orphans():
@@ -80,12 +81,16 @@ class Server:
             samples = re.findall(r"^corelane_(\w+)\{core=\S+ (\d+)$", page.read().decode(), re.M)
         return {name: sum(int(value) for other, value in samples if other == name) for name in LEVELS}
 
-    def left_behind(self):
-        """What the server still has of a client that ended a moment ago."""
+    def left_behind(self, before, names):
+        """What the server has more, of these, than `before` a client came that ended a moment ago."""
         deadline = time.monotonic() + EMPTY_SECONDS
-        while any((levels := self.levels()).values()) and time.monotonic() < deadline:
+        while (more := self.more_than(before, names)) and time.monotonic() < deadline:
             time.sleep(0.05)
-        return [f"the server still counts {level} {name}" for name, level in sorted(levels.items()) if level]
+        return [f"the server counts {count} more {name} than before the client came" for name, count in more]
+
+    def more_than(self, before, names):
+        levels = sorted((name, level) for name, level in self.levels().items() if name in names)
+        return [(name, level - before[name]) for name, level in levels if level > before[name]]
 
     def stop(self):
         """None, or what was wrong with the way it ended."""
