@@ -26,7 +26,7 @@ const WIDE_FILES: &[(&str, usize)] = &[
     ("tests/clients/node/common.ts", 2),
     ("tests/clients/node/sdk_v1.ts", 2),
     ("tests/clients/node/sdk_v2.ts", 2),
-    ("tests/clients/run", 2),
+    ("tests/clients/run", 1),
 ];
 
 /// Names that say nothing of what is inside.
