@@ -9,7 +9,7 @@ use super::pins::PinDesk;
 use super::rates::Rates;
 use super::servers::ServerDesk;
 use crate::ids::CoreId;
-use crate::metrics::Registry;
+use crate::metrics::{Registry, write_counter};
 use crate::proto::http1::HostRules;
 use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -111,11 +111,8 @@ async fn metrics(State(shown): State<Arc<Shown>>) -> impl IntoResponse {
     let mut text = String::with_capacity(64 * 1024);
     shown.registry.export_prometheus(&mut text);
     if let Some(lines) = super::log::lines_dropped() {
-        text.push_str(
-            "# HELP corelane_log_lines_dropped_total Lines of the log that found no room to wait for being written.\n",
-        );
-        text.push_str("# TYPE corelane_log_lines_dropped_total counter\n");
-        text.push_str(&format!("corelane_log_lines_dropped_total {lines}\n"));
+        let help = "Lines of the log that found no room to wait for being written.";
+        write_counter(&mut text, "corelane_log_lines_dropped_total", help, lines as u64);
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }

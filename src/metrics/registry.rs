@@ -191,6 +191,12 @@ impl Registry {
     }
 }
 
+/// Appends a counter that is no core's.
+pub fn write_counter(out: &mut String, family: &str, help: &str, value: u64) {
+    // Writing to a String cannot fail.
+    let _ = head(out, family, "counter", help).and_then(|()| writeln!(out, "{family} {value}"));
+}
+
 pub(super) fn head(out: &mut String, family: &str, kind: &str, help: &str) -> std::fmt::Result {
     writeln!(out, "# HELP {family} {help}\n# TYPE {family} {kind}")
 }

@@ -569,18 +569,20 @@ impl<S: Service> Core<S> {
         }
     }
 
-    /// Whether as much waits behind a send on its way as may wait on one connection, or as much was told within a turn
-    /// as nobody should be told. Answers are bounded by what was asked; this bounds what is told unasked.
-    pub(super) fn is_flooded(&self, connection: &Connection) -> bool {
+    /// Whether a connection may be told so much that nobody asked for. One that may not is given up: as much waits
+    /// behind a send on its way as may wait on one connection, or was told before anything of it could be sent. Answers
+    /// are bounded by what was asked; this bounds what is told unasked. What can be replayed is kept.
+    pub(super) fn may_tell(&mut self, connection: &mut Connection, bytes: usize) -> bool {
         let most = self.settings.egress_bytes;
-        (connection.sending > 0 && connection.out.len() >= most) || connection.unasked >= UNASKED_AT_ONCE * most
-    }
-
-    /// Gives up a connection whose peer does not take what it is told. What can be replayed is kept.
-    pub(super) fn cut_flooded(&mut self, connection: &mut Connection) {
-        self.refused(Refusal::EgressFull);
-        self.abandon(connection);
-        self.close(connection, CloseCause::EgressFull);
+        let is_behind = connection.sending > 0 && connection.out.len() >= most;
+        if is_behind || connection.unasked >= UNASKED_AT_ONCE * most {
+            self.refused(Refusal::EgressFull);
+            self.abandon(connection);
+            self.close(connection, CloseCause::EgressFull);
+            return false;
+        }
+        connection.unasked += bytes;
+        true
     }
 
     /// No more frames are taken; what is to be sent is sent, then the connection goes.

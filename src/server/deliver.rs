@@ -79,24 +79,21 @@ impl<S: Service> Core<S> {
             Sink::Http(id) => {
                 let resumable = self.event_for(key, message, false);
                 self.with(id, |core, connection| {
-                    if core.is_flooded(connection) {
-                        return core.cut_flooded(connection);
+                    if !core.may_tell(connection, message.len()) {
+                        return;
                     }
                     if connection.answer.is_some_and(|answer| matches!(answer, HttpAnswer::Undecided { .. })) {
                         core.begin_call_stream(connection, key);
                     }
-                    connection.unasked += message.len();
                     core.stream_event(connection, resumable, "message", message);
                     connection.active_at = core.now;
                 });
             }
             Sink::Lines(id) => {
                 self.with(id, |core, connection| {
-                    if core.is_flooded(connection) {
-                        return core.cut_flooded(connection);
+                    if core.may_tell(connection, message.len()) {
+                        write_line(&mut connection.out, message);
                     }
-                    connection.unasked += message.len();
-                    write_line(&mut connection.out, message);
                 });
             }
             Sink::Nobody => {

@@ -84,27 +84,22 @@ impl<S: Service> Core<S> {
             }),
             None => Err("params.view has to be a string: the name of a server, or of a view with an @".to_owned()),
         };
-        let id = match Self::shape(&envelope, text) {
-            Ok(Shape::Request { id, .. }) => id,
-            // Nobody waits for an answer; what is not understood changes nothing.
-            Ok(_) => {
-                connection.view = found.unwrap_or(connection.view);
-                return true;
-            }
-            Err(error) => {
-                self.refuse_message(Refusal::BadRequest, valid_id(&envelope, text), true, 400, error, out);
-                out.push(b'\n');
-                return true;
-            }
-        };
-        match found {
-            Ok(view) => {
+        match (Self::shape(&envelope, text), found) {
+            (Ok(Shape::Request { id, .. }), Ok(view)) => {
                 connection.view = view;
                 self.respond(id, b"{}", out);
             }
-            Err(problem) => {
+            (Ok(Shape::Request { id, .. }), Err(problem)) => {
                 let error = RpcError::new(Code::INVALID_PARAMS, problem);
                 self.refuse_message(Refusal::BadRequest, Some(id), true, 400, error, out);
+            }
+            // Nobody waits for an answer; what is not understood changes nothing.
+            (Ok(_), found) => {
+                connection.view = found.unwrap_or(connection.view);
+                return true;
+            }
+            (Err(error), _) => {
+                self.refuse_message(Refusal::BadRequest, valid_id(&envelope, text), true, 400, error, out);
             }
         }
         out.push(b'\n');

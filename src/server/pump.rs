@@ -96,11 +96,10 @@ impl<S: Service> Core<S> {
                 }
             }
             Header::Message { ticket, event, prime } => self.home(ticket, |core, connection, _| {
-                if core.is_flooded(connection) {
-                    return core.cut_flooded(connection);
+                if !core.may_tell(connection, payload.len()) {
+                    return;
                 }
                 core.open_for(connection, prime);
-                connection.unasked += payload.len();
                 core.stream_event(connection, event.map(EventId::from), "message", payload);
                 connection.active_at = core.now;
             }),

@@ -4,7 +4,9 @@
 //! Not here: what is said. Invariant: a request that was taken is answered or failed once, unless it is dropped; what
 //! is said on one line answers nothing that was asked on another.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
 
 use crate::ids::ConnectionId;
 use crate::server::service::{End, Nanos, Wish};
@@ -14,6 +16,9 @@ use crate::upstream::dial_in::Dialled;
 pub type Line = u32;
 /// The line of a way that has but one.
 pub const ONLY: Line = 0;
+
+/// Where those that hear something outside any link leave their tags, so that only they are looked at.
+pub type Bell = Rc<RefCell<Vec<u32>>>;
 
 /// How a message goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

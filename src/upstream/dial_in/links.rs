@@ -17,7 +17,7 @@ use crate::ids::ConnectionId;
 use crate::limits::DIALLED_UNSENT_BYTES_MAX;
 use crate::proto::ndjson::LineFinder;
 use crate::server::service::{End, Host, Nanos, Wish};
-use crate::upstream::talk::{Heard, Line, Outstanding, Passage, Talk};
+use crate::upstream::talk::{Bell, Heard, Line, Outstanding, Passage, Talk};
 
 /// How long a WebSocket may be silent before it is asked whether it is still there, and how long it may then take.
 /// Lines have no such question: the kernel asks for them (`sys::socket::watch_over`).
@@ -106,7 +106,7 @@ impl Dialled {
         gate: Arc<Gate>,
         host: &Rc<dyn Host>,
         message_bytes_max: usize,
-        (tag, bell): (u32, Rc<RefCell<Vec<u32>>>),
+        (tag, bell): (u32, Bell),
     ) -> Dialled {
         let arrived = Rc::<RefCell<VecDeque<Arrival>>>::default();
         let is_open = Rc::new(Cell::new(true));

@@ -4,7 +4,6 @@
 //! of sessions' own servers are never those of configured ones; a turn looks at those servers only that were lent to be
 //! changed since the last one, or have heard something meanwhile, or are due, however many there are.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::{Index, IndexMut};
 use std::rc::Rc;
@@ -13,6 +12,7 @@ use super::deadlines::Deadlines;
 use super::server::Server;
 use crate::limits::SERVER_PLACES_MAX;
 use crate::server::service::Nanos;
+use crate::upstream::talk::Bell;
 
 /// Numbers from here on are those of sessions' own servers. There are fewer places of
 /// configured ones.
@@ -21,9 +21,6 @@ const _: () = assert!(SERVER_PLACES_MAX <= OWN);
 /// Most servers of sessions' own on one core.
 pub(super) const OWN_MAX: usize = 0x4000;
 
-/// Numbers of servers that heard something outside any link, told by who heard it.
-pub(super) type Bell = Rc<RefCell<Vec<u32>>>;
-
 /// All servers of a core.
 #[derive(Default)]
 pub(super) struct Fleet {
@@ -31,6 +28,7 @@ pub(super) struct Fleet {
     own: Vec<Option<Box<Server>>>,
     /// Those that the next turn looks at, each once.
     touched: Vec<u16>,
+    /// Rings for servers by their numbers.
     bell: Bell,
     /// When each wants to be told that time has passed, by `due_place`.
     dues: Deadlines,

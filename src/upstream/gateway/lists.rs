@@ -50,8 +50,7 @@ impl<S: Service> Gateway<S> {
                 waits.push(server);
             }
             if cached.may_be_read() {
-                (cached.fetching, cached.was_asked) = (true, true);
-                self.servers[usize::from(server)].fetch(call.now, kind);
+                self.read(call.now, server, kind);
                 asked.push(server);
             }
         }
@@ -128,9 +127,8 @@ impl<S: Service> Gateway<S> {
         }
         for kind in ListKind::ALL {
             let Some(cached) = self.lists.get_mut(&(index, kind)) else { continue };
-            if cached.retry_at.take_if(|at| *at <= now).is_some() && !cached.fetching {
-                (cached.fetching, cached.was_asked) = (true, true);
-                server.fetch(now, kind);
+            if cached.retry_at.take_if(|at| *at <= now).is_some() {
+                self.read(now, index, kind);
             }
         }
         self.note_retries(index);
@@ -315,11 +313,8 @@ impl<S: Service> Gateway<S> {
             return;
         }
         for kind in ListKind::ALL {
-            let awaited = self.jobs.iter().any(|job| job.kind == kind && job.waits.contains(&index));
-            let cached = self.lists.entry((index, kind)).or_default();
-            if awaited && !cached.fetching {
-                (cached.fetching, cached.was_asked) = (true, true);
-                self.servers[usize::from(index)].fetch(now, kind);
+            if self.jobs.iter().any(|job| job.kind == kind && job.waits.contains(&index)) {
+                self.read(now, index, kind);
             }
         }
     }

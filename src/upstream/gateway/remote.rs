@@ -193,11 +193,7 @@ impl<S: Service> Gateway<S> {
         if !server.list_askers.contains(&(from, kind)) {
             server.list_askers.push((from, kind));
         }
-        let cached = self.lists.entry((index, kind)).or_default();
-        if !cached.fetching {
-            (cached.fetching, cached.was_asked) = (true, true);
-            server.fetch(now, kind);
-        }
+        self.read(now, index, kind);
     }
 
     /// A list was read: whoever asked for it from another core gets it as well.

@@ -14,7 +14,6 @@ use super::bridge::Round;
 use super::callers::{Caller, Callers, Post};
 use super::changes::Changes;
 use super::channel::{Channel, Remote};
-use super::fleet::Bell;
 use super::flight::{Errand, Flight, Flights, Kept, ListKind, Relay};
 use super::merge::Hint;
 use super::mirrors;
@@ -36,7 +35,7 @@ use crate::sys::guard::GuardHandle;
 use crate::upstream::dial_in::Dialled;
 use crate::upstream::http::{EventStream, Pool, PoolSettings};
 use crate::upstream::stdio::Lines;
-use crate::upstream::talk::{Line, ONLY};
+use crate::upstream::talk::{Bell, Line, ONLY};
 
 /// Longest pause between two attempts to reach a server.
 const BACK_OFF_MAX: Nanos = 30_000_000_000;

@@ -18,7 +18,7 @@ use crate::proto::ndjson::LineFinder;
 use crate::server::service::{End, Host, Nanos, Wish};
 use crate::shard::restarts::{Backoff, Intensity, Restarts, Verdict};
 use crate::sys::guard::{ChildId, ChildNews, CommandSpec, Ending, GuardHandle};
-use crate::upstream::talk::{Heard, ONLY, Outstanding, Passage, Talk};
+use crate::upstream::talk::{Bell, Heard, ONLY, Outstanding, Passage, Talk};
 
 /// The place of the link that carries messages.
 const LINE: u16 = 0;
@@ -66,7 +66,7 @@ pub struct Lines {
     line_bytes_max: usize,
     tag: u32,
     /// Where its tag is left when the guard said something.
-    bell: Rc<RefCell<Vec<u32>>>,
+    bell: Bell,
     /// What the guard said, with the life that it is about.
     news: News,
     /// Counts the children.
@@ -98,7 +98,7 @@ impl Lines {
         guard: Option<GuardHandle>,
         host: Rc<dyn Host>,
         line_bytes_max: usize,
-        (tag, bell): (u32, Rc<RefCell<Vec<u32>>>),
+        (tag, bell): (u32, Bell),
     ) -> Lines {
         Lines {
             server: server.into(),
