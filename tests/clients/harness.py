@@ -90,7 +90,8 @@ class Server:
 
     def more_than(self, before, names):
         levels = sorted((name, level) for name, level in self.levels().items() if name in names)
-        return [(name, level - before[name]) for name, level in levels if level > before[name]]
+        # A server that had not told its address yet when `before` was taken had served nobody.
+        return [(name, level - before.get(name, 0)) for name, level in levels if level > before.get(name, 0)]
 
     def stop(self):
         """None, or what was wrong with the way it ended."""

@@ -27,7 +27,20 @@ pub fn page(record: &Record) -> String {
     let _ = table::sections(&mut page, &compared);
     let _ = idle(&mut page, record);
     let _ = empty(&mut page, record);
+    let _ = failures(&mut page, record);
     page
+}
+
+/// The rounds that gave no figure, and why: whoever reads a median is to know what is not in it.
+fn failures(page: &mut String, record: &Record) -> std::fmt::Result {
+    let loaded = record.rounds.iter().map(|round| (round.scenario.title(), &round.rung, round.round, &round.failure));
+    let idle = record.idle.iter().map(|round| ("idle".into(), &round.rung, round.round, &round.failure));
+    let mut failed = loaded.chain(idle).filter_map(|(load, rung, round, why)| Some((load, rung, round, why.as_ref()?)));
+    let Some(first) = failed.next() else { return Ok(()) };
+    writeln!(page, "\n## Rounds that failed\n")?;
+    std::iter::once(first).chain(failed).try_for_each(|(load, rung, round, why)| {
+        writeln!(page, "- {rung}, {load}, round {}: {}", round + 1, why.replace('\n', " "))
+    })
 }
 
 fn head(page: &mut String, record: &Record) -> std::fmt::Result {
