@@ -41,6 +41,10 @@ pub const BATCH_MESSAGES_MAX: usize = 100;
 pub const TASKS_PER_CORE_MAX: usize = 1024;
 /// Most bytes of tasks' results and questions one core keeps.
 pub const TASK_BYTES_PER_CORE_MAX: usize = 16 * 1024 * 1024;
+/// Answers that a call may bring to what it was asked (`inputResponses`).
+pub const INPUT_RESPONSES_MAX: usize = 256;
+/// Jobs of all cores that were handed to the offload pool and are neither done nor given up.
+pub const OFFLOAD_JOBS_MAX: usize = 16_384;
 /// Largest `requestState` before it is sealed: the answers and remembered values of one call.
 pub const REQUEST_STATE_BYTES_MAX: usize = 64 * 1024;
 /// Most bytes of a legacy server's questions that wait for one call's modern caller. A server has at most as many such
@@ -219,6 +223,9 @@ pub const CHILDREN_MAX: usize = 1024;
 pub const CHILD_COMMAND_BYTES_MAX: usize = 64 * 1024;
 /// Most bytes of one line of a child's standard error that the log shows.
 pub const CHILD_LINE_BYTES_MAX: usize = 4 * 1024;
+/// What a child may print between two messages that is none. Programs print what they like when they start; one that
+/// prints nothing else keeps its core busy for nothing.
+pub const CHILD_BABBLE_BYTES_MAX: usize = 1024 * 1024;
 /// Most bytes that wait for a child process to read them, a single message apart.
 pub const CHILD_UNSENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 

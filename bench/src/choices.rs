@@ -47,7 +47,7 @@ pub struct Choices {
     /// Seconds of warm-up before each.
     #[arg(long, default_value_t = 0.5)]
     warmup: f64,
-    /// Compare only these: pinning, batch, allocator, parsers.
+    /// Compare only these: pinning, batch, rate, allocator, parsers.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// CPU of servers that are confined to one.

@@ -138,11 +138,11 @@ fn command() -> Vec<String> {
     std::env::args().map(relative).collect()
 }
 
-/// The commit that is checked out now, with `-dirty` if the tree differs; results apart, which every run leaves behind.
-/// Whoever measures programs that were built before sees to it that they are of this commit.
+/// The commit that is checked out where this runs, with `-dirty` if the tree differs; results apart, which every run
+/// leaves behind. Whoever measures programs that were built before runs it in a clone of the commit that they are of.
 fn commit() -> Option<String> {
     let git = |words: &[&str]| {
-        let done = Command::new("git").args(["-C", env!("CARGO_MANIFEST_DIR")]).args(words).output().ok()?;
+        let done = Command::new("git").args(words).output().ok()?;
         done.status.success().then(|| String::from_utf8_lossy(&done.stdout).trim().to_string())
     };
     let commit = git(&["describe", "--always", "--abbrev=12", "--exclude=*"])?;

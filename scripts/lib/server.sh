@@ -7,9 +7,13 @@ trap '[[ -z $server ]] || kill "$server" 2>/dev/null || true' EXIT
 start() {
     local address=$1
     shift
-    CORELANE_CONTROL_LISTEN=127.0.0.1:0 "$@" >/dev/null 2>&1 &
-    server=$!
+    server=
     for _ in $(seq 100); do
+        # One that could not listen has ended: the kernel lets go of a ring's listeners some time after its process.
+        if [[ -z $server ]] || ! kill -0 "$server" 2>/dev/null; then
+            CORELANE_CONTROL_LISTEN=127.0.0.1:0 "$@" >/dev/null 2>&1 &
+            server=$!
+        fi
         sleep 0.1
         ! (exec 3<>"/dev/tcp/${address%:*}/${address#*:}") 2>/dev/null || return 0
     done

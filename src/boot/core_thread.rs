@@ -170,6 +170,7 @@ fn live<S: 'static>(seed: Seed<S>, incarnation: u32, port: Port<Header>, mut hei
     };
     seed.chime().hang_at(&mut driver);
     let ended = std::panic::catch_unwind(AssertUnwindSafe(|| run(&seed, incarnation, port, &mut driver, &mut heirs)));
+    seed.metrics.pulse.rest();
     // From here on nobody rings a ring that is about to be closed.
     seed.chime().ring.store(-1, Ordering::Release);
     // Closed, a ring lets go of the listeners some time later, and until then swallows the wake-ups of its successor's.

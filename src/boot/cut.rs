@@ -6,7 +6,9 @@ use super::BootError;
 use crate::config::{ServedEra, Settings};
 use crate::limits::{TableShares, share_table};
 use crate::server::connection::Wire;
+use crate::server::core::TICK;
 use crate::server::settings::{Eras, Settings as CoreSettings};
+use crate::shard::rate::Rate;
 use crate::shard::replay::ReplayLimits;
 use crate::uring::DriverSettings;
 
@@ -90,6 +92,7 @@ pub(super) fn core(
         pipeline_bytes: limits.pipeline_depth.usize() * driver.buffer_bytes,
         egress_bytes: limits.egress_bytes.usize(),
         in_flight_per_connection: limits.in_flight_per_connection.usize(),
+        messages: Rate::per_second(limits.messages_per_s.get(), limits.message_burst.get(), TICK),
         head_time: limits.head_timeout_ms.ns(),
         body_grace: limits.body_grace_ms.ns(),
         body_bytes_per_second: limits.body_bytes_per_s.get(),

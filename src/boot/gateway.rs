@@ -187,6 +187,9 @@ fn child(server: &StdioServer) -> ChildSettings {
     ChildSettings { command, secrets: server.env.values().map(secret).collect() }
 }
 
+/// Addresses of one name that are tried, one after the other.
+const ADDRESSES_MAX: usize = 8;
+
 fn link(http: &HttpServer, lookup: Lookup) -> to::HttpLink {
     let url = &http.url;
     let field = |value: &str| value.as_bytes().into();
@@ -196,10 +199,11 @@ fn link(http: &HttpServer, lookup: Lookup) -> to::HttpLink {
         Err(error) => unreachable!("the URL was checked when it was read: {error}"),
     };
     let tls = url.is_tls().then(|| trust::towards(url.host(), &http.roots)).transpose();
-    let address = resolve::addresses(http, lookup).map(|found| OutboundAddress::Internet(found[0]));
-    let (address, tls) = match (address, tls) {
-        (Ok(address), Ok(tls)) => (Ok(address), tls),
+    let addresses = resolve::addresses(http, lookup)
+        .map(|found| found.into_iter().take(ADDRESSES_MAX).map(OutboundAddress::Internet).collect());
+    let (addresses, tls) = match (addresses, tls) {
+        (Ok(addresses), Ok(tls)) => (Ok(addresses), tls),
         (Err(why), _) | (_, Err(why)) => (Err(why.into()), None),
     };
-    to::HttpLink { address, tls, target, fields: to::Fields(fields.collect()) }
+    to::HttpLink { addresses, tls, target, fields: to::Fields(fields.collect()) }
 }

@@ -1,19 +1,18 @@
-//! Launch: from a configuration to running threads, their supervision, and the way down.
+//! Launch: from a configuration to running threads, and what is left to do when they have ended.
 //!
-//! Not here: what a core does. Invariant: what must outlive a core's thread (listeners, counters, orders) is owned
-//! here; a thread that died is joined and its ring closed before its successor starts.
+//! Not here: what a core does, what becomes of one that dies (`supervisor`). Invariant: what must outlive a core's
+//! thread (listeners, counters, orders) is owned here.
 
 use std::io::Write as _;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::administered::{self, Administered};
-use super::core_thread::{Outcome, Remains, Seed, start};
+use super::core_thread::{Remains, Seed};
 use super::dial_in::Entrance;
 use super::host::Severity;
 use super::lend::OffloadPool;
@@ -23,25 +22,26 @@ use super::plan::{CoreRequest, Plan};
 use super::reload::{Reloader, Servers};
 use super::report::Report;
 use super::resolve;
+use super::supervisor::{Supervisor, WATCH_STEP};
 use super::topology::Topology;
 use super::{BootError, check, cut, desk, gateway, load};
 use crate::config::{Config, LogFormat, Settings};
 use crate::control::log::LogGuard;
 use crate::control::{
-    self, Administration, Beside, ControlError, ControlHandle, CoreState, DeskCell, Health, PinDesk, ServerDesk,
-    SignalHandle, Stop,
+    self, Administration, Beside, ControlError, ControlHandle, DeskCell, Health, PinDesk, ServerDesk, SignalHandle,
+    Stop,
 };
 use crate::ids::CoreId;
 use crate::metrics::{CloseCause, Registry};
-use crate::ring::{Bell, Mesh, Port, PortId};
+use crate::ring::{Mesh, Port};
 use crate::server::connection::Wire;
 use crate::server::drive::{Clock, Orders};
 use crate::server::parcel::Header;
 use crate::server::registry::Founding;
-use crate::shard::Heir;
 use crate::shard::range::BoundaryTable;
 use crate::shard::registry::Names;
-use crate::shard::restarts::{Backoff, Intensity, Restarts, Verdict};
+use crate::shard::restarts::{Backoff, Intensity, Restarts};
+use crate::shard::watchdog::Watchdog;
 use crate::sys::guard::{AttendedGuard, Guard};
 use crate::sys::limits::{self, Resource};
 use crate::sys::socket::{ListenError, ListenGroup, UnixListenSocket, listen_group};
@@ -58,19 +58,8 @@ pub(super) enum News {
 
 pub(super) struct CoreSlot<S> {
     pub seed: Seed<S>,
-    thread: Option<JoinHandle<Remains>>,
-    incarnation: u32,
-}
-
-/// Rings cores from a thread that has no ring.
-struct Eventfds<'a>(&'a [Arc<Chime>]);
-
-impl Bell for Eventfds<'_> {
-    fn ring(&mut self, to: PortId) {
-        if let Some(chime) = self.0.get(to.index()) {
-            chime.knock();
-        }
-    }
+    pub thread: Option<JoinHandle<Remains>>,
+    pub incarnation: u32,
 }
 
 /// Where connections come from.
@@ -158,6 +147,9 @@ pub(super) struct Launch<S> {
     heard: Receiver<News>,
     /// Cores that have nothing left to do end the process.
     ends_with_cores: bool,
+    clock: Clock,
+    /// How long a core may stand still.
+    stall_limit: Option<Duration>,
 }
 
 impl<S: 'static> Launch<S> {
@@ -206,9 +198,11 @@ impl<S: 'static> Launch<S> {
         let nofile = limits::raise(Resource::Nofile)?.now.soft;
         // The executor looks at the soft limit of locked memory before it opens its rings.
         limits::raise(Resource::Memlock)?;
-        let opened = Opened::open(&settings, doors, cores)?;
+        let mut opened = Opened::open(&settings, doors, cores)?;
         let steered = match doors {
-            Doors::Listeners if settings.cores.steering && !disabled.steering && cores > 1 => opened.steer(&table),
+            Doors::Listeners if settings.cores.steering && !disabled.steering && cores > 1 => {
+                opened.begin_to_steer(&table)
+            }
             _ => Steering::Off,
         };
         let registry = Arc::new(Registry::sharded(table.iter().map(|(_, range)| range.count())));
@@ -338,6 +332,7 @@ impl<S: 'static> Launch<S> {
             }
         }
         let ends_with_cores = doors.are_pipes();
+        let stall_limit = Some(settings.cores.stall_limit_ms.duration()).filter(|limit| !limit.is_zero());
         let intensity = Intensity::CORE;
         let founding =
             Founding { id: CoreId(cores as u16), life: 1, table: table.clone(), names, limit: hooks.write_limit };
@@ -366,6 +361,8 @@ impl<S: 'static> Launch<S> {
             news,
             heard,
             ends_with_cores,
+            clock,
+            stall_limit,
         })
     }
 
@@ -373,13 +370,15 @@ impl<S: 'static> Launch<S> {
     pub(super) fn run(mut self) -> Result<(), BootError> {
         let ports = std::mem::take(&mut self.ports);
         let mut supervisor = Supervisor {
+            watchdog: Watchdog::new(self.slots.len(), self.stall_limit, WATCH_STEP),
             slots: self.slots,
             mesh: self.mesh,
             news: self.news,
             opened: Some(self.opened),
             health: self.health,
             ends_with_cores: self.ends_with_cores,
-            draining: false,
+            draining: None,
+            clock: self.clock,
             restarts: Restarts::new(self.intensity, Backoff::NONE),
             started: Instant::now(),
             failure: None,
@@ -440,114 +439,6 @@ fn on_signal(news: Sender<News>) -> impl FnMut(Stop) + Send + 'static {
     }
 }
 
-/// Restarts cores that died, and brings everything down in order.
-struct Supervisor<S> {
-    slots: Vec<CoreSlot<S>>,
-    mesh: Mesh<Header>,
-    news: Sender<News>,
-    /// The listeners, until a drain.
-    opened: Option<Opened>,
-    health: Health,
-    ends_with_cores: bool,
-    draining: bool,
-    restarts: Restarts,
-    /// What the times of deaths are counted from.
-    started: Instant,
-    failure: Option<BootError>,
-}
-
-impl<S: 'static> Supervisor<S> {
-    /// Waits for what happens, until the last core has ended.
-    fn supervise(mut self, heard: &Receiver<News>) -> Result<(), BootError> {
-        while self.slots.iter().any(|slot| slot.thread.is_some()) {
-            let Ok(happened) = heard.recv() else { break };
-            match happened {
-                News::Drain => self.drain(),
-                News::CoreEnded(core) => self.core_ended(core),
-            }
-        }
-        self.failure.map_or(Ok(()), Err)
-    }
-
-    fn start(&mut self, index: usize, port: Port<Header>, heirs: Vec<Heir>) {
-        let slot = &mut self.slots[index];
-        match start(&slot.seed, slot.incarnation, port, heirs, self.news.clone()) {
-            Ok(thread) => slot.thread = Some(thread),
-            Err(error) => {
-                let (core, chimes) = (slot.seed.core, slot.seed.chimes.clone());
-                self.mesh.retire(core.into(), &mut Eventfds(&chimes));
-                self.give_up(error.into());
-            }
-        }
-    }
-
-    fn core_ended(&mut self, core: CoreId) {
-        let Some(thread) = self.slots[core.index()].thread.take() else { return };
-        let Remains { driver, outcome, heirs } =
-            thread.join().unwrap_or(Remains { driver: None, outcome: Outcome::Panicked, heirs: Vec::new() });
-        let failure = match outcome {
-            Outcome::Drained if self.draining || self.ends_with_cores => None,
-            // Nobody comes back: a pipe is not connected to a second time.
-            Outcome::Panicked if self.draining || self.ends_with_cores => {
-                Some(BootError::CoreFailed { core, text: "its thread panicked".to_owned() })
-            }
-            Outcome::Drained | Outcome::Panicked => {
-                tracing::error!(core = core.0, "the core's thread panicked; it is restarted");
-                self.too_many_deaths()
-            }
-            Outcome::Failed(text) => {
-                tracing::error!(core = core.0, "{text}");
-                Some(BootError::CoreFailed { core, text })
-            }
-        };
-        let chimes = self.slots[core.index()].seed.chimes.clone();
-        let bells = &mut Eventfds(&chimes);
-        if let Some(failure) = failure {
-            self.give_up(failure);
-        }
-        // The others answer whoever waits for the core when they hear of its end: that does not wait for what the
-        // kernel does when the ring is closed. And the ring's number is free for another descriptor only after they
-        // could hear.
-        if self.draining || self.ends_with_cores {
-            self.mesh.retire(core.into(), bells);
-            return drop(driver);
-        }
-        let port = self.mesh.revive(core.into(), bells);
-        // Closed after the join and before there is a successor: its clients see the end.
-        drop(driver);
-        self.health.set(core, CoreState::Starting);
-        self.slots[core.index()].incarnation += 1;
-        self.start(core.index(), port, heirs);
-    }
-
-    /// Counts a death; an error if it is one too many.
-    fn too_many_deaths(&mut self) -> Option<BootError> {
-        match self.restarts.died(self.started.elapsed()) {
-            Verdict::Restart { .. } => None,
-            Verdict::TooMany { deaths, .. } => Some(BootError::TooManyDeaths { deaths }),
-        }
-    }
-
-    /// Ends the process in order, with the first reason there was.
-    fn give_up(&mut self, failure: BootError) {
-        self.failure.get_or_insert(failure);
-        self.drain();
-    }
-
-    fn drain(&mut self) {
-        self.draining = true;
-        self.health.begin_drain();
-        for slot in &self.slots {
-            slot.seed.orders.drain.store(true, Ordering::Relaxed);
-            if slot.thread.is_some() {
-                self.health.set(slot.seed.core, CoreState::Draining);
-            }
-            slot.seed.chime().knock();
-        }
-        self.opened = None;
-    }
-}
-
 /// Whether connections are steered to cores by the program.
 pub(super) enum Steering {
     On,
@@ -561,6 +452,8 @@ pub(super) struct Opened {
     pub http: Vec<ListenGroup>,
     tcp: Vec<ListenGroup>,
     unix: Vec<UnixListenSocket>,
+    /// What keys the hash by which connections are steered, if they are.
+    multiplier: Option<Multiplier>,
 }
 
 /// The permissions of the administration's socket, and how many may wait to be let in.
@@ -605,18 +498,29 @@ impl Opened {
         Ok(opened)
     }
 
-    fn steer(&self, table: &BoundaryTable) -> Steering {
-        let multiplier = match entropy::word32() {
-            Ok(bits) => Multiplier::from_entropy(bits),
+    fn begin_to_steer(&mut self, table: &BoundaryTable) -> Steering {
+        match entropy::word32() {
+            Ok(bits) => self.multiplier = Some(Multiplier::from_entropy(bits)),
             Err(error) => return Steering::Refused(std::io::Error::other(error.to_string())),
-        };
-        let program = SteeringProgram::build(table, multiplier);
-        for group in self.http.iter().chain(&self.tcp) {
-            if let Err(error) = group.steer(&program) {
-                return Steering::Refused(error);
+        }
+        match self.steer(table, &[]) {
+            Ok(()) => Steering::On,
+            Err(error) => {
+                self.multiplier = None;
+                Steering::Refused(error)
             }
         }
-        Steering::On
+    }
+
+    /// Has connections come to the cores of their shards, but to none of these; nothing where the kernel's own hash
+    /// spreads them.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn steer(&self, table: &BoundaryTable, avoided: &[CoreId]) -> std::io::Result<()> {
+        let Some(multiplier) = self.multiplier else { return Ok(()) };
+        let program = SteeringProgram::build_avoiding(table, multiplier, avoided);
+        self.http.iter().chain(&self.tcp).try_for_each(|group| group.steer(&program))
     }
 
     /// One core's listeners, and what is spoken on each. Unix sockets come last: the first core accepts from them for

@@ -5,13 +5,15 @@
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
 use crate::ids::CoreId;
+use crate::limits::OFFLOAD_JOBS_MAX;
 use crate::metrics::CoreMetrics;
 use crate::runtime::Spawner;
-use crate::server::alarms::Alarms;
+use crate::server::alarms::{Alarm, Alarms};
 use crate::server::drive::Clock;
 use crate::server::service::{Host, LocalFuture, Nanos};
 use crate::shard::seal::{Purpose, Sealer};
@@ -24,11 +26,28 @@ pub(super) struct OffloadPool {
     blocking_threads: usize,
     cpus: CpuSet,
     runtime: OnceLock<Option<tokio::runtime::Runtime>>,
+    /// Jobs that wait or run. Tokio's queues have no bound, and a call that is given up takes nothing out of them.
+    jobs: Arc<AtomicUsize>,
+}
+
+/// A job's place in the pool, for as long as it waits or runs.
+struct Job(Arc<AtomicUsize>);
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl OffloadPool {
     pub fn new(threads: usize, blocking_threads: usize, cpus: CpuSet) -> OffloadPool {
-        OffloadPool { threads, blocking_threads, cpus, runtime: OnceLock::new() }
+        OffloadPool { threads, blocking_threads, cpus, runtime: OnceLock::new(), jobs: Arc::default() }
+    }
+
+    /// A place for one more job, if there is any.
+    fn take_in(&self) -> Option<Job> {
+        let job = Job(Arc::clone(&self.jobs));
+        (self.jobs.fetch_add(1, Ordering::Relaxed) < OFFLOAD_JOBS_MAX).then_some(job)
     }
 
     /// The runtime, made on first use; `None` if the host has no threads left.
@@ -109,19 +128,25 @@ impl Host for Lent {
         self.clock.nanos()
     }
 
-    fn wake_at(&self, deadline: Nanos, waker: Waker) {
-        self.alarms.set(deadline, waker);
+    fn wake_at(&self, deadline: Nanos, waker: Waker) -> Alarm {
+        self.alarms.set(deadline, waker)
     }
 
     fn offload(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        if let Some(runtime) = self.offload.runtime() {
-            runtime.spawn(future);
+        if let (Some(runtime), Some(job)) = (self.offload.runtime(), self.offload.take_in()) {
+            runtime.spawn(async move {
+                let _job = job;
+                future.await;
+            });
         }
     }
 
     fn blocking(&self, function: Box<dyn FnOnce() + Send>) {
-        if let Some(runtime) = self.offload.runtime() {
-            runtime.spawn_blocking(function);
+        if let (Some(runtime), Some(job)) = (self.offload.runtime(), self.offload.take_in()) {
+            runtime.spawn_blocking(move || {
+                let _job = job;
+                function();
+            });
         }
     }
 

@@ -25,6 +25,7 @@ mod reload;
 mod report;
 mod resolve;
 mod servers;
+mod supervisor;
 pub mod topology;
 mod trust;
 
@@ -65,6 +66,18 @@ pub enum BootError {
     /// The control thread could not start.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// A core did not come back from what it did.
+    #[error(
+        "{core} has stood still for {} s and the process is given up, so that a supervisor starts another: something on \
+         it blocks, most likely a handler that should wait with `ctx.blocking` or `ctx.offload`; cores.stall_limit_ms \
+         is how long is waited", .lasts.as_secs()
+    )]
+    CoreStalled {
+        /// The core.
+        core: CoreId,
+        /// How long it has stood still.
+        lasts: std::time::Duration,
+    },
     /// A core's thread could not do its work.
     #[error("{core} could not serve: {text}")]
     CoreFailed {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::desk::Registry;
 use crate::ids::CoreId;
 use crate::runtime::Spawner;
-use crate::server::alarms::Alarms;
+use crate::server::alarms::{Alarm, Alarms};
 use crate::server::drive::Clock;
 use crate::server::registry::CoreRegistry;
 use crate::shard::registry::{Nanos, WRITE_LATENCY_LIMIT_DEFAULT};
@@ -52,11 +52,15 @@ impl OnCore {
     pub fn sleep(&self, time: Duration) -> impl Future<Output = ()> + use<> {
         let (alarms, clock) = (self.alarms.clone(), self.clock);
         let until = clock.nanos() + time.as_nanos() as Nanos;
+        let mut alarm: Option<Alarm> = None;
         poll_fn(move |context| {
             if clock.nanos() >= until {
                 return Poll::Ready(());
             }
-            alarms.set(until, context.waker().clone());
+            match &alarm {
+                Some(alarm) => alarm.keep(context),
+                None => alarm = Some(alarms.set(until, context.waker().clone())),
+            }
             Poll::Pending
         })
     }

@@ -49,6 +49,8 @@ pub(super) struct Servers {
     pub(super) of_file: Vec<(ServerName, ServerSettings)>,
     pub(super) registrations: Registrations,
     choices: watch::Sender<Arc<Behind>>,
+    /// The names of all views that there ever were.
+    view_names: Vec<Box<str>>,
     gates: watch::Sender<Arc<Gates>>,
     registry: Arc<Registry>,
     pins: Keeper,
@@ -89,6 +91,7 @@ impl Servers {
             registrations: Registrations::default(),
             settings,
             choices,
+            view_names: Vec::new(),
             gates: watch::channel(Arc::default()).0,
             registry,
             pins,
@@ -178,17 +181,17 @@ impl Servers {
     }
 
     /// Servers behind names: their places, how they are configured, and the addresses in use.
-    fn named(&self) -> Vec<(usize, HttpServer, Option<SocketAddr>)> {
+    fn named(&self) -> Vec<(usize, HttpServer, Vec<SocketAddr>)> {
         let of = |(number, place): (usize, &Place)| {
             let (ServerKind::Http(http) | ServerKind::Sse(http)) = &place.configured.kind else { return None };
             let is_name = matches!(http.url.host(), UrlHost::Name(_));
-            (is_name && !place.is_retired).then(|| (number, http.clone(), place.address()))
+            (is_name && !place.is_retired).then(|| (number, http.clone(), place.addresses()))
         };
         self.places.iter().enumerate().filter_map(of).collect()
     }
 
     /// Tells cores and exporters.
-    pub(super) fn publish(&self) {
+    pub(super) fn publish(&mut self) {
         let mut settings = gateway::gateway(&self.settings, self.is_demonstration);
         settings.servers = self.places.iter().map(|place| Arc::clone(&place.settings)).collect();
         let retired = (0..).zip(&self.places).filter(|(_, place)| place.is_retired);
@@ -204,19 +207,23 @@ impl Servers {
             _ => None,
         };
         self.gates.send_replace(Arc::new(Gates(self.places.iter().filter_map(gate).collect())));
-        self.choices.send_replace(Arc::new(Behind { settings, rows }));
+        let behind = Behind::new(settings, rows, &mut self.view_names);
+        self.choices.send_replace(Arc::new(behind));
         self.registrations.publish();
     }
 }
 
 impl Place {
     /// Where the server is, as its name led there.
-    fn address(&self) -> Option<SocketAddr> {
-        let (to::LinkSettings::Http(link) | to::LinkSettings::Sse(link, _)) = &self.settings.link else { return None };
-        match link.address {
-            Ok(OutboundAddress::Internet(address)) => Some(address),
-            _ => None,
-        }
+    fn addresses(&self) -> Vec<SocketAddr> {
+        let (to::LinkSettings::Http(link) | to::LinkSettings::Sse(link, _)) = &self.settings.link else {
+            return Vec::new();
+        };
+        let internet = |address: &OutboundAddress| match address {
+            OutboundAddress::Internet(address) => Some(*address),
+            OutboundAddress::Unix(_) => None,
+        };
+        link.addresses.iter().flatten().filter_map(internet).collect()
     }
 }
 
@@ -241,8 +248,8 @@ impl Reloader {
         }
     }
 
-    /// Looks names up again. A server whose name no longer leads to the address in use gets a new place, from whose
-    /// links on the name is right; what changed, in words.
+    /// Looks names up again. A server whose name no longer leads to any of the addresses in use gets a new place, from
+    /// whose links on the name is right; what changed, in words.
     pub fn resolve(&self) -> Option<String> {
         let (named, lookup) = {
             let held = self.lock();
@@ -251,7 +258,7 @@ impl Reloader {
         // Without the lock: a name server may take its time, and a reload should not.
         let moved = named.into_iter().filter_map(|(number, http, used)| {
             let found = resolve::addresses(&http, lookup).ok()?;
-            let stays = used.is_some_and(|used| found.contains(&used));
+            let stays = used.iter().any(|used| found.contains(used));
             (!stays).then_some((number, found[0]))
         });
         let moved: Vec<(usize, SocketAddr)> = moved.collect();
@@ -373,7 +380,7 @@ mod tests {
         let alive = || -> Vec<(String, SocketAddr)> {
             let held = reloader.lock();
             let alive = held.0.places.iter().filter(|place| !place.is_retired);
-            alive.map(|place| (place.name.to_string(), place.address().expect("known"))).collect()
+            alive.map(|place| (place.name.to_string(), place.addresses()[0])).collect()
         };
         let at = |last: u8| SocketAddr::from(([1, 1, 1, last], 80));
         let named = |name: &str, last: u8| (name.to_owned(), at(last));

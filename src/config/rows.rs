@@ -96,7 +96,7 @@ pub(super) const SERVER_ROWS: &[Row<ServerDraft>] = rows! { ServerDraft;
         memory "their size",
         wrong "the server answers 401 or 403";
     "connections_per_core" connections_per_core HTTP, "connections",
-        "Most connections each core opens to it, and as many again for calls that wait for an answer of their callers'; those that are idle are kept.",
+        "Most connections each core opens to it for calls. Beside them there may be as many for calls that wait for an answer of their callers', one for each stream on which it tells of changes, and one for answers to what it asks while calls keep all others. Idle ones are kept.",
         default "",
         example "32",
         memory "a socket and its buffers each",

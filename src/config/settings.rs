@@ -42,6 +42,7 @@ pub struct CoreSettings {
     pub expected_connections: Bounded<1, 100_000_000>,
     pub pin: bool,
     pub steering: bool,
+    pub stall_limit_ms: Millis<0, HOUR_MS>,
     pub batch_max: Bounded<1, 256>,
 }
 
@@ -58,6 +59,8 @@ pub struct LimitSettings {
     pub keep_alive_ms: Millis<1_000, { 24 * HOUR_MS }>,
     pub pipeline_depth: Bounded<1, 64>,
     pub in_flight_per_connection: Bounded<1, 4096>,
+    pub messages_per_s: Bounded<0, 10_000_000>,
+    pub message_burst: Bounded<1, 10_000_000>,
     pub egress_bytes: Bounded<16_384, { 16 * MIB }>,
     pub write_stall_ms: Millis<100, HOUR_MS>,
 }
@@ -177,6 +180,7 @@ impl Default for CoreSettings {
             expected_connections: const { Bounded::known(10_000) },
             pin: true,
             steering: true,
+            stall_limit_ms: const { Millis::known(30_000) },
             batch_max: const { Bounded::known(50) },
         }
     }
@@ -194,6 +198,8 @@ impl Default for LimitSettings {
             keep_alive_ms: const { Millis::known(75_000) },
             pipeline_depth: const { Bounded::known(8) },
             in_flight_per_connection: const { Bounded::known(64) },
+            messages_per_s: const { Bounded::known(10_000) },
+            message_burst: const { Bounded::known(1_000) },
             egress_bytes: const { Bounded::known(262_144) },
             write_stall_ms: const { Millis::known(5_000) },
         }

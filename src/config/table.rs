@@ -147,6 +147,10 @@ keys! {
         "Whether a BPF program places connections on cores by address and port. Off leaves it to the kernel's own hash.",
         memory "under 4 KiB of kernel memory per listener",
         wrong "start-up reports that the program could not be attached: needs no privilege, but seccomp may forbid it";
+    cores.stall_limit_ms, "milliseconds",
+        "How long a core may not come back from one step, as it does when a handler blocks it, before the process drains what still moves and ends with 1, so that its supervisor starts another. 0 waits for ever.",
+        memory "none",
+        wrong "the process ends although its handlers would have come back: too short; clients of a core that hangs wait for long: too long";
     cores.batch_max, "parcels",
         "Most parcels read from one other core in a row before sockets are served again.",
         memory "none",
@@ -188,6 +192,14 @@ keys! {
         "Calls one line connection (tcp, unix, stdio) or one legacy session may have unanswered; one more is answered -31429.",
         memory "about 200 B per call in flight",
         wrong "refusals by cause in_flight_full for a client that multiplexes many agents";
+    limits.messages_per_s, "messages per second",
+        "Messages one connection may send on average (an HTTP request or a line, a batch among them, is one); what comes faster waits and then is not read, so that its sender is slowed down and nobody else. 0 means as many as come.",
+        memory "none",
+        wrong "refusals by cause rate_limited grow for a client that multiplexes many agents";
+    limits.message_burst, "messages",
+        "How many of them may come at once.",
+        memory "none",
+        wrong "refusals by cause rate_limited grow for clients that send little on average";
     limits.egress_bytes, "bytes",
         "Most bytes waiting to be sent on one connection; beyond it nothing more is read for that connection.",
         memory "up to this much per connection whose peer reads slowly",
@@ -331,7 +343,7 @@ keys! {
     offload.blocking_threads, "threads",
         "Most threads for handlers that block; started when needed.",
         memory "up to 2 MiB of stack each, touched as needed",
-        wrong "the step queue_wait is slow for tools that block";
+        wrong "the step handle is slow for tools that block, while the machine has CPU to spare";
 
     log.level, "level",
         "How much is logged. The variable CORELANE_LOG takes a finer filter such as `corelane::control=debug` and wins.",

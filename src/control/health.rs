@@ -1,7 +1,8 @@
 //! The state of every core, written by `boot` and the cores, read by the control thread.
 //!
-//! Not a watchdog: who notices that a core died is `boot`'s concern. Invariant: one relaxed store changes a state and
-//! nobody ever waits; a reader may see states of different cores from slightly different moments.
+//! Not a watchdog: who notices that a core died, or stands still, is `boot`'s concern.
+//! Invariant: one relaxed store changes a state and nobody ever waits; a reader may see states of different cores from
+//! slightly different moments.
 
 use crate::ids::CoreId;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ pub enum CoreState {
     Draining,
     /// Its thread is gone and not back yet.
     Dead,
+    /// It serves, but has not come back from what it does for so long that its connections wait.
+    Stalled,
 }
 
 /// The states of all cores; a clone is another handle to the same states.
@@ -41,6 +44,7 @@ impl CoreState {
             CoreState::Ready => "ready",
             CoreState::Draining => "draining",
             CoreState::Dead => "dead",
+            CoreState::Stalled => "stalled",
         }
     }
 
@@ -49,6 +53,7 @@ impl CoreState {
             0 => CoreState::Starting,
             1 => CoreState::Ready,
             2 => CoreState::Draining,
+            4 => CoreState::Stalled,
             _ => CoreState::Dead,
         }
     }
@@ -67,6 +72,20 @@ impl Health {
     /// If there is no such core.
     pub fn set(&self, core: CoreId, state: CoreState) {
         self.shared.cores[core.index()].store(state as u8, Relaxed);
+    }
+
+    /// Says of a core that serves that it stands still, or of one that stood still that it goes on. Whatever else it is
+    /// doing stays as it is: the core itself says so at the same time.
+    ///
+    /// # Panics
+    /// If there is no such core.
+    pub fn stands_still(&self, core: CoreId, does: bool) {
+        let (from, to) = match does {
+            true => (CoreState::Ready, CoreState::Stalled),
+            false => (CoreState::Stalled, CoreState::Ready),
+        };
+        // Refused only if the state is another by now.
+        let _ = self.shared.cores[core.index()].compare_exchange(from as u8, to as u8, Relaxed, Relaxed);
     }
 
     /// What a core is doing.
@@ -119,10 +138,27 @@ mod tests {
         assert!(!health.is_ready() && health.is_alive());
         health.set(CoreId(0), CoreState::Dead);
         assert!(!health.is_alive());
-        for state in [CoreState::Starting, CoreState::Ready, CoreState::Draining, CoreState::Dead] {
+        let all = [CoreState::Starting, CoreState::Ready, CoreState::Draining, CoreState::Dead, CoreState::Stalled];
+        for state in all {
             health.set(CoreId(0), state);
             assert_eq!(health.get(CoreId(0)), state);
         }
+    }
+
+    #[test]
+    fn only_a_core_that_serves_is_said_to_stand_still() {
+        let health = Health::new(1);
+        health.stands_still(CoreId(0), true);
+        assert_eq!(health.get(CoreId(0)), CoreState::Starting);
+        health.set(CoreId(0), CoreState::Ready);
+        health.stands_still(CoreId(0), true);
+        assert!(!health.is_ready() && health.is_alive());
+        health.stands_still(CoreId(0), false);
+        assert!(health.is_ready());
+        health.stands_still(CoreId(0), true);
+        health.set(CoreId(0), CoreState::Draining);
+        health.stands_still(CoreId(0), false);
+        assert_eq!(health.get(CoreId(0)), CoreState::Draining);
     }
 
     #[test]

@@ -82,6 +82,8 @@ closed_set! {
         NotFound = "not_found", "HTTP 404: no such path";
         OutboxFull = "outbox_full", "HTTP 503, JSON-RPC -31503: the way to the owning core is full";
         PipelineFull = "pipeline_full", "not read any further: limits.pipeline_depth receive buffers of requests wait for the answer to an earlier one";
+        RateLimited = "rate_limited", "not read any further for a while: limits.messages_per_s came on one connection, \
+            and limits.message_burst beyond";
         SessionsFull = "sessions_full", "HTTP 503, JSON-RPC -31503: sessions.per_core_max sessions are open";
         ShardLost = "shard_lost", "HTTP 503, JSON-RPC -31503: the owning shard or core died with the call";
         StreamsFull = "streams_full", "JSON-RPC -31429: the connection has streams.listen_per_connection streams; \

@@ -1,4 +1,4 @@
-//! The cells a core writes and anyone reads: `Counter`, `Gauge`, `Peak`.
+//! The cells a core writes and anyone reads: `Counter`, `Gauge`, `Peak`, `Pulse`.
 //!
 //! Not a synchronised counter: an update is a relaxed load and a relaxed store, two plain instructions without a lock
 //! prefix. Invariant: each cell has one writing thread; a second writer would lose counts, never break memory.
@@ -16,6 +16,30 @@ pub struct Gauge(AtomicU64);
 /// The largest value ever observed.
 #[derive(Debug, Default)]
 pub struct Peak(AtomicU64);
+
+/// When the turn began that a core is in; nothing while it sleeps.
+#[derive(Debug, Default)]
+pub struct Pulse(AtomicU64);
+
+impl Pulse {
+    /// A turn begins, at a time of the process's clock. Only the owning core may call this.
+    #[inline]
+    pub fn beat(&self, now: u64) {
+        self.0.store(now.max(1), Relaxed);
+    }
+
+    /// The core goes to sleep, or is no more. Only the owning core may call this.
+    #[inline]
+    pub fn rest(&self) {
+        self.0.store(0, Relaxed);
+    }
+
+    /// When the turn began that the core is in; any thread may ask.
+    #[inline]
+    pub fn turn_began(&self) -> Option<u64> {
+        Some(self.0.load(Relaxed)).filter(|began| *began > 0)
+    }
+}
 
 impl Counter {
     /// Counts `n` more. Only the owning core may call this.

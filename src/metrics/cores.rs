@@ -4,7 +4,7 @@
 //! Invariant: one core thread writes an instance (see `cells`); everybody else only reads.
 
 use super::causes::{CloseCause, Refusal, Step};
-use super::cells::{Counter, Gauge, Peak};
+use super::cells::{Counter, Gauge, Peak, Pulse};
 use super::histogram::Histogram;
 use super::shards::{OwnShards, ShardMetrics};
 use crate::ids::ShardId;
@@ -60,6 +60,8 @@ macro_rules! metrics {
             refusals: [Counter; Refusal::COUNT],
             closes: [Counter; CloseCause::COUNT],
             shards: OwnShards,
+            /// Whether the core moves.
+            pub pulse: Pulse,
         }
 
         impl Default for CoreMetrics {
@@ -70,6 +72,7 @@ macro_rules! metrics {
                     refusals: std::array::from_fn(|_| Counter::default()),
                     closes: std::array::from_fn(|_| Counter::default()),
                     shards: OwnShards::default(),
+                    pulse: Pulse::default(),
                 }
             }
         }
@@ -166,6 +169,8 @@ metrics! {
         "corelane_handler_panics_total", "Handlers that panicked and failed their own call.";
     SlowPolls slow_polls: Counter Counter
         "corelane_slow_polls_total", "Polls of handlers that held up their core for more than a millisecond.";
+    Stalls stalls: Counter Counter
+        "corelane_stalls_total", "Turns of the loop that lasted so long that the core was seen to stand still.";
     LongestGap longest_gap_ns: Peak Seconds
         "corelane_longest_gap_seconds", "Longest time between two turns of the loop while it was awake.";
 }

@@ -123,7 +123,8 @@ impl<S: Service> Core<S> {
             hold(!connection.dirty, || format!("{id} is to be sent something, and the turn is over"))?;
             let sends = connection.sending > 0 || !connection.has_to_send() || connection.phase == Phase::Closing;
             hold(sends, || format!("{id} has something to send, and nobody sends it"))?;
-            let idles = connection.sending == 0 && connection.exchange.is_none() && connection.early.is_none();
+            let waits_for_none = connection.exchange.is_none() && connection.early.is_none();
+            let idles = connection.sending == 0 && waits_for_none && connection.paced_until == 0;
             let stuck = idles && connection.phase == Phase::Open && !connection.reading && !connection.ended;
             hold(!stuck, || format!("{id} waits for nothing, and is not read"))?;
         }

@@ -15,6 +15,7 @@ use super::wheel::Handle;
 use crate::ids::{ConnectionId, View};
 use crate::proto::http1::{BodyFraming, ChunkError, ChunkedDecoder, Head, HeadError, HeadFinder, StreamFraming, parse};
 use crate::proto::ndjson::{LineFinder, LineTooLong};
+use crate::shard::rate::Bucket;
 use crate::shard::session::{SessionKey, Terms};
 
 /// What is spoken on a connection.
@@ -126,6 +127,10 @@ pub struct Connection {
     pub timer: Option<(u64, Handle)>,
     /// When the frame that is being received began, or the body's first byte came.
     pub frame_since: Nanos,
+    /// What its messages have used of their rate.
+    pub bucket: Bucket,
+    /// When its next message may be read, while that has to wait and until somebody has seen to it that it is; else 0.
+    pub paced_until: Nanos,
     /// When something was sent or received last.
     pub active_at: Nanos,
     /// When the send that is under way began or made progress last.
@@ -166,6 +171,8 @@ impl Connection {
             deadline: Nanos::MAX,
             timer: None,
             frame_since: now,
+            bucket: Bucket::default(),
+            paced_until: 0,
             active_at: now,
             sent_at: now,
         }

@@ -147,7 +147,7 @@ const SECOND: Nanos = 1_000_000_000;
 const UNASKED_AT_ONCE: usize = 4;
 
 /// The tick of the core's wheel.
-pub(super) const TICK: Nanos = 16_000_000;
+pub(crate) const TICK: Nanos = 16_000_000;
 
 /// What a wheel's entry is about.
 #[derive(Clone, Copy, Debug)]

@@ -19,6 +19,7 @@ use crate::ids::{ConnectionId, CoreId};
 use crate::metrics::CoreMetrics;
 use crate::ring::{Port, PortCounts, PortId, Refused};
 use crate::runtime::Tasks;
+use crate::shard::watchdog::STALL;
 use crate::uring::{Chime, Driver, Ended, Event, Stats, prefetch};
 
 /// How many events before its turn a connection's state is asked for: about as many as take as long as memory does.
@@ -167,15 +168,20 @@ impl<S: Service> Loop<'_, S> {
             let now = self.clock.now();
             let gap = now.saturating_sub(awake_since);
             self.metrics.longest_gap_ns.observe(gap.as_nanos() as u64);
+            self.metrics.stalls.add(u64::from(gap >= STALL));
             let mut wait = self.patience(now);
             if wait != Some(Duration::ZERO) && !self.port.try_sleep() {
                 wait = Some(Duration::ZERO);
+            }
+            if wait != Some(Duration::ZERO) {
+                self.metrics.pulse.rest();
             }
             self.driver.turn(now, wait)?;
             self.port.wake();
             let now = self.clock.now();
             awake_since = now;
             let nanos = now.as_nanos() as Nanos;
+            self.metrics.pulse.beat(nanos);
             #[cfg(test)]
             assert!(!self.orders.panic.swap(false, Ordering::Relaxed), "a panic was ordered");
             if now >= read_wall_clock {

@@ -6,9 +6,9 @@
 
 use super::connection::{Connection, Fault, Frame, Phase};
 use super::core::Core;
-use super::service::{LinkEvent, Service};
+use super::service::{LinkEvent, Nanos, Service};
 use crate::ids::ConnectionId;
-use crate::metrics::{CloseCause, Step};
+use crate::metrics::{CloseCause, Refusal, Step};
 use crate::proto::http1::parse;
 
 impl<S: Service> Core<S> {
@@ -93,6 +93,12 @@ impl<S: Service> Core<S> {
     fn consume(&mut self, connection: &mut Connection, buffer: &[u8]) -> usize {
         let mut used = 0;
         while used < buffer.len() && connection.phase == Phase::Open && !self.is_occupied(connection) {
+            let opens_at = connection.bucket.opens_at(&self.settings.messages);
+            if opens_at > self.now {
+                self.pace(connection, opens_at);
+                break;
+            }
+            connection.paced_until = 0;
             self.laps.begin(connection.active_at);
             let (taken, frame) =
                 connection.framing.next(&buffer[used..], self.settings.body_bytes, self.settings.line_bytes);
@@ -101,6 +107,7 @@ impl<S: Service> Core<S> {
             match frame {
                 Frame::Assembled(assembly) => match parse(&assembly.head) {
                     Ok(head) => {
+                        connection.bucket.spend(self.now, &self.settings.messages);
                         self.request(connection, &head, &assembly.body);
                         keep_early(connection, &assembly.head, &assembly.body);
                     }
@@ -108,13 +115,17 @@ impl<S: Service> Core<S> {
                 },
                 Frame::Continue(head) => self.invite(connection, &head),
                 Frame::Fault(fault) => self.fault(connection, fault, &buffer[used - taken..]),
-                Frame::Line(line) => self.line(connection, line),
+                Frame::Line(line) => {
+                    connection.bucket.spend(self.now, &self.settings.messages);
+                    self.line(connection, line);
+                }
                 Frame::More if taken == 0 => {
                     self.laps.end();
                     break;
                 }
                 Frame::More => {}
                 Frame::Request(head, body) => {
+                    connection.bucket.spend(self.now, &self.settings.messages);
                     self.request(connection, &head, body);
                     keep_early(connection, &buffer[used - taken..used - body.len()], body);
                 }
@@ -129,7 +140,16 @@ impl<S: Service> Core<S> {
 
     /// Whether a connection's next frame has to wait.
     pub(super) fn is_occupied(&self, connection: &Connection) -> bool {
-        connection.exchange.is_some() || connection.early.is_some() || connection.egress() >= self.settings.egress_bytes
+        let is_busy = connection.exchange.is_some() || connection.early.is_some();
+        is_busy || connection.egress() >= self.settings.egress_bytes || connection.paced_until > self.now
+    }
+
+    /// What comes next on a connection waits, and once there is enough of it nothing more is read: whoever sends too
+    /// much is slowed down by their own transport, and costs no refusals.
+    #[cold]
+    fn pace(&mut self, connection: &mut Connection, opens_at: Nanos) {
+        connection.paced_until = opens_at;
+        self.refused(Refusal::RateLimited);
     }
 
     /// Goes on with a connection whose exchange has ended or whose sends have left.

@@ -520,7 +520,12 @@ impl<S: Service> Core<S> {
             return self.over_limit(id, out);
         }
         let key = self.exchanges.next_key();
-        let patience = lane.patience.unwrap_or(self.settings.call_time).min(self.settings.call_time_max);
+        let usual = match method {
+            // It waits for the end of something that takes longer than a call by its nature.
+            Method::TasksResult => self.settings.call_time_max,
+            _ => self.settings.call_time,
+        };
+        let patience = lane.patience.unwrap_or(usual).min(self.settings.call_time_max);
         let deadline = self.now + patience;
         let call = Call {
             key: key.into(),

@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Waker;
 
+pub use super::alarms::Alarm;
 use crate::ids::{ConnectionId, CoreId, OutboundAddress, View};
 use crate::proto::json::Envelope;
 use crate::proto::jsonrpc::RpcError;
@@ -458,8 +459,8 @@ pub trait Host {
     /// Now.
     fn now(&self) -> Nanos;
 
-    /// Calls the waker once, at or soon after `deadline`.
-    fn wake_at(&self, deadline: Nanos, waker: Waker);
+    /// Calls the waker once, at or soon after `deadline`, unless what is returned is dropped before.
+    fn wake_at(&self, deadline: Nanos, waker: Waker) -> Alarm;
 
     /// Runs a future on the offload pool, where tokio's reactor and timers are.
     fn offload(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>);

@@ -21,6 +21,9 @@ use crate::shard::replay::EventId;
 use crate::shard::seal::Purpose;
 use crate::shard::session::{Session, SessionKey, SessionTicket};
 
+/// How many sessions are ended in a row, because they were idle, before others have their turn: a few milliseconds.
+pub(super) const SWEPT_AT_ONCE: usize = 4096;
+
 /// How long a sealed session id is good for, whatever happens to the session: a week.
 const TICKET_SECONDS: u64 = 7 * 24 * 3600;
 
@@ -282,14 +285,17 @@ impl<S: Service> Core<S> {
     }
 
     /// Ends sessions that were idle for too long.
-    pub(super) fn sweep_sessions(&mut self) {
+    /// Ends sessions that were idle for too long, no more than may be without keeping others waiting; whether that was
+    /// all of them.
+    pub(super) fn sweep_sessions(&mut self) -> bool {
         let (now, idle) = (self.now, self.settings.session_idle);
         let over = self.shards.keys(|session| session.busy == 0 && session.used + idle <= now);
-        for key in over {
+        for key in over.iter().take(SWEPT_AT_ONCE) {
             self.metrics.sessions_expired.add(1);
-            self.end_session(key, "it was idle for too long");
+            self.end_session(*key, "it was idle for too long");
         }
         self.shards.forget_heirs(|used| used + idle <= now);
+        over.len() <= SWEPT_AT_ONCE
     }
 
     /// What the next life of this core is told of its sessions, which are no more after this.

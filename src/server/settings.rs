@@ -7,6 +7,7 @@ use super::connection::{Framing, Wire};
 use super::filter::FilterKind;
 use super::service::Nanos;
 use crate::proto::http1::HostRules;
+use crate::shard::rate::Rate;
 use crate::shard::replay::ReplayLimits;
 
 /// Which eras of the protocol are served: of the other one a client hears what it would of a server that never knew it.
@@ -52,6 +53,8 @@ pub struct Settings {
     pub egress_bytes: usize,
     /// Calls in flight on one connection of lines or 2024-11-05 stream, or out of one batch.
     pub in_flight_per_connection: usize,
+    /// Messages of one connection; one that is ahead of it is not read.
+    pub messages: Rate,
     /// Time for a head.
     pub head_time: Nanos,
     /// Time for a body before its rate counts.

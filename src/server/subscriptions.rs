@@ -34,7 +34,7 @@ struct Filter {
 pub struct Subscriptions {
     listens: BTreeMap<(u32, u32), Filter>,
     /// Sessions by topic, and the URI by which each knows it.
-    by_topic: BTreeMap<Box<str>, Vec<(SessionKey, Box<str>)>>,
+    by_topic: BTreeMap<Box<str>, BTreeMap<SessionKey, Box<str>>>,
 }
 
 impl Subscriptions {
@@ -49,7 +49,7 @@ impl Subscriptions {
 
     pub(super) fn unsubscribe(&mut self, topic: &str, session: SessionKey) {
         if let Some(sessions) = self.by_topic.get_mut(topic) {
-            sessions.retain(|(other, _)| *other != session);
+            sessions.remove(&session);
             if sessions.is_empty() {
                 self.by_topic.remove(topic);
             }
@@ -58,7 +58,7 @@ impl Subscriptions {
 
     /// Whether a session is told of a topic's changes.
     pub(super) fn is_subscribed(&self, topic: &str, session: SessionKey) -> bool {
-        self.by_topic.get(topic).is_some_and(|sessions| sessions.iter().any(|(other, _)| *other == session))
+        self.by_topic.get(topic).is_some_and(|sessions| sessions.contains_key(&session))
     }
 
     /// The streams that want to hear of a change.
@@ -217,7 +217,7 @@ impl<S: Service> Core<S> {
                     session.subscriptions.push(topic.clone());
                     let more = Some(session.capabilities);
                     self.service.watched(self.now, Watched::Resource, &topic, more);
-                    self.subscriptions.by_topic.entry(topic).or_default().push((key, uri.into()));
+                    self.subscriptions.by_topic.entry(topic).or_default().insert(key, uri.into());
                 }
                 Some(place) if !on => {
                     session.subscriptions.swap_remove(place);

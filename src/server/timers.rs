@@ -23,6 +23,7 @@ impl<S: Service> Core<S> {
             Phase::Finishing | Phase::Lingering => connection.active_at + settings.linger,
             Phase::Open => match connection.wire() {
                 _ if let Some(early) = &connection.early => early.until,
+                _ if connection.paced_until > 0 => connection.paced_until,
                 Wire::Http if connection.exchange.is_some() || connection.duplex.is_some() => {
                     connection.active_at + settings.stream_keep_alive
                 }
@@ -52,8 +53,9 @@ impl<S: Service> Core<S> {
                 Timer::Drain => self.drain_due(),
                 Timer::Exchange(key) => self.exchange_due(key),
                 Timer::Sessions => {
-                    self.sweep_sessions();
-                    self.wheel.insert(tick + self.settings.sweep_every.div_ceil(TICK), Timer::Sessions);
+                    let is_all = self.sweep_sessions();
+                    let next = if is_all { self.settings.sweep_every.div_ceil(TICK) } else { 1 };
+                    self.wheel.insert(tick + next, Timer::Sessions);
                 }
             }
         }
@@ -95,6 +97,10 @@ impl<S: Service> Core<S> {
             Phase::Closing => {}
             Phase::Finishing | Phase::Lingering => self.close(connection, CloseCause::PeerClosed),
             Phase::Open if connection.early.is_some() => self.end_wait(connection),
+            Phase::Open if connection.paced_until > 0 => {
+                connection.paced_until = 0;
+                self.resumable.push_back(connection.id);
+            }
             Phase::Open
                 if connection.wire() == Wire::Http
                     && (connection.exchange.is_some() || connection.duplex.is_some()) =>

@@ -5,12 +5,14 @@
 
 pub mod breaker;
 pub mod range;
+pub mod rate;
 pub mod registry;
 pub mod replay;
 pub mod restarts;
 pub mod retry_budget;
 pub mod seal;
 pub mod session;
+pub mod watchdog;
 
 use std::collections::BTreeMap;
 

@@ -10,6 +10,8 @@ use aes_gcm::{Aes256Gcm, Key, Nonce};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use crate::limits::REQUEST_STATE_BYTES_MAX;
+
 /// What a sealed text is for. It is authenticated, so one kind cannot be passed off as another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -30,8 +32,9 @@ pub const NONCE_BYTES: usize = 12;
 const TAG_BYTES: usize = 16;
 /// What sealing adds to a text before it is encoded.
 pub const SEAL_BYTES: usize = NONCE_BYTES + TAG_BYTES;
-/// Longest sealed text that is looked at.
-const SEALED_CHARACTERS_MAX: usize = 64 * 1024;
+/// Longest sealed text that is looked at: nothing that is sealed is longer than a `requestState`, and four characters
+/// carry three bytes.
+const SEALED_CHARACTERS_MAX: usize = (REQUEST_STATE_BYTES_MAX + SEAL_BYTES).div_ceil(3) * 4;
 
 /// Seals and opens texts with one key.
 pub struct Sealer {
@@ -90,6 +93,16 @@ impl Sealer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_largest_state_opens_and_nothing_larger_is_looked_at() {
+        let mut ours = Sealer::new(&[7; 32], [0; 12]);
+        let plain = vec![b'x'; REQUEST_STATE_BYTES_MAX];
+        let sealed = ours.seal(Purpose::State, &plain);
+        assert_eq!(ours.open(Purpose::State, sealed.as_bytes()), Some(plain));
+        let larger = ours.seal(Purpose::State, &vec![b'x'; REQUEST_STATE_BYTES_MAX + 4]);
+        assert_eq!(ours.open(Purpose::State, larger.as_bytes()), None);
+    }
 
     #[test]
     fn a_sealed_text_opens_only_whole_and_for_its_purpose() {

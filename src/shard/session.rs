@@ -12,7 +12,7 @@ use crate::limits::{SESSIONS_PER_CORE_MAX, SHARDS_MAX};
 use crate::proto::mcp::{Capabilities, LogLevel, Version};
 
 /// A session's place: the shard that owns it, its slot there, and which tenant of the slot it is.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SessionKey {
     /// The owner.
     pub shard: ShardId,

@@ -189,6 +189,12 @@ pub trait Talk {
         false
     }
 
+    /// Whether nothing can come any more that is addressed by its server's number; children and servers that dial in
+    /// are told apart by other marks.
+    fn has_let_go(&self) -> bool {
+        true
+    }
+
     /// Lines that come and go, if that is what this way is made of.
     fn dialled(&mut self) -> Option<&mut Dialled> {
         None

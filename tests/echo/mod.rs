@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Waker;
 
+use corelane::server::alarms::{Alarm, Alarms};
 use corelane::server::connection::Wire;
 use corelane::server::service::{Host, LocalFuture, Mailbox, Nanos};
 use corelane::upstream::native::NativeService;
@@ -31,7 +32,9 @@ impl Host for Nothing {
         0
     }
 
-    fn wake_at(&self, _: Nanos, _: Waker) {}
+    fn wake_at(&self, at: Nanos, waker: Waker) -> Alarm {
+        Alarms::default().set(at, waker)
+    }
 
     fn offload(&self, _: Pin<Box<dyn Future<Output = ()> + Send>>) {}
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 
-use corelane::server::alarms::Alarms;
+use corelane::server::alarms::{Alarm, Alarms};
 use corelane::server::service::{Host, LocalFuture, Nanos};
 
 type Woken = Arc<Mutex<VecDeque<Arc<Flag>>>>;
@@ -129,8 +129,8 @@ impl Host for Executor {
         self.now.get()
     }
 
-    fn wake_at(&self, deadline: Nanos, waker: Waker) {
-        self.alarms.set(deadline, waker);
+    fn wake_at(&self, deadline: Nanos, waker: Waker) -> Alarm {
+        self.alarms.set(deadline, waker)
     }
 
     fn offload(&self, _: Pin<Box<dyn Future<Output = ()> + Send>>) {}

@@ -20,6 +20,7 @@ use corelane::server::parcel::{Header, Numbers};
 use corelane::server::service::{Host, Mail, Mailbox, Nanos};
 use corelane::server::settings::{Eras, Settings};
 use corelane::shard::range::BoundaryTable;
+use corelane::shard::rate::Rate;
 use corelane::shard::replay::ReplayLimits;
 use corelane::shard::seal::Sealer;
 use corelane::shard::{Heir, Shards};
@@ -108,6 +109,7 @@ fn settings(bounds: &Bounds, planted: Option<Bug>) -> Settings {
         pipeline_bytes: bounds.pipeline_bytes,
         egress_bytes: bounds.egress_bytes,
         in_flight_per_connection: bounds.in_flight + usize::from(planted == Some(Bug::OffByOneBound)),
+        messages: Rate::per_second(bounds.messages_per_s, bounds.message_burst, 0),
         head_time: bounds.frame_time,
         body_grace: bounds.frame_time,
         body_bytes_per_second: 1024,

@@ -50,6 +50,9 @@ pub struct Bounds {
     pub drain_time: Nanos,
     /// Most bytes of one message that a client sends.
     pub payload_max: usize,
+    /// What one connection may send; 0 for as much as it likes.
+    pub messages_per_s: u64,
+    pub message_burst: u64,
 }
 
 impl Bounds {
@@ -77,6 +80,8 @@ impl Bounds {
             frame_time: 5 * SECOND,
             drain_time: 10 * SECOND,
             payload_max: 24 * 1024,
+            messages_per_s: chance.one_of(&[0, 0, 100, 10_000]),
+            message_burst: chance.one_of(&[1, 8]),
         }
     }
 }

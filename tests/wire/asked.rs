@@ -86,6 +86,23 @@ fn people_may_take_longer_than_tools() {
 }
 
 #[test]
+fn an_answer_reaches_a_server_whose_only_connection_is_its_calls() {
+    let (address, _told) = legacy_server();
+    let gateway = Server::configured(&format!(
+        "[servers.s]\nkind = \"http\"\nurl = \"http://{address}/mcp\"\nera = \"legacy\"\n\
+         connections_per_core = 1\ntimeout_ms = 5000\n"
+    ));
+    reached(&gateway, "/mcp/s");
+    let calls = [0, 0].map(|core| begun(&gateway, core, "/mcp/s", "ask"));
+    // The second waits for the connection, which is free once the first has its answer.
+    for (mut peer, session) in calls {
+        let question = question(&mut peer);
+        accept(&gateway, "/mcp/s", &session, &question);
+        assert_eq!(text(&next(&mut peer)), "1 answered, 0 refused");
+    }
+}
+
+#[test]
 fn a_tool_is_not_kept_from_others_because_people_are_slow() {
     let (address, _told) = legacy_server();
     let gateway = Server::configured(&format!(

@@ -295,7 +295,7 @@ fn a_caller_that_leaves_cancels_its_call_behind_the_gateway() {
 fn a_server_of_2024_is_spoken_to_by_its_event_stream() {
     let server = Server::start();
     let gateway = Server::configured(&format!(
-        "[servers.old]\nkind = \"sse\"\nurl = \"http://{}/sse\"\nconnections_per_core = 4\n",
+        "[servers.old]\nkind = \"sse\"\nurl = \"http://{}/sse\"\nconnections_per_core = 1\n",
         server.http
     ));
     reached(&gateway, "/mcp/old");

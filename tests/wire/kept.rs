@@ -187,3 +187,29 @@ fn a_cursor_is_good_for_its_list_and_endpoint_and_is_nobody_elses() {
     let page = listed(&gateway, 0, "/mcp/@v", json!({ "cursor": elsewhere })).json();
     assert_eq!(page["result"]["tools"][0]["name"], "s_t250", "there it is good: {page}");
 }
+
+#[test]
+fn a_list_that_is_good_for_no_time_is_read_for_whoever_asks() {
+    let reads = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&reads);
+    let upstream = Upstream::start("modern", json!({"tools": {}}), move |heard| match heard.method() {
+        "tools/list" => {
+            let name = format!("made_{}", count.fetch_add(1, Ordering::SeqCst));
+            Reply::Result(json!({"tools": [{"name": name, "inputSchema": {"type": "object"}}],
+                "resultType": "complete", "ttlMs": 0, "cacheScope": "private"}))
+        }
+        _ => Reply::Usual,
+    });
+    let view = "[views.v]\nservers = [\"s\"]\n";
+    let gateway = Server::configured(&(upstream.section("s", "") + view));
+    reached(&gateway, "/mcp/s");
+    let mut last = None;
+    for core in [0, 0, 1, 1, 0] {
+        let before = reads.load(Ordering::SeqCst);
+        let answer = listed(&gateway, core, "/mcp/@v", json!({})).json();
+        let name = answer["result"]["tools"][0]["name"].as_str().unwrap_or_default().to_owned();
+        let number: usize = name.rsplit('_').next().and_then(|number| number.parse().ok()).unwrap_or(0);
+        assert!(number >= before, "{name} was made before it was asked for ({before}): {answer}");
+        assert!(last.replace(name.clone()) != Some(name), "nobody is told what was read for somebody else");
+    }
+}

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::gateway::reached;
 use crate::legacy::open_at;
 use crate::process::{Server, until};
+use crate::reloading::File;
 use crate::request::{Request, echo, legacy, modern, text};
 use crate::script::{child, one_tool};
 
@@ -194,4 +195,30 @@ fn a_thousand_children_come_and_go_and_leave_nothing() {
     until("all are gone", || (below(gateway.pid()) == before).then_some(()));
     drop(peers);
     until("no file is left open", || (files(gateway.pid()) <= files_before).then_some(()));
+}
+
+#[test]
+fn a_reload_ends_what_was_a_sessions_own_and_nothing_of_others() {
+    let file = File::new(&counting(""));
+    let gateway = Server::by_file(&file.path());
+    reached(&gateway, "/mcp/c");
+    for core in 0..2 {
+        let first = open(&gateway, core, "/mcp/c");
+        let (before, _) = count(&gateway, core, &first);
+        file.write(&counting(&format!("timeout_ms = {}\n", 20_000 + core)));
+        until("the child of before is gone", || (!runs(before)).then_some(()));
+        // Another session's child takes the place that the first one's had.
+        let other = open(&gateway, core, "/mcp/c");
+        let (others, _) = until("the changed server is there", || {
+            let call = legacy(7, "tools/call", json!({"name": "count", "arguments": {}}));
+            let answer = gateway.connect_on(core).ask(&Request::legacy(&other, &call).target("/mcp/c")).json();
+            answer["result"].is_object().then(|| parsed(&answer))
+        });
+        delete(&gateway, core, &first, "/mcp/c");
+        let (process, calls) = count(&gateway, core, &other);
+        assert_eq!(process, others, "it is another's");
+        assert!(calls >= 2);
+        delete(&gateway, core, &other, "/mcp/c");
+        until("it ends with its session", || (!runs(others)).then_some(()));
+    }
 }

@@ -81,7 +81,7 @@ impl Choice {
 
 /// All questions; that of allocators only with a second binary.
 pub fn all(corelane: &Path, mimalloc: Option<&Path>) -> Vec<Choice> {
-    let mut choices = vec![pinning(corelane), batch(corelane)];
+    let mut choices = vec![pinning(corelane), batch(corelane), rate(corelane)];
     choices.extend(mimalloc.map(|mimalloc| allocator(corelane, mimalloc)));
     choices
 }
@@ -141,6 +141,23 @@ fn batch(corelane: &Path) -> Choice {
             situation("two cores on one CPU, 1000 connections", 1000, SWAPPED, true),
             situation("two cores on one CPU, 64 connections, open loop at 10 %", 64, open(0.1, true), true),
             situation("two cores, one beside the generator, 1000 connections", 1000, SWAPPED, false),
+        ],
+    }
+}
+
+fn rate(corelane: &Path) -> Choice {
+    let situation =
+        |title, wire, connections, kind| Situation { title, wire, connections, kind, words: ONE_CORE, confined: true };
+    let limited =
+        |count: u32| variant(count.to_string(), corelane, &[("CORELANE_LIMITS_MESSAGES_PER_S", count.to_string())]);
+    Choice {
+        name: "rate",
+        question: "What it costs that a connection's messages have a limit which they do not reach \
+                   (`limits.messages_per_s`; 0 is none).",
+        variants: vec![limited(0), limited(10_000)],
+        situations: vec![
+            situation("HTTP, 64 connections", Wire::HttpModern, 64, CLOSED),
+            situation("lines, 64 connections", Wire::Ndjson, 64, CLOSED),
         ],
     }
 }

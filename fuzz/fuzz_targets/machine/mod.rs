@@ -14,6 +14,7 @@ use corelane::server::service::{Mail, Service};
 use corelane::server::settings::{Eras, Settings};
 use corelane::shard::Shards;
 use corelane::shard::range::BoundaryTable;
+use corelane::shard::rate::Rate;
 use corelane::shard::replay::ReplayLimits;
 use corelane::shard::seal::Sealer;
 
@@ -119,6 +120,7 @@ fn settings(wire: Wire) -> Settings {
         pipeline_bytes: 4096,
         egress_bytes: 1 << 20,
         in_flight_per_connection: 64,
+        messages: Rate::UNLIMITED,
         head_time: 5 * SECOND,
         body_grace: 5 * SECOND,
         body_bytes_per_second: 1024,

@@ -119,9 +119,16 @@ pub struct Running {
 
 impl Running {
     pub fn start(intensity: Intensity) -> Running {
-        let text = "[serve]\nlisten = [\"127.0.0.1:0\"]\ndrain_deadline_ms = 2000\n[cores]\nlist = 2\n\
-                    [control]\nlisten = \"127.0.0.1:0\"\n";
-        let config = Config::from_toml("test", text).unwrap_or_else(|error| panic!("{error}"));
+        Running::configured("", intensity)
+    }
+
+    /// With more said of its cores.
+    pub fn configured(cores: &str, intensity: Intensity) -> Running {
+        let text = format!(
+            "[serve]\nlisten = [\"127.0.0.1:0\"]\ndrain_deadline_ms = 2000\n\
+             [control]\nlisten = \"127.0.0.1:0\"\n[cores]\nlist = 2\n{cores}"
+        );
+        let config = Config::from_toml("test", &text).unwrap_or_else(|error| panic!("{error}"));
         Running::launch(
             Launch::prepare(server(), config, &Doors::Listeners, false).expect("this host serves"),
             intensity,

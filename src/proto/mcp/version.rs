@@ -1,6 +1,6 @@
 //! Protocol revisions, oldest first.
 //!
-//! Not here: which revision a request speaks (`server/era`).
+//! Not here: which revision a request speaks (`server/router`).
 //! Invariant: `Ord` is the order of publication, so `version >= Version::V2025_06_18` reads as it should.
 
 use std::fmt;

@@ -1,11 +1,12 @@
 //! What is over holds no memory, and what a client can have kept for it has an end.
 
-use super::rig::{MS, Rig, WAIT, call, legacy, line};
+use super::rig::{MS, Rig, SECOND, WAIT, call, legacy, line};
 use crate::ids::ConnectionId;
 use crate::limits::ID_BYTES_MAX;
 use crate::server::connection::Wire;
-use crate::server::core::{End, Input};
+use crate::server::core::{End, Input, TICK};
 use crate::server::service::Mail;
+use crate::server::sessions::SWEPT_AT_ONCE;
 
 impl Rig {
     fn leave(&mut self, at: (usize, u32)) {
@@ -127,4 +128,27 @@ fn what_is_told_within_a_turn_has_an_end() {
     assert!(told > 4 * rig.cores[0].settings.egress_bytes, "{told}: what is said at once is no flood yet");
     rig.settle();
     assert_eq!(rig.metrics[0].refused(crate::metrics::Refusal::EgressFull), 1);
+}
+
+#[test]
+fn sessions_that_were_idle_for_too_long_are_not_all_ended_in_one_step() {
+    let mut rig = Rig::new(1);
+    let count = SWEPT_AT_ONCE + 10;
+    rig.cores[0].settings.sessions_max = count;
+    let peer = rig.connect(0, Wire::Http);
+    for _ in 0..count {
+        rig.open(peer);
+    }
+    assert_eq!(rig.cores[0].population().2, count);
+    let idle = rig.cores[0].settings.session_idle;
+    let mut before = count;
+    // No further than to the step in which the first of them end.
+    rig.pass(idle - SECOND);
+    while rig.cores[0].population().2 == before {
+        rig.pass(TICK);
+    }
+    before = rig.cores[0].population().2;
+    assert_eq!(before, 10, "as many as may end in one step");
+    rig.pass(2 * TICK);
+    assert_eq!(rig.cores[0].population().2, 0, "and the rest soon");
 }

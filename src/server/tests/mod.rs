@@ -5,6 +5,7 @@ mod cores;
 mod early;
 mod filtered;
 mod growth;
+mod paced;
 mod resuming;
 mod rig;
 mod subscribing;

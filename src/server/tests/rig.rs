@@ -20,6 +20,7 @@ use crate::server::service::{About, Call, CallKey, Mail, Nanos, Offers, Served, 
 use crate::server::settings::{Eras, Settings};
 use crate::shard::Shards;
 use crate::shard::range::BoundaryTable;
+use crate::shard::rate::Rate;
 use crate::shard::replay::ReplayLimits;
 use crate::shard::seal::Sealer;
 
@@ -112,6 +113,7 @@ pub fn settings() -> Settings {
         pipeline_bytes: 4096,
         egress_bytes: 16_384,
         in_flight_per_connection: 4,
+        messages: Rate::UNLIMITED,
         head_time: 5 * SECOND,
         body_grace: 5 * SECOND,
         body_bytes_per_second: 1024,

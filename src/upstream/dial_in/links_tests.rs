@@ -5,6 +5,7 @@ use std::task::{Context, Waker};
 
 use super::super::gate::KeyDigest;
 use super::*;
+use crate::server::alarms::{Alarm, Alarms};
 use crate::server::service::LocalFuture;
 
 /// What a core lends, as far as it is needed here.
@@ -20,7 +21,9 @@ impl Host for Lender {
         0
     }
 
-    fn wake_at(&self, _deadline: Nanos, _waker: Waker) {}
+    fn wake_at(&self, deadline: Nanos, waker: Waker) -> Alarm {
+        Alarms::default().set(deadline, waker)
+    }
 
     fn offload(&self, _future: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>) {}
 

@@ -60,6 +60,14 @@ impl Channel {
         }
     }
 
+    /// Whether nothing of it can come to whoever has its number next: no link, and no attempt at one.
+    pub fn has_let_go(&self) -> bool {
+        match self {
+            Channel::Talk(talk) => talk.has_let_go(),
+            Channel::Elsewhere(_) | Channel::Http(_) => self.is_over(),
+        }
+    }
+
     /// Whether something was heard outside any link.
     pub fn has_news(&self) -> bool {
         matches!(self, Channel::Talk(talk) if talk.has_news())
@@ -116,7 +124,9 @@ impl Channel {
     pub fn submit(&mut self, now: Nanos, errand: u32, passage: Passage, text: Vec<u8>) {
         match self {
             Channel::Elsewhere(_) => {}
-            Channel::Http(pool) => pool.submit(now, Request { errand, text }),
+            Channel::Http(pool) => {
+                pool.submit(now, Request { errand, text, is_notice: matches!(passage, Passage::Notice(_)) });
+            }
             Channel::Talk(talk) => talk.submit(now, errand, passage, &text),
         }
     }

@@ -203,10 +203,16 @@ impl Fleet {
 
     /// Lets go of a session's own server that has ended.
     pub fn remove(&mut self, number: u16) {
-        if self.own[usize::from(number) - OWN].take().is_some() {
-            self.set_due(number, None);
-            self.vacant.push(number);
+        let Some(own) = self.own[usize::from(number) - OWN].take() else { return };
+        // The session may go on without it, when its server was taken out of the configuration or is another now.
+        if let Some(numbers) = self.by_session.get_mut(&own.of_session) {
+            numbers.retain(|(_, other)| *other != number);
+            if numbers.is_empty() {
+                self.by_session.remove(&own.of_session);
+            }
         }
+        self.set_due(number, None);
+        self.vacant.push(number);
     }
 }
 

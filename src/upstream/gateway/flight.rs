@@ -290,10 +290,18 @@ pub struct Flight {
     pub session_id: Option<Box<[u8]>>,
 }
 
+/// Bits of a flight's number that are its place; the others count who had the place before. So what is still on its way
+/// for one that is over (a stream, a pause before a stream is taken up again) never meets another.
+const PLACE_BITS: u32 = 20;
+const PLACE: u32 = (1 << PLACE_BITS) - 1;
+
 /// All flights to one server.
 #[derive(Default)]
 pub struct Flights {
     entries: Vec<Option<Flight>>,
+    /// The number of the flight at each place, or of the one that comes next.
+    numbers: Vec<u32>,
+    /// Places without a flight.
     vacant: Vec<u32>,
     deadlines: Deadlines,
     calls: usize,
@@ -306,18 +314,33 @@ pub struct Flights {
 impl Flights {
     /// Takes a flight in; its number.
     pub fn insert(&mut self, flight: Flight) -> u32 {
-        let number = self.vacant.pop().unwrap_or_else(|| {
+        let place = self.vacant.pop().unwrap_or_else(|| {
+            let place = self.entries.len() as u32;
             self.entries.push(None);
-            self.entries.len() as u32 - 1
+            self.numbers.push(place);
+            place
         });
-        self.deadlines.insert(flight.deadline, number);
+        debug_assert!(place < PLACE, "there are fewer calls to one server than that");
+        self.deadlines.insert(flight.deadline, place);
         if let Errand::Call(relay) = &flight.errand {
             self.calls += 1;
             self.parked += usize::from(relay.is_parked);
         }
         self.streams += usize::from(matches!(flight.errand, Errand::Events));
-        self.entries[number as usize] = Some(flight);
-        number
+        self.entries[place as usize] = Some(flight);
+        self.numbers[place as usize]
+    }
+
+    /// The place of the flight of this number, if it is not over.
+    fn place_of(&self, number: u32) -> Option<usize> {
+        let place = (number & PLACE) as usize;
+        (self.numbers.get(place) == Some(&number) && self.entries[place].is_some()).then_some(place)
+    }
+
+    /// All flights, by their numbers.
+    fn numbered(&self) -> impl Iterator<Item = (u32, &Flight)> {
+        let both = self.numbers.iter().zip(&self.entries);
+        both.filter_map(|(number, entry)| Some((*number, entry.as_ref()?)))
     }
 
     /// Callers' calls that are in flight.
@@ -354,13 +377,12 @@ impl Flights {
 
     /// The one call that is in flight, if there is but one.
     pub fn only_call(&self) -> Option<u32> {
-        self.only(0..self.entries.len() as u32)
+        self.only(self.numbered().map(|(number, _)| number))
     }
 
     /// The one call that is in flight in a session, if there is but one.
     pub fn only_call_in(&self, session: Option<Capabilities>) -> Option<u32> {
-        let is_of = |entry: &Option<Flight>| entry.as_ref().is_some_and(|one| one.session == session);
-        self.only((0..).zip(&self.entries).filter(|(_, entry)| is_of(entry)).map(|(number, _)| number))
+        self.only(self.numbered().filter(|(_, flight)| flight.session == session).map(|(number, _)| number))
     }
 
     /// The one call among these flights, if there is but one. Those whose callers are away with a question are not
@@ -380,8 +402,7 @@ impl Flights {
 
     /// The call that was begun last, of those whose callers can be asked if there are such.
     pub fn last_call(&self) -> Option<u32> {
-        let calls = (0..).zip(&self.entries).filter_map(|(number, entry)| Some((number, entry.as_ref()?)));
-        let weighed = calls.filter_map(|(number, flight)| match &flight.errand {
+        let weighed = self.numbered().filter_map(|(number, flight)| match &flight.errand {
             Errand::Call(relay) => Some((relay.may_ask, flight.serial, number)),
             _ => None,
         });
@@ -406,21 +427,22 @@ impl Flights {
 
     /// Calls of callers on that core.
     pub fn calls_from(&self, core: CoreId) -> Vec<(u32, Caller)> {
-        let caller = |(number, entry): (u32, &Option<Flight>)| match &entry.as_ref()?.errand {
+        let caller = |(number, flight): (u32, &Flight)| match &flight.errand {
             Errand::Call(relay) if relay.caller.core == core => Some((number, relay.caller)),
             _ => None,
         };
-        (0..).zip(&self.entries).filter_map(caller).collect()
+        self.numbered().filter_map(caller).collect()
     }
 
     /// The flight of this number.
     pub fn find(&mut self, number: u32) -> Option<&mut Flight> {
-        self.entries.get_mut(number as usize)?.as_mut()
+        let place = self.place_of(number)?;
+        self.entries[place].as_mut()
     }
 
     /// The call that the flight of this number is, if it is one.
     pub fn relay(&self, number: u32) -> Option<&Relay> {
-        match &self.entries.get(number as usize)?.as_ref()?.errand {
+        match &self.entries[self.place_of(number)?].as_ref()?.errand {
             Errand::Call(relay) => Some(relay),
             _ => None,
         }
@@ -428,19 +450,19 @@ impl Flights {
 
     /// Ends a flight.
     pub fn remove(&mut self, number: u32) -> Option<Flight> {
-        let flight = self.entries.get_mut(number as usize)?.take()?;
+        let place = self.place_of(number)?;
+        let flight = self.entries[place].take()?;
         self.uncount(&flight.errand);
-        self.deadlines.remove(number);
-        self.vacant.push(number);
+        self.deadlines.remove(place as u32);
+        self.numbers[place] = number.wrapping_add(1 << PLACE_BITS);
+        self.vacant.push(place as u32);
         Some(flight)
     }
 
     /// What was asked is answered, but its stream goes on: it has until `deadline` to end.
     pub fn finish(&mut self, number: u32, deadline: Nanos) -> Option<Errand> {
-        let flight = self.entries.get_mut(number as usize)?.as_mut()?;
-        self.deadlines.remove(number);
-        flight.deadline = deadline;
-        self.deadlines.insert(deadline, number);
+        self.set_deadline(number, deadline);
+        let flight = self.find(number)?;
         let errand = std::mem::replace(&mut flight.errand, Errand::Over);
         self.uncount(&errand);
         Some(errand)
@@ -480,27 +502,27 @@ impl Flights {
 
     /// Gives a flight another time.
     pub fn set_deadline(&mut self, number: u32, deadline: Nanos) {
-        let Some(flight) = self.entries.get_mut(number as usize).and_then(Option::as_mut) else { return };
-        self.deadlines.remove(number);
-        flight.deadline = deadline;
-        self.deadlines.insert(deadline, number);
+        let Some(place) = self.place_of(number) else { return };
+        if let Some(flight) = &mut self.entries[place] {
+            flight.deadline = deadline;
+        }
+        self.deadlines.remove(place as u32);
+        self.deadlines.insert(deadline, place as u32);
     }
 
     /// The flight of a call: the one that it began with, or the one as which it was sent later.
     pub fn of_call(&self, caller: Caller, began: Option<u32>) -> Option<u32> {
-        let is_it = |entry: &Option<Flight>| {
-            let errand = entry.as_ref().map(|flight| &flight.errand);
-            matches!(errand, Some(Errand::Call(relay)) if relay.caller == caller)
-        };
-        if let Some(began) = began.filter(|&began| self.entries.get(began as usize).is_some_and(is_it)) {
+        if let Some(began) = began.filter(|&began| self.relay(began).is_some_and(|relay| relay.caller == caller)) {
             return Some(began);
         }
-        self.entries.iter().position(is_it).map(|number| number as u32)
+        let is_it = |flight: &Flight| matches!(&flight.errand, Errand::Call(relay) if relay.caller == caller);
+        self.numbered().find(|(_, flight)| is_it(flight)).map(|(number, _)| number)
     }
 
     /// A flight whose time is up.
     pub fn overdue(&self, now: Nanos) -> Option<u32> {
-        self.deadlines.first().filter(|(deadline, _)| *deadline <= now).map(|(_, number)| number)
+        let due = self.deadlines.first().filter(|(deadline, _)| *deadline <= now);
+        due.map(|(_, place)| self.numbers[place as usize])
     }
 
     /// When the next one's time is up.
@@ -602,6 +624,23 @@ mod tests {
         flights.remove_answered(asked);
         assert!(flights.find(answered).is_none() && flights.find(asked).is_some());
         assert_eq!((flights.overdue(30), flights.deadline()), (Some(asked), Some(10)));
-        assert_eq!(flights.insert(flight(40)), answered, "its number is used again");
+        let next = flights.insert(flight(40));
+        assert_eq!((next & PLACE, next == answered), (answered & PLACE, false), "its place is used again");
+    }
+
+    #[test]
+    fn what_is_still_to_come_for_a_flight_that_is_over_meets_no_other() {
+        let mut flights = Flights::default();
+        let before = begin(&mut flights, 1);
+        assert!(flights.remove(before).is_some());
+        let after = begin(&mut flights, 2);
+        assert!(flights.find(before).is_none() && flights.relay(before).is_none());
+        assert!(flights.remove(before).is_none() && flights.finish(before, 5).is_none());
+        flights.set_deadline(before, 1);
+        flights.park(before, 1);
+        flights.remove_answered(before);
+        assert_eq!((flights.calls(), flights.parked(), flights.overdue(9)), (1, 0, None));
+        assert_eq!(flights.find(after).map(|flight| flight.serial), Some(2));
+        assert_eq!(flights.overdue(10), Some(after));
     }
 }

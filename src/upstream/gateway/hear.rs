@@ -41,6 +41,12 @@ impl Server {
                 match outcome {
                     Outcome::Answer { errand, reply, text } => self.answered(now, errand, &reply, &text),
                     Outcome::Failed { errand, failure } => self.failed(now, errand, &failure),
+                    // What nobody waits for any more is not listened to any longer.
+                    Outcome::Message { errand, .. } | Outcome::Stream { errand, .. }
+                        if self.flights.find(errand).is_none() =>
+                    {
+                        self.channel.drop_errand(now, errand);
+                    }
                     Outcome::Message { errand, text, .. } => self.message(now, errand, 200, &text),
                     Outcome::Stream { errand, reply } => {
                         if let Some(flight) = self.flights.find(errand) {
@@ -85,6 +91,10 @@ impl Server {
                 let name = &self.settings.name;
                 let text = match reply.status {
                     401 | 403 => format!("server {name} wants other credentials (HTTP {})", reply.status),
+                    status @ 300..=399 => format!(
+                        "server {name} answered HTTP {status}, which sends clients elsewhere and is not followed: let its \
+                         url be where that leads"
+                    ),
                     status => format!("server {name} answered HTTP {status} without a JSON-RPC message"),
                 };
                 self.refused_by_status(now, number, reply.status, RpcError::new(Code::BAD_GATEWAY, text));
@@ -558,9 +568,14 @@ impl Server {
         self.lost(now, number, &RpcError::new(code, text));
     }
 
-    /// A flight brings no answer.
+    /// A flight brings no answer; what may still come of it is not listened to.
     pub(super) fn lost(&mut self, now: Nanos, number: u32, error: &RpcError) {
         let Some(flight) = self.flights.remove(number) else { return };
+        self.channel.drop_errand(now, number);
+        if self.events_before == Some(number) {
+            self.events_before = None;
+            return;
+        }
         self.errand_lost(now, flight.errand, flight.session, error);
     }
 
@@ -615,8 +630,8 @@ pub(super) fn says_modern(result: Value<'_>) -> bool {
 }
 
 /// Whether an answer to a request in a session says that the session is gone: 404 (2025-11-25, "Session Management"),
-/// or, as some servers have it, 400 with words to that effect. Who names the request in its answer has read it, and
-/// speaks of another session.
+/// or, as some servers have it, 400 with words to that effect. Who names the request in its answer has read it: with
+/// 400 it speaks of another session, with 404 of whatever it says.
 fn is_session_lost(scanner: &mut Scanner, status: u16, text: &[u8], serial: u64) -> bool {
     let speaks_of_session = || {
         let text = text[..text.len().min(1024)].to_ascii_lowercase();
@@ -627,5 +642,9 @@ fn is_session_lost(scanner: &mut Scanner, status: u16, text: &[u8], serial: u64)
         let is_json = scanner.scan(text, &mut envelope).is_ok();
         is_json && envelope.value(Key::Id, text).and_then(Value::as_u64) == Some(serial)
     };
-    status == 404 || (status == 400 && speaks_of_session() && !names_request())
+    match status {
+        404 => speaks_of_session() || !names_request(),
+        400 => speaks_of_session() && !names_request(),
+        _ => false,
+    }
 }

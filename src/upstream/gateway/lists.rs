@@ -44,8 +44,8 @@ impl<S: Service> Gateway<S> {
                 }
                 continue;
             }
-            // What was told before is told again while it is read anew. A server that could not give its list when it
-            // was asked last keeps nobody waiting: it is left out until it was read.
+            // A server that could not give its list when it was asked last keeps nobody waiting: what was told before
+            // is told again, and said to be old, or it is left out until it was read.
             if cached.is_worth_waiting() {
                 waits.push(server);
             }

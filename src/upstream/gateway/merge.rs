@@ -70,9 +70,10 @@ impl Cached {
         !self.fetching && self.retry_at.is_none()
     }
 
-    /// Whether who asks for it waits until it was read.
+    /// Whether who asks for it waits until it was read, also if it is there and too old: what its server calls good for
+    /// no time is good for no caller but those who waited for it. One that could not be read keeps nobody waiting.
     pub fn is_worth_waiting(&self) -> bool {
-        self.items.is_none() && self.failures == 0
+        self.failures == 0
     }
 
     /// Whether it can be told without asking again.

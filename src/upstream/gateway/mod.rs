@@ -182,12 +182,11 @@ impl<S: Service> Gateway<S> {
         let (bell, lent) = (servers.bell(), Rc::clone(&host));
         let place = Place { core, host: lent, guard, bell, boot, mailbox: mailbox.clone(), post: Rc::clone(&post) };
         let behind = Arc::clone(&choices.borrow_and_update());
-        let mut view_names = Vec::new();
         let mut gateway = Gateway {
             native,
             servers,
-            views: reload::views(&behind.settings, &mut view_names),
-            view_names,
+            views: reload::views(&behind),
+            view_names: behind.view_names.clone(),
             lists: HashMap::new(),
             told: Default::default(),
             written: Default::default(),

@@ -4,6 +4,7 @@
 //! is never another server's; a server that stayed as it was notices nothing; calls of one that is gone finish.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -23,9 +24,22 @@ pub struct Behind {
     pub settings: GatewaySettings,
     /// The figures of each server, in the order of the settings.
     pub rows: Vec<Arc<ServerRow>>,
+    /// The names of all views that there ever were, by their numbers, which are sealed into what clients bring back:
+    /// they are the same on every core, however many choices it missed, and in every life of it.
+    pub view_names: Vec<Box<str>>,
 }
 
 impl Behind {
+    /// These servers and their views. Names that are new get the next numbers.
+    pub fn new(settings: GatewaySettings, rows: Vec<Arc<ServerRow>>, names: &mut Vec<Box<str>>) -> Behind {
+        for (name, _) in made(&settings) {
+            if !names.iter().any(|known| **known == *name) {
+                names.push(name.into());
+            }
+        }
+        Behind { settings, rows, view_names: names.clone() }
+    }
+
     /// One core's figures of a server.
     pub(super) fn metrics(&self, server: usize, core: CoreId) -> Arc<ServerMetrics> {
         Arc::clone(&self.rows[server].cores()[core.index()])
@@ -54,21 +68,12 @@ pub(super) fn listen<T: Send + Sync + 'static>(mut later: watch::Receiver<Arc<T>
     latest
 }
 
-/// The views that these settings make; their order is that of `names`, to which new ones are added.
-pub(super) fn views(settings: &GatewaySettings, names: &mut Vec<Box<str>>) -> Vec<Seen> {
+/// The views that these settings make, with their names.
+fn made(settings: &GatewaySettings) -> Vec<(String, Seen)> {
     let alive = |index: &usize| !settings.retired.contains(&(*index as u16));
     let numbers: Vec<u16> = (0..settings.servers.len()).filter(alive).map(|index| index as u16).collect();
     let number_of = |name: &str| numbers.iter().copied().find(|&at| *settings.servers[usize::from(at)].name == *name);
-    let about = || About { server_info: settings.server_info.clone(), instructions: None, offers: MERGED };
-    let view = |alone: Option<u16>, servers, native| Seen {
-        alone,
-        is_there: true,
-        is_plain: alone.is_some_and(|alone| settings.servers[usize::from(alone)].is_plain()),
-        servers,
-        tools: ToolRules::default(),
-        native,
-        about: about(),
-    };
+    let view = |alone, servers, native| view(settings, alone, servers, native);
     let mut made = vec![(String::new(), view(None, numbers.clone(), settings.native_is_seen))];
     for &number in &numbers {
         let name = settings.servers[usize::from(number)].name.to_string();
@@ -79,17 +84,26 @@ pub(super) fn views(settings: &GatewaySettings, names: &mut Vec<Box<str>>) -> Ve
         let seen = Seen { tools: chosen.tools.clone(), ..view(None, servers, false) };
         made.push((format!("@{}", chosen.name), seen));
     }
-    for (name, _) in &made {
-        if !names.iter().any(|known| **known == **name) {
-            names.push(name.as_str().into());
-        }
+    made
+}
+
+fn view(settings: &GatewaySettings, alone: Option<u16>, servers: Vec<u16>, native: bool) -> Seen {
+    Seen {
+        alone,
+        is_there: true,
+        is_plain: alone.is_some_and(|alone| settings.servers[usize::from(alone)].is_plain()),
+        servers,
+        tools: ToolRules::default(),
+        native,
+        about: About { server_info: settings.server_info.clone(), instructions: None, offers: MERGED },
     }
-    // A view that is gone keeps its number, and shows nothing.
-    let of_name = |name: &str| made.iter().position(|(made, _)| made == name);
-    let places: Vec<Option<usize>> = names.iter().map(|name| of_name(name)).collect();
-    let mut made: Vec<Option<Seen>> = made.into_iter().map(|(_, seen)| Some(seen)).collect();
-    let gone = || Seen { is_there: false, ..view(None, Vec::new(), false) };
-    places.into_iter().map(|place| place.and_then(|place| made[place].take()).unwrap_or_else(gone)).collect()
+}
+
+/// The views of a choice, by their numbers. One that is gone keeps its number, and shows nothing.
+pub(super) fn views(behind: &Behind) -> Vec<Seen> {
+    let mut made: HashMap<String, Seen> = made(&behind.settings).into_iter().collect();
+    let gone = || Seen { is_there: false, ..view(&behind.settings, None, Vec::new(), false) };
+    behind.view_names.iter().map(|name| made.remove(&**name).unwrap_or_else(gone)).collect()
 }
 
 impl<S: Service> Gateway<S> {
@@ -115,7 +129,8 @@ impl<S: Service> Gateway<S> {
             }
         }
         self.list_ttl = settings.list_ttl;
-        self.views = views(settings, &mut self.view_names);
+        self.views = views(&behind);
+        self.view_names.clone_from(&behind.view_names);
         self.told.borrow_mut().clear();
         self.written.forget(None);
         self.greet();

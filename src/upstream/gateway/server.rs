@@ -408,7 +408,7 @@ impl Server {
 
     /// Whether it was retired and has nothing left to do: nothing that is still to come of its way is anybody's.
     pub fn is_gone(&self) -> bool {
-        self.is_retired && self.flights.is_empty() && (self.channel.is_talk() || self.channel.is_over())
+        self.is_retired && self.flights.is_empty() && self.channel.has_let_go()
     }
 
     /// Lets operators see how it stands.
@@ -465,8 +465,8 @@ impl Server {
         }
         match (&self.settings.link, &mut self.channel) {
             (_, Channel::Elsewhere(_)) => return,
-            (LinkSettings::Http(HttpLink { address: Err(why), .. }), _)
-            | (LinkSettings::Sse(HttpLink { address: Err(why), .. }, _), _) => {
+            (LinkSettings::Http(HttpLink { addresses: Err(why), .. }), _)
+            | (LinkSettings::Sse(HttpLink { addresses: Err(why), .. }, _), _) => {
                 let why = format!("server {} cannot be reached: {why}", self.settings.name);
                 return self.out_of_reach(now, why);
             }
@@ -518,6 +518,10 @@ impl Server {
 
     /// The server could not be reached: whoever waits is told, and the next attempt waits its time.
     pub(super) fn out_of_reach(&mut self, now: Nanos, why: String) {
+        // Once for each reason: it is tried for as long as it is away.
+        if !self.is_retired && (self.failures == 0 || self.last_failure != why) {
+            tracing::warn!(server = &*self.settings.name, "{why}; it is tried again");
+        }
         self.last_failure = why;
         let was_there = matches!(self.verdict, Verdict::Known(_));
         self.verdict = Verdict::Unknown;
@@ -595,7 +599,7 @@ impl Server {
 fn pool(settings: &ServerSettings, link: &HttpLink) -> PoolSettings {
     PoolSettings {
         // One that is not known is never dialled: `reach` says why.
-        address: link.address.clone().unwrap_or_else(|_| OutboundAddress::Unix(Default::default())),
+        addresses: link.addresses.clone().unwrap_or_else(|_| vec![OutboundAddress::Unix(Default::default())]),
         tls: link.tls.clone(),
         links_max: settings.links_max,
         waiting_max: settings.waiting_max,

@@ -141,8 +141,8 @@ pub enum LinkSettings {
 /// A server behind a URL.
 #[derive(Clone, Debug)]
 pub struct HttpLink {
-    /// Where to, or why that is not known.
-    pub address: Result<OutboundAddress, Box<str>>,
+    /// Where to, the first choice first and at least one, or why that is not known.
+    pub addresses: Result<Vec<OutboundAddress>, Box<str>>,
     /// TLS, if it is spoken there.
     pub tls: Option<TlsSettings>,
     /// Host and path.

@@ -12,6 +12,7 @@ use crate::ids::OutboundAddress;
 use crate::metrics::ServerRow;
 use crate::proto::http1::Target;
 use crate::proto::json::{Envelope, Value};
+use crate::server::alarms::{Alarm, Alarms};
 use crate::server::service::LocalFuture;
 
 const SECOND: Nanos = 1_000_000_000;
@@ -28,7 +29,9 @@ impl Host for Nothing {
         0
     }
 
-    fn wake_at(&self, _: Nanos, _: Waker) {}
+    fn wake_at(&self, at: Nanos, waker: Waker) -> Alarm {
+        Alarms::default().set(at, waker)
+    }
 
     fn offload(&self, _: Pin<Box<dyn Future<Output = ()> + Send>>) {}
 
@@ -74,7 +77,7 @@ impl Service for Native {
 
 fn server(name: &str, port: u16, is_per_session: bool) -> Arc<ServerSettings> {
     let link = HttpLink {
-        address: Ok(OutboundAddress::Internet(([127, 0, 0, 1], port).into())),
+        addresses: Ok(vec![OutboundAddress::Internet(([127, 0, 0, 1], port).into())]),
         tls: None,
         target: Target::new("127.0.0.1", "/mcp").expect("a target"),
         fields: Fields::default(),
@@ -115,7 +118,7 @@ impl Rig {
     fn new(servers: Vec<Arc<ServerSettings>>) -> Rig {
         let rows = servers.iter().map(|one| Arc::new(ServerRow::new(&one.name, "http", "", 1))).collect();
         let settings = GatewaySettings { servers, list_ttl: 60 * SECOND, ..GatewaySettings::default() };
-        let (sender, choices) = watch::channel(Arc::new(Behind { settings, rows }));
+        let (sender, choices) = watch::channel(Arc::new(Behind::new(settings, rows, &mut Vec::new())));
         let (sightings, _) = mpsc::channel(1);
         let pins = PinPort { pins: watch::channel(Arc::default()).1, sightings };
         let mailbox = Mailbox::default();
@@ -262,4 +265,27 @@ fn a_turn_looks_at_servers_that_have_something_to_do_however_many_there_are() {
     rig.call(own, 7);
     rig.call(own, 8);
     assert_eq!(rig.gateway.servers.own_numbers().count() as u64, SESSIONS);
+}
+
+#[test]
+fn a_views_number_is_the_same_for_whoever_missed_a_choice_or_comes_later() {
+    let settings = |names: &[&str]| GatewaySettings {
+        servers: names.iter().map(|name| server(name, 1, false)).collect(),
+        ..GatewaySettings::default()
+    };
+    let mut names = Vec::new();
+    let mut choice = |servers: &[&str], retired: &[u16]| {
+        let mut settings = settings(servers);
+        settings.retired = retired.iter().copied().collect();
+        Behind::new(settings, Vec::new(), &mut names)
+    };
+    let _missed = choice(&["a", "b"], &[]);
+    let last = choice(&["a", "b", "c"], &[1]);
+    let seen = reload::views(&last);
+    let of = |name: &str| last.view_names.iter().position(|known| **known == *name).expect("a number");
+    assert_eq!((of(""), of("a"), of("b"), of("c"), seen.len()), (0, 1, 2, 3, 4));
+    assert_eq!(
+        [1, 2, 3].map(|number| (seen[number].is_there, seen[number].alone)),
+        [(true, Some(0)), (false, None), (true, Some(2))]
+    );
 }

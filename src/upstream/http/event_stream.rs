@@ -47,10 +47,14 @@ pub struct EventStream {
 impl EventStream {
     /// A stream that is not open yet. `authority` is the host and port that `target` is on.
     pub fn new(pool: PoolSettings, tag: u32, authority: &str, target: Target, fields: Fields) -> EventStream {
+        let (waiting_max, scheme) = (pool.waiting_max, if pool.tls.is_some() { "https" } else { "http" });
+        let mut pool = Pool::new(pool, tag);
+        // The stream keeps one, and what is posted goes by the others.
+        pool.leave_room(0, 1);
         EventStream {
-            waiting_max: pool.waiting_max,
-            scheme: if pool.tls.is_some() { "https" } else { "http" },
-            pool: Pool::new(pool, tag),
+            waiting_max,
+            scheme,
+            pool,
             authority: authority.into(),
             target,
             fields,
@@ -73,7 +77,7 @@ impl EventStream {
                 let number = self.next_post;
                 self.next_post = (self.next_post + 1) % STREAM;
                 self.posts.insert(number, (errand, id));
-                self.pool.submit(now, Request { errand: number, text: out });
+                self.pool.submit(now, Request { errand: number, text: out, is_notice: id.is_none() });
             }
             Err(error) => self.fail(id, format!("cannot be written to: {error}"), false),
         }
@@ -172,7 +176,7 @@ impl Talk for EventStream {
             writer.field(field, value);
         }
         match writer.end() {
-            Ok(()) => self.pool.submit(now, Request { errand: STREAM, text }),
+            Ok(()) => self.pool.submit(now, Request { errand: STREAM, text, is_notice: false }),
             Err(error) => self.down(now, format!("cannot be asked for its stream: {error}")),
         }
     }
@@ -219,6 +223,10 @@ impl Talk for EventStream {
     }
 
     fn is_over(&self) -> bool {
+        self.pool.is_over()
+    }
+
+    fn has_let_go(&self) -> bool {
         self.pool.is_over()
     }
 

@@ -18,6 +18,8 @@ pub(super) struct Link {
     pub generation: u16,
     /// What it works for; none while it is idle.
     pub errand: Option<u32>,
+    /// It takes notices only.
+    pub is_for_notices: bool,
     /// Bytes to be sent.
     pub out: Vec<u8>,
     /// A send is on its way.
@@ -49,11 +51,12 @@ pub(super) enum Stand {
 }
 
 impl Link {
-    pub(super) fn new(generation: u16, now: Nanos) -> Link {
+    pub(super) fn new(generation: u16, now: Nanos, is_for_notices: bool) -> Link {
         Link {
             id: None,
             generation,
             errand: None,
+            is_for_notices,
             out: Vec::new(),
             sending: false,
             since: now,
@@ -216,7 +219,11 @@ fn decode(
     loop {
         match events.next(&mut part) {
             Ok(None) => return Ok(()),
-            Ok(Some(Item::Event(event))) if !event.data.is_empty() => {
+            // Messages have no type, or this one, and 2024-11-05 has one more; others are for readers who know them
+            // (HTML, "Server-sent events": an event without a listener is none).
+            Ok(Some(Item::Event(event)))
+                if !event.data.is_empty() && matches!(event.event, b"" | b"message" | b"endpoint") =>
+            {
                 let is_endpoint = event.event == b"endpoint";
                 outcomes.push(Outcome::Message { errand, is_endpoint, text: event.data.to_vec() });
             }

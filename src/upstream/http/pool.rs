@@ -15,8 +15,8 @@ use crate::server::service::{End, Nanos, Wish};
 /// How many links there may be, and how long things take.
 #[derive(Clone, Debug)]
 pub struct PoolSettings {
-    /// Where to.
-    pub address: OutboundAddress,
+    /// Where to, at least one; the next is tried when there is no way to one.
+    pub addresses: Vec<OutboundAddress>,
     /// TLS, if it is spoken there.
     pub tls: Option<TlsSettings>,
     /// Most links.
@@ -39,6 +39,9 @@ pub struct Request {
     pub errand: u32,
     /// The bytes.
     pub text: Vec<u8>,
+    /// A notification, or an answer to a question of the server's: the call that it is about may keep the last link
+    /// until it has come, so it goes before all calls, and where no link is left by one of its own.
+    pub is_notice: bool,
 }
 
 /// A request that waits for a link.
@@ -159,10 +162,14 @@ pub enum Outcome {
 /// The links of one core to one server.
 pub struct Pool {
     settings: PoolSettings,
+    /// The index of the address that links are opened to.
+    address: usize,
     links: Vec<Option<Link>>,
     generations: Vec<u16>,
     vacant: Vec<usize>,
     open: usize,
+    /// Of these, those that are there for notices only: one at most.
+    for_notices: usize,
     /// Links beyond `links_max` that there may be.
     room: usize,
     /// Places of idle links, the one used last at the end.
@@ -188,10 +195,12 @@ impl Pool {
         settings.tls = settings.tls.as_ref().map(TlsSettings::of_one_core);
         Pool {
             settings,
+            address: 0,
             links: Vec::new(),
             generations: Vec::new(),
             vacant: Vec::new(),
             open: 0,
+            for_notices: 0,
             room: 0,
             idle: Vec::new(),
             dirty: Vec::new(),
@@ -210,11 +219,15 @@ impl Pool {
         if let Some(place) = self.idle.pop() {
             return self.give(now, place, request);
         }
-        if self.waiting.len() >= self.settings.waiting_max {
-            let failure = Failure::Full { waiting: self.waiting.len() };
+        // Calls that wait keep no notice from its place, nor the other way about.
+        let notices = self.waiting_notices();
+        let others = if request.is_notice { notices } else { self.waiting.len() - notices };
+        if others >= self.settings.waiting_max {
+            let failure = Failure::Full { waiting: others };
             return self.outcomes.push(Outcome::Failed { errand: request.errand, failure });
         }
-        self.waiting.push_back(Waiting { request, was_tried: false });
+        let ahead = if request.is_notice { notices } else { self.waiting.len() };
+        self.waiting.insert(ahead, Waiting { request, was_tried: false });
         self.open_for_waiting(now);
     }
 
@@ -224,6 +237,11 @@ impl Pool {
         if std::mem::replace(&mut self.room, links) < links {
             self.open_for_waiting(now);
         }
+    }
+
+    /// Notices that wait; they stand before all else.
+    fn waiting_notices(&self) -> usize {
+        self.waiting.iter().take_while(|waiting| waiting.request.is_notice).count()
     }
 
     /// Nobody waits for an errand any more: its link is closed, since its answer would come on it.
@@ -283,6 +301,7 @@ impl Pool {
     fn not_opened(&mut self, now: Nanos, place: usize, failure: &Failure) {
         self.close(place);
         self.vacate(place);
+        self.address = (self.address + 1) % self.settings.addresses.len();
         if !self.links.iter().flatten().all(Link::is_opening) {
             return;
         }
@@ -488,32 +507,47 @@ impl Pool {
 
     /// Opens links for what waits, as far as there may be more and none is being opened for it already.
     fn open_for_waiting(&mut self, now: Nanos) {
-        // Asked after every answer, so that it is not counted what is being opened where nothing may be.
-        let most = self.settings.links_max + self.room;
-        if self.waiting.is_empty() || self.open >= most || self.again_at != Nanos::MAX {
+        if self.waiting.is_empty() || self.again_at != Nanos::MAX {
             return;
         }
-        let opening = self.links.iter().flatten().filter(|link| link.is_opening()).count();
-        for _ in opening..self.waiting.len() {
-            if self.open >= most {
-                return;
+        // Asked after every answer, so that it is not counted what is being opened where nothing may be.
+        let most = self.settings.links_max + self.room;
+        let is_for_calls = |link: &&Link| !link.is_for_notices;
+        if self.open - self.for_notices < most {
+            let opening = self.links.iter().flatten().filter(is_for_calls).filter(|link| link.is_opening()).count();
+            for _ in opening..self.waiting.len() {
+                if self.open - self.for_notices >= most {
+                    break;
+                }
+                self.open_link(now, false);
             }
-            let place = self.vacant.pop().unwrap_or_else(|| {
-                self.links.push(None);
-                self.generations.push(0);
-                self.links.len() - 1
-            });
-            let generation = self.generations[place];
-            self.links[place] = Some(Link::new(generation, now));
-            self.open += 1;
-            let token = self.token(place, generation);
-            self.wishes.push_back(Wish::Connect { address: self.settings.address.clone(), token });
-            self.due = self.due.min(now + self.settings.connect_time);
+        } else if self.for_notices == 0 && self.waiting_notices() > 0 {
+            self.open_link(now, true);
         }
     }
 
-    /// A link has nothing to do: it takes what waits longest, or is idle.
+    fn open_link(&mut self, now: Nanos, is_for_notices: bool) {
+        let place = self.vacant.pop().unwrap_or_else(|| {
+            self.links.push(None);
+            self.generations.push(0);
+            self.links.len() - 1
+        });
+        let generation = self.generations[place];
+        self.links[place] = Some(Link::new(generation, now, is_for_notices));
+        self.open += 1;
+        self.for_notices += usize::from(is_for_notices);
+        let token = self.token(place, generation);
+        self.wishes.push_back(Wish::Connect { address: self.settings.addresses[self.address].clone(), token });
+        self.due = self.due.min(now + self.settings.connect_time);
+    }
+
+    /// A link has nothing to do: it takes what waits longest, or is idle. One that is there because of a notice takes
+    /// nothing else.
     fn rest(&mut self, now: Nanos, place: usize) {
+        let is_for_notices = self.links[place].as_ref().is_some_and(|link| link.is_for_notices);
+        if is_for_notices && self.waiting_notices() == 0 {
+            return self.close(place);
+        }
         match self.waiting.pop_front() {
             Some(waiting) => self.give(now, place, waiting.request),
             None => {
@@ -544,7 +578,8 @@ impl Pool {
     }
 
     fn vacate(&mut self, place: usize) {
-        if self.links[place].take().is_some() {
+        if let Some(link) = self.links[place].take() {
+            self.for_notices -= usize::from(link.is_for_notices);
             self.generations[place] = self.generations[place].wrapping_add(1);
             self.vacant.push(place);
             self.open -= 1;

@@ -1,22 +1,28 @@
 //! A pool without sockets: what becomes of requests whose links cannot be opened.
 
+use super::EventStream;
 use super::pool::{Failure, Outcome, Pool, PoolSettings, Request};
 use crate::ids::{ConnectionId, OutboundAddress};
+use crate::proto::http1::Target;
 use crate::server::service::{End, Nanos, Wish};
+use crate::upstream::talk::Talk;
 
 const MS: Nanos = 1_000_000;
 
-fn pool() -> Pool {
-    let settings = PoolSettings {
-        address: OutboundAddress::Internet(([127, 0, 0, 1], 9).into()),
+fn settings() -> PoolSettings {
+    PoolSettings {
+        addresses: vec![OutboundAddress::Internet(([127, 0, 0, 1], 9).into())],
         tls: None,
         links_max: 2,
         waiting_max: 8,
         answer_bytes_max: 1024,
         connect_time: 1000 * MS,
         idle_time: 1000 * MS,
-    };
-    Pool::new(settings, 3)
+    }
+}
+
+fn pool() -> Pool {
+    Pool::new(settings(), 3)
 }
 
 /// Tokens of the links that are to be opened.
@@ -30,7 +36,7 @@ fn attempts(pool: &mut Pool) -> Vec<u64> {
 }
 
 fn submit(pool: &mut Pool, now: Nanos, errand: u32) {
-    pool.submit(now, Request { errand, text: b"x".to_vec() });
+    pool.submit(now, Request { errand, text: b"x".to_vec(), is_notice: false });
 }
 
 #[test]
@@ -154,4 +160,96 @@ fn links_that_are_taken_for_long_leave_room_for_as_many_more_and_no_more() {
     pool.wishes(&mut |wish| assert!(matches!(wish, Wish::Close(closed) if closed == id)));
     pool.leave_room(0, 2);
     assert_eq!(attempts(&mut pool).len(), 2);
+}
+
+#[test]
+fn a_notice_goes_before_calls_by_a_link_of_its_own_which_calls_do_not_get() {
+    let mut pool = pool();
+    (0..4).for_each(|errand| submit(&mut pool, 0, errand));
+    for (slot, token) in (1..).zip(attempts(&mut pool)) {
+        assert!(pool.connected(0, token, Ok(ConnectionId { slot, generation: 1 })));
+        pool.wishes(&mut |wish| assert!(matches!(wish, Wish::Send(..))));
+    }
+    // Calls keep both links, two more wait, and what comes now is what the first two wait for.
+    for errand in [8, 9] {
+        pool.submit(0, Request { errand, text: vec![errand as u8], is_notice: true });
+    }
+    let [third] = attempts(&mut pool)[..] else { panic!("one link, for both notices") };
+    let id = ConnectionId { slot: 3, generation: 1 };
+    assert!(pool.connected(0, third, Ok(id)));
+    for expected in [8, 9] {
+        let mut sent = Vec::new();
+        pool.wishes(&mut |wish| match wish {
+            Wish::Send(to, text) if to == id => sent.push(text),
+            _ => panic!("nothing else is wished for"),
+        });
+        assert_eq!(sent, [[expected]]);
+        pool.sent(2, id, sent.remove(0), true);
+        pool.received(0, 2, id, b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n");
+        assert!(
+            matches!(pool.outcomes().next(), Some(Outcome::Answer { errand, .. }) if errand == u32::from(expected))
+        );
+    }
+    let mut is_closed = false;
+    pool.wishes(&mut |wish| is_closed |= matches!(wish, Wish::Close(closed) if closed == id));
+    assert!(is_closed, "calls that wait have no third link");
+}
+
+#[test]
+fn calls_that_wait_keep_no_notice_from_its_place() {
+    let mut pool = pool();
+    (0..11).for_each(|errand| submit(&mut pool, 0, errand));
+    let is_full = |outcome| matches!(outcome, Outcome::Failed { failure: Failure::Full { waiting: 8 }, .. });
+    assert_eq!(pool.outcomes().map(is_full).collect::<Vec<bool>>(), [true; 3]);
+    pool.submit(0, Request { errand: 20, text: Vec::new(), is_notice: true });
+    assert!(!pool.has_outcomes());
+}
+
+#[test]
+fn there_is_another_address_to_be_tried_where_one_leads_nowhere() {
+    let at = |last| OutboundAddress::Internet(([127, 0, 0, last], 9).into());
+    let mut pool = Pool::new(PoolSettings { addresses: vec![at(1), at(2)], ..settings() }, 3);
+    let wanted = |pool: &mut Pool| {
+        let mut wanted = Vec::new();
+        pool.wishes(&mut |wish| match wish {
+            Wish::Connect { address, token } => wanted.push((address, token)),
+            _ => panic!("nothing else is wished for"),
+        });
+        wanted
+    };
+    submit(&mut pool, 0, 7);
+    let [(first, token)] = &wanted(&mut pool)[..] else { panic!("one link") };
+    assert_eq!(*first, at(1));
+    pool.connected(0, *token, Err(111));
+    let due = pool.deadline().expect("the second try");
+    pool.tick(due);
+    let [(second, token)] = &wanted(&mut pool)[..] else { panic!("one link") };
+    assert_eq!(*second, at(2));
+    assert!(pool.connected(due, *token, Ok(ConnectionId { slot: 1, generation: 1 })));
+    // One that was reached stays the first choice.
+    submit(&mut pool, due, 8);
+    let mut tokens = Vec::new();
+    pool.wishes(&mut |wish| match wish {
+        Wish::Connect { address, .. } => tokens.push(address),
+        Wish::Send(..) => {}
+        _ => panic!("nothing else is wished for"),
+    });
+    assert_eq!(tokens, [at(2)]);
+}
+
+#[test]
+fn an_event_stream_that_is_shut_is_done_with_its_number_once_its_attempt_has_ended() {
+    let target = Target::new("127.0.0.1:9", "/sse").expect("a target");
+    let mut stream = EventStream::new(settings(), 3, "127.0.0.1:9", target, Vec::new());
+    assert!(stream.has_let_go());
+    stream.start(0);
+    let mut tokens = Vec::new();
+    stream.wishes(&mut |wish| match wish {
+        Wish::Connect { token, .. } => tokens.push(token),
+        _ => panic!("nothing else is wished for"),
+    });
+    stream.shut(0);
+    assert!(!stream.has_let_go(), "its attempt is under way");
+    assert_eq!(stream.connected(1, tokens[0], Err(111)), None);
+    assert!(stream.has_let_go());
 }

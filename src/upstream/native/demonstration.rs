@@ -35,7 +35,7 @@ struct Add {
 
 #[derive(Deserialize, JsonSchema)]
 struct Nap {
-    /// How long, in milliseconds; at most a minute
+    /// How long, in milliseconds; at most a minute, and more than calls.timeout_ms (30 s) only if progress is told
     ms: u64,
     /// In how many steps progress is told
     #[serde(default = "one")]

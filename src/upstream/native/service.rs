@@ -27,6 +27,7 @@ use super::task_methods;
 use super::tasks;
 use super::tool::{PlainTool, TaskSupport, ToolHandler, settle};
 use crate::ids::View;
+use crate::limits::INPUT_RESPONSES_MAX;
 use crate::proto::json::{Key, RawStr, Value, ValueKind};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, HeaderParam, Method, Version};
@@ -237,10 +238,20 @@ impl<S: 'static> NativeService<S> {
         }
         if let Some(responses) = call.envelope.value(Key::InputResponses, call.text) {
             let mut answers = exchange.answers.borrow_mut();
-            for (key, answer) in responses.members() {
-                let key = key.unescaped().unwrap_or_default().into_owned();
-                answers.retain(|(other, _)| *other != key);
-                answers.push((key, JsonText::new(answer.raw())));
+            // A scanned text has no key twice, so an answer can only take the place of one that the state brought.
+            let known = answers.len();
+            for (count, (key, answer)) in responses.members().enumerate() {
+                if count == INPUT_RESPONSES_MAX {
+                    return Err(invalid(format!(
+                        "inputResponses has more than {INPUT_RESPONSES_MAX} members; answer what was asked"
+                    )));
+                }
+                let key = key.unescaped().unwrap_or_default();
+                let answer = JsonText::new(answer.raw());
+                match answers[..known].iter_mut().find(|(other, _)| *other == key) {
+                    Some((_, before)) => *before = answer,
+                    None => answers.push((key.into_owned(), answer)),
+                }
             }
         }
         Ok(Rc::new(exchange))

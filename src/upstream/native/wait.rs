@@ -14,7 +14,8 @@ use tokio::sync::oneshot;
 use super::ask::{Answers, Ask, AskError};
 use super::desk::Desk;
 use super::exchange::{Exchange, Way, keep_waker};
-use crate::server::service::{CallKey, Host, Mail, Nanos};
+
+use crate::server::service::{Alarm, CallKey, Host, Mail, Nanos};
 
 /// Why work handed to the offload pool has no result.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -32,12 +33,12 @@ pub enum OffloadError {
 pub struct Sleep {
     host: Rc<dyn Host>,
     until: Nanos,
-    set: Option<Waker>,
+    alarm: Option<Alarm>,
 }
 
 impl Sleep {
     pub(super) fn new(host: Rc<dyn Host>, until: Nanos) -> Sleep {
-        Sleep { host, until, set: None }
+        Sleep { host, until, alarm: None }
     }
 }
 
@@ -48,11 +49,11 @@ impl Future for Sleep {
         if self.host.now() >= self.until {
             return Poll::Ready(());
         }
-        // The first poll of a handler comes with a waker that does nothing; there is no use in setting a timer for it.
-        let known = self.set.as_ref().is_some_and(|set| set.will_wake(cx.waker()));
-        if !known && !cx.waker().will_wake(Waker::noop()) {
-            self.host.wake_at(self.until, cx.waker().clone());
-            self.set = Some(cx.waker().clone());
+        match &self.alarm {
+            Some(alarm) => alarm.keep(cx),
+            // The first poll of a handler comes with a waker that does nothing; there is no use in an alarm for it.
+            None if cx.waker().will_wake(Waker::noop()) => {}
+            None => self.alarm = Some(self.host.wake_at(self.until, cx.waker().clone())),
         }
         Poll::Pending
     }

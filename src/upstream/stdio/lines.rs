@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::stderr::StderrLines;
 use crate::ids::ConnectionId;
-use crate::limits::CHILD_UNSENT_BYTES_MAX;
+use crate::limits::{CHILD_BABBLE_BYTES_MAX, CHILD_UNSENT_BYTES_MAX};
 use crate::proto::ndjson::LineFinder;
 use crate::server::service::{End, Host, Nanos, Wish};
 use crate::shard::restarts::{Backoff, Intensity, Restarts, Verdict};
@@ -79,6 +79,8 @@ pub struct Lines {
     out: Vec<u8>,
     sending: bool,
     carry: Vec<u8>,
+    /// Bytes of lines since the last message that are none.
+    babble: usize,
     finder: LineFinder,
     outstanding: Outstanding,
     restarts: Restarts,
@@ -118,6 +120,7 @@ impl Lines {
             out: Vec::new(),
             sending: false,
             carry: Vec::new(),
+            babble: 0,
             finder: LineFinder::new(),
             outstanding: Outstanding::default(),
             restarts: Restarts::new(Intensity::CHILD, Backoff::CHILD),
@@ -183,6 +186,7 @@ impl Lines {
         }
         self.out.clear();
         self.carry.clear();
+        self.babble = 0;
         self.finder = LineFinder::new();
         self.sending = false;
         self.outstanding.fail(ONLY, &why, &mut self.heard);
@@ -193,6 +197,11 @@ impl Lines {
         tracing::warn!(server = &*self.server, "the server's process {why}");
         self.heard.push_back(Heard::Ended { why, retry_at });
     }
+}
+
+/// Whether a line begins as messages do.
+fn may_be_message(line: &[u8]) -> bool {
+    matches!(line.trim_ascii_start().first(), Some(b'{' | b'['))
 }
 
 impl Talk for Lines {
@@ -272,7 +281,11 @@ impl Talk for Lines {
         let mut too_long = None;
         for line in lines.by_ref() {
             match line {
-                Ok(line) => self.heard.push_back(Heard::Message { line: ONLY, text: line.to_vec() }),
+                Ok(line) if may_be_message(line) => {
+                    self.babble = 0;
+                    self.heard.push_back(Heard::Message { line: ONLY, text: line.to_vec() });
+                }
+                Ok(line) => self.babble += line.len() + 1,
                 Err(error) => {
                     too_long = Some(error);
                     break;
@@ -284,6 +297,15 @@ impl Talk for Lines {
         if too_long.is_some() {
             let most = self.line_bytes_max;
             self.down(now, format!("wrote a line of more than {most} bytes and was stopped"));
+        } else if self.babble > CHILD_BABBLE_BYTES_MAX {
+            self.down(
+                now,
+                format!(
+                    "printed {} bytes in a row that are no messages and was stopped; standard output is for messages, \
+                     anything else belongs on standard error",
+                    self.babble
+                ),
+            );
         }
     }
 

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 
 use super::rig::{LEGACY, MODERN, Rig, text_of};
+use crate::limits::INPUT_RESPONSES_MAX;
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, Version};
 use crate::server::service::Service;
@@ -191,6 +192,23 @@ fn answers_without_a_state_count_too_and_others_do_not_disturb() {
     for answers in [json!({"wrong_key": accept(json!({}))}), json!({"user_name": 12345}), Value::Null, json!([1])] {
         let again = rig.ask(MODERN, "tools/call", call(answers)).expect("a result");
         assert_eq!(again["resultType"], "input_required");
+    }
+}
+
+#[test]
+fn more_answers_than_can_have_been_asked_for_are_refused_before_they_cost_anything() {
+    let mut rig = Rig::new(&server());
+    let with = |count: usize| {
+        let mut answers: Value =
+            (0..count).map(|at| (format!("k{at}"), json!({}))).collect::<serde_json::Map<_, _>>().into();
+        answers["user_name"] = accept(json!({"name": "B"}));
+        json!({"name": "greet", "inputResponses": answers})
+    };
+    let result = rig.ask(MODERN, "tools/call", with(INPUT_RESPONSES_MAX - 1)).expect("a result");
+    assert_eq!(text_of(&result), "Hello, B! (accept)", "what is not known is ignored");
+    for count in [INPUT_RESPONSES_MAX, 30_000] {
+        let (code, text, _) = rig.ask(MODERN, "tools/call", with(count)).expect_err("too many");
+        assert!(code == -32602 && text.contains("256"), "{code} {text}");
     }
 }
 

@@ -275,8 +275,9 @@ fn a_cancelled_call_is_dropped_and_not_answered() {
     let params = json!({"name": "patient"});
     let key = rig.begin(LEGACY, "tools/call", params).expect_err("pending");
     rig.pass(Duration::from_secs(1));
+    assert_eq!(rig.host.alarms.count(), 1, "it sleeps");
     rig.service.cancel(0, key);
-    assert_eq!(drops.get(), 1, "dropped at once");
+    assert_eq!((drops.get(), rig.host.alarms.count()), (1, 0), "dropped at once, and nothing of it stays");
     rig.pass(Duration::from_secs(60));
     assert_eq!((rig.reply(key), rig.host.running()), (None, 0));
 

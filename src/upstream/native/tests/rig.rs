@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use crate::proto::json::{Envelope, Scanner};
 use crate::proto::jsonrpc::RpcError;
 use crate::proto::mcp::{Capabilities, LogLevel, Method, Version};
+use crate::server::alarms::{Alarm, Alarms};
 use crate::server::service::{Call, CallKey, Change, Host, LocalFuture, Mail, Mailbox, Nanos, Served, Service};
 use crate::upstream::native::{NativeService, Server};
 
@@ -39,7 +40,7 @@ type Spawned = (Arc<Flag>, Option<LocalFuture<()>>);
 pub struct Bench {
     now: Cell<Nanos>,
     futures: RefCell<Vec<Spawned>>,
-    timers: RefCell<Vec<(Nanos, Waker)>>,
+    pub alarms: Alarms,
     /// Work on other threads that may still wake somebody.
     pool_full: Cell<bool>,
     /// Handlers that panicked.
@@ -64,8 +65,8 @@ impl Host for Bench {
         self.now.get()
     }
 
-    fn wake_at(&self, deadline: Nanos, waker: Waker) {
-        self.timers.borrow_mut().push((deadline, waker));
+    fn wake_at(&self, deadline: Nanos, waker: Waker) -> Alarm {
+        self.alarms.set(deadline, waker)
     }
 
     fn offload(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
@@ -135,14 +136,9 @@ impl Bench {
     }
 
     fn fire_next_timer(&self, until: Nanos) -> bool {
-        let mut timers = self.timers.borrow_mut();
-        let next = (0..timers.len()).min_by_key(|&index| timers[index].0).filter(|&index| timers[index].0 <= until);
-        let Some(next) = next else { return false };
-        let (deadline, waker) = timers.swap_remove(next);
-        drop(timers);
-        self.now.set(self.now.get().max(deadline));
-        waker.wake();
-        true
+        let Some(next) = self.alarms.next().filter(|next| *next <= until) else { return false };
+        self.now.set(self.now.get().max(next));
+        self.alarms.ring(next) > 0
     }
 
     /// How many futures are not over.
