@@ -28,7 +28,13 @@ pub struct Baselines {
     output: PathBuf,
 }
 
-const MIX: Mix = Mix { find: 40, route: 30, register: 20, bind: 10 };
+/// What is compared: the original's mix, and each of its operations by itself.
+const MIXES: [(&str, Mix); 4] = [
+    ("mix 40/30/20/10", Mix { find: 40, route: 30, register: 20, bind: 10 }),
+    ("look-up", Mix { find: 100, route: 0, register: 0, bind: 0 }),
+    ("route", Mix { find: 0, route: 100, register: 0, bind: 0 }),
+    ("register", Mix { find: 0, route: 0, register: 100, bind: 0 }),
+];
 const WORKERS: usize = 100;
 
 enum Asked {
@@ -74,20 +80,23 @@ impl Plain {
     }
 }
 
-fn deal(dice: &mut Dice, words: &Words) -> (Did, Asked) {
+fn deal(dice: &mut Dice, words: &Words, mix: Mix) -> (Did, Asked) {
     let dealt = dice.below(100);
+    let (find, route) = (mix.find, mix.find + mix.route);
+    let register = route + mix.register;
     let server = words.servers[dice.below(POPULATION)].clone();
     let transport = words.transports[dice.below(POPULATION)].clone();
     match dealt {
-        0..40 => (Did::Find, Asked::Find(server)),
-        40..70 => (Did::Route, Asked::Route(server)),
-        70..90 => (Did::Register, Asked::Register(format!("mixed_server_{}", dice.below(1_000_000)))),
+        _ if dealt < find => (Did::Find, Asked::Find(server)),
+        _ if dealt < route => (Did::Route, Asked::Route(server)),
+        _ if dealt < register => (Did::Register, Asked::Register(format!("mixed_server_{}", dice.below(1_000_000)))),
         _ => (Did::Bind, Asked::Bind(transport, server)),
     }
 }
 
 fn simple<F>(
     words: &Arc<Words>,
+    mix: Mix,
     seconds: f64,
     ask: impl Fn(Asked) -> F + Clone + Send + 'static,
 ) -> Result<Tally, Failure>
@@ -110,7 +119,7 @@ where
                     let (mut operations, mut dice) = (0u64, Dice::new(number as u64 + 1));
                     let mut begun = Instant::now();
                     while begun < until {
-                        let (kind, asked) = deal(&mut dice, &words);
+                        let (kind, asked) = deal(&mut dice, &words, mix);
                         let done = ask(asked).await;
                         let took = begun.elapsed().as_nanos() as u64;
                         Tally::count(kind, took, (!done).then(|| "unknown".to_owned()));
@@ -134,15 +143,15 @@ where
     Ok(Tally::sum(tallies))
 }
 
-fn behind_a_mutex(words: &Arc<Words>, seconds: f64) -> Result<Tally, Failure> {
+fn behind_a_mutex(words: &Arc<Words>, mix: Mix, seconds: f64) -> Result<Tally, Failure> {
     let plain = Arc::new(Mutex::new(Plain::populated(words)));
-    simple(words, seconds, move |asked| {
+    simple(words, mix, seconds, move |asked| {
         let plain = Arc::clone(&plain);
         async move { plain.lock().expect("nobody panics with it").serve(asked) }
     })
 }
 
-fn by_messages(words: &Arc<Words>, seconds: f64) -> Result<Tally, Failure> {
+fn by_messages(words: &Arc<Words>, mix: Mix, seconds: f64) -> Result<Tally, Failure> {
     let (send, mut receive) = mpsc::channel::<(Asked, oneshot::Sender<bool>)>(1024);
     let mut plain = Plain::populated(words);
     let owner = std::thread::spawn(move || {
@@ -150,7 +159,7 @@ fn by_messages(words: &Arc<Words>, seconds: f64) -> Result<Tally, Failure> {
             let _ = answer.send(plain.serve(asked));
         }
     });
-    let tally = simple(words, seconds, move |asked| {
+    let tally = simple(words, mix, seconds, move |asked| {
         let send = send.clone();
         async move {
             let (answer, answered) = oneshot::channel();
@@ -161,47 +170,56 @@ fn by_messages(words: &Arc<Words>, seconds: f64) -> Result<Tally, Failure> {
     Ok(tally)
 }
 
+/// The rows of one mix: the two simpler registries, this one, and how they compare.
+fn compare(rows: &mut Vec<Row>, words: &Arc<Words>, name: &str, mix: Mix, seconds: f64) -> Result<(), Failure> {
+    let messages = by_messages(words, mix, seconds)?;
+    let mutex = behind_a_mutex(words, mix, seconds)?;
+    let stage = Stage::open(2, 64)?;
+    populate(&stage, words);
+    let (shared, time) = (Arc::clone(words), (seconds * 1e9) as u64);
+    stage.work(WORKERS, move |number, core| {
+        let until = core.now() + time;
+        worker(core, number, Arc::clone(&shared), mix, until, usize::MAX)
+    });
+    let sharded = Tally::of(&stage);
+    let rate = |tally: &Tally| tally.operations as f64 / seconds;
+    for (what, tally) in [("one owner, by messages", &messages), ("one Mutex", &mutex), ("sharded", &sharded)] {
+        rows.push(Row::plain(format!("{name}, {what}: operations"), rate(tally), "/s"));
+        for (kind, share, ranks) in [
+            ("look-up", mix.find, &tally.find),
+            ("route", mix.route, &tally.route),
+            ("register", mix.register, &tally.register),
+            ("bind", mix.bind, &tally.bind),
+            ("all", 100, &tally.all()),
+        ] {
+            if share > 0 && share < 100 || kind == "all" {
+                rows.push(Row::plain(format!("{name}, {what}: {kind} p50"), ranks.us(0.5), "us"));
+                rows.push(Row::plain(format!("{name}, {what}: {kind} p99"), ranks.us(0.99), "us"));
+            }
+        }
+        rows.push(Row::below(format!("{name}, {what}: failed"), tally.failed as f64, "", 0.5));
+    }
+    for (what, base) in [("one owner", &messages), ("one Mutex", &mutex)] {
+        let claim = "the original claims 100";
+        let (rates, p50) = (rate(&sharded) / rate(base), base.all().us(0.5) / sharded.all().us(0.5));
+        rows.push(Row::plain(format!("{name}: sharded over {what}, operations ({claim})"), rates, "x"));
+        rows.push(Row::plain(format!("{name}: {what} over sharded, p50 ({claim})"), p50, "x"));
+    }
+    Ok(())
+}
+
 impl Baselines {
     pub fn run(self) -> Result<bool, Failure> {
         let ground = Ground::now();
         let words =
             Arc::new(Words { servers: names("server_", POPULATION), transports: names("transport_", POPULATION) });
-        let messages = by_messages(&words, self.seconds)?;
-        let mutex = behind_a_mutex(&words, self.seconds)?;
-        let stage = Stage::open(2, 64)?;
-        populate(&stage, &words);
-        let (shared, time) = (Arc::clone(&words), (self.seconds * 1e9) as u64);
-        stage.work(WORKERS, move |number, core| {
-            let until = core.now() + time;
-            worker(core, number, Arc::clone(&shared), MIX, until, usize::MAX)
-        });
-        let sharded = Tally::of(&stage);
         let mut rows = Vec::new();
-        let rate = |tally: &Tally| tally.operations as f64 / self.seconds;
-        for (what, tally) in [("one owner, by messages", &messages), ("one Mutex", &mutex), ("sharded", &sharded)] {
-            rows.push(Row::plain(format!("{what}: operations"), rate(tally), "/s"));
-            for (kind, ranks) in [
-                ("look-up", &tally.find),
-                ("route", &tally.route),
-                ("register", &tally.register),
-                ("bind", &tally.bind),
-                ("all", &tally.all()),
-            ] {
-                rows.push(Row::plain(format!("{what}: {kind} p50"), ranks.us(0.5), "us"));
-                rows.push(Row::plain(format!("{what}: {kind} p99"), ranks.us(0.99), "us"));
-            }
-            rows.push(Row::below(format!("{what}: failed"), tally.failed as f64, "", 0.5));
+        for (name, mix) in MIXES {
+            compare(&mut rows, &words, name, mix, self.seconds)?;
         }
-        let over = |what: &str, base: &Tally| {
-            Row::plain(format!("sharded over {what} (the original claims 100)"), rate(&sharded) / rate(base), "x")
-        };
-        rows.push(over("one owner", &messages));
-        rows.push(over("one Mutex", &mutex));
-        let look_up = messages.find.us(0.5) / sharded.find.us(0.5);
-        rows.push(Row::plain("look-up p50, one owner over sharded (the original claims 100)", look_up, "x"));
         publish(
             ground,
-            "The registry beside two simpler ones: mix 40/30/20/10, 100 workers on 2 threads, one operation in flight for each",
+            "The registry beside two simpler ones: 100 workers on 2 threads, one operation in flight for each",
             rows,
             &self.output,
         )
