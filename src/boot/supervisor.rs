@@ -22,9 +22,9 @@ use crate::shard::restarts::{Restarts, Verdict};
 use crate::shard::watchdog::{AVOIDED, Finding, Watchdog};
 use crate::uring::Chime;
 
-/// How often the launching thread looks whether cores move. With `STALL` less than 100 ms, so that a core that stands
-/// still is known to within that.
-const WATCH_EVERY: Duration = Duration::from_millis(30);
+/// How often the launching thread looks whether cores move. A core that stands still is known to after `STALL` and at
+/// most once as long as this: within 100 ms. More often would cost an idle process more: each look is a wake-up.
+const WATCH_EVERY: Duration = Duration::from_millis(45);
 
 /// The most of the time between two looks that counts against a core: if this thread was held up for longer, so was the
 /// machine.

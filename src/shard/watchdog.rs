@@ -10,7 +10,7 @@ use std::time::Duration;
 type Moment = Duration;
 
 /// From when on a turn lasts too long: ten times what a core that works may stay away from its sockets.
-pub const STALL: Duration = Duration::from_millis(60);
+pub const STALL: Duration = Duration::from_millis(50);
 
 /// From when on others get what would come to a core anew: longer than what passes by itself, which is not worth a
 /// change for all that comes.
@@ -136,8 +136,8 @@ mod tests {
     fn a_stall_is_told_once_when_it_is_seen_and_once_when_it_is_over() {
         let mut dog = Watchdog::new(1, Some(ms(1000)), Duration::MAX);
         assert_eq!(look(&mut dog, ms(100), Some(ms(90))), [], "a turn like others");
-        assert_eq!(look(&mut dog, ms(149), Some(ms(90))), []);
-        assert_eq!(look(&mut dog, ms(150), Some(ms(90))), [Finding::Stalls { core: 0, lasts: ms(60) }]);
+        assert_eq!(look(&mut dog, ms(139), Some(ms(90))), []);
+        assert_eq!(look(&mut dog, ms(140), Some(ms(90))), [Finding::Stalls { core: 0, lasts: ms(50) }]);
         assert!(dog.stalls(0));
         assert_eq!(look(&mut dog, ms(190), Some(ms(90))), []);
         assert_eq!(look(&mut dog, ms(230), Some(ms(220))), [Finding::GoesOn { core: 0, lasted: ms(100) }]);

@@ -18,6 +18,8 @@ pub(super) struct Link {
     pub generation: u16,
     /// What it works for; none while it is idle.
     pub errand: Option<u32>,
+    /// The index of the address that it leads to.
+    pub address: usize,
     /// It takes notices only.
     pub is_for_notices: bool,
     /// Bytes to be sent.
@@ -51,11 +53,12 @@ pub(super) enum Stand {
 }
 
 impl Link {
-    pub(super) fn new(generation: u16, now: Nanos, is_for_notices: bool) -> Link {
+    pub(super) fn new(generation: u16, now: Nanos, address: usize, is_for_notices: bool) -> Link {
         Link {
             id: None,
             generation,
             errand: None,
+            address,
             is_for_notices,
             out: Vec::new(),
             sending: false,

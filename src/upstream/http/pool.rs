@@ -299,10 +299,17 @@ impl Pool {
     /// A link could not be opened. Others would fail the same way: after a pause it is tried once more for what waits,
     /// of which nothing was sent; what waited for a second try is told, and comes back when it likes.
     fn not_opened(&mut self, now: Nanos, place: usize, failure: &Failure) {
+        // Others that were on their way there when it failed say nothing of the next address.
+        if self.links[place].as_ref().is_some_and(|link| link.address == self.address) {
+            self.address = (self.address + 1) % self.settings.addresses.len();
+        }
         self.close(place);
         self.vacate(place);
-        self.address = (self.address + 1) % self.settings.addresses.len();
         if !self.links.iter().flatten().all(Link::is_opening) {
+            // Calls wait for the links that there are, which may wait for what a notice says.
+            if self.waiting_notices() > 0 {
+                self.pause(now);
+            }
             return;
         }
         for mut waiting in std::mem::take(&mut self.waiting) {
@@ -315,11 +322,15 @@ impl Pool {
             }
         }
         if !self.waiting.is_empty() {
-            // Cores, and places of one, do not all try at the same time.
-            let spread = (u64::from(self.tag) ^ now).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
-            self.again_at = now + AGAIN + spread % AGAIN;
-            self.due = self.due.min(self.again_at);
+            self.pause(now);
         }
+    }
+
+    /// Opens no link for a moment. Cores, and places of one, do not all try again at the same time.
+    fn pause(&mut self, now: Nanos) {
+        let spread = (u64::from(self.tag) ^ now).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
+        self.again_at = now + AGAIN + spread % AGAIN;
+        self.due = self.due.min(self.again_at);
     }
 
     /// Bytes came in on the link of this place.
@@ -533,7 +544,7 @@ impl Pool {
             self.links.len() - 1
         });
         let generation = self.generations[place];
-        self.links[place] = Some(Link::new(generation, now, is_for_notices));
+        self.links[place] = Some(Link::new(generation, now, self.address, is_for_notices));
         self.open += 1;
         self.for_notices += usize::from(is_for_notices);
         let token = self.token(place, generation);

@@ -196,6 +196,23 @@ fn a_notice_goes_before_calls_by_a_link_of_its_own_which_calls_do_not_get() {
 }
 
 #[test]
+fn a_notice_whose_link_cannot_be_opened_is_tried_again() {
+    let mut pool = pool();
+    (0..2).for_each(|errand| submit(&mut pool, 0, errand));
+    for (slot, token) in (1..).zip(attempts(&mut pool)) {
+        assert!(pool.connected(0, token, Ok(ConnectionId { slot, generation: 1 })));
+        pool.wishes(&mut |wish| assert!(matches!(wish, Wish::Send(..))));
+    }
+    pool.submit(0, Request { errand: 8, text: vec![8], is_notice: true });
+    let [third] = attempts(&mut pool)[..] else { panic!("one link") };
+    assert!(!pool.connected(1, third, Err(111)));
+    assert!(attempts(&mut pool).is_empty() && !pool.has_outcomes(), "after a pause");
+    let due = pool.deadline().expect("the second try");
+    pool.tick(due);
+    assert_eq!(attempts(&mut pool).len(), 1);
+}
+
+#[test]
 fn calls_that_wait_keep_no_notice_from_its_place() {
     let mut pool = pool();
     (0..11).for_each(|errand| submit(&mut pool, 0, errand));
@@ -218,14 +235,21 @@ fn there_is_another_address_to_be_tried_where_one_leads_nowhere() {
         wanted
     };
     submit(&mut pool, 0, 7);
-    let [(first, token)] = &wanted(&mut pool)[..] else { panic!("one link") };
-    assert_eq!(*first, at(1));
-    pool.connected(0, *token, Err(111));
+    submit(&mut pool, 0, 9);
+    // Both were on their way to the first, and say nothing of the second.
+    for (address, token) in wanted(&mut pool) {
+        assert_eq!(address, at(1));
+        pool.connected(0, token, Err(111));
+    }
     let due = pool.deadline().expect("the second try");
     pool.tick(due);
-    let [(second, token)] = &wanted(&mut pool)[..] else { panic!("one link") };
-    assert_eq!(*second, at(2));
-    assert!(pool.connected(due, *token, Ok(ConnectionId { slot: 1, generation: 1 })));
+    for (slot, (address, token)) in (1..).zip(wanted(&mut pool)) {
+        assert_eq!(address, at(2));
+        assert!(pool.connected(due, token, Ok(ConnectionId { slot, generation: 1 })));
+        pool.wishes(&mut |wish| assert!(matches!(wish, Wish::Send(..))));
+        pool.ended(due, pool.place_of(token), ConnectionId { slot, generation: 1 }, End::Reset);
+        pool.wishes(&mut |wish| assert!(matches!(wish, Wish::Close(_))));
+    }
     // One that was reached stays the first choice.
     submit(&mut pool, due, 8);
     let mut tokens = Vec::new();
