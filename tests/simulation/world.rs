@@ -130,8 +130,9 @@ impl World {
                 self.sim.fail(waiting.first().map_or(String::new(), |client| client.complaint()));
             }
         }
-        // Sessions whose clients are gone end when they have been idle for long enough.
-        let until = self.sim.now + self.sim.bounds.session_idle + 3 * self.sim.bounds.sweep_every;
+        // Sessions whose clients are gone end when they have been idle for long enough: since a core that stood still
+        // did what it had been told for them.
+        let until = self.sim.now + STALL_MAX + self.sim.bounds.session_idle + 3 * self.sim.bounds.sweep_every;
         self.pass(until);
         if self.sim.failure.is_some() {
             return;
