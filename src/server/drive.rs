@@ -170,11 +170,11 @@ impl<S: Service> Loop<'_, S> {
             self.metrics.longest_gap_ns.observe(gap.as_nanos() as u64);
             self.metrics.stalls.add(u64::from(gap >= STALL));
             let mut wait = self.patience(now);
-            if wait != Some(Duration::ZERO) && !self.port.try_sleep() {
-                wait = Some(Duration::ZERO);
-            }
             if wait != Some(Duration::ZERO) {
-                self.metrics.pulse.rest();
+                match self.port.try_sleep() {
+                    true => self.metrics.pulse.rest(),
+                    false => wait = Some(Duration::ZERO),
+                }
             }
             self.driver.turn(now, wait)?;
             self.port.wake();

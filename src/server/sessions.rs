@@ -284,7 +284,6 @@ impl<S: Service> Core<S> {
         }
     }
 
-    /// Ends sessions that were idle for too long.
     /// Ends sessions that were idle for too long, no more than may be without keeping others waiting; whether that was
     /// all of them.
     pub(super) fn sweep_sessions(&mut self) -> bool {

@@ -39,6 +39,17 @@ fn submit(pool: &mut Pool, now: Nanos, errand: u32) {
     pool.submit(now, Request { errand, text: b"x".to_vec(), is_notice: false });
 }
 
+/// A pool that was given so many calls, and whose links are at work for the first of them.
+fn at_work(calls: u32) -> Pool {
+    let mut pool = pool();
+    (0..calls).for_each(|errand| submit(&mut pool, 0, errand));
+    for (slot, token) in (1..).zip(attempts(&mut pool)) {
+        assert!(pool.connected(0, token, Ok(ConnectionId { slot, generation: 1 })));
+        pool.wishes(&mut |wish| assert!(matches!(wish, Wish::Send(..))));
+    }
+    pool
+}
+
 #[test]
 fn a_request_of_which_nothing_was_sent_is_tried_once_more_and_no_more() {
     let mut pool = pool();
@@ -164,12 +175,7 @@ fn links_that_are_taken_for_long_leave_room_for_as_many_more_and_no_more() {
 
 #[test]
 fn a_notice_goes_before_calls_by_a_link_of_its_own_which_calls_do_not_get() {
-    let mut pool = pool();
-    (0..4).for_each(|errand| submit(&mut pool, 0, errand));
-    for (slot, token) in (1..).zip(attempts(&mut pool)) {
-        assert!(pool.connected(0, token, Ok(ConnectionId { slot, generation: 1 })));
-        pool.wishes(&mut |wish| assert!(matches!(wish, Wish::Send(..))));
-    }
+    let mut pool = at_work(4);
     // Calls keep both links, two more wait, and what comes now is what the first two wait for.
     for errand in [8, 9] {
         pool.submit(0, Request { errand, text: vec![errand as u8], is_notice: true });
@@ -197,12 +203,7 @@ fn a_notice_goes_before_calls_by_a_link_of_its_own_which_calls_do_not_get() {
 
 #[test]
 fn a_notice_whose_link_cannot_be_opened_is_tried_again() {
-    let mut pool = pool();
-    (0..2).for_each(|errand| submit(&mut pool, 0, errand));
-    for (slot, token) in (1..).zip(attempts(&mut pool)) {
-        assert!(pool.connected(0, token, Ok(ConnectionId { slot, generation: 1 })));
-        pool.wishes(&mut |wish| assert!(matches!(wish, Wish::Send(..))));
-    }
+    let mut pool = at_work(2);
     pool.submit(0, Request { errand: 8, text: vec![8], is_notice: true });
     let [third] = attempts(&mut pool)[..] else { panic!("one link") };
     assert!(!pool.connected(1, third, Err(111)));

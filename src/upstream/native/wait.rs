@@ -14,7 +14,6 @@ use tokio::sync::oneshot;
 use super::ask::{Answers, Ask, AskError};
 use super::desk::Desk;
 use super::exchange::{Exchange, Way, keep_waker};
-
 use crate::server::service::{Alarm, CallKey, Host, Mail, Nanos};
 
 /// Why work handed to the offload pool has no result.
