@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 use io_uring::types;
 use socket2::SockAddr;
@@ -96,6 +97,8 @@ pub(super) struct Arena {
     outbound: Vec<Option<Box<Outbound>>>,
     /// Where the read of the eventfd puts its count.
     pub(super) foreign: Box<u64>,
+    /// The time of the alarm that is being set.
+    alarm: Box<types::Timespec>,
     #[cfg(test)]
     pub(super) on_drop: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -130,9 +133,16 @@ impl Arena {
             peers: Box::new([]),
             outbound: Vec::new(),
             foreign: Box::new(0),
+            alarm: Box::default(),
             #[cfg(test)]
             on_drop: None,
         })
+    }
+
+    /// This time, where the kernel reads it when the alarm's operation is submitted.
+    pub(super) fn alarm_in(&mut self, time: Duration) -> *const types::Timespec {
+        *self.alarm = time.into();
+        &raw const *self.alarm
     }
 
     /// The buffer ring's address, for registration.

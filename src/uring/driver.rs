@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use io_uring::{IoUring, squeue};
 
 use super::accept::Accepting;
+use super::alarm::Alarm;
 use super::arena::Arena;
 use super::connect::Connecting;
 use super::enter::Gate;
@@ -91,6 +92,7 @@ pub struct Driver {
     pub(super) grown: bool,
     pub(super) accepting: Accepting,
     pub(super) connecting: Connecting,
+    pub(super) alarm: Alarm,
     pub(super) eventfd: Option<RawFd>,
     pub(super) eventfd_armed: bool,
     /// What made the ring unusable, for the next turn to say.
@@ -169,6 +171,7 @@ impl Driver {
             grown: false,
             accepting: Accepting::new(settings.accepts),
             connecting: Connecting::default(),
+            alarm: Alarm::default(),
             eventfd: None,
             eventfd_armed: false,
             broken: None,
@@ -217,6 +220,8 @@ impl Driver {
     /// of them up to `wait`; `Some(ZERO)` does not wait, `None` waits without end. `now` is the time since some start,
     /// the same for all calls.
     ///
+    /// A wait may end early and with nothing: the ring's alarm was set for an earlier one.
+    ///
     /// # Errors
     /// Only what makes the ring unusable; there is nothing left then but to drop the driver.
     pub fn turn(&mut self, now: Duration, wait: Option<Duration>) -> io::Result<()> {
@@ -238,8 +243,12 @@ impl Driver {
         let submission = self.ring.submission();
         let idle = submission.is_empty() && !submission.taskrun() && !overflowed;
         drop(submission);
-        if sleep || !idle {
-            self.enter(sleep.then_some(wait))?;
+        if sleep {
+            let limit = self.end_sleep(now, wait);
+            // Making room for the alarm's operation may have brought completions.
+            self.enter(self.reaped.is_empty().then_some(limit))?;
+        } else if !idle {
+            self.enter(None)?;
         }
         self.reap();
         Ok(())
@@ -274,6 +283,10 @@ impl Driver {
             let (operation, id) = identify(data);
             let event = match operation {
                 Some(Operation::Accept) => self.accepted(id.slot as usize, result),
+                Some(Operation::Alarm) => {
+                    self.rung(result);
+                    None
+                }
                 Some(Operation::Arrive) => Some(self.arrived(id.slot as usize, result)),
                 Some(Operation::Bell) => Some(Event::Bell),
                 Some(Operation::Close) => self.closed(id),

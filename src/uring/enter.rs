@@ -20,7 +20,7 @@ const REGISTER_RING_FDS: u32 = 20;
 const UNREGISTER_RING_FDS: u32 = 21;
 
 /// Longest wait: the kernel takes a number of seconds with its top bit set for a time in the past.
-const WAIT_MAX: Duration = Duration::from_secs(1 << 30);
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(1 << 30);
 
 /// `struct io_uring_getevents_arg`.
 #[repr(C)]

@@ -6,6 +6,7 @@
 //! connection only after every operation of the last one has reported its end.
 
 mod accept;
+mod alarm;
 mod arena;
 mod chime;
 mod close;

@@ -14,6 +14,8 @@ pub(super) const SLOTS_MAX: u32 = 1 << 24;
 #[repr(u8)]
 pub(super) enum Operation {
     Accept = 1,
+    /// Ends a sleep.
+    Alarm = 15,
     /// A connection that another core hands over; its slot is the listener's index.
     Arrive = 10,
     Bell = 2,
@@ -36,8 +38,8 @@ impl Operation {
     fn from_bits(bits: u8) -> Option<Operation> {
         use Operation::*;
         [
-            Accept, Arrive, Bell, BellSent, Cancel, Close, Connect, Foreign, GiveUp, HandOver, Install, Receive, Send,
-            Shutdown,
+            Accept, Alarm, Arrive, Bell, BellSent, Cancel, Close, Connect, Foreign, GiveUp, HandOver, Install, Receive,
+            Send, Shutdown,
         ]
         .into_iter()
         .find(|operation| *operation as u8 == bits)

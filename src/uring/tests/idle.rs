@@ -64,6 +64,62 @@ fn waits_end_when_they_should() {
 }
 
 #[test]
+fn one_alarm_ends_all_sleeps_each_in_time() {
+    let (mut rig, _listener, address) = Rig::listening(small(), Disabled::default());
+    let (client, id) = rig.client(address);
+    rig.until_rung();
+    let minute = Some(Duration::from_secs(60));
+    let submitted = |rig: &Rig| rig.driver.stats().submitted;
+    let come_and_go = |rig: &mut Rig| {
+        (&client).write_all(b"x").expect("sent");
+        let before = submitted(rig);
+        while rig.bytes_of(id).is_empty() {
+            rig.turn(minute);
+        }
+        rig.received.clear();
+        submitted(rig) - before
+    };
+    let first = come_and_go(&mut rig);
+    let others: Vec<u64> = (0..10).map(|_| come_and_go(&mut rig)).collect();
+    assert!(others.iter().all(|other| *other < first), "set once: {first}, {others:?}");
+
+    // Something is due before it rings.
+    let start = Instant::now();
+    rig.turn(Some(Duration::from_millis(40)));
+    assert!((35..3000).contains(&start.elapsed().as_millis()), "moved: {:?}", start.elapsed());
+    rig.until_rung();
+    // It rings before anything is due: once, for nothing.
+    let start = Instant::now();
+    let thread = {
+        let client = client.try_clone().expect("a descriptor");
+        std::thread::spawn(move || {
+            (&client).write_all(b"y").expect("sent");
+            std::thread::sleep(Duration::from_millis(300));
+            (&client).write_all(b"z").expect("sent");
+        })
+    };
+    rig.turn(Some(Duration::from_millis(100)));
+    rig.turn(minute);
+    assert!(start.elapsed() < Duration::from_millis(280), "{:?}", start.elapsed());
+    while !rig.bytes_of(id).ends_with(b"z") {
+        rig.turn(minute);
+    }
+    assert!(start.elapsed() >= Duration::from_millis(295), "{:?}", start.elapsed());
+    thread.join().expect("no panic");
+}
+
+#[test]
+fn sleeps_end_where_the_kernel_takes_no_alarm() {
+    let (mut rig, _listener, _) = Rig::listening(small(), Disabled::default());
+    rig.driver.rung(-libc::EINVAL);
+    for _ in 0..2 {
+        let start = Instant::now();
+        rig.turn(Some(Duration::from_millis(20)));
+        assert!((18..3000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    }
+}
+
+#[test]
 fn the_longest_wait_is_long_and_a_signal_ends_it_without_harm() {
     static DONE: AtomicBool = AtomicBool::new(false);
     extern "C" fn nothing(_: libc::c_int) {}

@@ -161,6 +161,15 @@ impl Rig {
         }
     }
 
+    /// Turns until the alarm is not set any more, setting none.
+    fn until_rung(&mut self) {
+        let start = Instant::now();
+        while self.driver.alarm.rings_at.is_some() {
+            assert!(start.elapsed() < PATIENCE, "it never rings");
+            self.turn(Some(Duration::from_micros(500)));
+        }
+    }
+
     /// A connected client and its stream.
     fn client(&mut self, address: SocketAddr) -> (TcpStream, ConnectionId) {
         let before = self.accepted.len();
