@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use super::accept::Admission;
 use super::connection::{Connection, Phase, Wire};
 use super::drain::Drain;
-use super::exchange::{ExchangeKey, Exchanges};
+use super::exchange::{ExchangeKey, Exchanges, Sink};
 use super::laps::{Laps, ReadClock};
 use super::outbox::Outbox;
 use super::parcel::{Header, Numbers};
@@ -174,6 +174,8 @@ pub struct Core<S> {
     /// How many cores there are.
     pub(super) cores: u16,
     pub(super) table: BoundaryTable,
+    /// Whom the batch that is being read is from.
+    pub(super) batch_of: Option<Sink>,
     /// Exchanges whose connection is at home on another core, by that core and its ticket; a batch has several.
     pub(super) remotes: BTreeSet<(CoreId, Numbers, Numbers)>,
     pub(super) metrics: &'static CoreMetrics,
@@ -254,6 +256,7 @@ impl<S: Service> Core<S> {
             outbox: Outbox::default(),
             cores: parts.table.cores() as u16,
             table: parts.table,
+            batch_of: None,
             remotes: BTreeSet::new(),
             metrics: parts.metrics,
             laps: Laps::new(parts.clock, parts.metrics),

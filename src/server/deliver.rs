@@ -364,6 +364,8 @@ impl<S: Service> Core<S> {
             Sink::Http(id) if self.find(id).is_none_or(|one| one.duplex.is_some() || one.batch_left > 0) => {
                 self.concluded.push((id, key));
             }
+            // Its home has not been told how many answers to await, and will not be told of this one.
+            sink @ Sink::Remote { .. } if self.batch_of == Some(sink) => {}
             Sink::Remote { core, ticket } if self.waiting_for(core, ticket.into()).next().is_some() => {
                 self.send_reply(core, ticket, 202, None, Vec::new());
             }

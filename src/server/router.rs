@@ -315,6 +315,7 @@ impl<S: Service> Core<S> {
         let mut answers: Vec<Vec<u8>> = Vec::new();
         let mut pending = Vec::new();
         let mut ids = Vec::new();
+        self.batch_of = Some(lane.sink);
         for span in messages {
             let message = span.of(text);
             let mut envelope = Envelope::default();
@@ -350,6 +351,12 @@ impl<S: Service> Core<S> {
                 Told::Pending(key) => pending.push(key),
                 _ => {}
             }
+        }
+        self.batch_of = None;
+        if let Sink::Remote { .. } = lane.sink {
+            // The home counts what it still has to hear of. Where the connection is here, it hears of these at the end
+            // of the turn.
+            pending.retain(|key| self.exchanges.get(*key).is_some());
         }
         if !pending.is_empty() {
             // Each answer is an event of a stream that has no number of its own: a client that loses it cannot say

@@ -319,6 +319,36 @@ fn every_member_of_a_batch_is_known_to_the_core_that_answers_it() {
 }
 
 #[test]
+fn a_member_cancelled_in_its_own_batch_keeps_no_answer_back_and_no_drain() {
+    for at in [0, 1] {
+        let mut rig = Rig::new(2);
+        let home = rig.connect(0, Wire::Http);
+        let session = rig.open_as(home, "2025-03-26");
+        let wait = |id| WAIT.replace("\"id\":3", &format!("\"id\":{id}"));
+        let cancel =
+            |id| format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#);
+        let peer = rig.connect(at, Wire::Http);
+        rig.send(peer, legacy(Some(&session), &format!("[{},{},{}]", wait(1), wait(2), cancel(1))));
+        assert_eq!(rig.cores[0].service().cancelled.len(), 1);
+        let gone = rig.cores[0].service().cancelled[0];
+        rig.cores[0].service().waiting.retain(|one| *one != gone);
+        rig.reply(0);
+        let answer = rig.take(peer);
+        assert!(answer.contains("\"id\":2") && !answer.contains("\"id\":1"), "from core {at}: {answer}");
+        // None is left to be answered.
+        let peer = rig.connect(at, Wire::Http);
+        let answer = rig.ask(peer, legacy(Some(&session), &format!("[{},{}]", wait(4), cancel(4))));
+        assert!(["200", "202"].contains(&&*status(&answer)) && !answer.contains("\"id\""), "{answer}");
+        assert_eq!((rig.cores[0].population().1, rig.cores[1].population().1), (0, 0));
+        for core in 0..2 {
+            rig.step(core, Input::Drain);
+        }
+        rig.pass(20 * SECOND);
+        assert_eq!(rig.drained, [true, true], "from core {at}");
+    }
+}
+
+#[test]
 fn what_is_said_while_a_stream_is_lost_waits_for_its_client() {
     let (stream, resume) = ("Accept: text/event-stream\r\n", "Last-Event-ID: 2-0\r\n");
     for (lost_on, back_on) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
