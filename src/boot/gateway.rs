@@ -20,6 +20,7 @@ use crate::proto::json::Object;
 use crate::sys::guard::{ChildLimits, CommandSpec, clean_environment};
 use crate::upstream::dial_in::{Gate, KeyDigest};
 use crate::upstream::gateway as to;
+use crate::upstream::http::TunnelSettings;
 use crate::upstream::stdio::ChildSettings;
 
 /// Calls of one core that wait for a link or for a handshake, for each link that there may be.
@@ -205,5 +206,9 @@ fn link(http: &HttpServer, lookup: Lookup) -> to::HttpLink {
         (Ok(addresses), Ok(tls)) => (Ok(addresses), tls),
         (Err(why), _) | (_, Err(why)) => (Err(why.into()), None),
     };
-    to::HttpLink { addresses, tls, target, fields: to::Fields(fields.collect()) }
+    let tunnel = http.proxy.as_ref().map(|_| {
+        let shown = http.proxy_authorization.as_ref().map(|supplied| supplied.value().reveal().as_bytes());
+        TunnelSettings::new(&format!("{}:{}", url.host(), url.port()), shown)
+    });
+    to::HttpLink { addresses, tunnel, tls, target, fields: to::Fields(fields.collect()) }
 }

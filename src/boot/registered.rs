@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::gateway;
 use super::reload::{NO_PLACES, Reloader};
-use crate::config::{NotRequested, ServerName, ServerSettings, clash, requested};
+use crate::config::{GatewaySettings, NotRequested, ServerName, ServerSettings, clash, requested};
 use crate::control::{Condition, NotRegistered, Registered, ServerDesk, Unmet};
 use crate::limits::{REGISTERED_SERVERS_MAX, SERVER_PLACES_OF_FILE};
 use crate::sys::entropy;
@@ -56,12 +56,17 @@ impl Registrations {
         all
     }
 
-    /// What stays registered beside the servers of a file, and the names of what does not: it has a name or a prefix
-    /// that the file gives to another.
-    pub fn beside(&self, of_file: &[(ServerName, ServerSettings)]) -> (Registrations, Vec<String>) {
+    /// What stays registered beside the servers of a file and what it says of all, and the names of what does not: it
+    /// has a name or a prefix that the file gives to another, or is at a port that the file does not allow.
+    pub fn beside(
+        &self,
+        of_file: &[(ServerName, ServerSettings)],
+        gateway: &GatewaySettings,
+    ) -> (Registrations, Vec<String>) {
         let mut kept = self.clone();
         kept.servers.retain(|name, (settings, _)| {
-            !of_file.iter().any(|(other, _)| other == name) && clash(name, settings, of_file).is_none()
+            let is_free = !of_file.iter().any(|(other, _)| other == name) && clash(name, settings, of_file).is_none();
+            is_free && gateway.refuses_port(name, settings).is_none()
         });
         let is_gone = |name: &&ServerName| !kept.servers.contains_key(*name);
         let gone = self.servers.keys().filter(is_gone).map(ServerName::to_string).collect();
@@ -122,6 +127,9 @@ impl ServerDesk for Reloader {
         }
         let tag = servers.registrations.tag(&name).map(str::to_owned);
         condition.judge(tag.as_deref())?;
+        if let Some(port) = servers.settings.gateway.refuses_port(&name, &settings) {
+            return Err(NotRegistered::Wrong(vec![format!("{port}; correct the URL, or have the port allowed")]));
+        }
         if let Some(why) = clash(&name, &settings, &servers.settings.servers) {
             return Err(NotRegistered::Wrong(vec![why]));
         }

@@ -184,7 +184,7 @@ impl Servers {
     fn named(&self) -> Vec<(usize, HttpServer, Vec<SocketAddr>)> {
         let of = |(number, place): (usize, &Place)| {
             let (ServerKind::Http(http) | ServerKind::Sse(http)) = &place.configured.kind else { return None };
-            let is_name = matches!(http.url.host(), UrlHost::Name(_));
+            let is_name = matches!(http.dialled().0, UrlHost::Name(_));
             (is_name && !place.is_retired).then(|| (number, http.clone(), place.addresses()))
         };
         self.places.iter().enumerate().filter_map(of).collect()
@@ -317,7 +317,7 @@ impl Reloader {
         let needs_restart: Vec<String> =
             fresh.differences(config.settings()).into_iter().filter(|key| needs_restart(key)).collect();
         let of_file = fresh.settings().servers.clone();
-        let (kept, replaced) = servers.registrations.beside(&of_file);
+        let (kept, replaced) = servers.registrations.beside(&of_file, &fresh.settings().gateway);
         let wanted = kept.with(&of_file);
         if servers.places_left(&wanted).is_none() {
             return Err(format!("the servers of the file find no room: {NO_PLACES}"));

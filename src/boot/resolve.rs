@@ -1,4 +1,5 @@
-//! Where a server's host is: its addresses by the resolver of this host, those that may be dialled only.
+//! Where a server's host is, or the proxy that leads to it: its addresses by the resolver of this host, those that may
+//! be dialled only.
 //!
 //! Not here: who is told when they are others (`reload`). Invariant: the address that is judged is the address that is
 //! dialled.
@@ -21,8 +22,8 @@ pub(super) fn by_system(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 /// # Errors
 /// Why there is none.
 pub(super) fn addresses(http: &HttpServer, lookup: Lookup) -> Result<Vec<SocketAddr>, String> {
-    let port = http.url.port();
-    let found = match http.url.host() {
+    let (host, port, rule) = http.dialled();
+    let found = match host {
         UrlHost::Address(address) => vec![(*address, port).into()],
         UrlHost::Name(name) => {
             lookup(name, port).map_err(|error| format!("the name {name} cannot be resolved: {error}"))?
@@ -30,7 +31,7 @@ pub(super) fn addresses(http: &HttpServer, lookup: Lookup) -> Result<Vec<SocketA
     };
     let mut refusal = None;
     let mut allowed = found;
-    allowed.retain(|address| match http.addresses.judge(address.ip()) {
+    allowed.retain(|address| match rule.judge(address.ip()) {
         Ok(()) => true,
         Err(error) => {
             refusal = Some(error.to_string());

@@ -13,7 +13,7 @@ use super::servers::{
     ServerSettings, SessionUse, StdioServer, ToolRules, ViewSettings,
 };
 use super::shapes::{Arguments, CommandWord, Descriptions, Environment, Folder, Headers, KeptElsewhere, Renames};
-use super::url::ServerUrl;
+use super::url::{ProxyUrl, ServerUrl};
 use super::words::Pinning;
 use crate::proto::address::AddressRule;
 use crate::proto::mcp::NamePattern;
@@ -34,6 +34,8 @@ pub(super) struct ServerDraft {
     pub(super) kind: Option<Kind>,
     pub(super) url: Option<ServerUrl>,
     pub(super) addresses: Option<AddressRule>,
+    pub(super) proxy: Option<ProxyUrl>,
+    pub(super) proxy_authorization: Option<KeptElsewhere>,
     pub(super) roots: Option<Roots>,
     pub(super) headers: Option<Headers>,
     pub(super) connections_per_core: Option<Bounded<1, 1024>>,
@@ -172,6 +174,8 @@ impl ServerDraft {
         self.kind = Some(kind);
         self.url = Some(http.url.clone());
         self.addresses = Some(http.addresses);
+        self.proxy = http.proxy.clone();
+        self.proxy_authorization = http.proxy_authorization.clone().map(KeptElsewhere);
         self.roots = Some(http.roots.clone());
         self.headers = Some(Headers(http.headers.clone()));
         self.connections_per_core = Some(http.connections_per_core);
@@ -218,6 +222,8 @@ impl ServerDraft {
         let default = HttpServer::new(self.url.clone().ok_or_else(missing)?);
         Ok(HttpServer {
             addresses: self.addresses.unwrap_or(default.addresses),
+            proxy: self.proxy.clone(),
+            proxy_authorization: self.proxy_authorization.clone().map(|kept| kept.0),
             roots: self.roots.clone().unwrap_or(default.roots),
             headers: self.headers.clone().unwrap_or_default().0,
             connections_per_core: self.connections_per_core.unwrap_or(default.connections_per_core),

@@ -298,7 +298,7 @@ impl Config {
 
     /// What is valid by itself but not together.
     fn contradictions(&self, problems: &mut Vec<Problem>) {
-        let Settings { serve, cores, calls, uring, control, dial_in, .. } = &self.settings;
+        let Settings { serve, cores, calls, gateway, uring, control, dial_in, .. } = &self.settings;
         let mut wrong = |key: &str, what: String, advice: &str| {
             let place = self.origins[Flag::key(key)].clone().into_place();
             problems.push(Problem::new(place, what).advise(Some(advice.to_owned())));
@@ -327,6 +327,11 @@ impl Config {
         {
             let what = format!("servers.{name} is to dial in, but `dial_in.listen` is empty, so it never could");
             wrong("dial_in.listen", what, "write listen = [\"127.0.0.1:8810\"] below [dial_in]");
+        }
+        for (name, server) in &self.settings.servers {
+            if let Some(what) = gateway.refuses_port(name, server) {
+                wrong("gateway.ports", what, "add the port, or correct the URL");
+            }
         }
         if serve.sse_endpoint.as_str().is_some() {
             let paths = [

@@ -27,8 +27,8 @@ pub enum NotRequested {
 /// Keys that say what is run, and with what.
 const OF_CHILDREN: [&str; 6] = ["command", "args", "env", "cwd", "open_files", "address_space_bytes"];
 
-/// The key that says where a secret is which lets a server in.
-const OF_DIAL_IN: &str = "key";
+/// Keys that say where a secret is: the one that lets a server in, and the one that a proxy is shown.
+const OF_SECRETS: [&str; 2] = ["key", "proxy_authorization"];
 
 /// Reads the server of this name.
 ///
@@ -88,7 +88,7 @@ fn only_in_file(name: &ServerName, keys: &Map<String, Value>) -> Result<(), NotR
     };
     for (key, value) in keys {
         match (key.as_str(), value) {
-            (key, _) if OF_CHILDREN.contains(&key) || key == OF_DIAL_IN => return refused(key, ""),
+            (key, _) if OF_CHILDREN.contains(&key) || OF_SECRETS.contains(&key) => return refused(key, ""),
             ("kind", Value::String(kind)) if kind == "stdio" => return refused("kind = \"stdio\"", ""),
             ("kind", Value::String(kind)) if kind == "dial_in" => return refused("kind = \"dial_in\"", ""),
             ("roots", Value::String(roots)) if roots.contains('/') => {

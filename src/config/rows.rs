@@ -83,6 +83,18 @@ pub(super) const SERVER_ROWS: &[Row<ServerDraft>] = rows! { ServerDraft;
         example "\"private\"",
         memory "none",
         wrong "a server inside is refused although its name is right: write \"private\" for it, or \"any\"";
+    "proxy" proxy HTTP, "URL",
+        "The egress proxy that leads to it, by CONNECT whatever the URL's scheme. The proxy looks the URL's name up, so `addresses` judges a name no longer: which hosts may be reached is the proxy's to say. Its own address may be any.",
+        default "none: it is connected to directly",
+        example "\"http://proxy.internal:3128\"",
+        memory "none",
+        wrong "calls fail with \"the proxy before it fails\" and the reason: the proxy has to allow CONNECT to this port";
+    "proxy_authorization" proxy_authorization HTTP, "secret",
+        "What the proxy is shown, as the value of Proxy-Authorization. With before = \"Basic \" the scheme is put before what the source holds.",
+        default "none: the field is not sent",
+        example "{ env = \"PROXY_LOGIN\", before = \"Basic \" }",
+        memory "its size",
+        wrong "calls fail with HTTP 407 of the proxy";
     "roots" roots HTTP, "word or path",
         "Which certificate authorities may vouch for it, if its URL is https: \"webpki\" is Mozilla's list, built in; \"native\" is this host's; the absolute path of a PEM file names those in it and no others.",
         default "",

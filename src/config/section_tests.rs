@@ -5,19 +5,21 @@
 
 use super::secret::HIDDEN;
 use super::shapes::Arguments;
+use super::url::ProxyUrl;
 use super::*;
 use crate::proto::mcp::NamePattern;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 /// Variables that the examples and the complaints name.
-const VARIABLES: [(&str, &str); 6] = [
+const VARIABLES: [(&str, &str); 7] = [
     ("SET", "s3cret"),
     ("EMPTY", ""),
     ("LINES", "a\nb"),
     ("WEATHER_TOKEN", "t0ken"),
     ("FILES_TOKEN", "f1les"),
     ("LAPTOP_KEY", KEY),
+    ("PROXY_LOGIN", "bG9naW4="),
 ];
 const KEY: &str = "hunter2-hunter2-hunter2";
 
@@ -220,12 +222,12 @@ fn renames() -> impl Strategy<Value = BTreeMap<String, ToolName>> {
 
 /// Values that are fetched or may be printed.
 fn supplied() -> impl Strategy<Value = Supplied> {
-    let fetched = Supplied {
-        source: Source::Env("SET".to_owned()),
-        before: "Bearer ".to_owned(),
-        value: Secret::new("Bearer s3cret".to_owned()),
-    };
-    prop_oneof!["[a-d0-9\"\\\\'#=]{0,12}".prop_map(Supplied::written), Just(fetched)]
+    prop_oneof!["[a-d0-9\"\\\\'#=]{0,12}".prop_map(Supplied::written), Just(fetched())]
+}
+
+fn fetched() -> Supplied {
+    let value = Secret::new("Bearer s3cret".to_owned());
+    Supplied { source: Source::Env("SET".to_owned()), before: "Bearer ".to_owned(), value }
 }
 
 fn kinds() -> impl Strategy<Value = ServerKind> {
@@ -233,9 +235,14 @@ fn kinds() -> impl Strategy<Value = ServerKind> {
         "https?://(h|[a-z]{1,5}\\.example|10\\.0\\.0\\.7|\\[::1\\])(:[1-9][0-9]{0,3})?(/[a-z%]{0,5})?(\\?[a-d]=[a-d])?";
     let roots = prop_oneof![Just(Roots::Webpki), Just(Roots::Native), Just(Roots::File("/a b.pem".into()))];
     let headers = proptest::collection::btree_map("X-[a-d]{1,4}", supplied(), 0..4);
-    let http = (url, any::<bool>(), headers, 1..=1024u64, any::<bool>(), roots).prop_map(
-        |(url, any, headers, connections, sse, roots)| {
+    let proxy = proptest::option::of(("http://(p|10\\.0\\.0\\.9)(:[1-9][0-9]{0,3})?", any::<bool>()));
+    let http = (url, any::<bool>(), headers, 1..=1024u64, any::<bool>(), roots, proxy).prop_map(
+        |(url, any, headers, connections, sse, roots, proxy)| {
             let mut http = HttpServer::new(ServerUrl::parse(&url).expect("a URL"));
+            if let Some((proxy, is_shown)) = proxy {
+                http.proxy = Some(ProxyUrl::read(&Given::word(proxy)).expect("a proxy"));
+                http.proxy_authorization = is_shown.then(fetched);
+            }
             if http.url.is_tls() {
                 http.roots = roots;
             }

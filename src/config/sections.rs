@@ -295,6 +295,13 @@ impl<'a> Named<'a> {
             let what = format!("`{path}.roots` is {}, but the URL is not https", http.roots.write());
             problems.push(self.problem("roots", what, "write https:// in the URL, or leave it out"));
         }
+        if let ServerKind::Http(http) | ServerKind::Sse(http) = &settings.kind
+            && http.proxy_authorization.is_some()
+            && http.proxy.is_none()
+        {
+            let what = format!("`{path}.proxy_authorization` is given, but no `{path}.proxy` to show it to");
+            problems.push(self.problem("proxy_authorization", what, "name the proxy, or leave it out"));
+        }
         if matches!(settings.kind, ServerKind::DialIn(_)) && settings.sessions == SessionUse::PerSession {
             let what = format!("`{path}.sessions` is \"per_session\", but who dials in comes by itself");
             problems.push(self.problem("sessions", what, "leave it out: its connections are shared"));
@@ -337,6 +344,9 @@ impl<'a> Named<'a> {
             ServerKind::Http(http) | ServerKind::Sse(http) => {
                 for (name, supplied) in &mut http.headers {
                     fetch("headers", name.as_str(), supplied, Purpose::Field);
+                }
+                if let Some(supplied) = &mut http.proxy_authorization {
+                    fetch("proxy_authorization", "", supplied, Purpose::Field);
                 }
             }
             ServerKind::DialIn(dial_in) => {

@@ -9,7 +9,7 @@ use super::names::{HeaderName, Prefix, ServerName, ToolName};
 use super::roots::Roots;
 use super::secret::Supplied;
 use super::settings::GatewaySettings;
-use super::url::ServerUrl;
+use super::url::{ProxyUrl, ServerUrl, UrlHost};
 use super::words::{Pinning, word_set};
 use crate::proto::address::AddressRule;
 use crate::proto::mcp::NamePattern;
@@ -73,6 +73,10 @@ pub struct HttpServer {
     /// Which addresses the URL's host may lead to. By default public ones, or private ones if the host is itself
     /// `localhost` or a private address.
     pub addresses: AddressRule,
+    /// The proxy that leads to it, which looks its name up.
+    pub proxy: Option<ProxyUrl>,
+    /// What the proxy is shown: a value of `Proxy-Authorization`.
+    pub proxy_authorization: Option<Supplied>,
     /// Who may vouch for it, if the URL is https.
     pub roots: Roots,
     /// Fields added to every request, by name without regard to case.
@@ -232,9 +236,20 @@ impl HttpServer {
         HttpServer {
             addresses: url.default_rule(),
             url,
+            proxy: None,
+            proxy_authorization: None,
             roots: Roots::default(),
             headers: Vec::new(),
             connections_per_core: const { Bounded::known(32) },
+        }
+    }
+
+    /// Which host is connected to, at which port, and what its addresses have to be: the server's, or its proxy's. A
+    /// proxy is nobody's but this file's, so that it may be anywhere.
+    pub fn dialled(&self) -> (&UrlHost, u16, AddressRule) {
+        match &self.proxy {
+            Some(proxy) => (proxy.host(), proxy.port(), AddressRule::Any),
+            None => (self.url.host(), self.url.port(), self.addresses),
         }
     }
 }

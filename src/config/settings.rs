@@ -4,7 +4,10 @@
 //! struct made by anybody is valid field by field; what relates two fields is checked where `Config` is made.
 
 use super::bounded::{AutoOr, Bounded, Millis, PowerOfTwo};
+use super::given::Setting as _;
 use super::hosts::{AllowedHosts, AllowedOrigins};
+use super::names::ServerName;
+use super::servers::{ServerKind, ServerSettings};
 use super::words::{
     CoreList, Demonstration, HttpPath, LogFormat, LogLevel, OptionalFilePath, OptionalHttpPath, OptionalUnixPath,
     Pinning, ServedEra, SocketMode, TicketKey, UnixPath,
@@ -102,6 +105,7 @@ pub struct GatewaySettings {
     pub demonstration: Demonstration,
     pub list_ttl_ms: Millis<0, HOUR_MS>,
     pub resolve_ms: Millis<1_000, { 24 * HOUR_MS }>,
+    pub ports: Vec<Bounded<1, 65_535>>,
     pub pinning: Pinning,
     pub pins: OptionalFilePath,
 }
@@ -239,12 +243,25 @@ impl Default for CallSettings {
     }
 }
 
+impl GatewaySettings {
+    /// Why a server may not be reached at the port of its URL, in words; nothing if it may.
+    pub fn refuses_port(&self, name: &ServerName, server: &ServerSettings) -> Option<String> {
+        let (ServerKind::Http(http) | ServerKind::Sse(http)) = &server.kind else { return None };
+        let port = http.url.port();
+        if !server.enabled || self.ports.is_empty() || self.ports.iter().any(|one| one.get() == u64::from(port)) {
+            return None;
+        }
+        Some(format!("servers.{name} is at port {port}, but `gateway.ports` allows {}", self.ports.write()))
+    }
+}
+
 impl Default for GatewaySettings {
     fn default() -> Self {
         GatewaySettings {
             demonstration: Demonstration::Auto,
             list_ttl_ms: const { Millis::known(5_000) },
             resolve_ms: const { Millis::known(30_000) },
+            ports: Vec::new(),
             pinning: Pinning::Off,
             pins: OptionalFilePath::default(),
         }

@@ -272,6 +272,10 @@ keys! {
         "How often the host names of servers are looked up again. A server is left for another address only when its name no longer leads to the one that is used; calls in flight finish there. Another value wants a restart.",
         memory "none",
         wrong "calls to a server that has moved fail for this long: too long; name servers complain: too short";
+    gateway.ports, "ports",
+        "Ports at which servers with a URL may be; with an empty list any will do. Keeps a URL, above all one that was registered by request, from naming what is no MCP server.",
+        memory "none",
+        wrong "a server is refused, or the start, with the port that is missing";
     gateway.pinning, "word",
         "What happens when a server changes the definition of a tool seen before: \"off\" nothing, \"warn\" it is logged and counted, \"quarantine\" the tool is kept from callers until it is approved (`corelane servers diff` and `approve`). servers.NAME.pinning is for one server.",
         memory "the definitions, once; on each core up to 112 B per tool and its name",

@@ -21,6 +21,10 @@ pub struct ServerUrl {
     target: String,
 }
 
+/// `http://host[:port]` of a proxy: what is said to it is not encrypted, what is said through it may be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ProxyUrl(ServerUrl);
+
 /// The host of a URL.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum UrlHost {
@@ -137,6 +141,18 @@ impl ServerUrl {
     }
 }
 
+impl ProxyUrl {
+    /// The host.
+    pub fn host(&self) -> &UrlHost {
+        self.0.host()
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.0.port()
+    }
+}
+
 impl UrlHost {
     fn parse(text: &str) -> Result<UrlHost, String> {
         if let Some(literal) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
@@ -182,6 +198,40 @@ impl Setting for ServerUrl {
 
     fn write(&self) -> String {
         quoted(&if self.hides_secret() { self.to_string() } else { self.in_full() })
+    }
+}
+
+impl Setting for ProxyUrl {
+    fn allowed() -> String {
+        "a URL such as \"http://proxy.internal:3128\", without user and path".to_owned()
+    }
+
+    fn read(given: &Given) -> Result<Self, Refused> {
+        let text = given.text(Self::allowed)?;
+        let refused = |advice: String| {
+            let refused = given.refused(Self::allowed()).advise(advice);
+            if text.contains('@') { refused.without_value() } else { refused }
+        };
+        let url = match ServerUrl::parse(text) {
+            Ok(url) => url,
+            Err(_) if text.contains('@') => {
+                return Err(refused("leave out the user before the `@`, and write proxy_authorization".to_owned()));
+            }
+            Err(advice) => return Err(refused(advice)),
+        };
+        if url.is_tls() {
+            return Err(refused(
+                "write http://: a proxy is spoken to without TLS, the server through it with".to_owned(),
+            ));
+        }
+        if url.target() != "/" {
+            return Err(refused("leave out the path: only the server's URL has one".to_owned()));
+        }
+        Ok(ProxyUrl(url))
+    }
+
+    fn write(&self) -> String {
+        quoted(self.0.in_full().trim_end_matches('/'))
     }
 }
 

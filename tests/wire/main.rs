@@ -62,6 +62,7 @@ mod tasked;
 mod threads;
 mod told;
 mod tried;
+mod tunnelled;
 mod unix;
 mod unread;
 mod upstream;

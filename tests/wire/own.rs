@@ -94,9 +94,18 @@ fn each_session_has_a_child_of_its_own_that_ends_with_it() {
 
 #[test]
 fn each_session_has_a_session_of_its_own_with_an_http_server_that_is_ended_there() {
+    own_sessions("http", "/mcp");
+}
+
+#[test]
+fn each_session_has_a_stream_of_its_own_with_a_server_of_2024_that_is_ended_there() {
+    own_sessions("sse", "/sse");
+}
+
+fn own_sessions(kind: &str, path: &str) {
     let server = Server::start();
     let gateway = Server::configured(&format!(
-        "[servers.h]\nkind = \"http\"\nurl = \"http://{}/mcp\"\nera = \"legacy\"\nsessions = \"per_session\"\n",
+        "[servers.h]\nkind = \"{kind}\"\nurl = \"http://{}{path}\"\nera = \"legacy\"\nsessions = \"per_session\"\n",
         server.http
     ));
     reached(&gateway, "/mcp/h");

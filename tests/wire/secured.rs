@@ -16,17 +16,17 @@ use crate::process::{Server, until};
 use crate::request::{Request, echo, legacy, modern, text, told_sleep};
 
 /// Takes TLS off and passes on what was said, as what stands before most servers does.
-struct Terminator {
-    address: SocketAddr,
+pub struct Terminator {
+    pub address: SocketAddr,
     /// Connections on which hands were shaken.
-    shaken: Arc<AtomicUsize>,
+    pub shaken: Arc<AtomicUsize>,
     /// Its certificate, a PEM file.
-    authority: tempfile::NamedTempFile,
+    pub authority: tempfile::NamedTempFile,
 }
 
 impl Terminator {
     /// Before `behind`, with a certificate for these names. Without `says_farewell` its connections end as cut ones do.
-    fn before(behind: SocketAddr, names: &[&str], says_farewell: bool) -> Terminator {
+    pub fn before(behind: SocketAddr, names: &[&str], says_farewell: bool) -> Terminator {
         let names = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
         let mut authority = tempfile::NamedTempFile::new().expect("a place for files");
@@ -124,13 +124,13 @@ fn flush(session: &mut ServerConnection, wire: &mut TcpStream) -> Option<()> {
 }
 
 /// What a call of a server's tool is answered.
-fn called(gateway: &Server, name: &str) -> Value {
+pub fn called(gateway: &Server, name: &str) -> Value {
     let call = Request::modern(&modern(1, "tools/call", echo("x"))).target(&format!("/mcp/{name}"));
     gateway.connect_on(0).ask(&call).json()
 }
 
 /// The error of a server that is never reached, once it says so.
-fn until_refused(gateway: &Server, name: &str, said: &str) {
+pub fn until_refused(gateway: &Server, name: &str, said: &str) {
     until("the server is found not to be reachable", || {
         let answer = called(gateway, name);
         assert_eq!(answer["error"]["code"], -31502, "{answer}");

@@ -561,7 +561,7 @@ impl Server {
         if let Some(Flight { errand: Errand::Call(relay), .. }) = self.flights.find(number) {
             relay.blame = match failure {
                 Failure::Full { .. } => 0,
-                Failure::Unreachable(_) | Failure::Tls(_) => 2,
+                Failure::Unreachable(_) | Failure::Tls(_) | Failure::Proxy(_) => 2,
                 _ => 1,
             };
         }

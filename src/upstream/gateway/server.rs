@@ -600,6 +600,7 @@ fn pool(settings: &ServerSettings, link: &HttpLink) -> PoolSettings {
     PoolSettings {
         // One that is not known is never dialled: `reach` says why.
         addresses: link.addresses.clone().unwrap_or_else(|_| vec![OutboundAddress::Unix(Default::default())]),
+        tunnel: link.tunnel.clone(),
         tls: link.tls.clone(),
         links_max: settings.links_max,
         waiting_max: settings.waiting_max,

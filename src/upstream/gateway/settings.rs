@@ -13,7 +13,7 @@ use crate::ids::OutboundAddress;
 use crate::proto::http1::Target;
 use crate::server::service::Nanos;
 use crate::upstream::dial_in::Gate;
-use crate::upstream::http::TlsSettings;
+use crate::upstream::http::{TlsSettings, TunnelSettings};
 use crate::upstream::stdio::ChildSettings;
 
 /// All servers, and what callers may see of them.
@@ -143,6 +143,8 @@ pub enum LinkSettings {
 pub struct HttpLink {
     /// Where to, the first choice first and at least one, or why that is not known.
     pub addresses: Result<Vec<OutboundAddress>, Box<str>>,
+    /// What is asked of the proxy, if the addresses are those of one.
+    pub tunnel: Option<TunnelSettings>,
     /// TLS, if it is spoken there.
     pub tls: Option<TlsSettings>,
     /// Host and path.

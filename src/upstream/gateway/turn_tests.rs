@@ -78,6 +78,7 @@ impl Service for Native {
 fn server(name: &str, port: u16, is_per_session: bool) -> Arc<ServerSettings> {
     let link = HttpLink {
         addresses: Ok(vec![OutboundAddress::Internet(([127, 0, 0, 1], port).into())]),
+        tunnel: None,
         tls: None,
         target: Target::new("127.0.0.1", "/mcp").expect("a target"),
         fields: Fields::default(),

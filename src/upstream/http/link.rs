@@ -5,6 +5,7 @@
 
 use super::pool::{Failure, Outcome, Reply};
 use super::tls::Tls;
+use super::tunnel::Tunnel;
 use crate::ids::ConnectionId;
 use crate::proto::http1::{Eof, MediaType, Piece, ResponseFraming, ResponseReader};
 use crate::proto::sse::{Item, SseDecoder, SseLimits};
@@ -32,6 +33,8 @@ pub(super) struct Link {
     pub answers: u32,
     /// Something of the answer has come.
     pub heard: bool,
+    /// The way through a proxy, while it is not open.
+    pub tunnel: Option<Box<Tunnel>>,
     /// What stands between its bytes and those of HTTP.
     pub tls: Option<Box<Tls>>,
     reader: ResponseReader,
@@ -65,6 +68,7 @@ impl Link {
             since: now,
             answers: 0,
             heard: false,
+            tunnel: None,
             tls: None,
             reader: ResponseReader::new(),
             carry: Vec::new(),
@@ -76,9 +80,17 @@ impl Link {
         }
     }
 
-    /// Whether nothing can be asked on it yet: it is being opened, or hands are being shaken.
+    /// Whether nothing can be asked on it yet: it is being opened, itself or its way, or hands are being shaken.
     pub(super) fn is_opening(&self) -> bool {
-        self.id.is_none() || self.tls.as_ref().is_some_and(|tls| tls.is_shaking())
+        self.id.is_none() || self.tunnel.is_some() || self.tls.as_ref().is_some_and(|tls| tls.is_shaking())
+    }
+
+    /// What is wrong with one that nothing can be asked on yet: the proxy's silence, or the handshake's.
+    pub(super) fn not_open(&self, proxy: impl Into<String>, handshake: impl Into<String>) -> Failure {
+        match self.tunnel {
+            Some(_) => Failure::Proxy(proxy.into()),
+            None => Failure::Tls(handshake.into()),
+        }
     }
 
     /// Puts a request behind what waits to be sent.

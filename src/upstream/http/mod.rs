@@ -9,7 +9,9 @@ mod pool;
 #[cfg(test)]
 mod pool_tests;
 mod tls;
+mod tunnel;
 
 pub use event_stream::EventStream;
 pub use pool::{Failure, Outcome, Pool, PoolSettings, Reply, Request};
 pub use tls::TlsSettings;
+pub use tunnel::TunnelSettings;

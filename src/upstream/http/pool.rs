@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use super::link::{Link, Stand};
 use super::tls::{Tls, TlsSettings};
+use super::tunnel::TunnelSettings;
 use crate::ids::{ConnectionId, OutboundAddress};
 use crate::proto::http1::{MediaType, ResponseHead};
 use crate::server::service::{End, Nanos, Wish};
@@ -17,6 +18,8 @@ use crate::server::service::{End, Nanos, Wish};
 pub struct PoolSettings {
     /// Where to, at least one; the next is tried when there is no way to one.
     pub addresses: Vec<OutboundAddress>,
+    /// What is asked of a proxy, if the addresses are those of one.
+    pub tunnel: Option<TunnelSettings>,
     /// TLS, if it is spoken there.
     pub tls: Option<TlsSettings>,
     /// Most links.
@@ -97,6 +100,9 @@ pub enum Failure {
     /// What came is no HTTP response.
     #[error("its answer cannot be read: {0}")]
     NotHttp(String),
+    /// The proxy on the way to it opens none.
+    #[error("the proxy before it fails: {0}")]
+    Proxy(String),
     /// The answer is too large.
     #[error("its answer has more than {most} bytes")]
     TooLarge {
@@ -277,15 +283,14 @@ impl Pool {
         match outcome {
             Ok(id) => {
                 link.id = Some(id);
-                match self.settings.tls.as_ref().map(Tls::new) {
-                    None => self.rest(now, place),
-                    Some(Ok(mut tls)) => {
-                        tls.flush(&mut link.out);
-                        link.tls = Some(Box::new(tls));
+                match &self.settings.tunnel {
+                    None => self.through(now, place),
+                    Some(tunnel) => {
+                        link.out.extend_from_slice(tunnel.request());
+                        link.tunnel = Some(Box::default());
                         self.dirty.push(place);
                         self.due = self.due.min(link.since + self.settings.connect_time);
                     }
-                    Some(Err(failure)) => self.not_opened(now, place, &failure),
                 }
                 true
             }
@@ -293,6 +298,21 @@ impl Pool {
                 self.not_opened(now, place, &Failure::Unreachable(error));
                 false
             }
+        }
+    }
+
+    /// What comes on the link of this place from now on is the server's: hands are shaken, or it can be used.
+    fn through(&mut self, now: Nanos, place: usize) {
+        let Some(link) = self.links[place].as_mut() else { return };
+        match self.settings.tls.as_ref().map(Tls::new) {
+            None => self.rest(now, place),
+            Some(Ok(mut tls)) => {
+                tls.flush(&mut link.out);
+                link.tls = Some(Box::new(tls));
+                self.dirty.push(place);
+                self.due = self.due.min(link.since + self.settings.connect_time);
+            }
+            Some(Err(failure)) => self.not_opened(now, place, &failure),
         }
     }
 
@@ -336,6 +356,19 @@ impl Pool {
     /// Bytes came in on the link of this place.
     pub fn received(&mut self, now: Nanos, place: usize, id: ConnectionId, bytes: &[u8]) {
         let Some(link) = Pool::tenant(&mut self.links, place, id) else { return };
+        if let Some(tunnel) = &mut link.tunnel {
+            return match tunnel.open(bytes) {
+                Ok(None) => {}
+                Ok(Some(behind)) => {
+                    link.tunnel = None;
+                    self.through(now, place);
+                    if !behind.is_empty() {
+                        self.received(now, place, id, &behind);
+                    }
+                }
+                Err(failure) => self.not_opened(now, place, &failure),
+            };
+        }
         let Some(tls) = &mut link.tls else { return self.take(now, place, id, bytes) };
         let was_shaking = tls.is_shaking();
         let mut clear = std::mem::take(&mut self.clear);
@@ -403,7 +436,8 @@ impl Pool {
     pub fn ended(&mut self, now: Nanos, place: usize, id: ConnectionId, how: End) {
         let Some(link) = Pool::tenant(&mut self.links, place, id) else { return };
         if link.is_opening() {
-            let failure = Failure::Tls("it ended the connection during the handshake".to_owned());
+            let handshake = "it ended the connection during the handshake";
+            let failure = link.not_open("it ended the connection and opened no way", handshake);
             return self.not_opened(now, place, &failure);
         }
         // Without its farewell somebody else may have ended what it said.
@@ -464,7 +498,9 @@ impl Pool {
                 }
             } else if link.is_opening() {
                 let ms = connect / 1_000_000;
-                self.not_opened(now, place, &Failure::Tls(format!("the handshake was not over after {ms} ms")));
+                let handshake = format!("the handshake was not over after {ms} ms");
+                let failure = link.not_open(format!("it had opened no way after {ms} ms"), handshake);
+                self.not_opened(now, place, &failure);
             } else {
                 self.idle.retain(|other| *other != place);
                 self.close(place);

@@ -12,6 +12,7 @@ const MS: Nanos = 1_000_000;
 fn settings() -> PoolSettings {
     PoolSettings {
         addresses: vec![OutboundAddress::Internet(([127, 0, 0, 1], 9).into())],
+        tunnel: None,
         tls: None,
         links_max: 2,
         waiting_max: 8,
