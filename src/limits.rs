@@ -1,7 +1,8 @@
 //! Every bound in one place, as named arithmetic; what relates two bounds is asserted when this file compiles.
 //!
 //! Not here: what an operator may set (that is `config`, whose defaults come from here).
-//! Invariant: nothing in the program grows past a bound that is not written down here.
+//! Invariant: nothing in the program grows past a bound that is not written down here, in a setting, or in the table
+//! *Bounds* of ARCHITECTURE.md, which names the few that stand where they are used.
 
 /// Deepest nesting of arrays and objects accepted in a JSON text.
 pub const JSON_DEPTH_MAX: usize = 64;
@@ -39,7 +40,7 @@ pub const BATCH_MESSAGES_MAX: usize = 100;
 
 /// Most tasks one core keeps, running and finished together.
 pub const TASKS_PER_CORE_MAX: usize = 1024;
-/// Most bytes of tasks' results and questions one core keeps.
+/// Most bytes of tasks' arguments (while they run) and results one core keeps.
 pub const TASK_BYTES_PER_CORE_MAX: usize = 16 * 1024 * 1024;
 /// Answers that a call may bring to what it was asked (`inputResponses`).
 pub const INPUT_RESPONSES_MAX: usize = 256;
@@ -58,6 +59,12 @@ pub const OWED_MAX: usize = 4096;
 pub const OWED_ID_BYTES_MAX: usize = 256;
 /// Longest URI that a client may subscribe to, in bytes; it is kept for as long as the subscription.
 pub const SUBSCRIBED_URI_BYTES_MAX: usize = 8 * 1024;
+/// Most subscribed resources, and as many tasks, of one session or stream.
+pub const SUBSCRIPTIONS_MAX: usize = 256;
+/// Most bytes of what one session or stream subscribes to.
+pub const SUBSCRIBED_BYTES_MAX: usize = 256 * 1024;
+/// Most bytes that a core keeps for subscriptions, with what each takes besides its URI.
+pub const SUBSCRIBED_BYTES_PER_CORE_MAX: usize = 64 * 1024 * 1024;
 /// Most values in one answer to `completion/complete` (the specification's bound).
 pub const COMPLETION_VALUES_MAX: usize = 100;
 /// Entries in one page of a list by default.

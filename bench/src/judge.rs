@@ -1,6 +1,6 @@
 //! The arithmetic of comparisons: medians, capacities, and estimates with an interval; and what they say of a target.
 //!
-//! It takes figures by round and gives numbers; it never drops a round because of its value.
+//! It takes figures by round and gives numbers; it drops rounds in which calls failed, and none because of its value.
 //!
 //! Invariant: a target is met or missed only if the whole interval lies on one side of it and there were enough rounds;
 //! everything else is *undecided*.
@@ -15,6 +15,8 @@ pub const PAIRS_MIN: usize = 5;
 pub const STEADY_MIN: usize = 3;
 /// "No difference seen" is said only of an interval at most this wide, as a share of the ratio.
 pub const WIDTH_MAX: f64 = 0.2;
+/// A round in which more than one call in so many failed says what failing costs, and not what a call does.
+const ERRORS_SHARE_MAX: u64 = 100;
 const DRAWS: usize = 10_000;
 /// A fixed seed: the same rounds give the same table.
 const SEED: u64 = 0x636f_7265_6c61_6e65;
@@ -107,8 +109,11 @@ pub fn median(values: &[f64]) -> Option<f64> {
 /// One figure of a report.
 pub type Figure = fn(&Report) -> Option<f64>;
 
-/// CPU time of the server per call.
+/// CPU time of the server per call; of a server that broke down under the load there is none.
 pub fn cpu(report: &Report) -> Option<f64> {
+    if report.errors.values().sum::<u64>() > report.calls / ERRORS_SHARE_MAX {
+        return None;
+    }
     report.server?.cpu_us_per_call
 }
 

@@ -15,7 +15,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::Failure;
+use crate::{Failure, server::SETTING};
 
 /// What a thread did with its time, in ns.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +73,9 @@ pub struct Environment {
     /// Load average over one minute when the run began: what else the machine was doing.
     pub load_average: Option<f64>,
     pub unix_time: u64,
+    /// What of corelane's settings is not the default; none in records made before that was so.
+    #[serde(default)]
+    pub setting: Option<String>,
 }
 
 impl Environment {
@@ -91,7 +94,15 @@ impl Environment {
             or(&self.governor),
             self.load_average.map_or("unknown".into(), |load| load.to_string()),
             self.unix_time
-        )
+        )?;
+        match &self.setting {
+            None => Ok(()),
+            Some(setting) => writeln!(
+                page,
+                "- corelane runs with `{setting}`, and otherwise with its defaults: a connection of the generator stands for \
+                 many clients, and one client's may send 10,000 messages a second unless that is set"
+            ),
+        }
     }
 
     /// Prints a report as JSON, with this beside it. A comparison says it once for all the reports that it reads.
@@ -122,6 +133,7 @@ impl Environment {
             unix_time: std::time::SystemTime::now()
                 .duration_since(std::time::UNIX_EPOCH)
                 .map_or(0, |since| since.as_secs()),
+            setting: Some(format!("{}={}", SETTING.0, SETTING.1)),
         }
     }
 }

@@ -55,6 +55,8 @@ pub struct Running {
 }
 
 /// How long a server may take until it listens.
+/// What of corelane's settings is not the default here: what one connection may send has no limit.
+pub const SETTING: (&str, &str) = ("CORELANE_LIMITS_MESSAGES_PER_S", "0");
 const START: Duration = Duration::from_secs(30);
 /// How long it may take to end before it is killed.
 const STOP: Duration = Duration::from_secs(3);
@@ -126,8 +128,7 @@ impl Running {
         command.args(words.split_whitespace()).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         // Only corelane reads it: its health and metrics must not collide with those of a corelane that runs already.
         command.env("CORELANE_CONTROL_LISTEN", "127.0.0.1:0");
-        // Nor of what one connection may send: a few of the generator's stand for very many.
-        command.env("CORELANE_LIMITS_MESSAGES_PER_S", "0");
+        command.env(SETTING.0, SETTING.1);
         command.envs(environment.iter().map(|(name, value)| (name, value)));
         sys::confine(&mut command, cpu);
         let child = command.spawn().map_err(|error| format!("{}: {error}", binary.display()))?;

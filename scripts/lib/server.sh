@@ -11,7 +11,8 @@ start() {
     for _ in $(seq 100); do
         # One that could not listen has ended: the kernel lets go of a ring's listeners some time after its process.
         if [[ -z $server ]] || ! kill -0 "$server" 2>/dev/null; then
-            CORELANE_CONTROL_LISTEN=127.0.0.1:0 "$@" >/dev/null 2>&1 &
+            # As under the ladder: a connection of the generator stands for many clients.
+            CORELANE_LIMITS_MESSAGES_PER_S=0 CORELANE_CONTROL_LISTEN=127.0.0.1:0 "$@" >/dev/null 2>&1 &
             server=$!
         fi
         sleep 0.1

@@ -26,7 +26,7 @@ use crate::server::core::{Core, CoreParts};
 use crate::server::drive::{Clock, Loop, Orders};
 use crate::server::parcel::Header;
 use crate::server::registry::{CoreRegistry, Founding};
-use crate::server::service::Mailbox;
+use crate::server::service::{Mailbox, Patience};
 use crate::server::settings::Settings;
 use crate::shard::range::{BoundaryTable, ShardRange};
 use crate::shard::registry::Names;
@@ -216,6 +216,11 @@ fn run<S: 'static>(
             Sealer::new(&seed.key, handler_start),
             Arc::clone(&seed.offload),
             seed.metrics,
+            Patience {
+                call: seed.settings.call_time,
+                call_max: seed.settings.call_time_max,
+                ask: seed.settings.ask_time,
+            },
         );
         let host = Rc::new(lent);
         let native = seed.server.per_core(host.clone(), mailbox.clone());

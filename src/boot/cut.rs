@@ -4,7 +4,7 @@
 
 use super::BootError;
 use crate::config::{ServedEra, Settings};
-use crate::limits::{TableShares, share_table};
+use crate::limits::{SUBSCRIPTIONS_MAX, TableShares, share_table};
 use crate::server::connection::Wire;
 use crate::server::core::TICK;
 use crate::server::settings::{Eras, Settings as CoreSettings};
@@ -18,8 +18,6 @@ const DESCRIPTORS_AUTO_MAX: u64 = 262_144;
 const LINGER_NANOS: u64 = 1_000_000_000;
 /// How often sessions are looked through for idle ones.
 const SWEEP_NANOS: u64 = 5_000_000_000;
-/// Most subscribed resources per session or stream.
-const SUBSCRIPTIONS_MAX: usize = 256;
 /// How long clients may remember `server/discover`.
 const DISCOVER_TTL_MS: u32 = 3_600_000;
 

@@ -1,7 +1,6 @@
 //! Whether the host lets corelane do what it was configured for: limits, sysctls, kernel version.
 //!
-//! Not here: which io_uring features the kernel has (`uring` probes them), and changing anything (`kernel-tuning`
-//! does).
+//! Not here: which io_uring features the kernel has (`uring` probes them), and changing anything.
 //! Invariant: judging is pure; what was read goes in, findings come out, so every verdict can be tested.
 
 use std::fmt;

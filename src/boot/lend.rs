@@ -15,7 +15,7 @@ use crate::metrics::CoreMetrics;
 use crate::runtime::Spawner;
 use crate::server::alarms::{Alarm, Alarms};
 use crate::server::drive::Clock;
-use crate::server::service::{Host, LocalFuture, Nanos};
+use crate::server::service::{Host, LocalFuture, Nanos, Patience};
 use crate::shard::seal::{Purpose, Sealer};
 use crate::sys::affinity;
 use crate::sys::cpu::CpuSet;
@@ -101,6 +101,7 @@ pub(super) struct Lent {
     sealer: RefCell<Sealer>,
     offload: Arc<OffloadPool>,
     metrics: &'static CoreMetrics,
+    patience: Patience,
 }
 
 impl Lent {
@@ -114,12 +115,17 @@ impl Lent {
         sealer: Sealer,
         offload: Arc<OffloadPool>,
         metrics: &'static CoreMetrics,
+        patience: Patience,
     ) -> Lent {
-        Lent { core, life, spawner, alarms, clock, sealer: RefCell::new(sealer), offload, metrics }
+        Lent { core, life, spawner, alarms, clock, sealer: RefCell::new(sealer), offload, metrics, patience }
     }
 }
 
 impl Host for Lent {
+    fn patience(&self) -> Patience {
+        self.patience
+    }
+
     fn spawn(&self, future: LocalFuture<()>) {
         self.spawner.spawn(future);
     }
@@ -208,7 +214,7 @@ mod tests {
             let life = Life { boot, incarnation };
             let (alarms, clock, pool) = (Alarms::default(), Clock::start(), Arc::clone(&pool));
             let metrics = Box::leak(Box::default());
-            Lent::new(CoreId(1), life, tasks.spawner(), alarms, clock, sealer, pool, metrics)
+            Lent::new(CoreId(1), life, tasks.spawner(), alarms, clock, sealer, pool, metrics, Patience::default())
         };
         let id = lent(7, 1).task_id(2, 3);
         assert_eq!(lent(7, 1).open_task_id(&id), Some((2, 3)));

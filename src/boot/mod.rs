@@ -78,6 +78,17 @@ pub enum BootError {
         /// How long it has stood still.
         lasts: std::time::Duration,
     },
+    /// A core drained for longer than it may.
+    #[error(
+        "{core} has not drained although its time, {} ms, was up 5 s ago: the process ends without it, and what it still \
+         had is lost; this is a fault of corelane's, please report it", .limit.as_millis()
+    )]
+    NotDrained {
+        /// The core.
+        core: CoreId,
+        /// How long a drain may take.
+        limit: std::time::Duration,
+    },
     /// A core's thread could not do its work.
     #[error("{core} could not serve: {text}")]
     CoreFailed {

@@ -30,8 +30,11 @@ const WATCH_EVERY: Duration = Duration::from_millis(45);
 /// machine.
 pub(super) const WATCH_STEP: Duration = Duration::from_millis(100);
 
-/// How long past its deadline a drain may take that goes on.
+/// How long past its deadline a drain may take if what is left stands still.
 const DRAIN_GRACE: Duration = Duration::from_secs(1);
+
+/// The same if what is left moves and never ends, which would be a fault of corelane's own.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
 /// Rings cores from a thread that has no ring.
 struct Eventfds<'a>(&'a [Arc<Chime>]);
@@ -130,13 +133,17 @@ impl<S: 'static> Supervisor<S> {
         }
     }
 
-    /// Why a drain cannot end: its time is up, and whatever core is left stands still.
+    /// Why a drain cannot end: its time is up, and whatever core is left stands still, or has had more than enough.
     fn hopeless(&self) -> Option<BootError> {
         let since = self.draining?;
         let mut left = self.slots.iter().filter(|slot| slot.thread.is_some()).peekable();
         let time = left.peek()?.seed.settings.drain_time;
         if since.elapsed() < Duration::from_nanos(time) + DRAIN_GRACE {
             return None;
+        }
+        if since.elapsed() >= Duration::from_nanos(time) + DRAIN_LIMIT {
+            let core = left.peek()?.seed.core;
+            return Some(BootError::NotDrained { core, limit: Duration::from_nanos(time) });
         }
         let now = self.clock.now();
         let stalled = left.map(|slot| {

@@ -136,8 +136,8 @@ keys! {
         memory "about 4 KiB per shard",
         wrong "load differs between cores by more than a tenth: too few";
     cores.expected_connections, "connections",
-        "Connections this host is expected to hold at its peak, over all cores. Sizes tables and shards; it is not a limit.",
-        memory "tables grow in steps towards it; about 1 KiB per idle connection once open",
+        "Connections this host is expected to hold at its peak, over all cores. Chooses the number of shards unless cores.shards says it, and what start-up and `corelane check` warn of; it is not a limit.",
+        memory "none; about 1 KiB per idle connection once open",
         wrong "corelane_connections_open at its peak is more than twice or less than a tenth of it";
     cores.pin, "switch",
         "Whether each core's thread is pinned to its CPU. Off only where a container forbids it or CPUs are shared by design.",
@@ -211,7 +211,7 @@ keys! {
 
     sessions.idle_ms, "milliseconds",
         "How long a session lives without a request or an open stream.",
-        memory "about 256 B per session that long, and its replay buffer",
+        memory "about 256 B per session that long, its replay buffer, and what it subscribes to (256 KiB of URIs at most, 64 MiB for all of a core)",
         wrong "refusals by cause unknown_session from clients that come back: too short; sessions_open only grows: too long";
     sessions.per_core_max, "sessions",
         "Most sessions one core holds. The default lets a single core hold a session for each of 100,000 connections, rounded up to a power of two.",
@@ -244,7 +244,7 @@ keys! {
         wrong "streams end after a fixed time without events: longer than a proxy's idle timeout";
     streams.listen_per_connection, "streams",
         "Most subscriptions/listen streams open on one line connection. An HTTP connection carries one by nature.",
-        memory "about 500 B per stream",
+        memory "about 500 B per stream, and what it subscribes to (256 KiB of URIs and as much of task ids at most, 64 MiB for all of a core)",
         wrong "refusals by cause streams_full for a client that multiplexes many agents";
 
     calls.timeout_ms, "milliseconds",
@@ -309,7 +309,7 @@ keys! {
     uring.cq_entries, "completion entries, a power of two",
         "Completions the kernel can hold for a core. At least uring.entries.",
         memory "16 B each per core (256 KiB by default)",
-        wrong "start-up or the log reports completion overflow";
+        wrong "corelane_completion_overflows_total is not 0";
     uring.buffers, "buffers, a power of two",
         "Receive buffers each core provides to the kernel at start.",
         memory "uring.buffer_bytes each per core (2 MiB by default)",
@@ -323,7 +323,7 @@ keys! {
         memory "uring.buffer_bytes each per core (16 MiB by default)",
         wrong "corelane_recv_enobufs_total grows steadily under load";
     uring.descriptors, "descriptors",
-        "Size of each core's table of direct descriptors; 0 means the soft limit of open files (RLIMIT_NOFILE), which start-up raises as far as it may.",
+        "Size of each core's table of direct descriptors; 0 means the soft limit of open files (RLIMIT_NOFILE), which start-up raises as far as it may, but 262144 at most.",
         memory "about 16 B each per core",
         wrong "start-up reports that the table is smaller than expected: raise the limit (LimitNOFILE in the unit)";
 

@@ -87,7 +87,8 @@ closed_set! {
         SessionsFull = "sessions_full", "HTTP 503, JSON-RPC -31503: sessions.per_core_max sessions are open";
         ShardLost = "shard_lost", "HTTP 503, JSON-RPC -31503: the owning shard or core died with the call";
         StreamsFull = "streams_full", "JSON-RPC -31429: the connection has streams.listen_per_connection streams; \
-            HTTP 503, -31503: the core has one for every connection it may hold";
+            HTTP 503, -31503: the core has one for every connection it may hold, or what its clients subscribe to takes \
+            as many bytes as it may";
         TableFull = "table_full", "HTTP 503 and close: the core's connection table is in its reserve";
         UnknownMethod = "unknown_method", "JSON-RPC -32601: no such MCP method";
         UnknownSession = "unknown_session", "HTTP 404: the session id is forged, expired, deleted or of another start";

@@ -160,7 +160,7 @@ metrics! {
     ReplicaAge replica_age_ns: Gauge Seconds
         "corelane_replica_age_seconds", "How long the oldest change waits that some live core has not applied.";
     Turns turns: Counter Counter
-        "corelane_turns_total", "Turns of the core's loop; one that stands still is a stalled core.";
+        "corelane_turns_total", "Turns of the core's loop. An idle core makes few; one that stands still is told by corelane_stalls_total and /healthz.";
     Sleeps sleeps: Counter Counter
         "corelane_sleeps_total", "Turns that ended in sleeping.";
     Enters enters: Counter Counter

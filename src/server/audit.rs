@@ -56,6 +56,8 @@ impl<S: Service> Core<S> {
         self.audit_connections(&mut census)?;
         self.audit_sessions(&mut census)?;
         (census.parcels, census.outbox_most) = self.outbox.audit()?;
+        let (weighed, counted) = self.subscriptions.weigh();
+        hold(weighed == counted, || format!("subscriptions take {weighed} bytes, counted as {counted}"))?;
         let gauges = [
             ("connections_open", self.metrics.connections_open.get(), census.connections),
             ("calls_in_flight", self.metrics.calls_in_flight.get(), census.calls),

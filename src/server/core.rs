@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use super::accept::Admission;
-use super::connection::{Connection, Phase, Wire};
+use super::connection::{Connection, HttpAnswer, Phase, Wire};
 use super::drain::Drain;
 use super::exchange::{ExchangeKey, Exchanges, Sink};
 use super::laps::{Laps, ReadClock};
@@ -576,6 +576,10 @@ impl<S: Service> Core<S> {
     /// behind a send on its way as may wait on one connection, or was told before anything of it could be sent. Answers
     /// are bounded by what was asked; this bounds what is told unasked. What can be replayed is kept.
     pub(super) fn may_tell(&mut self, connection: &mut Connection, bytes: usize) -> bool {
+        // A client that takes no stream hears of nothing but its answer.
+        if let Some(HttpAnswer::Undecided { stream: false, .. }) = connection.answer {
+            return false;
+        }
         let most = self.settings.egress_bytes;
         let is_behind = connection.sending > 0 && connection.out.len() >= most;
         if is_behind || connection.unasked >= UNASKED_AT_ONCE * most {

@@ -13,10 +13,16 @@ use crate::proto::jsonrpc::{Code, RpcError};
 /// How long what is said at the end of a drain's time has to leave.
 const LAST_WORDS: Nanos = 200_000_000;
 
+/// How long a request that has begun to come has in a drain to be whole: whoever sends it has had some time already,
+/// and finds somebody else.
+const LAST_FRAMES: Nanos = 1_000_000_000;
+
 /// Whether a core drains.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Drain {
     on: bool,
+    /// Until when requests that have begun to come are waited for.
+    frames_until: Nanos,
     /// Its time is up, and those who waited were told.
     is_over: bool,
 }
@@ -26,6 +32,11 @@ impl Drain {
     pub fn is_on(&self) -> bool {
         self.on
     }
+
+    /// When a request has to be whole that would be given up then, if there were no drain.
+    pub(super) fn frame_deadline(&self, usual: Nanos) -> Nanos {
+        if self.on { usual.min(self.frames_until) } else { usual }
+    }
 }
 
 impl<S: Service> Core<S> {
@@ -34,6 +45,7 @@ impl<S: Service> Core<S> {
             return;
         }
         self.drain.on = true;
+        self.drain.frames_until = self.now + LAST_FRAMES;
         self.log_drain("nothing new is taken");
         self.service.drain();
         self.effect(Effect::StopAccepting);

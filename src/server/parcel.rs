@@ -40,6 +40,8 @@ pub enum Header {
     Quiet { ticket: Numbers },
     /// What two members of the registry have to say to each other; the payload is a batch of it.
     Registry,
+    /// Owner to home: a message of a stream that its client takes up again, so one that it asked for.
+    Replayed { ticket: Numbers, event: Numbers },
     /// Owner to home: the answer, the last that is heard of the ticket (but for batches).
     Reply { ticket: Numbers, status: u16, event: Option<Numbers> },
     /// From service to service: what it says only they know.

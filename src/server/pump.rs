@@ -103,6 +103,11 @@ impl<S: Service> Core<S> {
                 core.stream_event(connection, event.map(EventId::from), "message", payload);
                 connection.active_at = core.now;
             }),
+            Header::Replayed { ticket, event } => self.home(ticket, |core, connection, _| {
+                core.open_for(connection, None);
+                core.stream_event(connection, Some(event.into()), "message", payload);
+                connection.active_at = core.now;
+            }),
             Header::Open { ticket, prime } => self.home(ticket, |core, connection, _| core.open_for(connection, prime)),
             Header::End { ticket, prime, retry } => self.home(ticket, |core, connection, key| {
                 core.open_for(connection, prime);
@@ -368,7 +373,7 @@ impl<S: Service> Core<S> {
                     let prime = reopened.prime;
                     self.outbox.post(from, Header::Open { ticket: ticket.into(), prime }, Vec::new());
                     for (id, message, _) in reopened.missed {
-                        let header = Header::Message { ticket: ticket.into(), event: Some(id.into()), prime: None };
+                        let header = Header::Replayed { ticket: ticket.into(), event: id.into() };
                         self.outbox.post(from, header, message);
                     }
                     match reopened.stream {

@@ -562,6 +562,8 @@ impl<S: Service> Core<S> {
         };
         if !matches!(served, Served::Pending) {
             self.laps.lap(Step::Handle);
+            // A handler may have kept the key: what it says from now on is said to nobody.
+            self.exchanges.burn(key);
         }
         match served {
             Served::Done => {

@@ -450,9 +450,25 @@ impl Mailbox {
     }
 }
 
+/// How long calls may take that show signs of life.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Patience {
+    /// From such a sign on.
+    pub call: Nanos,
+    /// From the call's beginning on, all signs together.
+    pub call_max: Nanos,
+    /// While its client is asked something.
+    pub ask: Nanos,
+}
+
 /// What a core lends to the handlers of its service. All of it is used on the core's own thread; the wakers that
 /// spawned futures are polled with may be called from any thread.
 pub trait Host {
+    /// How long calls may take that show signs of life; nothing makes them longer unless a host says so.
+    fn patience(&self) -> Patience {
+        Patience::default()
+    }
+
     /// Runs a future on this core until it ends. It must not panic (the service wraps handlers).
     fn spawn(&self, future: LocalFuture<()>);
 

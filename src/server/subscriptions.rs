@@ -10,7 +10,7 @@ use super::core::Core;
 use super::exchange::{Exchange, ExchangeKey, Kind};
 use super::router::{Lane, Told, write_result};
 use super::service::{Change, Service, Watched};
-use crate::limits::SUBSCRIBED_URI_BYTES_MAX;
+use crate::limits::{SUBSCRIBED_BYTES_MAX, SUBSCRIBED_BYTES_PER_CORE_MAX, SUBSCRIBED_URI_BYTES_MAX};
 use crate::metrics::Refusal;
 use crate::proto::json::{Array, Envelope, Key, Object, Value, ValueKind};
 use crate::proto::jsonrpc::{self, Code, RpcError};
@@ -35,21 +35,36 @@ pub struct Subscriptions {
     listens: BTreeMap<(u32, u32), Filter>,
     /// Sessions by topic, and the URI by which each knows it.
     by_topic: BTreeMap<Box<str>, BTreeMap<SessionKey, Box<str>>>,
+    /// Bytes that all of it takes.
+    bytes: usize,
+}
+
+/// Bytes that one subscription takes: its topic, which sessions keep once more, its URI, and places for both.
+fn weight(topic: &str, uri: &str) -> usize {
+    2 * topic.len() + uri.len() + 160
+}
+
+impl Filter {
+    fn weight(&self) -> usize {
+        self.uris.iter().chain(&self.tasks).map(|(topic, name)| weight(topic, name)).sum()
+    }
 }
 
 impl Subscriptions {
     /// A stream is over; the topics that it wanted to hear of.
     pub(super) fn remove(&mut self, key: ExchangeKey) -> Vec<(Watched, Box<str>)> {
-        let Some(Filter { uris, tasks, .. }) = self.listens.remove(&(key.index, key.generation)) else {
-            return Vec::new();
-        };
+        let Some(filter) = self.listens.remove(&(key.index, key.generation)) else { return Vec::new() };
+        self.bytes -= filter.weight();
+        let Filter { uris, tasks, .. } = filter;
         let tasks = tasks.into_keys().map(|topic| (Watched::Task, topic));
         uris.into_keys().map(|topic| (Watched::Resource, topic)).chain(tasks).collect()
     }
 
     pub(super) fn unsubscribe(&mut self, topic: &str, session: SessionKey) {
         if let Some(sessions) = self.by_topic.get_mut(topic) {
-            sessions.remove(&session);
+            if let Some(uri) = sessions.remove(&session) {
+                self.bytes -= weight(topic, &uri);
+            }
             if sessions.is_empty() {
                 self.by_topic.remove(topic);
             }
@@ -59,6 +74,20 @@ impl Subscriptions {
     /// Whether a session is told of a topic's changes.
     pub(super) fn is_subscribed(&self, topic: &str, session: SessionKey) -> bool {
         self.by_topic.get(topic).is_some_and(|sessions| sessions.contains_key(&session))
+    }
+
+    /// Whether there is room for so many bytes more.
+    fn has_room(&self, bytes: usize) -> bool {
+        self.bytes + bytes <= SUBSCRIBED_BYTES_PER_CORE_MAX
+    }
+
+    /// Bytes that it takes, counted anew.
+    pub(super) fn weigh(&self) -> (usize, usize) {
+        let sessions = self.by_topic.iter().flat_map(|(topic, sessions)| {
+            let topic: &str = topic;
+            sessions.values().map(move |uri| weight(topic, uri))
+        });
+        (self.listens.values().map(Filter::weight).sum::<usize>() + sessions.sum::<usize>(), self.bytes)
     }
 
     /// The streams that want to hear of a change.
@@ -155,6 +184,10 @@ impl<S: Service> Core<S> {
             uris,
             tasks: tasks.into_iter().filter_map(topic).collect(),
         };
+        if !self.subscriptions.has_room(filter.weight()) {
+            let error = RpcError::new(Code::OVERLOADED, FULL);
+            return self.refuse_message(Refusal::StreamsFull, Some(id), false, 503, error, out);
+        }
         let more = Some(capabilities);
         filter.uris.keys().for_each(|topic| self.service.watched(self.now, Watched::Resource, topic, more));
         filter.tasks.keys().for_each(|topic| self.service.watched(self.now, Watched::Task, topic, more));
@@ -168,6 +201,7 @@ impl<S: Service> Core<S> {
         self.metrics.streams_open.add(1);
         let exchange = Exchange::new(Kind::Listen, lane.sink, id, Version::V2026_07_28, self.now);
         let key = self.exchanges.insert(exchange);
+        self.subscriptions.bytes += filter.weight();
         self.subscriptions.listens.insert((key.index, key.generation), filter);
         Told::Listening(key)
     }
@@ -213,7 +247,22 @@ impl<S: Service> Core<S> {
                         out,
                     );
                 }
+                None if on
+                    && session.subscriptions.iter().map(|known| known.len()).sum::<usize>() + topic.len()
+                        > SUBSCRIBED_BYTES_MAX =>
+                {
+                    let text = format!(
+                        "what a session subscribes to may have {SUBSCRIBED_BYTES_MAX} bytes; unsubscribe from some first"
+                    );
+                    let error = RpcError::new(Code::INVALID_PARAMS, text);
+                    return self.refuse_message(Refusal::BadRequest, Some(id), true, 200, error, out);
+                }
+                None if on && !self.subscriptions.has_room(weight(&topic, uri)) => {
+                    let error = RpcError::new(Code::OVERLOADED, FULL);
+                    return self.refuse_message(Refusal::StreamsFull, Some(id), true, 503, error, out);
+                }
                 None if on => {
+                    self.subscriptions.bytes += weight(&topic, uri);
                     session.subscriptions.push(topic.clone());
                     let more = Some(session.capabilities);
                     self.service.watched(self.now, Watched::Resource, &topic, more);
@@ -336,6 +385,13 @@ fn check_wish(wanted: Value<'_>) -> Result<(), String> {
         if is_wrong(name, &is_list) {
             return Err(format!("params.notifications.{name} has to be an array of strings"));
         }
+        let bytes: usize = wanted.get(name).into_iter().flat_map(Value::elements).map(|one| one.raw().len()).sum();
+        if bytes > SUBSCRIBED_BYTES_MAX {
+            return Err(format!(
+                "params.notifications.{name} has {bytes} bytes, and the most that one stream may subscribe to has \
+                 {SUBSCRIBED_BYTES_MAX}"
+            ));
+        }
         let longest = wanted.get(name).into_iter().flat_map(Value::elements).map(|one| one.raw().len()).max();
         if let Some(bytes) = longest.filter(|bytes| *bytes > SUBSCRIBED_URI_BYTES_MAX) {
             return Err(too_long(&format!("one of params.notifications.{name}"), bytes));
@@ -343,6 +399,9 @@ fn check_wish(wanted: Value<'_>) -> Result<(), String> {
     }
     Ok(())
 }
+
+/// Why there is no room for one more subscription of anybody.
+const FULL: &str = "what this core's clients subscribe to takes as many bytes as it may; try again shortly";
 
 fn too_long(what: &str, bytes: usize) -> String {
     format!("{what} has {bytes} bytes, and the most that can be subscribed to has {SUBSCRIBED_URI_BYTES_MAX}")

@@ -31,8 +31,11 @@ impl<S: Service> Core<S> {
                 // What is in flight takes its own time; a line that has begun to come takes a line's.
                 Wire::Lines if connection.is_between_frames() || self.is_occupied(connection) => Nanos::MAX,
                 // Whoever is at the other end of standard input is the one who started us.
-                Wire::Lines if settings.ends_when_empty => Nanos::MAX,
-                _ => connection.frame_since + settings.frame_time(&connection.framing, connection.carry.len()),
+                Wire::Lines if settings.ends_when_empty => self.drain.frame_deadline(Nanos::MAX),
+                _ => {
+                    let time = settings.frame_time(&connection.framing, connection.carry.len());
+                    self.drain.frame_deadline(connection.frame_since + time)
+                }
             },
         }
     }

@@ -118,11 +118,9 @@ impl Features {
         ring.submitter()
             .register_files_sparse(1)
             .map_err(|source| ProbeError::TooOld { missing: "sparse direct descriptors", source })?;
-        let mut known = io_uring::Probe::new();
-        ring.submitter().register_probe(&mut known)?;
         let recv_multishot = !disabled.recv_multishot && receive_works(&mut ring, 0)?;
         Ok(Features {
-            msg_ring: !disabled.msg_ring && known.is_supported(opcode::MsgRingData::CODE),
+            msg_ring: !disabled.msg_ring && message_works(&mut ring)?,
             recv_limit: !disabled.recv_limit && recv_multishot && receive_works(&mut ring, 4096)?,
             recv_multishot,
             ring_descriptor: !disabled.ring_descriptor && registration_works(&ring),
@@ -175,6 +173,16 @@ pub(super) fn limit_receive(entry: &mut io_uring::squeue::Entry, bytes: u32) {
 fn registration_works(ring: &IoUring) -> bool {
     let mut gate = super::enter::Gate::new(ring.as_raw_fd());
     gate.register().and_then(|()| gate.enter(0, None)).and_then(|()| gate.unregister()).is_ok()
+}
+
+/// Sends a message to another ring; false if the kernel refuses.
+fn message_works(ring: &mut IoUring) -> io::Result<bool> {
+    let other = IoUring::new(2)?;
+    let entry = opcode::MsgRingData::new(types::Fd(other.as_raw_fd()), 0, 1, None).build();
+    // SAFETY: needed because an operation may point to memory. This one does not, and ends before the other ring goes.
+    unsafe { ring.submission().push(&entry) }.map_err(io::Error::other)?;
+    ring.submit_and_wait(1)?;
+    Ok(ring.completion().next().is_some_and(|completion| completion.result() >= 0))
 }
 
 /// Receives one byte by a multishot receive with the given total limit (0: none); false if the kernel refuses.

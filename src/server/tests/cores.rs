@@ -292,6 +292,28 @@ fn a_drain_ends_when_its_time_is_up() {
 }
 
 #[test]
+fn a_drain_waits_a_moment_for_what_has_begun_to_come() {
+    let mut rig = Rig::new(1);
+    let (half, quick) = (rig.connect(0, Wire::Lines), rig.connect(0, Wire::Lines));
+    rig.send(half, "{\"jsonrpc\":");
+    let (first, second) = call_line_in_two();
+    rig.send(quick, first);
+    rig.step(0, Input::Drain);
+    rig.pass(SECOND / 2);
+    assert_eq!(rig.drained, [false]);
+    assert!(rig.ask(quick, second).contains("complete"), "it is still served");
+    rig.pass(2 * SECOND);
+    assert_eq!(rig.drained, [true], "nobody else is waited for");
+}
+
+/// A whole line of a call, in two pieces.
+fn call_line_in_two() -> (String, String) {
+    let whole = line("1", "echo");
+    let (first, second) = whole.split_at(20);
+    (first.to_owned(), second.to_owned())
+}
+
+#[test]
 fn every_member_of_a_batch_is_known_to_the_core_that_answers_it() {
     for home_dies in [false, true] {
         let mut rig = Rig::new(2);

@@ -131,6 +131,44 @@ fn what_is_told_within_a_turn_has_an_end() {
 }
 
 #[test]
+fn who_takes_no_stream_is_told_nothing_and_answered_however_much_there_was_to_tell() {
+    for accepts in ["application/json", "application/json, text/event-stream"] {
+        let mut rig = Rig::new(1);
+        let peer = rig.connect(0, Wire::Http);
+        rig.send(peer, call("1", "wait", &format!("Accept: {accepts}\r\n")));
+        let key = rig.cores[0].service().waiting[0];
+        let (now, egress) = (rig.now, rig.cores[0].settings.egress_bytes);
+        let params = format!("{{\"message\":\"{}\"}}", "x".repeat(8 * 1024)).into_bytes();
+        for _ in 0..6 * egress / params.len() {
+            let mail = Mail::Notice { key, method: "notifications/message", params: params.clone() };
+            rig.cores[0].step(now, Input::Mail(mail));
+        }
+        rig.settle();
+        let takes_streams = accepts.contains("event-stream");
+        assert_eq!(rig.metrics[0].refused(crate::metrics::Refusal::EgressFull) > 0, takes_streams, "{accepts}");
+        if !takes_streams {
+            rig.reply(0);
+            let answer = rig.take(peer);
+            assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("late"), "{answer}");
+        }
+    }
+}
+
+#[test]
+fn what_is_said_for_a_call_that_was_answered_at_once_reaches_no_later_one() {
+    let mut rig = Rig::new(1);
+    let (first, second) = (rig.connect(0, Wire::Lines), rig.connect(0, Wire::Lines));
+    assert!(rig.ask(first, line("1", "echo")).contains("complete"));
+    let key = rig.cores[0].service().done[0];
+    rig.send(second, line("2", "wait"));
+    let params = b"{\"message\":\"of the first\"}".to_vec();
+    rig.step(0, Input::Mail(Mail::Notice { key, method: "notifications/message", params }));
+    assert_eq!((rig.take(first), rig.take(second)), (String::new(), String::new()));
+    rig.reply(0);
+    assert!(rig.take(second).contains("late"));
+}
+
+#[test]
 fn sessions_that_were_idle_for_too_long_are_not_all_ended_in_one_step() {
     let mut rig = Rig::new(1);
     let count = SWEPT_AT_ONCE + 10;

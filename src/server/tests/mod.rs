@@ -1,5 +1,6 @@
 //! The machines of a core without anything around them: virtual time, bytes in, bytes out.
 
+mod at_once;
 mod bounds;
 mod cores;
 mod early;

@@ -1,9 +1,11 @@
 //! Coming back to streams: those of calls that are over, and the session's GET stream beside them.
 
 use super::rig::{Rig, WAIT, legacy, status};
+use crate::ids::ConnectionId;
 use crate::server::connection::Wire;
-use crate::server::core::Input;
+use crate::server::core::{End, Input};
 use crate::server::service::{Change, Mail};
+use crate::shard::replay::ReplayLimits;
 
 fn get(session: &str, last: Option<&str>) -> String {
     let last = last.map_or(String::new(), |last| format!("Last-Event-ID: {last}\r\n"));
@@ -111,5 +113,36 @@ fn what_a_batch_is_answered_is_under_no_number_that_would_lose_half_of_it() {
         assert!(seen.contains("\"id\":1") && seen.contains("\"id\":2"), "{seen}");
         assert!(!seen.contains("\nid:"), "{seen}");
         assert!(seen.ends_with("0\r\n\r\n"), "{seen}");
+    }
+}
+
+#[test]
+fn what_a_client_missed_is_not_too_much_for_it_wherever_it_comes_back() {
+    for back_on in 0..2 {
+        let mut rig = Rig::new(2);
+        rig.cores[0].settings.replay = ReplayLimits { events: 100, bytes: 1 << 20 };
+        rig.cores[0].settings.replay_core_bytes = 1 << 20;
+        let first = rig.connect(0, Wire::Http);
+        let session = rig.open(first);
+        let peer = rig.connect(0, Wire::Http);
+        rig.send(peer, legacy(Some(&session), WAIT));
+        rig.tell(0);
+        let seen = rig.take(peer);
+        let id = seen.lines().find_map(|line| line.strip_prefix("id: ")).expect("an event").to_owned();
+        let lost = ConnectionId { slot: peer.1, generation: 0 };
+        rig.step(0, Input::Ended { id: lost, how: End::Reset });
+        // More than may be told unasked before any of it is sent.
+        let key = rig.cores[0].service().waiting[0];
+        let params = format!("{{\"message\":\"{}\"}}", "x".repeat(8 * 1024)).into_bytes();
+        let count = 8 * rig.cores[1].settings.egress_bytes / params.len();
+        for _ in 0..count {
+            let mail = Mail::Notice { key, method: "notifications/message", params: params.clone() };
+            rig.step(0, Input::Mail(mail));
+        }
+        rig.reply(0);
+        let peer = rig.connect(back_on, Wire::Http);
+        let answer = rig.ask(peer, get(&session, Some(&id)));
+        assert_eq!(answer.matches("notifications/message").count(), count, "on core {back_on}");
+        assert!(answer.contains("late"), "on core {back_on}");
     }
 }

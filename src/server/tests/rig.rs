@@ -37,6 +37,8 @@ pub struct Fake {
     pub is_early: bool,
     pub waiting: Vec<CallKey>,
     pub cancelled: Vec<CallKey>,
+    /// What was answered at once.
+    pub done: Vec<CallKey>,
     /// Under what revision and level each call came.
     pub heard: Vec<(Version, Option<LogLevel>)>,
 }
@@ -59,6 +61,7 @@ impl Service for Fake {
             self.waiting.push(call.key);
             return Served::Pending;
         }
+        self.done.push(call.key);
         out.extend_from_slice(br#"{"resultType":"complete","content":[]}"#);
         Served::Done
     }
@@ -74,6 +77,8 @@ impl Service for Fake {
 #[derive(Default)]
 pub struct Seen {
     pub bytes: Vec<u8>,
+    /// In how many pieces they were sent.
+    pub sends: usize,
     pub shut: bool,
     pub closed: bool,
     /// The core reads it.
@@ -162,7 +167,14 @@ pub fn core(index: usize, cores: usize, incarnation: u32, metrics: &'static Core
         shards: Shards::new(table.range_of(id), incarnation),
         table,
         sealer: Sealer::new(&KEY, [index as u8 * 16 + incarnation as u8; 12]),
-        service: Fake { about, is_early: false, waiting: Vec::new(), cancelled: Vec::new(), heard: Vec::new() },
+        service: Fake {
+            about,
+            is_early: false,
+            waiting: Vec::new(),
+            cancelled: Vec::new(),
+            done: Vec::new(),
+            heard: Vec::new(),
+        },
         metrics,
         clock: Box::new(|| 0),
         epoch: 1_800_000_000,
@@ -322,6 +334,7 @@ impl Rig {
             Effect::Read(id, wanted) => self.seen.entry((core, id.slot)).or_default().unread = !wanted,
             Effect::Send(id, buffer) => {
                 let seen = self.seen.entry((core, id.slot)).or_default();
+                seen.sends += 1;
                 if !seen.stalled {
                     let mut wire = buffer.clone();
                     match self.ends.get_mut(&(core, id.slot)) {

@@ -103,3 +103,50 @@ fn a_modern_stream_hears_of_the_resources_and_tasks_it_names() {
         assert!(!heard.contains(r#""x":1"#), "whose subscription it is stands in _meta, and nothing else");
     }
 }
+
+#[test]
+fn what_is_subscribed_to_has_a_bound_in_bytes_for_each_and_for_all() {
+    let mut rig = Rig::new(1);
+    rig.cores[0].settings.subscriptions_max = 256;
+    rig.cores[0].settings.sessions_max = 200;
+    let peer = rig.connect(0, Wire::Http);
+    let long = |number: usize| format!("a:{number:08}{}", "x".repeat(8_000));
+    let fill = |rig: &mut Rig, session: &str| {
+        (0..256)
+            .map(|number| rig.ask(peer, legacy(Some(session), &request("subscribe", &long(number)))))
+            .find(|answer| !answer.ends_with(r#""result":{}}"#))
+    };
+    let first = rig.open(peer);
+    let refusal = fill(&mut rig, &first).expect("a session has its bound");
+    assert!(refusal.contains("-32602") && refusal.contains("262144 bytes"), "{refusal}");
+    let mut sessions = vec![first];
+    let refusal = loop {
+        sessions.push(rig.open(peer));
+        let refusal = fill(&mut rig, sessions.last().expect("one")).expect("there is an end");
+        if !refusal.contains("262144 bytes") {
+            break refusal;
+        }
+        assert!(sessions.len() < 190, "a core has no bound");
+    };
+    assert!(refusal.contains("-31503"), "{refusal}");
+    let (weighed, _) = rig.cores[0].subscriptions.weigh();
+    assert!(weighed <= 64 << 20 && weighed > 63 << 20, "{weighed}");
+    for session in &sessions {
+        let delete = format!("DELETE /mcp HTTP/1.1\r\nHost: localhost\r\nMcp-Session-Id: {session}\r\n\r\n");
+        rig.ask(peer, delete);
+    }
+    assert_eq!(rig.cores[0].subscriptions.weigh(), (0, 0));
+
+    let lines = rig.connect(0, Wire::Lines);
+    let listen = |uris: usize| {
+        let uris = (0..uris).map(|number| format!("\"{}\"", long(number))).collect::<Vec<_>>().join(",");
+        let meta = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
+        let wanted = format!(r#"{{"resourceSubscriptions":[{uris}]}}"#);
+        format!(
+            "{{\"jsonrpc\":\"2.0\",\"id\":\"s\",\"method\":\"subscriptions/listen\",\"params\":{{\"notifications\":{wanted},{meta}}}}}\n"
+        )
+    };
+    assert!(rig.ask(lines, listen(40)).contains("the most that one stream may subscribe to has 262144"));
+    assert!(rig.ask(lines, listen(30)).contains("acknowledged"));
+    assert!(rig.cores[0].subscriptions.weigh().0 > 30 * 8_000);
+}

@@ -267,9 +267,9 @@ impl<S: 'static> ServerBuilder<S> {
     }
 
     /// How long a task is kept, counted from its creation, and how often a client should look after it; at most
-    /// `tasks_max` are kept per core.
+    /// `tasks_max` are kept per core. Both times are a millisecond at least.
     pub fn tasks(mut self, keep: Duration, look_every: Duration, tasks_max: usize) -> Self {
-        self.draft.settings.task_ttl = keep;
+        self.draft.settings.task_ttl = keep.max(Duration::from_millis(1));
         self.draft.settings.task_poll_interval = look_every.max(Duration::from_millis(1));
         self.draft.settings.tasks_max = tasks_max.min(TASKS_PER_CORE_MAX);
         self

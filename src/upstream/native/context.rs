@@ -66,7 +66,10 @@ pub struct Context<S = ()> {
     capabilities: Capabilities,
     log_level: Option<LogLevel>,
     session: Option<u64>,
-    deadline: Nanos,
+    /// When the core gives the call up, as far as this side can know.
+    deadline: Cell<Nanos>,
+    since: Nanos,
+    latest: Nanos,
     task_wish: TaskWish,
     progress_token: Option<Box<[u8]>>,
     last_progress: Cell<f64>,
@@ -89,7 +92,9 @@ impl<S> Context<S> {
             capabilities: call.capabilities,
             log_level: call.log_level,
             session: call.session,
-            deadline: call.deadline,
+            deadline: Cell::new(call.deadline),
+            since: call.now,
+            latest: call.latest(),
             task_wish,
             progress_token: token.map(Box::from),
             last_progress: Cell::new(f64::NEG_INFINITY),
@@ -150,9 +155,21 @@ impl<S> Context<S> {
         self.station.desk.host.now()
     }
 
-    /// When the call's time is up, on the same clock; the core answers by itself then and drops the handler.
+    /// When the call's time is up, on the same clock; the core answers by itself then and drops the handler. Later
+    /// after each sign of progress and while the client is asked something, unless the caller named a deadline; for a
+    /// task, the end of the time that it is kept.
     pub fn deadline(&self) -> Nanos {
-        self.deadline
+        match &self.exchange {
+            Some(exchange) if exchange.way.get() == Way::Task => exchange.ends.get(),
+            _ => self.deadline.get(),
+        }
+    }
+
+    /// As the core does: whoever shows progress is given more time, up to the most that a call may have.
+    fn is_given_more_time(&self) {
+        let (now, patience) = (self.now(), self.station.desk.host.patience());
+        let most = self.since.saturating_add(patience.call_max).min(self.latest);
+        self.deadline.set(self.deadline.get().max(now.saturating_add(patience.call).min(most)));
     }
 
     /// How much of it is left.
@@ -173,7 +190,7 @@ impl<S> Context<S> {
     /// # Ok::<(), corelane::BuildError>(())
     /// ```
     pub fn time_left(&self) -> Duration {
-        Duration::from_nanos(self.deadline.saturating_sub(self.now()))
+        Duration::from_nanos(self.deadline().saturating_sub(self.now()))
     }
 
     /// Whether the caller is gone.
@@ -209,6 +226,7 @@ impl<S> Context<S> {
     }
 
     fn notice(&self, method: &'static str, params: Vec<u8>) {
+        self.is_given_more_time();
         self.station.desk.note(Mail::Notice { key: self.key, method, params });
     }
 
@@ -504,7 +522,14 @@ impl<S> Context<S> {
     /// error in legacy ones.
     pub async fn ask_all(&self, asks: impl IntoIterator<Item = Ask>) -> Result<Answers, AskError> {
         let exchange = self.exchange.as_ref().ok_or(AskError::Synchronous)?;
-        Asking::new(&self.station.desk, exchange, self.key, asks.into_iter().collect()).await
+        let desk = &self.station.desk;
+        let patience = desk.host.patience();
+        let later = self.now().saturating_add(patience.ask).min(self.latest);
+        self.deadline.set(self.deadline.get().max(later));
+        let answers = Asking::new(desk, exchange, self.key, asks.into_iter().collect()).await;
+        // With its answer the call has as long as any.
+        self.deadline.set(self.deadline.get().min(self.now().saturating_add(patience.call)));
+        answers
     }
 
     /// Fails unless the client declared these capabilities; for handlers that need them later.

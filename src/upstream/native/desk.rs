@@ -185,7 +185,8 @@ impl Desk {
 
     /// The result of an attempt that ended with questions.
     pub fn input_required(&self, exchange: &Exchange) -> Result<Vec<u8>, RpcError> {
-        let expiry = self.host.now() + self.settings.request_state_ttl.as_nanos() as Nanos;
+        let ttl = Nanos::try_from(self.settings.request_state_ttl.as_nanos()).unwrap_or(Nanos::MAX);
+        let expiry = self.host.now().saturating_add(ttl);
         let Some(plain) = request_state::write(exchange, expiry) else {
             return Err(RpcError::new(
                 Code::INTERNAL,

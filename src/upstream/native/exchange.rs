@@ -21,6 +21,7 @@ use super::ask::{Ask, AskError, is_answer};
 use super::content::JsonText;
 use crate::proto::json::Object;
 use crate::proto::mcp::{Capabilities, Version};
+use crate::server::service::Nanos;
 
 /// How questions travel now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,6 +79,10 @@ pub(super) struct Exchange {
     pub cancelled: Cell<bool>,
     pub cancel_waiting: RefCell<Vec<Waker>>,
     pub stop: StopSignal,
+    /// When the task that it became is forgotten.
+    pub ends: Cell<Nanos>,
+    /// Bytes of arguments that its handler was given.
+    pub arguments_bytes: Cell<usize>,
 }
 
 impl Exchange {
@@ -98,6 +103,8 @@ impl Exchange {
             cancelled: Cell::new(false),
             cancel_waiting: RefCell::default(),
             stop: StopSignal::default(),
+            ends: Cell::new(Nanos::MAX),
+            arguments_bytes: Cell::new(0),
         }
     }
 

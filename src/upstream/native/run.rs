@@ -72,8 +72,9 @@ impl Run {
     ///
     /// The first poll is made with a waker that does nothing. That is sound because a future that is pending is
     /// spawned, and whoever runs spawned futures polls them at once, with a waker that works.
-    pub fn start(self: &Rc<Self>, key: CallKey, out: &mut Vec<u8>) -> Served {
-        let before = self.desk.noted();
+    ///
+    /// `before` is how much had been noted before the handler was called: it may have said something already.
+    pub fn start(self: &Rc<Self>, key: CallKey, before: u64, out: &mut Vec<u8>) -> Served {
         self.desk.open.borrow_mut().insert(key, Open::Run(Rc::clone(self)));
         let step = self.step(&mut Context::from_waker(Waker::noop()));
         // A sign that is in the mail must not be overtaken by its outcome; a call that became a task was answered.

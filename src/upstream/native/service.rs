@@ -100,15 +100,20 @@ impl<S: 'static> NativeService<S> {
             ToolHandler::Async(handler) => {
                 let wish = self.task_wish(call, entry.tool.task_support)?;
                 let exchange = self.exchange(call, &entry.tool.name, arguments)?;
+                exchange.arguments_bytes.set(arguments.len());
                 let ctx = Context::new(&self.station, call, Some(Rc::clone(&exchange)), wish);
+                let (mark, noted) = (out.len(), self.desk().noted());
                 let begun = catch_unwind(AssertUnwindSafe(|| handler(RawJson::new(arguments), ctx)));
                 let future: LocalFuture<Outcome> = match begun {
                     Ok(Ok(future)) => future,
                     Ok(Err(failure)) => {
-                        settle(failure, call.version)?.write(out, call.version, &self.catalog.modern_tail);
-                        return Ok(Served::Done);
+                        let served = self.finish(settle(failure, call.version), call.version, out);
+                        return Ok(self.in_order(call.key, mark, noted, served, out));
                     }
-                    Err(_) => return Err(self.count_panic(index)),
+                    Err(_) => {
+                        let served = Served::Failed(self.count_panic(index));
+                        return Ok(self.in_order(call.key, mark, noted, served, out));
+                    }
                 };
                 let run = Run::new(self.desk(), exchange, index, Sink::Call(call.key), future);
                 match wish {
@@ -116,9 +121,9 @@ impl<S: 'static> NativeService<S> {
                         let created = tasks::create(self.desk(), &run, call.session, ttl_ms)?;
                         out.extend_from_slice(&created);
                         run.spawn();
-                        Ok(Served::Done)
+                        Ok(self.in_order(call.key, mark, noted, Served::Done, out))
                     }
-                    _ => Ok(run.start(call.key, out)),
+                    _ => Ok(run.start(call.key, noted, out)),
                 }
             }
         }
@@ -213,12 +218,16 @@ impl<S: 'static> NativeService<S> {
     ) -> Result<Served, RpcError> {
         let exchange = self.exchange(call, name, arguments)?;
         let ctx = Context::new(&self.station, call, Some(Rc::clone(&exchange)), TaskWish::No);
+        let (mark, noted) = (out.len(), self.desk().noted());
         match catch_unwind(AssertUnwindSafe(|| handler(ctx))) {
             Ok(future) => {
                 let run = Run::new(self.desk(), exchange, self.others(), Sink::Call(call.key), future);
-                Ok(run.start(call.key, out))
+                Ok(run.start(call.key, noted, out))
             }
-            Err(_) => Err(self.count_panic(self.others())),
+            Err(_) => {
+                let served = Served::Failed(self.count_panic(self.others()));
+                Ok(self.in_order(call.key, mark, noted, served, out))
+            }
         }
     }
 
@@ -276,7 +285,7 @@ impl<S: 'static> NativeService<S> {
             (_, true) => {
                 let task = call.envelope.value(Key::Task, call.text);
                 let wished = task.and_then(|task| task.get("ttl")).and_then(Value::as_u64);
-                Ok(TaskWish::Yes { ttl_ms: wished.unwrap_or(ttl_ms).clamp(1, ttl_ms) })
+                Ok(TaskWish::Yes { ttl_ms: wished.unwrap_or(ttl_ms).clamp(1, ttl_ms.max(1)) })
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The tasks of one core: tool calls whose outcome is fetched later.
 //!
 //! Not here: the protocol's methods and texts about them (`task_methods`, `task_text`).
-//! Invariant: at most `tasks_max` tasks and `TASK_BYTES_PER_CORE_MAX` bytes of outcomes; a task stays for its whole
+//! Invariant: at most `tasks_max` tasks and `TASK_BYTES_PER_CORE_MAX` bytes of arguments and outcomes; a task stays for its whole
 //! time to live and not longer; a status that is final never changes.
 
 use std::rc::{Rc, Weak};
@@ -65,6 +65,8 @@ pub(super) struct Task {
     pub exchange: Rc<Exchange>,
     /// While it is not final.
     run: Option<Rc<Run>>,
+    /// Bytes of arguments that it keeps as long.
+    held: usize,
     /// Once completed or failed.
     pub outcome: Option<Outcome>,
     /// Calls of `tasks/result` that wait for the end.
@@ -128,7 +130,7 @@ impl TaskTable {
         let task = slot.task.take()?;
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(index as u32);
-        self.bytes -= outcome_bytes(&task.outcome);
+        self.bytes -= outcome_bytes(&task.outcome) + task.held;
         Some(task)
     }
 
@@ -164,6 +166,13 @@ pub(super) fn create(desk: &Rc<Desk>, run: &Rc<Run>, session: Option<u64>, ttl_m
     let Some(key) = table.reserve() else {
         return Err(RpcError::new(Code::OVERLOADED, "this core keeps as many tasks as it may; try again later"));
     };
+    let held = run.exchange.arguments_bytes.get();
+    if table.bytes + held > TASK_BYTES_PER_CORE_MAX {
+        table.free.push(key.index);
+        let text = "what the tasks of this core keep has as many bytes as it may; try again later";
+        return Err(RpcError::new(Code::OVERLOADED, text));
+    }
+    table.bytes += held;
     let wall_ms = desk.wall_ms();
     let task = Task {
         id: desk.host.task_id(key.index, key.generation),
@@ -176,6 +185,7 @@ pub(super) fn create(desk: &Rc<Desk>, run: &Rc<Run>, session: Option<u64>, ttl_m
         expires: now.saturating_add(ttl_ms.saturating_mul(1_000_000)),
         exchange: Rc::clone(&run.exchange),
         run: Some(Rc::clone(run)),
+        held,
         outcome: None,
         waiters: Vec::new(),
     };
@@ -183,6 +193,7 @@ pub(super) fn create(desk: &Rc<Desk>, run: &Rc<Run>, session: Option<u64>, ttl_m
     table.slots[key.index as usize].task = Some(task);
     run.sink.set(Sink::Task(key));
     run.exchange.way.set(Way::Task);
+    run.exchange.ends.set(now.saturating_add(ttl_ms.saturating_mul(1_000_000)));
     let sweeping = std::mem::replace(&mut table.sweeping, true);
     // A host may poll what it is given before it returns.
     drop(table);
@@ -265,15 +276,16 @@ pub(super) fn ended(desk: &Desk, key: TaskKey, outcome: Outcome) {
     let mut table = desk.tasks.borrow_mut();
     let bytes = table.bytes;
     let Some(task) = table.get_mut(key).filter(|task| !task.status.is_final()) else { return };
+    let held = std::mem::take(&mut task.held);
     let mut outcome = Some(outcome);
-    if bytes + outcome_bytes(&outcome) > TASK_BYTES_PER_CORE_MAX {
+    if bytes - held + outcome_bytes(&outcome) > TASK_BYTES_PER_CORE_MAX {
         outcome = Some(Err(RpcError::new(Code::OVERLOADED, "the task's result is larger than what may be kept")));
     }
     let added = outcome_bytes(&outcome);
     let status = if matches!(outcome, Some(Ok(_))) { Status::Completed } else { Status::Failed };
     task.outcome = outcome;
     finish(desk, task, status);
-    table.bytes += added;
+    table.bytes = bytes - held + added;
 }
 
 fn finish(desk: &Desk, task: &mut Task, status: Status) {
@@ -295,8 +307,11 @@ pub(super) fn cancel(desk: &Desk, key: TaskKey) -> bool {
     if let Some(run) = run {
         run.cancel();
     }
-    if let Some(task) = desk.tasks.borrow_mut().get_mut(key) {
+    let mut table = desk.tasks.borrow_mut();
+    if let Some(task) = table.get_mut(key) {
+        let held = std::mem::take(&mut task.held);
         finish(desk, task, Status::Cancelled);
+        table.bytes -= held;
     }
     true
 }

@@ -255,6 +255,58 @@ fn signs_arrive_before_the_outcome() {
 }
 
 #[test]
+fn what_is_said_before_a_handler_waits_comes_before_its_outcome() {
+    let says = |ctx: &Context| ctx.log(LogLevel::Error, None, "begins");
+    let server = Server::builder("test", "1")
+        .async_tool(Tool::new("good"), move |_: NoArguments, ctx: Context| {
+            says(&ctx);
+            async move { "done" }
+        })
+        .async_tool(Tool::new("panics"), move |_: NoArguments, ctx: Context| {
+            says(&ctx);
+            assert!(ctx.is_cancelled(), "it panics before it has a future");
+            async move { "done" }
+        })
+        .build()
+        .expect("a good server");
+    for (name, is_good) in [("good", true), ("panics", false)] {
+        let mut rig = Rig::new(&server);
+        rig.log_level = Some(LogLevel::Info);
+        assert_eq!(rig.tool(LEGACY, name, json!({})).is_ok(), is_good);
+        assert_eq!(rig.sent.len(), 2, "{name}: {:?}", rig.sent);
+        assert!(rig.sent[0].contains("begins") && rig.sent[1] == "reply", "{name}: {:?}", rig.sent);
+    }
+}
+
+#[test]
+fn what_time_is_left_is_known_when_it_has_become_more() {
+    fn left(ctx: &Context) -> u64 {
+        ctx.time_left().as_secs()
+    }
+    let server = Server::builder("test", "1")
+        .async_tool(Tool::new("shows"), async |_: NoArguments, ctx: Context| {
+            ctx.sleep(Duration::from_secs(50)).await;
+            let before = left(&ctx);
+            ctx.progress(1.0, None, None);
+            format!("{before} {}", left(&ctx))
+        })
+        .async_tool(Tool::new("asks"), async |_: NoArguments, ctx: Context| -> Result<String, Failure> {
+            ctx.elicit("a", Form::new("?")).await?;
+            Ok(left(&ctx).to_string())
+        })
+        .build()
+        .expect("a good server");
+    let mut rig = Rig::new(&server);
+    let shows = json!({"name": "shows", "_meta": {"progressToken": 1}});
+    assert_eq!(text_of(&rig.ask(LEGACY, "tools/call", shows).expect("a result")), "10 30");
+    let key = rig.begin(LEGACY, "tools/call", json!({"name": "asks"})).expect_err("it asks");
+    rig.pass(Duration::from_secs(300));
+    let (_, ask, ..) = rig.asked.pop().expect("a question");
+    rig.service.answered(0, key, ask, Ok(br#"{"action":"accept","content":{}}"#));
+    assert_eq!(text_of(&rig.reply(key).expect("answered").expect("a result")), "30");
+}
+
+#[test]
 fn progress_goes_up_and_only_to_who_asked() {
     let mut rig = Rig::new(&server());
     let params = json!({"name": "steps", "_meta": {"progressToken": "tok\u{e9}n"}});

@@ -18,7 +18,9 @@ use crate::proto::json::{Envelope, Scanner};
 use crate::proto::jsonrpc::RpcError;
 use crate::proto::mcp::{Capabilities, LogLevel, Method, Version};
 use crate::server::alarms::{Alarm, Alarms};
-use crate::server::service::{Call, CallKey, Change, Host, LocalFuture, Mail, Mailbox, Nanos, Served, Service};
+use crate::server::service::{
+    Call, CallKey, Change, Host, LocalFuture, Mail, Mailbox, Nanos, Patience, Served, Service,
+};
 use crate::upstream::native::{NativeService, Server};
 
 pub const MODERN: Version = Version::V2026_07_28;
@@ -58,6 +60,11 @@ impl Host for Bench {
         if future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
             self.futures.borrow_mut().push((flag, Some(future)));
         }
+    }
+
+    fn patience(&self) -> Patience {
+        let second = 1_000_000_000;
+        Patience { call: 30 * second, call_max: 300 * second, ask: 600 * second }
     }
 
     fn now(&self) -> Nanos {

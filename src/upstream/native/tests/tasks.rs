@@ -113,6 +113,55 @@ fn a_task_can_be_cancelled_and_the_table_is_bounded() {
 }
 
 #[test]
+fn tasks_count_what_they_were_given_as_long_as_they_run() {
+    let mut rig = Rig::new(&server());
+    let large = || json!({"x": "y".repeat(9 << 20)});
+    let first = rig.tool(MODERN, "slow", large()).expect("a task");
+    let (code, text, _) = rig.tool(MODERN, "slow", large()).expect_err("too much");
+    assert!(code == -31503 && text.contains("as many bytes as it may"), "{code} {text}");
+    rig.ask(MODERN, "tasks/cancel", id(&first)).expect("an ack");
+    rig.tool(MODERN, "slow", large()).expect("there is room again");
+    rig.pass(Duration::from_secs(3));
+    rig.tool(MODERN, "slow", large()).expect("what has ended keeps no arguments");
+}
+
+#[test]
+fn a_task_may_be_kept_for_no_time_at_all_and_harms_nobody() {
+    let server = Server::builder("test", "1")
+        .tasks(Duration::ZERO, Duration::ZERO, 3)
+        .answer_within(Duration::MAX)
+        .async_tool(Tool::new("slow").task_support(TaskSupport::Optional), slow)
+        .async_tool(Tool::new("two").task_support(TaskSupport::Optional), two)
+        .build()
+        .expect("a good server");
+    let mut rig = Rig::new(&server);
+    for ttl in [0, 1, u64::MAX] {
+        rig.ask(LEGACY, "tools/call", json!({"name": "slow", "task": {"ttl": ttl}})).expect("a task");
+        rig.pass(Duration::from_secs(3));
+    }
+    rig.capabilities = Capabilities::ELICITATION_FORM;
+    assert_eq!(rig.tool(MODERN, "two", json!({})).expect("questions")["resultType"], "input_required");
+}
+
+#[test]
+fn the_time_that_a_task_has_is_that_of_the_task() {
+    let optional = Tool::new("left").task_support(TaskSupport::Optional);
+    let server = Server::builder("test", "1")
+        .tasks(Duration::from_secs(600), Duration::from_millis(100), 3)
+        .async_tool(optional, async |_: NoArguments, ctx: Context| {
+            ctx.sleep(Duration::from_secs(100)).await;
+            ctx.time_left().as_secs().to_string()
+        })
+        .build()
+        .expect("a good server");
+    let mut rig = Rig::new(&server);
+    let created = rig.tool(MODERN, "left", json!({})).expect("a task");
+    rig.pass(Duration::from_secs(101));
+    let done = rig.ask(MODERN, "tasks/get", id(&created)).expect("the task");
+    assert_eq!(text_of(&done["result"]), "500");
+}
+
+#[test]
 fn clients_without_the_extension_get_plain_answers() {
     let mut rig = Rig::new(&server());
     rig.capabilities = Capabilities::ELICITATION_FORM;
