@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 
+use super::outline::{Outline, Part};
 use super::value::{Value, ValueKind};
 use super::write;
 use crate::limits::JSON_DEPTH_MAX;
@@ -18,22 +19,23 @@ use crate::limits::JSON_DEPTH_MAX;
 #[must_use = "a text that nobody judged has no canonical form"]
 pub fn canonical(out: &mut Vec<u8>, text: &[u8]) -> bool {
     let begin = out.len();
-    let written = value(out, Value::new(text), 0).is_some();
+    let written = value(out, Outline::of(Value::new(text)).whole(), 0).is_some();
     if !written {
         out.truncate(begin);
     }
     written
 }
 
-fn value(out: &mut Vec<u8>, read: Value<'_>, depth: usize) -> Option<()> {
+fn value(out: &mut Vec<u8>, part: Part<'_, '_>, depth: usize) -> Option<()> {
     // Judged texts are not deeper; of others this bounds the stack.
     if depth > JSON_DEPTH_MAX {
         return None;
     }
+    let read = part.value;
     match read.kind() {
         ValueKind::Array => {
             let mut array = write::Array::begin(out);
-            for element in read.elements() {
+            for element in part.elements() {
                 value(array.element(), element, depth + 1)?;
             }
         }
@@ -43,7 +45,7 @@ fn value(out: &mut Vec<u8>, read: Value<'_>, depth: usize) -> Option<()> {
         ValueKind::Number => write::raw(out, ryu_js::Buffer::new().format_finite(read.as_f64()?).as_bytes()),
         ValueKind::Object => {
             let mut object = write::Object::begin(out);
-            for (key, member) in members(read)? {
+            for (key, member) in members(part)? {
                 value(object.key(&key), member, depth + 1)?;
             }
         }
@@ -54,7 +56,7 @@ fn value(out: &mut Vec<u8>, read: Value<'_>, depth: usize) -> Option<()> {
 }
 
 /// The members of an object in the order of their keys' UTF-16 code units, which is not that of code points.
-fn members(object: Value<'_>) -> Option<Vec<(Cow<'_, str>, Value<'_>)>> {
+fn members<'a, 'o>(object: Part<'a, 'o>) -> Option<Vec<(Cow<'a, str>, Part<'a, 'o>)>> {
     let mut members =
         object.members().map(|(key, value)| Some((key.unescaped()?, value))).collect::<Option<Vec<_>>>()?;
     members.sort_by(|(one, _), (other, _)| one.encode_utf16().cmp(other.encode_utf16()));
@@ -66,7 +68,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::proto::json::{Envelope, Scanner};
+    use crate::proto::json::{Envelope, Scanner, take_passed};
 
     fn canonical_of(text: &str) -> String {
         Scanner::new().scan(text.as_bytes(), &mut Envelope::default()).expect("judged");
@@ -152,6 +154,19 @@ mod tests {
         assert_eq!(canonical_of(marked), marked);
         // Nothing is normalised: e with an accent is not é.
         assert_ne!(canonical_of("\"e\u{301}\""), canonical_of("\"é\""));
+    }
+
+    #[test]
+    fn the_depth_of_a_text_costs_nothing() {
+        let passed = |depth: usize| {
+            let (before, pad, behind) = (r#"{"a":["#.repeat(depth), "x".repeat(100_000), "]}".repeat(depth));
+            let text = format!("{before}\"{pad}\"{behind}");
+            take_passed();
+            assert!(canonical(&mut Vec::new(), text.as_bytes()));
+            take_passed()
+        };
+        let (shallow, deep) = (passed(2), passed(30));
+        assert!(deep < 2 * shallow, "{deep} bytes looked at, {shallow} of one that is not deep");
     }
 
     #[test]

@@ -9,6 +9,7 @@
 mod canonical;
 mod envelope;
 mod error;
+mod outline;
 mod pretty;
 mod scan;
 mod splice;
@@ -19,9 +20,12 @@ mod write;
 pub use canonical::canonical;
 pub use envelope::{Envelope, IdKind, Key, Kind, Root, Span};
 pub use error::ScanError;
+pub use outline::{Outline, Part};
 pub use pretty::{pretty, visibly};
 pub use scan::Scanner;
 pub use splice::{first_byte, is_empty, splice};
+#[cfg(test)]
+pub(crate) use value::take_passed;
 pub use value::{Elements, Members, RawStr, Value, ValueKind};
 pub use write::{Array, Object, compact, has_newline, integer, raw, string};
 

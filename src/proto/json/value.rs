@@ -199,11 +199,7 @@ impl<'a> Iterator for Members<'a> {
     type Item = (RawStr<'a>, Value<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let rest = std::mem::take(&mut self.rest);
-        let (key, rest) = split_value(skip_whitespace(rest))?;
-        let (value, rest) = split_value(skip_whitespace(skip_whitespace(rest).strip_prefix(b":")?))?;
-        self.rest = after_comma(rest);
-        Some((key.as_raw_str()?, value))
+        next_member(&mut self.rest, split_value)
     }
 }
 
@@ -217,10 +213,7 @@ impl<'a> Iterator for Elements<'a> {
     type Item = Value<'a>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let rest = std::mem::take(&mut self.rest);
-        let (value, rest) = split_value(skip_whitespace(rest))?;
-        self.rest = after_comma(rest);
-        Some(value)
+        next_element(&mut self.rest, split_value)
     }
 }
 
@@ -240,7 +233,33 @@ fn span(start: usize, end: usize) -> Option<Span> {
     Some(Span { start: u32::try_from(start).ok()?, end: u32::try_from(end).ok()? })
 }
 
-fn inside(text: &[u8], opening: u8, closing: u8) -> &[u8] {
+/// A value that a text begins with, and what follows it.
+pub(super) type Split<'a> = Option<(Value<'a>, &'a [u8])>;
+
+/// The member that `rest` begins with, and its comma, taken off it; nothing is left behind the last.
+#[inline(always)]
+pub(super) fn next_member<'a>(
+    rest: &mut &'a [u8],
+    mut split: impl FnMut(&'a [u8]) -> Split<'a>,
+) -> Option<(RawStr<'a>, Value<'a>)> {
+    let text = std::mem::take(rest);
+    let (key, text) = split(skip_whitespace(text))?;
+    let (value, text) = split(skip_whitespace(skip_whitespace(text).strip_prefix(b":")?))?;
+    *rest = after_comma(text);
+    Some((key.as_raw_str()?, value))
+}
+
+/// The same of an element.
+#[inline(always)]
+pub(super) fn next_element<'a>(rest: &mut &'a [u8], mut split: impl FnMut(&'a [u8]) -> Split<'a>) -> Option<Value<'a>> {
+    let text = std::mem::take(rest);
+    let (value, text) = split(skip_whitespace(text))?;
+    *rest = after_comma(text);
+    Some(value)
+}
+
+/// What is between these brackets; nothing if there are others.
+pub(super) fn inside(text: &[u8], opening: u8, closing: u8) -> &[u8] {
     text.strip_prefix(&[opening]).and_then(|text| text.strip_suffix(&[closing])).unwrap_or_default()
 }
 
@@ -262,18 +281,49 @@ fn skip_whitespace(text: &[u8]) -> &[u8] {
 }
 
 /// The value that `text` begins with and what follows it; `None` when there is none or it does not end.
-fn split_value(text: &[u8]) -> Option<(Value<'_>, &[u8])> {
+fn split_value(text: &[u8]) -> Split<'_> {
     let end = match text.first()? {
         b'"' => after_string(text, 0)?,
         b'{' | b'[' => after_container(text)?,
-        _ => text.iter().position(|byte| is_whitespace(*byte) || b",:]}\"[{".contains(byte)).unwrap_or(text.len()),
+        _ => after_bare(text),
     };
+    note_passed(end);
+    split_at(text, end)
+}
+
+/// The value that is so long, and what follows it; `None` if it would be empty.
+#[inline(always)]
+pub(super) fn split_at(text: &[u8], end: usize) -> Split<'_> {
     let (value, rest) = text.split_at_checked(end)?;
     (!value.is_empty()).then_some((Value { text: value }, rest))
 }
 
+/// The offset after the number, the boolean or the null that `text` begins with.
+#[inline(always)]
+pub(super) fn after_bare(text: &[u8]) -> usize {
+    text.iter().position(|byte| is_whitespace(*byte) || b",:]}\"[{".contains(byte)).unwrap_or(text.len())
+}
+
+/// Tests count what readers look at, because time on a shared machine says little.
+#[inline(always)]
+pub(super) fn note_passed(_bytes: usize) {
+    #[cfg(test)]
+    PASSED.set(PASSED.get() + _bytes);
+}
+
+#[cfg(test)]
+thread_local! {
+    static PASSED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// How many bytes readers on this thread passed over since this was asked last.
+#[cfg(test)]
+pub(crate) fn take_passed() -> usize {
+    PASSED.take()
+}
+
 /// The offset after the string whose opening quote stands at `at`.
-fn after_string(text: &[u8], at: usize) -> Option<usize> {
+pub(super) fn after_string(text: &[u8], at: usize) -> Option<usize> {
     let mut at = at + 1;
     // Most strings are short and plain.
     if let Some(block) = strings::block_at(text, at) {

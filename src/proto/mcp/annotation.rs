@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::limits::{HTTP_HEADERS_MAX, JSON_DEPTH_MAX};
 use crate::proto::http1::is_token;
-use crate::proto::json::{Value, ValueKind};
+use crate::proto::json::{Outline, Part, Value, ValueKind};
 
 /// An argument of a tool that its callers repeat in an `Mcp-Param-*` header.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -75,7 +75,7 @@ pub fn annotated(input_schema: &[u8]) -> Result<Vec<HeaderParam>, InvalidAnnotat
         || memchr::memmem::find(input_schema, b"\\u").is_some();
     let mut search = Search { path: Vec::new(), found: Vec::new() };
     if may_have_one {
-        search.schema(Value::new(input_schema), true)?;
+        search.schema(Outline::of(Value::new(input_schema)).whole(), true)?;
     }
     Ok(search.found)
 }
@@ -118,17 +118,17 @@ struct Search {
 
 impl Search {
     /// One schema; `reachable` if `properties` alone lead to it.
-    fn schema(&mut self, schema: Value<'_>, reachable: bool) -> Result<(), InvalidAnnotation> {
+    fn schema(&mut self, schema: Part<'_, '_>, reachable: bool) -> Result<(), InvalidAnnotation> {
         // Judged texts are not deeper; of others this bounds the stack.
-        if schema.kind() != ValueKind::Object || self.path.len() > JSON_DEPTH_MAX {
+        if schema.value.kind() != ValueKind::Object || self.path.len() > JSON_DEPTH_MAX {
             return Ok(());
         }
         let (mut header, mut kind, mut inside) = (None, None, Vec::new());
         for (key, value) in schema.members() {
             let Some(key) = key.unescaped() else { continue };
             match &*key {
-                "x-mcp-header" => header = Some(value),
-                "type" => kind = value.as_str(),
+                "x-mcp-header" => header = Some(value.value),
+                "type" => kind = value.value.as_str(),
                 "properties" => inside.push((key, Inside::Properties, value)),
                 other if OF_NAMED_SCHEMAS.contains(&other) => inside.push((key, Inside::NamedSchemas, value)),
                 other if OF_SCHEMAS.contains(&other) => inside.push((key, Inside::Schemas, value)),
@@ -151,7 +151,7 @@ impl Search {
         Ok(())
     }
 
-    fn named(&mut self, schemas: Value<'_>, reachable: bool) -> Result<(), InvalidAnnotation> {
+    fn named(&mut self, schemas: Part<'_, '_>, reachable: bool) -> Result<(), InvalidAnnotation> {
         for (name, schema) in schemas.members() {
             let Some(name) = name.unescaped() else { continue };
             self.within(&name, |search| search.schema(schema, reachable))?;
@@ -209,7 +209,7 @@ impl Search {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::json::{Envelope, Scanner};
+    use crate::proto::json::{Envelope, Scanner, take_passed};
 
     fn read(schema: &str) -> Result<Vec<HeaderParam>, InvalidAnnotation> {
         Scanner::new().scan(schema.as_bytes(), &mut Envelope::default()).expect(schema);
@@ -290,6 +290,20 @@ mod tests {
             let expected = InvalidAnnotation { property: format!("{key}.default"), fault: Unreachable };
             assert_eq!(read(&schema), Err(expected), "{schema}");
         }
+    }
+
+    #[test]
+    fn the_depth_of_a_schema_costs_nothing() {
+        let passed = |depth: usize| {
+            let pad = format!(r#"{{"description":"x-mcp-header {}"}}"#, "x".repeat(100_000));
+            let (before, behind) = (r#"{"properties":{"p":"#.repeat(depth), "}}".repeat(depth));
+            let schema = format!("{before}{pad}{behind}");
+            take_passed();
+            assert_eq!(annotated(schema.as_bytes()), Ok(Vec::new()));
+            take_passed()
+        };
+        let (shallow, deep) = (passed(2), passed(30));
+        assert!(deep < 2 * shallow, "{deep} bytes looked at, {shallow} of one that is not deep");
     }
 
     #[test]

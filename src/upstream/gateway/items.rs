@@ -7,13 +7,39 @@
 use super::flight::ListKind;
 use crate::proto::json::{Array, Object, Value, ValueKind, splice};
 
+/// Largest item of a list: whoever reads it, models among them, reads all of it, and what is made of it is made in one
+/// go, for which all other calls wait.
+const ITEM_BYTES_MAX: usize = 1024 * 1024;
+const _: () = assert!(ITEM_BYTES_MAX == 1 << 20, "`TOO_LARGE` says how many that is");
+const TOO_LARGE: &str = "it has more than 1 MiB";
+
+/// The members that have to be as the schemas demand.
+const LOOKED_AT: [&str; 11] = [
+    "_meta",
+    "annotations",
+    "arguments",
+    "description",
+    "inputSchema",
+    "mimeType",
+    "name",
+    "outputSchema",
+    "title",
+    "uri",
+    "uriTemplate",
+];
+
 /// What is wrong with an item, in a few words; none if nothing is.
 pub(super) fn flaw(kind: ListKind, item: Value<'_>) -> Option<&'static str> {
     if item.kind() != ValueKind::Object {
         return Some("it is no object");
     }
-    let is = |name: &str, kind: ValueKind| item.get(name).is_some_and(|value| value.kind() == kind);
-    let is_if_there = |name: &str, kind: ValueKind| item.get(name).is_none_or(|value| value.kind() == kind);
+    if item.raw().len() > ITEM_BYTES_MAX {
+        return Some(TOO_LARGE);
+    }
+    let members = looked_at(item);
+    let get = |name: &str| members.iter().flatten().find(|(known, _)| *known == name).map(|(_, value)| *value);
+    let is = |name: &str, kind: ValueKind| get(name).is_some_and(|value| value.kind() == kind);
+    let is_if_there = |name: &str, kind: ValueKind| get(name).is_none_or(|value| value.kind() == kind);
     let (text, object) = (ValueKind::String, ValueKind::Object);
     let has_names = match kind {
         ListKind::Prompts | ListKind::Tools => is("name", text),
@@ -31,15 +57,15 @@ pub(super) fn flaw(kind: ListKind, item: Value<'_>) -> Option<&'static str> {
     }
     match kind {
         ListKind::Tools => {
-            let schema = item.get("inputSchema").filter(|schema| schema.kind() == object);
-            let is_of_objects = schema.is_some_and(|schema| says_object(schema));
+            let schema = get("inputSchema").filter(|schema| schema.kind() == object);
+            let is_of_objects = schema.is_some_and(says_object);
             match is_of_objects && is_if_there("outputSchema", object) {
                 true => None,
                 false => Some("`inputSchema` is no schema of type `object`, or `outputSchema` no object"),
             }
         }
         ListKind::Prompts => {
-            let arguments = item.get("arguments").into_iter().flat_map(Value::elements);
+            let arguments = get("arguments").into_iter().flat_map(Value::elements);
             let is_named = |argument: Value<'_>| argument.get("name").is_some_and(|name| name.kind() == text);
             match is_if_there("arguments", ValueKind::Array) && arguments.into_iter().all(is_named) {
                 true => None,
@@ -48,6 +74,17 @@ pub(super) fn flaw(kind: ListKind, item: Value<'_>) -> Option<&'static str> {
         }
         ListKind::Resources | ListKind::Templates => None,
     }
+}
+
+/// Those of an item's members that are looked at: the item is read once, not once for each of them.
+fn looked_at(item: Value<'_>) -> [Option<(&'static str, Value<'_>)>; LOOKED_AT.len()] {
+    let mut found = [None; LOOKED_AT.len()];
+    for (name, value) in item.members() {
+        if let Some(place) = LOOKED_AT.iter().position(|known| name.is(known)) {
+            found[place] = Some((LOOKED_AT[place], value));
+        }
+    }
+    found
 }
 
 /// Whether a schema says that what it describes is an object.
@@ -111,6 +148,7 @@ pub(super) fn without(object: Value<'_>, member: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::json::take_passed;
 
     #[test]
     fn flaws_are_found_in_every_kind_of_item() {
@@ -142,6 +180,21 @@ mod tests {
         ] {
             assert_eq!(flaw(kind, Value::new(item.as_bytes())).is_none(), is_good, "{item}");
         }
+    }
+
+    #[test]
+    fn an_item_is_read_once_and_is_not_too_large() {
+        let tool =
+            |pad: usize| format!(r#"{{"name":"a","inputSchema":{{"type":"object"}},"x":"{}"}}"#, "x".repeat(pad));
+        let item = tool(100_000);
+        take_passed();
+        assert_eq!(flaw(ListKind::Tools, Value::new(item.as_bytes())), None);
+        let passed = take_passed();
+        assert!(passed < 2 * item.len(), "{passed} bytes looked at of {}", item.len());
+        let most = tool(ITEM_BYTES_MAX - tool(0).len());
+        assert_eq!(flaw(ListKind::Tools, Value::new(most.as_bytes())), None);
+        let more = most.replace("xx", "xxx");
+        assert_eq!(flaw(ListKind::Tools, Value::new(more.as_bytes())), Some(TOO_LARGE));
     }
 
     #[test]

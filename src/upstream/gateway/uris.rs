@@ -4,7 +4,7 @@
 //! Not here: names of tools and prompts (`merge`). Invariant: what `seen` writes, `own` takes off again; all but the
 //! URIs stays as it came, to the byte.
 
-use crate::proto::json::{Span, Value, ValueKind, splice, string};
+use crate::proto::json::{Outline, Part, Span, Value, ValueKind, splice, string};
 use crate::proto::mcp::Method;
 
 /// What stands before a server's URIs.
@@ -23,16 +23,17 @@ pub fn seen(result: &[u8], method: Method, before: &str) -> Option<Vec<u8>> {
     if !holds_uri(result) {
         return None;
     }
-    let value = Value::new(result);
     let list = match method {
         Method::ResourcesRead => "contents",
         Method::TasksResult | Method::ToolsCall => "content",
         Method::PromptsGet => "messages",
         _ => return None,
     };
+    // A server chooses how deep its result is.
+    let outline = Outline::of(Value::new(result));
     let mut edits = Vec::new();
-    for (name, member) in value.members() {
-        if name.is(list) && member.kind() == ValueKind::Array {
+    for (name, member) in outline.whole().members() {
+        if name.is(list) {
             member.elements().for_each(|item| rename(&mut edits, item, result, before));
         }
     }
@@ -46,17 +47,14 @@ fn holds_uri(text: &[u8]) -> bool {
 }
 
 /// Notes where in `text` the URIs of an item of a list stand that are its own, or of the resource or content within it.
-fn rename(edits: &mut Vec<(Span, Vec<u8>)>, item: Value<'_>, text: &[u8], before: &str) {
-    if item.kind() != ValueKind::Object || !holds_uri(item.raw()) {
-        return;
-    }
+fn rename(edits: &mut Vec<(Span, Vec<u8>)>, item: Part<'_, '_>, text: &[u8], before: &str) {
     for (name, member) in item.members() {
         let Some(name) = name.unescaped() else { continue };
-        match (&*name, member.kind()) {
+        match (&*name, member.value.kind()) {
             ("uri", ValueKind::String) => {
-                let (mut seen, own) = (Vec::new(), member.as_str().unwrap_or_default());
+                let (mut seen, own) = (Vec::new(), member.value.as_str().unwrap_or_default());
                 string(&mut seen, &format!("{before}{own}"));
-                edits.extend(member.span_in(text).map(|span| (span, seen)));
+                edits.extend(member.value.span_in(text).map(|span| (span, seen)));
             }
             ("resource" | "content", ValueKind::Object) => rename(edits, member, text, before),
             _ => {}
@@ -67,6 +65,21 @@ fn rename(edits: &mut Vec<(Span, Vec<u8>)>, item: Value<'_>, text: &[u8], before
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::json::take_passed;
+
+    #[test]
+    fn the_depth_of_a_result_costs_nothing() {
+        let passed = |depth: usize| {
+            let pad = "x".repeat(100_000);
+            let (before, behind) = (r#"{"resource":"#.repeat(depth), "}".repeat(depth));
+            let result = format!(r#"{{"content":[{before}{{"uri":"a:b","x":"{pad}"}}{behind}]}}"#);
+            take_passed();
+            assert!(seen(result.as_bytes(), Method::ToolsCall, "s+").is_some());
+            take_passed()
+        };
+        let (shallow, deep) = (passed(1), passed(50));
+        assert!(deep < 2 * shallow, "{deep} bytes looked at, {shallow} of one that is not deep");
+    }
 
     #[test]
     fn resources_are_renamed_wherever_they_stand() {
