@@ -131,9 +131,9 @@ pub(super) fn server(
         }
     };
     // A limit that somebody chose is kept exactly, over all cores; the default is a bound for what one core may do.
-    let calls_max_is_for_all = server.concurrency != ServerSettings::new(name, server.kind.clone()).concurrency;
+    let calls_max_is_for_all = server.concurrency.is_some();
     let is_for_all = calls_max_is_for_all || !matches!(server.kind, ServerKind::Http(_));
-    let waiting = if is_for_all { server.concurrency.usize().max(links_max) } else { links_max };
+    let waiting = if is_for_all { server.calls_max().max(links_max) } else { links_max };
     to::ServerSettings {
         name: name.as_str().into(),
         prefix: server.prefix.as_str().into(),
@@ -157,7 +157,7 @@ pub(super) fn server(
         session_idle: settings.sessions.idle_ms.ns(),
         links_max,
         waiting_max: waiting * WAITING_PER_LINK,
-        calls_max: if is_for_all { server.concurrency.usize() } else { usize::MAX },
+        calls_max: if is_for_all { server.calls_max() } else { usize::MAX },
         calls_max_is_for_all,
         is_per_session: server.sessions == SessionUse::PerSession,
         trusts_annotations: server.trust_annotations,
@@ -211,4 +211,28 @@ fn link(http: &HttpServer, lookup: Lookup) -> to::HttpLink {
         TunnelSettings::new(&format!("{}:{}", url.host(), url.port()), shown)
     });
     to::HttpLink { addresses, tunnel, tls, target, fields: to::Fields(fields.collect()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn a_limit_of_calls_holds_if_it_is_written_whatever_it_is() {
+        let limit = |kind: &str, more: &str| {
+            let text = format!("[servers.a]\n{kind}\n{more}\n");
+            let settings = Config::from_toml("c.toml", &text).expect("valid").into_settings();
+            let (name, one) = settings.servers.first().expect("there is one");
+            let server = server(&settings, name, one, resolve::by_system);
+            (server.calls_max_is_for_all, server.calls_max)
+        };
+        let http = "kind = \"http\"\nurl = \"http://127.0.0.1:1/mcp\"";
+        assert_eq!(limit(http, ""), (false, usize::MAX));
+        assert_eq!(limit(http, "concurrency = 255"), (true, 255));
+        assert_eq!(limit(http, "concurrency = 256"), (true, 256));
+        let child = "kind = \"stdio\"\ncommand = \"/bin/true\"";
+        assert_eq!(limit(child, ""), (false, 256));
+        assert_eq!(limit(child, "concurrency = 256"), (true, 256));
+    }
 }

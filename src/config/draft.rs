@@ -136,7 +136,7 @@ impl ServerDraft {
             timeout_ms: Some(server.timeout_ms),
             connect_timeout_ms: Some(server.connect_timeout_ms),
             list_timeout_ms: Some(server.list_timeout_ms),
-            concurrency: Some(server.concurrency),
+            concurrency: server.concurrency,
             trust_annotations: Some(server.trust_annotations),
             pinning: server.pinning,
             tools_include: Some(server.tools.names.include.clone()),
@@ -204,7 +204,7 @@ impl ServerDraft {
             timeout_ms: self.timeout_ms.unwrap_or(default.timeout_ms),
             connect_timeout_ms: self.connect_timeout_ms.unwrap_or(default.connect_timeout_ms),
             list_timeout_ms: self.list_timeout_ms.unwrap_or(default.list_timeout_ms),
-            concurrency: self.concurrency.unwrap_or(default.concurrency),
+            concurrency: self.concurrency,
             trust_annotations: self.trust_annotations.unwrap_or(default.trust_annotations),
             pinning: self.pinning,
             tools: ToolRules {

@@ -295,7 +295,7 @@ fn servers() -> impl Strategy<Value = Vec<(ServerName, ServerSettings)>> {
             settings.timeout_ms = Millis::new(ms).expect("within bounds");
             settings.connect_timeout_ms = Millis::new(ms).expect("within bounds");
             settings.list_timeout_ms = Millis::new(ms).expect("within bounds");
-            settings.concurrency = Bounded::new(calls).expect("within bounds");
+            settings.concurrency = Bounded::new(calls).filter(|_| calls % 2 == 0);
             settings.tools = ToolRules { names, rename, describe };
             (settings.prompts, settings.resources) = (prompts, resources);
             (name, settings)

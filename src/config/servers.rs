@@ -38,8 +38,8 @@ pub struct ServerSettings {
     pub connect_timeout_ms: Millis<1, { 10 * MINUTE_MS }>,
     /// Deadline for a page of one of its lists.
     pub list_timeout_ms: Millis<1, { 10 * MINUTE_MS }>,
-    /// Most calls in flight, over all cores.
-    pub concurrency: Bounded<1, 65_536>,
+    /// Most calls in flight, over all cores, if somebody chose: to keep it exactly one core speaks to the server for all.
+    pub concurrency: Option<Bounded<1, 65_536>>,
     /// Whether its tools are believed when they say that they may be called twice.
     pub trust_annotations: bool,
     /// What happens when it changes a tool, if that is to be other than `gateway.pinning`.
@@ -189,7 +189,7 @@ impl ServerSettings {
             timeout_ms: const { Millis::known(30_000) },
             connect_timeout_ms,
             list_timeout_ms: const { Millis::known(5_000) },
-            concurrency: const { Bounded::known(256) },
+            concurrency: None,
             trust_annotations: false,
             pinning: None,
             tools: ToolRules::default(),
@@ -207,6 +207,12 @@ impl ServerSettings {
             // What they use are descriptors of the process.
             ServerKind::Stdio(_) | ServerKind::DialIn(_) => 0,
         }
+    }
+
+    /// Most calls in flight where one core speaks to it for all, whether or not somebody chose.
+    pub fn calls_max(&self) -> usize {
+        const DEFAULT: usize = 256;
+        self.concurrency.map_or(DEFAULT, Bounded::usize)
     }
 
     /// What happens when it changes a tool.
