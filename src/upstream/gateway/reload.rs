@@ -71,7 +71,9 @@ pub(super) fn listen<T: Send + Sync + 'static>(mut later: watch::Receiver<Arc<T>
 /// The views that these settings make, with their names.
 fn made(settings: &GatewaySettings) -> Vec<(String, Seen)> {
     let alive = |index: &usize| !settings.retired.contains(&(*index as u16));
-    let numbers: Vec<u16> = (0..settings.servers.len()).filter(alive).map(|index| index as u16).collect();
+    let mut numbers: Vec<u16> = (0..settings.servers.len()).filter(alive).map(|index| index as u16).collect();
+    // Places tell who changed when; of two servers without a prefix the same one has a name whatever happened before.
+    numbers.sort_by_key(|&at| &settings.servers[usize::from(at)].name);
     let number_of = |name: &str| numbers.iter().copied().find(|&at| *settings.servers[usize::from(at)].name == *name);
     let view = |alone, servers, native| view(settings, alone, servers, native);
     let mut made = vec![(String::new(), view(None, numbers.clone(), settings.native_is_seen))];
@@ -142,5 +144,25 @@ impl<S: Service> Gateway<S> {
         for change in [Change::Prompts, Change::Resources, Change::Tools] {
             self.mailbox.push(Mail::Changed(change));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::turn_tests::server;
+    use super::*;
+
+    #[test]
+    fn the_order_of_servers_is_that_of_their_names_whichever_changed_last() {
+        let servers_of = |servers: &[&str], retired: &[u16]| {
+            let servers = servers.iter().map(|name| server(name, 1, false)).collect();
+            let retired = retired.iter().copied().collect();
+            let made = made(&GatewaySettings { servers, retired, ..GatewaySettings::default() });
+            made.into_iter().map(|(name, seen)| (name, seen.servers)).collect::<Vec<_>>()
+        };
+        let view = |name: &str, servers: &[u16]| (name.to_owned(), servers.to_vec());
+        assert_eq!(servers_of(&["a", "b"], &[]), [view("", &[0, 1]), view("a", &[0]), view("b", &[1])]);
+        // The first of them changed, and has another place.
+        assert_eq!(servers_of(&["a", "b", "a"], &[0]), [view("", &[2, 1]), view("a", &[2]), view("b", &[1])]);
     }
 }

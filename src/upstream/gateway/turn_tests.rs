@@ -75,7 +75,7 @@ impl Service for Native {
     fn answered(&mut self, _: Nanos, _: CallKey, _: u32, _: Result<&[u8], RpcError>) {}
 }
 
-fn server(name: &str, port: u16, is_per_session: bool) -> Arc<ServerSettings> {
+pub(super) fn server(name: &str, port: u16, is_per_session: bool) -> Arc<ServerSettings> {
     let link = HttpLink {
         addresses: Ok(vec![OutboundAddress::Internet(([127, 0, 0, 1], port).into())]),
         tunnel: None,
