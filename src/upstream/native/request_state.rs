@@ -14,7 +14,7 @@ use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use super::content::JsonText;
 use super::exchange::Exchange;
 use crate::limits::REQUEST_STATE_BYTES_MAX;
-use crate::proto::json::{Value, ValueKind};
+use crate::proto::json::{Outline, Part, Value, ValueKind};
 use crate::server::service::Nanos;
 
 const LAYOUT: u8 = 1;
@@ -27,18 +27,19 @@ impl BindingKeys {
     /// Condenses method, name and arguments. The order of an object's members does not count: clients may write
     /// their arguments anew for a retry.
     pub fn bind(&self, method: &str, name: &str, arguments: &[u8]) -> u128 {
-        let arguments = Value::new(arguments);
-        let half = |keys: &RandomState| u128::from(keys.hash_one((method, name, condense(keys, arguments))));
+        let outline = Outline::of(Value::new(arguments));
+        let half = |keys: &RandomState| u128::from(keys.hash_one((method, name, condense(keys, outline.whole()))));
         half(&self.0) << 64 | half(&self.1)
     }
 }
 
 /// The depth of a scanned text is bounded, so is this recursion.
-fn condense(keys: &RandomState, value: Value<'_>) -> u64 {
+fn condense(keys: &RandomState, part: Part<'_, '_>) -> u64 {
     let mut hasher = keys.build_hasher();
+    let value = part.value;
     match value.kind() {
         ValueKind::Object => {
-            let sum = value.members().fold(0_u64, |sum, (key, member)| {
+            let sum = part.members().fold(0_u64, |sum, (key, member)| {
                 let key = key.unescaped().unwrap_or_default();
                 sum.wrapping_add(keys.hash_one((key.as_ref(), condense(keys, member))))
             });
@@ -46,7 +47,7 @@ fn condense(keys: &RandomState, value: Value<'_>) -> u64 {
         }
         ValueKind::Array => {
             1_u8.hash(&mut hasher);
-            value.elements().for_each(|element| condense(keys, element).hash(&mut hasher));
+            part.elements().for_each(|element| condense(keys, element).hash(&mut hasher));
         }
         ValueKind::String => (2_u8, value.as_str().unwrap_or_default()).hash(&mut hasher),
         _ => (3_u8, value.raw()).hash(&mut hasher),
@@ -137,6 +138,19 @@ mod tests {
         }
         assert_ne!(keys.bind("tools/call", "t", b"{}"), keys.bind("prompts/get", "t", b"{}"));
         assert_ne!(keys.bind("tools/call", "t", b"{}"), keys.bind("tools/call", "u", b"{}"));
+    }
+
+    #[test]
+    fn how_deep_the_arguments_are_nested_costs_nothing() {
+        let passed = |depth: usize| {
+            let text =
+                format!("{}{}{}", r#"{"a":"#.repeat(depth), " ".repeat(100_000), "1".to_owned() + &"}".repeat(depth));
+            crate::proto::json::take_passed();
+            BindingKeys::default().bind("tools/call", "t", text.as_bytes());
+            crate::proto::json::take_passed()
+        };
+        let (shallow, deep) = (passed(1), passed(58));
+        assert!(deep < 2 * shallow, "{deep} bytes looked at, {shallow} of arguments that are not deep");
     }
 
     #[test]
