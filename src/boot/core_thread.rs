@@ -261,7 +261,8 @@ fn run<S: 'static>(
         let registry = CoreRegistry::new(founding, Rc::new(move || clock.nanos()));
         core.join(registry.clone());
         if let Some(hook) = &seed.hooks.each_core {
-            hook(OnCore { id: seed.core, registry, spawner: tasks.spawner(), alarms: alarms.clone(), clock });
+            let (spawner, alarms, mailbox) = (tasks.spawner(), alarms.clone(), mailbox.clone());
+            hook(OnCore { id: seed.core, registry, spawner, alarms, clock, mailbox });
         }
         if let Some(id) = accepted_by_hand {
             let input = crate::server::core::Input::Accepted { id, listener: 0, peer: None::<SocketAddr> };

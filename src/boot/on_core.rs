@@ -14,6 +14,7 @@ use crate::runtime::Spawner;
 use crate::server::alarms::{Alarm, Alarms};
 use crate::server::drive::Clock;
 use crate::server::registry::CoreRegistry;
+use crate::server::service::{Change, Mail, Mailbox};
 use crate::shard::registry::{Nanos, WRITE_LATENCY_LIMIT_DEFAULT};
 
 /// A core, as a hook sees it. Clones are the same.
@@ -24,6 +25,7 @@ pub struct OnCore {
     pub(super) spawner: Spawner,
     pub(super) alarms: Alarms,
     pub(super) clock: Clock,
+    pub(super) mailbox: Mailbox,
 }
 
 impl OnCore {
@@ -63,6 +65,27 @@ impl OnCore {
             }
             Poll::Pending
         })
+    }
+
+    /// Tells subscribers, on every core, that the list of the program's own tools changed.
+    pub fn notify_tools_changed(&self) {
+        self.mailbox.push(Mail::Changed(Change::Tools));
+    }
+
+    /// Tells subscribers, on every core, that the list of its prompts changed.
+    pub fn notify_prompts_changed(&self) {
+        self.mailbox.push(Mail::Changed(Change::Prompts));
+    }
+
+    /// Tells subscribers, on every core, that the list of its resources changed.
+    pub fn notify_resources_changed(&self) {
+        self.mailbox.push(Mail::Changed(Change::Resources));
+    }
+
+    /// Tells subscribers of one of its resources, on every core, that its contents changed. One core saying it is
+    /// enough.
+    pub fn resource_updated(&self, uri: impl Into<String>) {
+        self.mailbox.push(Mail::Changed(Change::Resource(uri.into())));
     }
 
     /// Lets the core's other tasks and its connections have a turn.

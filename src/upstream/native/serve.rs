@@ -115,7 +115,44 @@ impl ServeOptions {
     }
 
     /// Calls this on each core when it begins, and again when one is restarted: what it spawns runs beside the core's
-    /// connections, and sees the registry of servers and transports.
+    /// connections, sees the registry of servers and transports, and can tell subscribers of changes that no call made.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use corelane::{Resource, ServeOptions, Server};
+    ///
+    /// let server = Server::builder("press", "1.0")
+    ///     .announces_resource_updates()
+    ///     .resource(Resource::new("news://today", "Today"), |_, _| "news")
+    ///     .build()?;
+    /// let options = ServeOptions::default().each_core(|core| {
+    ///     let press = core.clone();
+    ///     core.spawn(async move {
+    ///         loop {
+    ///             press.sleep(Duration::from_millis(50)).await;
+    ///             press.resource_updated("news://today"); // all subscribers of all cores hear of it
+    ///         }
+    ///     });
+    /// });
+    /// # // From here on: served on a port of the kernel's choice and listened to, so that it is known to work.
+    /// # use std::io::{BufRead, BufReader, Write};
+    /// # let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    /// # let options = options.listen("127.0.0.1:0").control("127.0.0.1:0").cores("1").tcp(&address);
+    /// # std::thread::spawn(|| server.serve(options).unwrap());
+    /// # let wait = |_: u32| std::thread::sleep(std::time::Duration::from_millis(20));
+    /// # let connected = |_: u32| std::net::TcpStream::connect(&address).ok();
+    /// # let mut stream = (0..500).inspect(|&n| wait(n)).find_map(connected).expect("it serves");
+    /// # let meta = concat!(
+    /// #     r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","#,
+    /// #     r#""io.modelcontextprotocol/clientCapabilities":{}}"#
+    /// # );
+    /// # let wanted = r#""notifications":{"resourceSubscriptions":["news://today"]}"#;
+    /// # let listen = format!(r#""method":"subscriptions/listen","params":{{{wanted},{meta}}}"#);
+    /// # writeln!(stream, r#"{{"jsonrpc":"2.0","id":1,{listen}}}"#)?;
+    /// # let heard = BufReader::new(stream).lines().map_while(Result::ok).find(|line| line.contains("resources/updated"));
+    /// # assert!(heard.is_some_and(|line| line.contains("news://today")));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn each_core(mut self, hook: impl Fn(OnCore) + Send + Sync + 'static) -> ServeOptions {
         self.hooks.each_core = Some(Arc::new(hook));
         self
