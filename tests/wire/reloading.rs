@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::gateway::reached;
 use crate::legacy::open_at;
 use crate::peer::Peer;
-use crate::process::{Server, until};
+use crate::process::{PATIENCE, Server, until};
 use crate::request::{Request, echo, legacy, modern, sleep, text};
+use crate::upstream::{Reply, Upstream};
 
 /// A configuration file that changes.
 pub struct File {
@@ -192,4 +194,113 @@ fn a_view_that_was_taken_out_is_not_found() {
     for core in 0..2 {
         until("the view is back", || (listed(core, "/mcp/@gone") == 200).then_some(()));
     }
+}
+
+/// The file with another time for the server's calls, and a further server, which both cores then serve.
+fn change(gateway: &Server, file: &File, changed: &str, further: &Server) {
+    file.write(&format!("{changed}timeout_ms = 29000\n{}", section("further", further.http)));
+    until_served(gateway, "/mcp/further");
+}
+
+fn elicit(name: &str) -> Value {
+    json!({"name": name, "arguments": {"message": "Who?"}})
+}
+
+fn accepted() -> Value {
+    json!({"action": "accept", "content": {"username": "alice", "email": "a@b"}})
+}
+
+/// Whatever the server speaks, its caller is being asked when the server gets another place.
+#[test]
+fn a_question_that_was_asked_before_a_change_is_answered_after_it() {
+    let (server, further) = (Server::conformance(), Server::start());
+    for (era, more) in
+        [("legacy", ""), ("legacy", "concurrency = 8\n"), ("modern", ""), ("modern", "concurrency = 8\n")]
+    {
+        let section = format!("{}era = \"{era}\"\n{more}", section("a", server.http));
+        let file = File::new(&section);
+        let gateway = Server::by_file(&file.path());
+        reached(&gateway, "/mcp/a");
+        let mut peers = Vec::new();
+        for core in 0..2 {
+            let session = open_at(&mut gateway.connect_on(core), "2025-11-25", "/mcp/a");
+            let mut peer = gateway.connect_on(core);
+            peer.open(
+                &Request::legacy(&session, &legacy(1, "tools/call", elicit("test_elicitation"))).target("/mcp/a"),
+            );
+            let question = peer.event().expect("a question").json();
+            assert_eq!(question["method"], "elicitation/create", "{question}");
+            peers.push((core, session, peer, question["id"].clone()));
+        }
+        change(&gateway, &file, &section, &further);
+        for (core, session, mut peer, id) in peers {
+            let answer = json!({"jsonrpc": "2.0", "id": id, "result": accepted()});
+            let taken = gateway.connect_on(core).ask(&Request::legacy(&session, &answer).target("/mcp/a"));
+            assert_eq!(taken.status, 202);
+            let result = peer.event().expect("the outcome").json();
+            assert!(text(&result).contains("alice"), "{era} {more}: {result}");
+        }
+        until("the old one is gone", || (gateway.total("corelane_server_calls_in_flight") == 0).then_some(()));
+    }
+}
+
+#[test]
+fn a_call_that_was_parked_before_a_change_is_gone_on_with_after_it() {
+    let (server, further) = (Server::conformance(), Server::start());
+    let section = format!("{}era = \"legacy\"\n", section("a", server.http));
+    let file = File::new(&section);
+    let gateway = Server::by_file(&file.path());
+    reached(&gateway, "/mcp/a");
+    let mut calls = Vec::new();
+    for (path, tool) in [("/mcp/a", "test_elicitation"), ("/mcp", "a_test_elicitation")] {
+        let call = modern(1, "tools/call", elicit(tool));
+        let again = until("its tools are listed", || {
+            let mut call = call.clone();
+            call["params"]["_meta"]["io.modelcontextprotocol/clientCapabilities"] = json!({"elicitation": {}});
+            let answer = gateway.connect_on(0).ask(&Request::modern(&call).target(path)).json();
+            call["params"]["requestState"] = answer["result"]["requestState"].clone();
+            call["params"]["inputResponses"] = json!({"question": accepted()});
+            (answer["result"]["resultType"] == "input_required").then_some(call)
+        });
+        calls.push((path, again));
+    }
+    change(&gateway, &file, &section, &further);
+    for (path, again) in calls {
+        let result = gateway.connect_on(1).ask(&Request::modern(&again).target(path)).json();
+        assert!(result["result"].is_object() && text(&result).contains("alice"), "{path}: {result}");
+    }
+}
+
+#[test]
+fn a_sessions_own_session_with_a_server_that_changed_ends_behind_its_last_call() {
+    let further = Server::start();
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Arc::new(std::sync::Mutex::new(held));
+    let server = Upstream::start("legacy", json!({"tools": {}}), move |heard| {
+        if heard.method() == "tools/call" {
+            let held = held.lock().expect("one call at a time");
+            held.recv_timeout(PATIENCE).expect("it is released");
+        }
+        Reply::Usual
+    });
+    let section = server.section("s", "sessions = \"per_session\"");
+    let file = File::new(&section);
+    let gateway = Server::by_file(&file.path());
+    reached(&gateway, "/mcp/s");
+    let session = open_at(&mut gateway.connect_on(0), "2025-11-25", "/mcp/s");
+    let shared = server.opened_sessions();
+    let mut peer = gateway.connect_on(0);
+    let call = legacy(1, "tools/call", json!({"name": "t", "arguments": {}}));
+    peer.send(Request::legacy(&session, &call).target("/mcp/s").bytes());
+    let called = until("it is called", || server.heard("tools/call").pop());
+    let own = called.field("Mcp-Session-Id").expect("in a session").to_owned();
+    change(&gateway, &file, &section, &further);
+    until("the sessions of all are ended", || {
+        let ended = server.ended_sessions();
+        shared.iter().filter(|one| **one != own).all(|one| ended.contains(one)).then_some(())
+    });
+    assert!(!server.ended_sessions().contains(&own), "a call is under way in it");
+    release.send(()).expect("it is held");
+    assert_eq!(peer.answer().json()["result"]["content"][0]["text"], "done");
+    until("it is ended", || server.ended_sessions().contains(&own).then_some(()));
 }

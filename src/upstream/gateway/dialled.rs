@@ -41,6 +41,7 @@ impl Server {
     /// It has dialled in.
     pub(super) fn arrived(&mut self, now: Nanos, line: Line) {
         match self.verdict {
+            Verdict::Retired(_) => {}
             Verdict::Unknown if self.is_retired => {}
             Verdict::Unknown => {
                 (self.retry_at, self.failures) = (now, 0);
@@ -91,7 +92,7 @@ impl Server {
                 self.refuse_line(now, line, "speaks another era of MCP than the server's other connections");
             }
             // The others have gone meanwhile: it is asked as the first one.
-            (Verdict::Asking | Verdict::Unknown, _) => {}
+            (Verdict::Asking | Verdict::Retired(_) | Verdict::Unknown, _) => {}
         }
     }
 

@@ -427,7 +427,7 @@ impl Server {
         id: &[u8],
         answer: Result<&[u8], RpcError>,
     ) {
-        let Verdict::Known(era @ Era::Legacy(_)) = self.verdict else { return };
+        let Some(era @ Era::Legacy(_)) = self.verdict.era() else { return };
         let body = |out: &mut Vec<u8>| match answer {
             Ok(result) => {
                 jsonrpc::begin_result(out, id);

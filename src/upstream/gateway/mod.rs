@@ -270,8 +270,8 @@ impl<S: Service> Gateway<S> {
         name: Option<&str>,
         uris: Option<&str>,
     ) -> Served {
-        let outcome = match (place.core, place.server) == (self.core.0, server) {
-            true => self.servers[usize::from(server)].resume(call.now, place, call, name, uris),
+        let outcome = match place.core == self.core.0 && self.is_or_was(server, place.server) {
+            true => self.servers[usize::from(place.server)].resume(call.now, place, call, name, uris),
             false => Err(RpcError::new(Code::INVALID_PARAMS, STALE)),
         };
         match outcome {
@@ -282,6 +282,14 @@ impl<S: Service> Gateway<S> {
             }
             Err(error) => Served::Failed(error),
         }
+    }
+
+    /// Whether a server is the one of that number, or has come in its place: then it is the old one that is at work on
+    /// what was parked.
+    fn is_or_was(&self, server: u16, number: u16) -> bool {
+        let was = self.servers.iter().nth(usize::from(number)).filter(|was| was.is_retired);
+        let name = &self.servers[usize::from(server)].settings.name;
+        server == number || was.is_some_and(|was| was.settings.name == *name)
     }
 
     /// Notes where a call went.

@@ -33,7 +33,7 @@ impl Server {
         call: &Outgoing<'_>,
         session: Option<Capabilities>,
     ) -> Result<(u64, Vec<u8>), RpcError> {
-        let Verdict::Known(era) = self.verdict else { unreachable!("nothing is sent before the era is known") };
+        let Some(era) = self.verdict.era() else { unreachable!("nothing is sent before the era is known") };
         // A legacy server gives no state: this one is of a call that is parked no longer, or of nobody.
         if call.version.is_modern() && !era.is_modern() && call.envelope.has(Key::RequestState) {
             return Err(RpcError::new(Code::INVALID_PARAMS, STALE));
@@ -355,7 +355,7 @@ impl Server {
         serial: u64,
         session: Option<Capabilities>,
     ) {
-        let (Verdict::Known(era), Some(line)) = (self.verdict, line) else { return };
+        let (Some(era), Some(line)) = (self.verdict.era(), line) else { return };
         if session.is_none() && !self.channel.is_talk() {
             return;
         }

@@ -58,6 +58,18 @@ pub(super) enum Verdict {
     Asking,
     /// It speaks so.
     Known(Era),
+    /// It spoke so when it was taken out: what is under way goes on in that era, and nothing else is begun.
+    Retired(Era),
+}
+
+impl Verdict {
+    /// The era in which it is told what there is to tell.
+    pub fn era(self) -> Option<Era> {
+        match self {
+            Verdict::Known(era) | Verdict::Retired(era) => Some(era),
+            Verdict::Asking | Verdict::Unknown => None,
+        }
+    }
 }
 
 /// Where a core is among the others, and what it has.
@@ -319,6 +331,10 @@ impl Server {
             self.callers.tell(owner, kind::CALL, words::number_of(caller.key), word.write());
             return Ok(Sent::Waits);
         }
+        // Another core may not have heard of it yet.
+        if self.is_retired {
+            return Err(self.unreachable());
+        }
         self.metrics.calls.add(1);
         let tool = tool_of(call.method, name, call.envelope, call.text);
         self.may_try(now, &tool)?;
@@ -355,17 +371,19 @@ impl Server {
         Ok(Sent::Waits)
     }
 
-    /// It was taken out of the configuration.
+    /// It was taken out of the configuration. What it is at work on goes on to its end, questions to callers and their
+    /// answers included.
     pub fn retire(&mut self, now: Nanos) {
         self.is_retired = true;
+        let era = self.verdict.era();
         for session in &mut self.sessions {
             self.waiting.append(&mut session.waiting);
         }
         self.waiting.append(&mut self.queue);
         self.waiting.extend(std::mem::take(&mut self.to_repeat).into_iter().map(|(_, kept)| kept));
         self.out_of_reach(now, format!("server {} was taken out of the configuration", self.settings.name));
+        self.verdict = era.map_or(Verdict::Unknown, Verdict::Retired);
         self.is_news = false;
-        self.rounds.clear();
         self.close_if_idle(now, false);
     }
 
@@ -376,9 +394,9 @@ impl Server {
             || (self.channel.is_gone() && !waits && !self.flights.has_calls_of_others(self.callers.core))
     }
 
-    /// The session whose own it is is over: the server is told, and it ends.
+    /// The session whose own it is is over, or it has another place: nothing more is heard of it but what it is at work
+    /// on, and with that it ends.
     pub fn farewell(&mut self, now: Nanos) {
-        self.end_sessions(now);
         for events in [self.events.take(), self.events_before.take()].into_iter().flatten() {
             self.end_events(now, events);
         }
@@ -396,7 +414,8 @@ impl Server {
     pub fn close_if_idle(&mut self, now: Nanos, is_draining: bool) {
         // The callers of those that are parked come back to this process no more.
         let others = self.flights.calls() - if is_draining { self.flights.parked() } else { 0 };
-        if !(self.is_retired || is_draining) || others > 0 || self.waiting_calls() > 0 {
+        let is_at_work = others > 0 || self.waiting_calls() > 0 || (self.is_retired && !self.rounds.is_empty());
+        if !(self.is_retired || is_draining) || is_at_work {
             return;
         }
         self.end_sessions(now);
@@ -434,7 +453,7 @@ impl Server {
             self.metrics.connections.set(dialled as u64);
         }
         self.metrics.set_state(match self.verdict {
-            Verdict::Unknown => ServerState::Away,
+            Verdict::Retired(_) | Verdict::Unknown => ServerState::Away,
             Verdict::Asking => ServerState::Asking,
             Verdict::Known(Era::Legacy(_)) => ServerState::Legacy,
             Verdict::Known(Era::Modern) => ServerState::Modern,
@@ -445,7 +464,8 @@ impl Server {
     pub(super) fn enqueue(&mut self, now: Nanos, kept: Kept) {
         match self.verdict {
             Verdict::Known(Era::Legacy(_)) => self.enqueue_in_session(now, kept),
-            Verdict::Known(Era::Modern) => self.send_kept(now, kept, None),
+            Verdict::Known(Era::Modern) | Verdict::Retired(Era::Modern) => self.send_kept(now, kept, None),
+            Verdict::Retired(Era::Legacy(_)) => self.callers.reply(kept.caller, Err(self.unreachable())),
             Verdict::Asking | Verdict::Unknown => {
                 self.waiting.push_back(kept);
                 self.reach(now);

@@ -124,7 +124,7 @@ impl<S: Service> Gateway<S> {
         // Nobody has a task of the other era than his own.
         let is_of_its_era = |server: u16| match self.servers[usize::from(server)].verdict {
             Verdict::Known(era) => era.is_modern() == call.version.is_modern(),
-            Verdict::Asking | Verdict::Unknown => true,
+            Verdict::Asking | Verdict::Retired(_) | Verdict::Unknown => true,
         };
         match seen.servers.iter().find_map(|&server| Some((server, own(server)?.to_owned()))) {
             Some((server, _)) if !is_of_its_era(server) => invalid("there is no such task"),

@@ -306,7 +306,7 @@ impl Server {
                     Some(lines) => lines.into_iter().for_each(|line| self.ask_to_watch(now, era, uri, on, Some(line))),
                 }
             }
-            Verdict::Asking | Verdict::Unknown => {}
+            Verdict::Asking | Verdict::Retired(_) | Verdict::Unknown => {}
         }
     }
 
