@@ -110,11 +110,14 @@ fn a_tool_is_not_kept_from_others_because_people_are_slow() {
          [servers.s]\nkind = \"http\"\nurl = \"http://{address}/mcp\"\nera = \"legacy\"\ntimeout_ms = 500\n{}",
         script::asking("timeout_ms = 500\n")
     ));
-    // One more than a breaker stands, on one core. A child asks while one call is in flight.
+    // One more than a breaker stands, on one core. A child asks while one call is in flight, and no other client while
+    // it may be at work on what was given up.
     for (path, together) in [("/mcp/s", 6), ("/mcp/c", 1)] {
         reached(&gateway, path);
-        for _ in 0..6 / together {
-            let mut peers: Vec<Peer> = (0..together).map(|_| begun(&gateway, 0, path, "ask").0).collect();
+        let session = open_at(&mut gateway.connect_on(0), "2025-11-25", path);
+        let begun = |id: u64| begun_in(&gateway, 0, path, &session, id, "ask");
+        for turn in 0..6 / together {
+            let mut peers: Vec<Peer> = (0..together).map(|id| begun(10 * turn + id)).collect();
             for peer in &mut peers {
                 let question = question(peer);
                 let (taken_back, over) = (next(peer), next(peer));
@@ -122,7 +125,7 @@ fn a_tool_is_not_kept_from_others_because_people_are_slow() {
                 assert_eq!(over["error"]["code"], -31504, "{path}: {over}");
             }
         }
-        let (mut peer, session) = begun(&gateway, 0, path, "ask");
+        let mut peer = begun(100);
         let question = question(&mut peer);
         accept(&gateway, path, &session, &question);
         assert!(text(&next(&mut peer)).contains("answered"));
@@ -163,6 +166,32 @@ fn what_a_child_asked_on_the_stream_of_another_call_is_refused_when_that_is_over
     let told = gateway.connect_on(0).ask(&Request::legacy(&session, &cancelled).target("/mcp/c"));
     assert_eq!(told.status, 202);
     assert_eq!(text(&asks.answer().json()), "refused");
+}
+
+#[test]
+fn what_a_child_asks_for_a_call_that_is_over_reaches_no_other_client() {
+    let gateway = Server::configured(&script::asking("timeout_ms = 500\n"));
+    reached(&gateway, "/mcp/c");
+    let in_flight = "corelane_server_calls_in_flight{server=\"c\"}";
+    let session = open_at(&mut gateway.connect_on(0), "2025-11-25", "/mcp/c");
+    let _cancelled = begun_in(&gateway, 0, "/mcp/c", &session, 7, "ask_later");
+    gateway.until_total(in_flight, 1);
+    let cancelled = notice("notifications/cancelled", json!({"requestId": 7}));
+    assert_eq!(gateway.connect_on(0).ask(&Request::legacy(&session, &cancelled).target("/mcp/c")).status, 202);
+    gateway.until_total(in_flight, 0);
+    // The child asks now, for the call that was cancelled, and answers that when it is told no.
+    let (mut other, others) = begun(&gateway, 1, "/mcp/c", "hang");
+    assert_eq!(other.head().field("Content-Type"), Some("application/json"), "it hears nothing but the outcome");
+    // Now it may be at work on what the second client gave up: until it has had its time, only that one is asked.
+    let refused = begun_in(&gateway, 0, "/mcp/c", &session, 8, "ask").answer();
+    assert_eq!(text(&refused.json()), "refused");
+    for (core, session, pause) in [(1, &others, 0), (0, &session, 2100)] {
+        std::thread::sleep(Duration::from_millis(pause));
+        let mut peer = begun_in(&gateway, core, "/mcp/c", session, 9, "ask");
+        let question = question(&mut peer);
+        accept(&gateway, "/mcp/c", session, &question);
+        assert_eq!(text(&next(&mut peer)), "answered");
+    }
 }
 
 #[test]

@@ -115,28 +115,35 @@ fn a_session_that_nobody_wants_so_much_of_any_more_is_told_less() {
 }
 
 #[test]
-fn what_is_logged_on_no_calls_stream_is_of_the_one_call_that_there_is() {
-    let may_end = Arc::new(AtomicBool::new(false));
-    let ends = Arc::clone(&may_end);
-    let server = Upstream::start("legacy", json!({"tools": {}, "logging": {}}), move |heard| {
-        while heard.method() == "tools/call" && !ends.load(Ordering::Relaxed) {
-            std::thread::sleep(Duration::from_millis(5));
+fn what_is_logged_on_no_calls_stream_is_heard_where_no_other_client_could_be_meant() {
+    for (more, is_heard) in [("", false), ("sessions = \"per_session\"", true)] {
+        let may_end = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&may_end);
+        let server = Upstream::start("legacy", json!({"tools": {}, "logging": {}}), move |heard| {
+            while heard.method() == "tools/call" && !ends.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Reply::Usual
+        });
+        let gateway = server.gateway(more);
+        let mut peer = gateway.connect_on(1);
+        let session = open_at(&mut peer, "2025-11-25", "/mcp/s");
+        peer.send(Request::legacy(&session, &legacy(1, "tools/call", call())).target("/mcp/s").bytes());
+        until("it is called", || (server.heard("tools/call").len() == 1).then_some(()));
+        // One for changes, on the core that listens, and one for this core's caller.
+        server.until_streams(2);
+        server.say("notifications/message", &json!({"level": "debug", "data": "no"}));
+        server.say("notifications/message", &json!({"level": "error", "data": "yes"}));
+        if is_heard {
+            peer.stream_head();
+            may_end.store(true, Ordering::Relaxed);
+            assert_eq!(heard(&mut peer), ["error"]);
+        } else {
+            assert!(peer.is_silent_for(Duration::from_millis(200)));
+            may_end.store(true, Ordering::Relaxed);
+            assert_eq!(text(&peer.answer().json()), "done");
         }
-        Reply::Usual
-    });
-    let gateway = server.gateway("");
-    let mut message = modern(1, "tools/call", call());
-    message["params"]["_meta"][LEVEL] = "info".into();
-    let mut peer = gateway.connect_on(1);
-    peer.send(Request::modern(&message).target("/mcp/s").bytes());
-    until("it is called", || (server.heard("tools/call").len() == 1).then_some(()));
-    // One for changes, on the core that listens, and one for this core's caller.
-    server.until_streams(2);
-    server.say("notifications/message", &json!({"level": "debug", "data": "no"}));
-    server.say("notifications/message", &json!({"level": "error", "data": "yes"}));
-    peer.stream_head();
-    may_end.store(true, Ordering::Relaxed);
-    assert_eq!(heard(&mut peer), ["error"]);
+    }
 }
 
 #[test]

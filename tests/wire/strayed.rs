@@ -7,13 +7,15 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::faulty::answer;
 use crate::gateway::reached;
+use crate::legacy::open_at;
 use crate::process::{Server, until};
-use crate::request::{Request, modern, text};
+use crate::request::{Request, legacy, modern, text};
 use crate::script::child;
 use crate::upstream::{Heard, listening};
 
@@ -72,7 +74,7 @@ fn a_stream_whose_call_is_over_reaches_no_later_call() {
         if request["params"]["name"] == "good" {
             // Long enough for the other to be heard before.
             while count.load(Ordering::SeqCst) == answers.load(Ordering::SeqCst) {
-                std::thread::sleep(std::time::Duration::from_millis(5));
+                std::thread::sleep(Duration::from_millis(5));
             }
             answers.fetch_add(1, Ordering::SeqCst);
             return answer(stream, "200 OK", &done(&request["id"]));
@@ -81,7 +83,7 @@ fn a_stream_whose_call_is_over_reaches_no_later_call() {
         let secret = json!({"jsonrpc": "2.0", "method": "notifications/message",
             "params": {"level": "emergency", "data": "a secret of the caller of bad"}});
         drop(stream.write_all(format!("{EVENTS}data: {{\"a\":1,\"a\":2}}\n\n").as_bytes()));
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        std::thread::sleep(Duration::from_millis(300));
         drop(stream.write_all(format!("data: {secret}\n\n").as_bytes()));
         until_closed(stream);
         count.fetch_add(1, Ordering::SeqCst);
@@ -100,6 +102,45 @@ fn a_stream_whose_call_is_over_reaches_no_later_call() {
 }
 
 #[test]
+fn what_is_asked_on_no_calls_stream_reaches_nobody_where_clients_share_the_session() {
+    let (begun, told) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (calls, said) = (Arc::clone(&begun), Arc::clone(&told));
+    let events = move |stream: &mut TcpStream| {
+        drop(stream.write_all(EVENTS.as_bytes()));
+        while calls.load(Ordering::SeqCst) < 2 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let log = json!({"jsonrpc": "2.0", "method": "notifications/message",
+            "params": {"level": "emergency", "data": "a secret of the caller of bad"}});
+        let question = json!({"jsonrpc": "2.0", "id": "q", "method": "elicitation/create",
+            "params": {"message": "a secret question", "requestedSchema": {"type": "object", "properties": {}}}});
+        drop(stream.write_all(format!("data: {log}\n\ndata: {question}\n\n").as_bytes()));
+        said.fetch_add(1, Ordering::SeqCst);
+        until_closed(stream);
+    };
+    let call = move |stream: &mut TcpStream, request: &Value| {
+        begun.fetch_add(1, Ordering::SeqCst);
+        // The first one's work goes on behind its answer, and the server asks for it in the midst of the second.
+        if request["params"]["name"] == "good" {
+            while told.load(Ordering::SeqCst) == 0 {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        answer(stream, "200 OK", &done(&request["id"]));
+    };
+    let gateway = gateway(server(call, events), "");
+    for tool in ["bad", "good"] {
+        let mut peer = gateway.connect_on(0);
+        let session = open_at(&mut peer, "2025-11-25", "/mcp/s");
+        let call = legacy(1, "tools/call", json!({"name": tool, "arguments": {}}));
+        let heard = peer.ask(&Request::legacy(&session, &call).target("/mcp/s"));
+        assert!(!heard.text().contains("secret"), "{}", heard.text());
+        assert_eq!(text(&heard.json()), "done");
+    }
+}
+
+#[test]
 fn streams_that_say_what_is_no_message_take_no_connection_from_calls() {
     let open = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&open);
@@ -113,7 +154,7 @@ fn streams_that_say_what_is_no_message_take_no_connection_from_calls() {
     let gateway = gateway(server(call, events), "connections_per_core = 2");
     // It comes back to such a stream once a second.
     for _ in 0..4 {
-        std::thread::sleep(std::time::Duration::from_millis(1100));
+        std::thread::sleep(Duration::from_millis(1100));
         assert_eq!(text(&called(&gateway, "good")), "done");
         let streams = open.load(Ordering::SeqCst);
         assert!(streams <= 2, "{streams} streams are open that nobody listens to");

@@ -236,6 +236,7 @@ impl Server {
         if is_parked {
             return;
         }
+        self.ends_unanswered(now, number);
         if let Some(Errand::Call(relay)) = self.flights.finish(number, now + STREAM_END) {
             self.breakers.untold(&relay.tool);
             self.callers.reply(relay.caller, Err(error));

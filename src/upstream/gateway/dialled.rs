@@ -11,7 +11,7 @@ use super::request::Era;
 use super::server::{Report, Server, Verdict};
 use super::settings::LinkSettings;
 use crate::proto::json::Value;
-use crate::proto::mcp::{Capabilities, Version};
+use crate::proto::mcp::Version;
 use crate::server::service::{Change, Mail, Nanos, Service};
 use crate::upstream::talk::{Line, Passage};
 
@@ -115,11 +115,18 @@ impl Server {
     }
 
     /// The call that is meant by what a server says on a line without saying which: the one that is in flight there, if
-    /// there is but one. Of one session all calls have one caller, whom any of them reaches.
-    pub(super) fn call_meant_on(&mut self, line: Line) -> Option<u32> {
+    /// there is but one, and it is not said of one that is over. Of one session all calls have one caller, whom any of
+    /// them reaches.
+    pub(super) fn call_meant_on(&mut self, now: Nanos, line: Line) -> Option<u32> {
         if self.is_own {
             return self.flights.last_call();
         }
+        let number = self.only_call_on(line)?;
+        let client = self.flights.relay(number)?.client();
+        self.unanswered.leaves(now, line, client).then_some(number)
+    }
+
+    fn only_call_on(&mut self, line: Line) -> Option<u32> {
         if self.flights.calls() == 1 || !self.dials_in() {
             let number = self.flights.only_call()?;
             let serial = self.flights.find(number)?.serial;
@@ -129,9 +136,10 @@ impl Server {
         self.flights.only(errands.into_iter())
     }
 
-    /// The same on a stream that is of a session and of no call.
-    pub(super) fn call_meant_in(&self, session: Option<Capabilities>) -> Option<u32> {
-        if self.is_own { self.flights.last_call() } else { self.flights.only_call_in(session) }
+    /// The same on a stream that is of a session and of no call. Where clients share the session nobody is meant: what
+    /// belongs to a call is said on that call's stream, and the one that is in flight need not be its.
+    pub(super) fn call_meant_in_session(&self) -> Option<u32> {
+        if self.is_own { self.flights.last_call() } else { None }
     }
 }
 

@@ -11,6 +11,7 @@ use super::callers::Caller;
 use super::deadlines::Deadlines;
 use super::merge::Hint;
 use super::request::Outgoing;
+use super::unanswered::Client;
 
 use crate::ids::{CoreId, View};
 use crate::proto::json::{Envelope, Key};
@@ -149,6 +150,11 @@ impl Relay {
     /// Whether it goes on when its caller has answered what the server asked.
     pub fn waits_for_its_caller(&self) -> bool {
         self.is_parked || !self.asks.is_empty()
+    }
+
+    /// The client's session in which it was made, if it was made in one.
+    pub fn client(&self) -> Option<Client> {
+        self.session.map(|session| (self.caller.core, session))
     }
 
     /// Whether the caller has declared that it answers such questions.
@@ -378,11 +384,6 @@ impl Flights {
     /// The one call that is in flight, if there is but one.
     pub fn only_call(&self) -> Option<u32> {
         self.only(self.numbered().map(|(number, _)| number))
-    }
-
-    /// The one call that is in flight in a session, if there is but one.
-    pub fn only_call_in(&self, session: Option<Capabilities>) -> Option<u32> {
-        self.only(self.numbered().filter(|(_, flight)| flight.session == session).map(|(number, _)| number))
     }
 
     /// The one call among these flights, if there is but one. Those whose callers are away with a question are not

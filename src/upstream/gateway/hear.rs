@@ -342,11 +342,9 @@ impl Server {
     /// The server asks something in the course of a call (legacy servers only).
     pub(super) fn asked(&mut self, now: Nanos, number: u32, envelope: &Envelope, text: &[u8]) {
         // On a stream of its own the server does not say for whom it asks.
-        let of_session = match self.flights.find(number) {
-            Some(Flight { errand: Errand::Events, session, .. }) => Some(*session),
-            _ => None,
-        };
-        let number = of_session.map_or(number, |session| self.call_meant_in(session).unwrap_or(number));
+        let is_of_session = matches!(self.flights.find(number), Some(Flight { errand: Errand::Events, .. }));
+        let meant = if is_of_session { self.call_meant_in_session() } else { None };
+        let number = meant.unwrap_or(number);
         let flight = self.flights.find(number);
         let session = flight.as_ref().and_then(|flight| flight.session);
         let before = flight.as_ref().map_or(now, |flight| flight.deadline);
@@ -356,6 +354,7 @@ impl Server {
             Errand::Call(relay) => Some(relay),
             _ => None,
         });
+        let is_anybodys = relay.is_none();
         if let (Some(relay), Some(method)) = (relay, question(&method)) {
             let params = envelope.text(Key::Params, text).unwrap_or(b"{}");
             let params = match &relay.uris {
@@ -385,6 +384,10 @@ impl Server {
         }
         let outcome = match &*method {
             "ping" => Ok(&b"{}"[..]),
+            _ if is_anybodys => Err(RpcError::new(
+                Code::METHOD_NOT_FOUND,
+                "clients share this session, and it cannot be told which of them is asked: ask on the stream of a call",
+            )),
             _ => Err(RpcError::new(Code::METHOD_NOT_FOUND, "the caller of this call cannot be asked that")),
         };
         self.tell_answer(now, self.line, session, &id, outcome);
@@ -474,12 +477,9 @@ impl Server {
             _ => {}
         }
         let Some(flight) = self.flights.find(number) else { return };
-        // What is logged on no call's stream is of the one call that there is, if there is but one.
+        // What is logged on no call's stream is of no call that could be told, unless all are one client's.
         let number = match flight.errand {
-            Errand::Events if method == "notifications/message" => {
-                let session = flight.session;
-                self.call_meant_in(session).unwrap_or(number)
-            }
+            Errand::Events if method == "notifications/message" => self.call_meant_in_session().unwrap_or(number),
             _ => number,
         };
         let Some(flight) = self.flights.find(number) else { return };

@@ -41,6 +41,7 @@ impl Server {
                 }
                 Heard::Ended { why, retry_at } => {
                     self.events = None;
+                    self.unanswered.forget();
                     for session in std::mem::take(&mut self.sessions) {
                         self.waiting.extend(session.waiting);
                     }
@@ -71,18 +72,19 @@ impl Server {
         let Channel::Talk(talk) = &mut self.channel else { return };
         if envelope.has(Key::Method) {
             if envelope.has(Key::Id) {
-                let number = self.call_meant_on(line).unwrap_or(NONE);
+                let number = self.call_meant_on(now, line).unwrap_or(NONE);
                 return self.asked(now, number, &envelope, text);
             }
             let params = envelope.value(Key::Params, text);
             let token = params.and_then(|params| params.get("progressToken")).and_then(Value::as_u64);
             let number = match token {
                 Some(token) => talk.outstanding().errand_of(token, line),
-                None => self.call_meant_on(line),
+                None => self.call_meant_on(now, line),
             };
             return self.notified(now, number.unwrap_or(NONE), &envelope, text);
         }
         let id = envelope.value(Key::Id, text).and_then(Value::as_u64);
+        self.unanswered.answered(id.unwrap_or_default(), line);
         let Some(number) = id.and_then(|id| talk.outstanding().answered(id, line)) else { return };
         self.message(now, number, 200, text);
         // There is no stream whose end is to come.

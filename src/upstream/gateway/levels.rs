@@ -95,7 +95,7 @@ impl Server {
         (level.asking, level.look_at) = (lines.len(), now + LOOK);
         let session = self.sessions[place].capabilities;
         lines.into_iter().for_each(|line| self.send_level(now, session, told, line));
-        // Much is logged on no call's stream.
+        // Much is logged on no call's stream, which is of use where all calls are one client's.
         self.listen(now);
     }
 

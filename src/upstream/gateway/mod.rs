@@ -45,6 +45,7 @@ mod told;
 #[cfg(test)]
 mod turn_tests;
 mod turns;
+mod unanswered;
 mod uris;
 mod watching;
 mod words;

@@ -258,16 +258,17 @@ impl Server {
     }
 
     /// Opens the streams of legacy sessions: one core's for changes, and those of callers who can be asked, because
-    /// servers ask on them as well.
+    /// servers ask on them as well, and would wait for an answer if they were not refused.
     fn listen_in_sessions(&mut self, now: Nanos) {
         let own = self.own_session();
         for place in 0..self.sessions.len() {
             let session = &self.sessions[place];
             let capabilities = session.capabilities;
             // A session's own server asks its one client, and has no other stream; what is logged on no call's stream
-            // comes on this one.
+            // comes on this one. Where clients share a session, neither could be said to be one's.
             let is_asking = capabilities != if self.is_own { Capabilities::default() } else { own };
-            let is_wanted = self.listens || is_asking || session.level.is_told() || session.owes;
+            let is_logging = self.is_own && session.level.is_told();
+            let is_wanted = self.listens || is_asking || is_logging || session.owes;
             if session.id.is_none() || session.events.is_some() || !is_wanted {
                 continue;
             }
@@ -334,6 +335,7 @@ impl Server {
             session.waiting.retain(|kept| kept.caller != caller);
         }
         let Some(number) = number else { return };
+        self.ends_unanswered(now, number);
         let Some(flight) = self.flights.remove(number) else { return };
         if let Errand::Call(relay) = &flight.errand {
             self.breakers.untold(&relay.tool);

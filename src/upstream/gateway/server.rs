@@ -22,6 +22,7 @@ use super::pins::PinnedTools;
 use super::request::{Era, Outgoing};
 use super::sessions::Session;
 use super::settings::{EraChoice, HttpLink, LinkSettings, ServerSettings};
+use super::unanswered::Unanswered;
 use super::words::{self, CallWord, kind};
 use crate::ids::{CoreId, OutboundAddress};
 use crate::metrics::{ServerMetrics, ServerState};
@@ -186,6 +187,8 @@ pub(super) struct Server {
     pub serial: u64,
     /// The process that speaks to it.
     pub boot: u64,
+    /// Calls that ended before their answers came.
+    pub unanswered: Unanswered,
     /// The line on which the server says what is being heard.
     pub line: Line,
     /// The line on which it was asked last what it speaks, where there are several.
@@ -293,6 +296,7 @@ impl Server {
             published: Cell::default(),
             serial: 0,
             boot: place.boot,
+            unanswered: Unanswered::default(),
             line: ONLY,
             asked_on: None,
         }
@@ -574,6 +578,7 @@ impl Server {
         while let Some(number) = self.flights.overdue(now) {
             let serial = self.flights.find(number).map(|flight| flight.serial).unwrap_or_default();
             let line = self.channel.line_of(serial);
+            self.ends_unanswered(now, number);
             self.channel.drop_errand(now, number);
             let flight = self.flights.find(number);
             if let Some(Flight { errand: Errand::Call(relay), serial, session, .. }) = flight {
