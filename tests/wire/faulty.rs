@@ -340,23 +340,27 @@ fn a_list_is_bounded_and_one_that_hangs_costs_its_own_items() {
     }
 }
 
-/// A 400 that names the request is an answer to it, whatever it speaks of; one that names none may be of a session.
+/// A refusal that names the request is an answer to it, whatever it speaks of; one that names none may be of a session.
 #[test]
 fn a_refusal_that_speaks_of_a_session_is_not_the_end_of_ours() {
-    let good = Server::start();
-    let bad = server_of_tools(|stream, id, _| {
-        let error = json!({"code": -32602, "message": "no such chat session"});
-        answer(stream, "400 Bad Request", &json!({"jsonrpc": "2.0", "id": id, "error": error}).to_string());
-    });
-    let gateway = gateway(&good, bad);
-    until_reached(&gateway, "bad");
-    let before = gateway.total("corelane_server_calls_total{server=\"bad\"}");
-    for _ in 0..3 {
-        let (_, message) = call_bad(&gateway);
-        assert_eq!(message["error"]["code"], -32602, "{message}");
-        assert_eq!(message["error"]["message"], "no such chat session");
+    for status in ["400 Bad Request", "404 Not Found"] {
+        let good = Server::start();
+        let made = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&made);
+        let bad = server_of_tools(move |stream, id, _| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let error = json!({"code": -32602, "message": "no such chat session"});
+            answer(stream, status, &json!({"jsonrpc": "2.0", "id": id, "error": error}).to_string());
+        });
+        let gateway = gateway(&good, bad);
+        until_reached(&gateway, "bad");
+        for _ in 0..3 {
+            let (_, message) = call_bad(&gateway);
+            assert_eq!(message["error"]["code"], -32602, "{message}");
+            assert_eq!(message["error"]["message"], "no such chat session");
+        }
+        assert_eq!(made.load(Ordering::SeqCst), 3, "{status}: each was made once");
     }
-    assert_eq!(gateway.total("corelane_server_calls_total{server=\"bad\"}") - before, 3, "each was made once");
 }
 
 #[test]

@@ -630,8 +630,8 @@ pub(super) fn says_modern(result: Value<'_>) -> bool {
 }
 
 /// Whether an answer to a request in a session says that the session is gone: 404 (2025-11-25, "Session Management"),
-/// or, as some servers have it, 400 with words to that effect. Who names the request in its answer has read it: with
-/// 400 it speaks of another session, with 404 of whatever it says.
+/// or, as some servers have it, 400 with words to that effect. Who names the request in its answer has read it, and may
+/// have done what it asks: if it speaks of a session that is another, and the call is not sent again.
 fn is_session_lost(scanner: &mut Scanner, status: u16, text: &[u8], serial: u64) -> bool {
     let speaks_of_session = || {
         let text = text[..text.len().min(1024)].to_ascii_lowercase();
@@ -643,7 +643,7 @@ fn is_session_lost(scanner: &mut Scanner, status: u16, text: &[u8], serial: u64)
         is_json && envelope.value(Key::Id, text).and_then(Value::as_u64) == Some(serial)
     };
     match status {
-        404 => speaks_of_session() || !names_request(),
+        404 => !names_request(),
         400 => speaks_of_session() && !names_request(),
         _ => false,
     }
