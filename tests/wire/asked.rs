@@ -11,8 +11,9 @@ use crate::legacy::open_at;
 use crate::parked::{asked, call_of, legacy_server, parked};
 use crate::peer::Peer;
 use crate::process::Server;
-use crate::request::{Request, legacy, notice, text};
+use crate::request::{Request, initialize, legacy, notice, text};
 use crate::script;
+use crate::upstream::{Reply, Upstream};
 
 /// A call of this tool on a stream of its own, whose caller can be asked.
 fn begun(gateway: &Server, core: usize, path: &str, tool: &str) -> (Peer, String) {
@@ -206,4 +207,26 @@ fn a_caller_who_walked_away_from_a_question_mutes_no_others() {
         assert_eq!(text(&next(&mut peer)), "answered");
     }
     assert_eq!(text(&asked(&gateway, "/mcp/c", &again).json()), "answered");
+}
+
+#[test]
+fn a_legacy_client_is_asked_nothing_that_it_has_not_said_it_can_answer() {
+    let wanted = |method: &str, params: Value| json!({"method": method, "params": params});
+    let elicits = wanted("elicitation/create", json!({"message": "?", "requestedSchema": {"type": "object"}}));
+    let samples = wanted("sampling/createMessage", json!({"messages": [], "maxTokens": 5}));
+    let server = Upstream::start("modern", json!({"tools": {}}), move |heard| match heard.method() {
+        "tools/call" => Reply::Result(json!({"resultType": "input_required", "requestState": "s",
+            "inputRequests": {"a": elicits, "b": samples}})),
+        _ => Reply::Usual,
+    });
+    let gateway = server.gateway("");
+    let mut peer = gateway.connect_on(0);
+    let mut first = initialize(1, "2025-11-25");
+    first["params"]["capabilities"] = json!({"elicitation": {}});
+    let answer = peer.ask(&Request::post(&first).target("/mcp/s"));
+    let session = answer.field("Mcp-Session-Id").expect("a session was opened").to_owned();
+    let call = legacy(2, "tools/call", json!({"name": "t", "arguments": {}}));
+    peer.send(Request::legacy(&session, &call).target("/mcp/s").bytes());
+    let head = peer.head();
+    assert_eq!(head.field("Content-Type"), Some("application/json"), "nothing is asked, not even what could be");
 }

@@ -43,6 +43,13 @@ pub(super) struct Round {
     state: Option<Box<[u8]>>,
 }
 
+impl Round {
+    /// Who is being asked.
+    pub fn caller(&self) -> Caller {
+        self.caller
+    }
+}
+
 /// A question that a legacy caller was asked: its number, the server's name for it, and the answer once it is there.
 type Asked = (u32, Box<[u8]>, Option<Vec<u8>>);
 
@@ -96,24 +103,26 @@ impl Parked {
 
 impl Server {
     /// A modern server wants answers of a legacy caller: it is asked, and the call sent again when it has answered all.
-    pub(super) fn input_required(&mut self, now: Nanos, relay: Relay, result: Value<'_>) {
+    pub(super) fn input_required(&mut self, now: Nanos, mut relay: Relay, result: Value<'_>) {
         let fail = |server: &Server, text: &str| {
             let text = format!("server {} asks for input {text}", server.settings.name);
             server.callers.reply(relay.caller, Err(RpcError::new(Code::BAD_GATEWAY, text)));
         };
-        let Some(mut kept) = relay.kept else { return fail(self, "that was not expected of this call") };
+        let Some(mut kept) = relay.kept.take() else { return fail(self, "that was not expected of this call") };
         let state: Option<Box<[u8]>> = result.get("requestState").map(|state| state.raw().into());
         if kept.rounds >= ROUNDS_MAX || self.rounds.len() + self.to_repeat.len() >= WAITING_MAX {
             let is_over = kept.rounds >= ROUNDS_MAX;
             return fail(self, if is_over { "again and again" } else { "while too many calls wait for theirs" });
         }
+        let asked = || result.get("inputRequests").into_iter().flat_map(Value::members);
+        let can_give = |request: Value<'_>| relay.may_ask && asked_by(request).is_some_and(|one| relay.can_answer(one));
+        if asked().any(|(_, request)| !can_give(request)) {
+            return fail(self, "that this client cannot give");
+        }
         kept.rounds += 1;
         let mut round = Round { caller: relay.caller, kept, asked: relay.asked, answers: Vec::new(), state };
-        for (name, request) in result.get("inputRequests").into_iter().flat_map(Value::members) {
-            let method = request.get("method").and_then(Value::as_str).and_then(|method| question(&method));
-            let Some(method) = method.filter(|_| relay.may_ask) else {
-                return fail(self, "that this client cannot give");
-            };
+        for (name, request) in asked() {
+            let Some(method) = asked_by(request) else { continue };
             if round.asked >= QUESTIONS_MAX {
                 return fail(self, "again and again");
             }
@@ -378,6 +387,11 @@ const QUESTION: &str = "question";
 /// The questions that there are.
 pub(super) fn question(method: &str) -> Option<&'static str> {
     ["elicitation/create", "sampling/createMessage", "roots/list"].into_iter().find(|known| *known == method)
+}
+
+/// What a modern server asks by a request for input.
+fn asked_by(request: Value<'_>) -> Option<&'static str> {
+    request.get("method").and_then(Value::as_str).and_then(|method| question(&method))
 }
 
 /// A member's name with the quotes that `RawStr` leaves out.
