@@ -79,6 +79,12 @@ fn tasks_of_2025_11_25_are_found_at_their_servers() {
         assert_eq!(listed(&session, core), ids);
         let bystander = open_at(&mut gateway.connect_on(core), "2025-11-25", "/mcp");
         assert_eq!(listed(&bystander, core), Vec::<String>::new());
+        // Nor can it ask of one, though it shares their servers' sessions and knows the ids.
+        for method in ["tasks/get", "tasks/result", "tasks/cancel"] {
+            let message = legacy(7, method, json!({"taskId": ids[0]}));
+            let refused = gateway.connect_on(core).ask(&Request::legacy(&bystander, &message)).json();
+            assert_eq!(refused["error"]["code"], json!(-32602), "{method}: {refused}");
+        }
     }
     assert_eq!(ask(0, "tasks/list", json!({"cursor": "0"}))["error"]["code"], json!(-32602));
     // By a server's own path its tasks have its own ids.
@@ -95,6 +101,10 @@ fn tasks_of_2025_11_25_are_found_at_their_servers() {
             list["result"]["tasks"].as_array().expect("tasks").iter().map(|task| task["taskId"].clone()).collect();
         assert_eq!(ids, expected, "{list}");
     }
+    let get = legacy(3, "tasks/get", json!({"taskId": created["result"]["task"]["taskId"]}));
+    let asked = [&session, &bystander].map(|one| alone.ask(&Request::legacy(one, &get).target("/mcp/a")).json());
+    assert!(asked[0]["result"].is_object(), "{}", asked[0]);
+    assert_eq!(asked[1]["error"]["code"], json!(-32602), "{}", asked[1]);
 }
 
 #[test]

@@ -56,6 +56,11 @@ impl Server {
         Err(RpcError::new(Code::OVERLOADED, text).with_data(format!(r#"{{"retryAfterMs":{ms}}}"#)))
     }
 
+    /// A call that was to be tried was not sent, which tells nothing of its tool.
+    pub(super) fn was_not_tried(&mut self, kept: &Kept) {
+        self.breakers.untold(&tool_of(kept.method, kept.name.as_deref(), &kept.envelope, &kept.text));
+    }
+
     /// A call was answered.
     pub(super) fn call_answered(&mut self, now: Nanos, relay: &Relay) {
         self.breakers.succeeded(now, &relay.tool);

@@ -5,17 +5,20 @@
 //! Invariant: what a server says of a visit or a task reaches the session that was told of it first, and no other; no
 //! more is remembered than `limits` says, of which the oldest goes first.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 
+use super::callers::Caller;
 use super::flight::Relay;
+use super::request::name_key;
 use super::server::Server;
 use super::task_ids;
 use super::words::{self, kind};
 use crate::ids::CoreId;
 use crate::limits::{OWED_ID_BYTES_MAX, OWED_MAX};
-use crate::proto::json::Value;
+use crate::proto::json::{Key, Value};
 use crate::proto::mcp::{Capabilities, Method, Version};
-use crate::server::service::{Mail, Nanos};
+use crate::server::service::{Call, Mail, Nanos};
 
 /// What a server tells a session, of what it owes it.
 pub(super) const COMPLETE: &str = "notifications/elicitation/complete";
@@ -65,6 +68,12 @@ impl Owed {
         self.creditors.insert(key, creditor);
     }
 
+    /// A core died, and its sessions with it: their numbers will be others' (`lost_core`).
+    pub fn forget_core(&mut self, core: CoreId) {
+        self.creditors.retain(|_, creditor| creditor.core != core);
+        self.order.retain(|key| self.creditors.contains_key(key));
+    }
+
     /// Who is to hear of it.
     pub fn creditor_of(&self, what: Promise, id: &str) -> Option<&Creditor> {
         self.creditors.get(&(what, Box::from(id)))
@@ -89,6 +98,18 @@ impl Server {
             // What it says later comes on no call's stream.
             self.listen(now);
         }
+    }
+
+    /// Whether a call is about a task that was made in another client's session, by the server's id for it: clients share
+    /// sessions with the server, which cannot tell them apart. What it is not remembered of whom it is (it is older than
+    /// this process, or than `limits` keeps) is for the server to judge.
+    pub(super) fn is_of_anothers_task(&self, call: &Call<'_>, caller: Caller, own: Option<&str>) -> bool {
+        if name_key(call.method) != Key::TaskId {
+            return false;
+        }
+        let Some(id) = own.map(Cow::from).or_else(|| call.envelope.str(Key::TaskId, call.text)) else { return false };
+        let creditor = self.owed.creditor_of(Promise::Task, &id);
+        creditor.is_some_and(|creditor| (creditor.core, Some(creditor.session)) != (caller.core, call.session))
     }
 
     /// A call's result made a task.
@@ -177,5 +198,13 @@ mod tests {
         }
         assert_eq!((session(&owed, Promise::Task, "a"), session(&owed, Promise::Task, "7")), (None, Some(7)));
         assert_eq!((owed.creditors.len(), owed.order.len()), (OWED_MAX, OWED_MAX));
+        let elsewhere = Creditor { core: CoreId(1), ..creditor(9) };
+        owed.promise(Promise::Task, "of another core", elsewhere);
+        owed.forget_core(CoreId(0));
+        assert_eq!(
+            (session(&owed, Promise::Task, "7"), session(&owed, Promise::Task, "of another core")),
+            (None, Some(9))
+        );
+        assert_eq!((owed.creditors.len(), owed.order.len()), (1, 1));
     }
 }

@@ -7,7 +7,7 @@
 use super::callers::Caller;
 use super::channel::Channel;
 use super::flight::ListKind;
-use super::server::{Report, Sent, Verdict};
+use super::server::{Report, Sent, Server, Verdict};
 use super::words::{self, CallWord, Stand, kind};
 use super::{Gateway, bridge, owed, uris};
 use crate::ids::CoreId;
@@ -278,17 +278,25 @@ impl<S: Service> Gateway<S> {
                 }
                 server.out_of_reach(now, error.message.to_string());
             } else {
-                let from_there = server.flights.calls_from(peer);
-                let waiting = server.waiting.iter().chain(&server.queue).map(|kept| kept.caller);
-                let waiting: Vec<Caller> = waiting.filter(|caller| caller.core == peer).collect();
-                for (number, caller) in from_there {
-                    server.cancel(now, caller, Some(number));
-                }
-                for caller in waiting {
-                    server.cancel(now, caller, None);
-                }
+                server.forget_callers_on(now, peer);
             }
             self.settle(now, index);
         }
+    }
+}
+
+impl Server {
+    /// A core died. Its next life counts calls and sessions from the beginning, so whatever is left for one of this life
+    /// would reach a stranger.
+    fn forget_callers_on(&mut self, now: Nanos, core: CoreId) {
+        for (number, caller) in self.flights.calls_from(core) {
+            self.cancel(now, caller, Some(number));
+        }
+        let waiting = self.callers_waiting().filter(|caller| caller.core == core);
+        for caller in waiting.collect::<Vec<Caller>>() {
+            self.cancel(now, caller, None);
+        }
+        self.owed.forget_core(core);
+        self.unanswered.lost_core(core);
     }
 }

@@ -327,13 +327,8 @@ impl Server {
             }
             return;
         }
-        self.waiting.retain(|kept| kept.caller != caller);
-        self.queue.retain(|kept| kept.caller != caller);
-        self.to_repeat.retain(|(_, kept)| kept.caller != caller);
+        self.drop_waiting(caller);
         self.drop_round(caller);
-        for session in &mut self.sessions {
-            session.waiting.retain(|kept| kept.caller != caller);
-        }
         let Some(number) = number else { return };
         self.ends_unanswered(now, number);
         let Some(flight) = self.flights.remove(number) else { return };

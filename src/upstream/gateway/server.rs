@@ -22,6 +22,7 @@ use super::pins::PinnedTools;
 use super::request::{Era, Outgoing};
 use super::sessions::Session;
 use super::settings::{EraChoice, HttpLink, LinkSettings, ServerSettings};
+use super::task_ids::NO_SUCH_TASK;
 use super::unanswered::Unanswered;
 use super::words::{self, CallWord, kind};
 use crate::ids::{CoreId, OutboundAddress};
@@ -340,6 +341,9 @@ impl Server {
             return Err(self.unreachable());
         }
         self.metrics.calls.add(1);
+        if self.is_of_anothers_task(call, caller, name) {
+            return Err(RpcError::new(Code::INVALID_PARAMS, NO_SUCH_TASK));
+        }
         let tool = tool_of(call.method, name, call.envelope, call.text);
         self.may_try(now, &tool)?;
         let is_full = self.is_full();
@@ -359,10 +363,12 @@ impl Server {
                 return Ok(Sent::As(self.send_call(now, serial, text, relay, session)));
             }
         } else if now < self.retry_at && self.verdict == Verdict::Unknown {
+            self.breakers.untold(&tool);
             return Err(self.unreachable());
         }
         let waiting = self.waiting_calls();
         if waiting >= self.settings.waiting_max {
+            self.breakers.untold(&tool);
             let text = format!("{waiting} calls wait for server {} already, the most there may be", self.settings.name);
             return Err(RpcError::new(Code::OVERLOADED, text));
         }

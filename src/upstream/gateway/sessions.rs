@@ -7,7 +7,6 @@
 
 use std::collections::VecDeque;
 
-use super::breaking::tool_of;
 use super::changes::Paced;
 use super::flight::{Errand, Flight, Kept, Relay};
 use super::levels::Level;
@@ -68,8 +67,7 @@ impl Server {
         let capabilities = self.session_for(kept.capabilities);
         let known = self.sessions.iter().position(|session| session.capabilities == capabilities);
         let Some(place) = known.or_else(|| self.begin_session(now, capabilities)) else {
-            let tool = tool_of(kept.method, kept.name.as_deref(), &kept.envelope, &kept.text);
-            self.breakers.untold(&tool);
+            self.was_not_tried(&kept);
             let text = format!(
                 "server {} has a session for each set of client capabilities, and {SERVER_SESSIONS_MAX} of them are at \
                  work, the most that a core keeps; try again shortly",
@@ -129,6 +127,7 @@ impl Server {
     pub(super) fn session_failed(&mut self, capabilities: Capabilities, error: &RpcError) {
         let Some(place) = self.sessions.iter().position(|session| session.capabilities == capabilities) else { return };
         for kept in self.sessions.swap_remove(place).waiting {
+            self.was_not_tried(&kept);
             self.callers.reply(kept.caller, Err(error.clone()));
         }
     }

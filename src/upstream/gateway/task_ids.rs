@@ -14,6 +14,9 @@ use crate::server::service::{Call, Served, Service};
 /// Where messages say which task they belong to (mcp 2025-11-25, "Related Task Metadata").
 const RELATED: &str = "io.modelcontextprotocol/related-task";
 
+/// What is said of a task that there is not, or not for who asks.
+pub(super) const NO_SUCH_TASK: &str = "there is no such task";
+
 /// A result with its tasks named as the caller sees them; none if nothing in it is of tasks.
 pub fn seen(result: &[u8], method: Method, before: &str) -> Option<Vec<u8>> {
     memchr::memmem::find(result, br#""taskId""#)?;
@@ -127,13 +130,13 @@ impl<S: Service> Gateway<S> {
             Verdict::Asking | Verdict::Retired(_) | Verdict::Unknown => true,
         };
         match seen.servers.iter().find_map(|&server| Some((server, own(server)?.to_owned()))) {
-            Some((server, _)) if !is_of_its_era(server) => invalid("there is no such task"),
+            Some((server, _)) if !is_of_its_era(server) => invalid(NO_SUCH_TASK),
             Some((server, own)) => {
                 let before = self.before_uris(call.view, server);
                 self.relay(call, server, Some(&own), before.as_deref())
             }
             None if seen.native => self.native.call(call, out),
-            None => invalid("there is no such task"),
+            None => invalid(NO_SUCH_TASK),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A gateway without sockets: which servers a turn looks at.
+//! A gateway without sockets: which servers a turn looks at, and what is left of calls that are over.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -171,8 +171,8 @@ impl Rig {
         self.now = end;
     }
 
-    /// A call in a session, answered.
-    fn call(&mut self, view: u16, session: u64) {
+    /// A call in a session begins.
+    fn begin(&mut self, view: u16, session: u64, capabilities: Capabilities) -> (CallKey, Served) {
         let text = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","arguments":{}}}"#;
         let mut envelope = Envelope::default();
         Scanner::new().scan(text, &mut envelope).expect("valid");
@@ -185,7 +185,7 @@ impl Rig {
             text,
             envelope: &envelope,
             param_lines: b"",
-            capabilities: NOTHING,
+            capabilities,
             log_level: None,
             is_level_chosen: false,
             may_ask: false,
@@ -194,7 +194,13 @@ impl Rig {
             deadline: self.now + 30 * SECOND,
             is_deadline_chosen: false,
         };
-        assert!(matches!(self.gateway.call(&call, &mut Vec::new()), Served::Pending));
+        (key, self.gateway.call(&call, &mut Vec::new()))
+    }
+
+    /// A call in a session, answered.
+    fn call(&mut self, view: u16, session: u64) {
+        let (key, served) = self.begin(view, session, NOTHING);
+        assert!(matches!(served, Served::Pending));
         self.turn();
         let replies = std::iter::from_fn(|| self.mailbox.pop());
         let outcomes: Vec<bool> = replies
@@ -289,4 +295,77 @@ fn a_views_number_is_the_same_for_whoever_missed_a_choice_or_comes_later() {
         [1, 2, 3].map(|number| (seen[number].is_there, seen[number].alone)),
         [(true, Some(0)), (false, None), (true, Some(2))]
     );
+}
+
+#[test]
+fn a_call_that_was_to_show_how_its_tool_is_and_was_not_sent_leaves_that_to_the_next() {
+    const ASKED: Capabilities = Capabilities::ELICITATION_FORM;
+    type Step = fn(&mut Rig, CallKey);
+    let nothing: Step = |_, _| {};
+    // What happens before such a call begins, and what ends it then.
+    let ways: [(&str, Step, Step); 5] = [
+        ("its server is away", |rig, _| rig.gateway.servers[0].out_of_reach(rig.now, "it went".to_owned()), nothing),
+        ("too many wait", |rig, _| (0..64).for_each(|one| drop(rig.begin(1, 100 + one, ASKED))), nothing),
+        ("its caller left", nothing, |rig, key| rig.gateway.cancel(rig.now, key)),
+        ("its session was not opened", nothing, |rig, _| {
+            let error = RpcError::new(Code::BAD_GATEWAY, "it was refused");
+            rig.gateway.servers[0].session_failed(ASKED, &error);
+        }),
+        ("its server went", nothing, |rig, _| rig.gateway.servers[0].out_of_reach(rig.now, "it went".to_owned())),
+    ];
+    let mut kept = Vec::new();
+    for (what, before, ends) in ways {
+        let mut rig = Rig::new(vec![server("s", 1, false)]);
+        rig.turn();
+        let no_call = CallKey { index: 1, generation: 0 };
+        before(&mut rig, no_call);
+        let (failed_at, patience) = (rig.now, 60 * SECOND);
+        rig.gateway.servers[0].breakers.failed(failed_at, "t", 5, 0);
+        rig.now += 2 * SECOND;
+        rig.gateway.servers[0].retry_at = Nanos::MAX;
+        let (key, _) = rig.begin(1, 7, ASKED);
+        ends(&mut rig, key);
+        if rig.gateway.servers[0].breakers.admit(rig.now, "t", patience).is_err() {
+            kept.push(what);
+        }
+    }
+    assert_eq!(kept, [""; 0], "the next call is not tried");
+}
+
+#[test]
+fn what_was_left_for_callers_of_a_core_that_died_reaches_nobody_of_its_next_life() {
+    let mut rig = Rig::new(vec![server("s", 1, false)]);
+    rig.turn();
+    let told = |rig: &mut Rig, index: u32, capabilities: Capabilities| {
+        let word = words::CallWord {
+            view: View(1),
+            version: Version::V2025_11_25,
+            session: Some(1),
+            method: Method::ToolsCall,
+            capabilities,
+            log_level: None,
+            is_level_chosen: false,
+            may_ask: true,
+            latest: Nanos::MAX,
+            name: None,
+            uris: None,
+            text: br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","arguments":{}}}"#,
+            param_lines: b"",
+        };
+        let number = words::number_of(CallKey { index, generation: 1 });
+        let what = words::subject(words::kind::CALL, 0, number);
+        rig.gateway.told(rig.now, CoreId(1), what, &word.write());
+    };
+    // One waits for its session; another, for the pause before it is sent again.
+    told(&mut rig, 1, Capabilities::ELICITATION_FORM);
+    told(&mut rig, 2, Capabilities::SAMPLING);
+    let again = rig.gateway.servers[0].sessions.iter_mut().find_map(|session| {
+        (session.capabilities == Capabilities::SAMPLING).then(|| session.waiting.pop_front()).flatten()
+    });
+    rig.gateway.servers[0].to_repeat.push((rig.now + SECOND, again.expect("it waits for its session")));
+    assert_eq!(rig.gateway.servers[0].callers_waiting().count(), 2);
+    rig.gateway.peer_lost(rig.now, CoreId(1));
+    assert_eq!(rig.gateway.servers[0].callers_waiting().count(), 0);
+    // Words to that core would be wishes of which a turn knows nothing.
+    rig.pass(5 * SECOND);
 }

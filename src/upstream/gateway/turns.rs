@@ -3,6 +3,10 @@
 //! Not here: what is waited for (`server`, `bridge`), how a call is written (`send`).
 //! Invariant: whatever a call waited for, it is sent only while fewer are in flight than may be.
 
+use std::collections::VecDeque;
+
+use super::bridge::Round;
+use super::callers::Caller;
 use super::flight::{Kept, Relay};
 use super::server::Server;
 use super::settings::ServerSettings;
@@ -14,6 +18,24 @@ impl Server {
     pub(super) fn waiting_calls(&self) -> usize {
         let for_sessions = self.sessions.iter().map(|session| session.waiting.len()).sum::<usize>();
         self.waiting.len() + for_sessions + self.queue.len() + self.to_repeat.len()
+    }
+
+    /// Whose calls wait: those, and those that wait for their callers' answers.
+    pub(super) fn callers_waiting(&self) -> impl Iterator<Item = Caller> {
+        let for_sessions = self.sessions.iter().flat_map(|session| &session.waiting);
+        let to_repeat = self.to_repeat.iter().map(|(_, kept)| kept);
+        let kept = self.waiting.iter().chain(&self.queue).chain(for_sessions).chain(to_repeat);
+        kept.map(|kept| kept.caller).chain(self.rounds.iter().map(Round::caller))
+    }
+
+    /// The caller of a call is gone, which is not sent any more if it waits.
+    pub(super) fn drop_waiting(&mut self, caller: Caller) {
+        let is_its = |kept: &Kept| kept.caller == caller;
+        let for_sessions = self.sessions.iter_mut().map(|session| &mut session.waiting);
+        let all = for_sessions.chain([&mut self.waiting, &mut self.queue]);
+        let mut dropped: Vec<Kept> = all.flat_map(|calls| take(calls, is_its)).collect();
+        dropped.extend(self.to_repeat.extract_if(.., |(_, kept)| is_its(kept)).map(|(_, kept)| kept));
+        dropped.iter().for_each(|kept| self.was_not_tried(kept));
     }
 
     /// Most calls whose modern callers may have been sent away with a question. They come on top of the others, as
@@ -69,7 +91,20 @@ impl Server {
                 relay.kept = keeps.then(|| Box::new(kept));
                 self.send_call(now, serial, text, relay, session);
             }
-            Err(error) => self.callers.reply(kept.caller, Err(error)),
+            Err(error) => {
+                self.was_not_tried(&kept);
+                self.callers.reply(kept.caller, Err(error));
+            }
         }
     }
+}
+
+/// Takes those calls out that are meant.
+fn take(calls: &mut VecDeque<Kept>, is_meant: impl Fn(&Kept) -> bool) -> Vec<Kept> {
+    if !calls.iter().any(&is_meant) {
+        return Vec::new();
+    }
+    let (taken, left) = std::mem::take(calls).into_iter().partition(is_meant);
+    *calls = left;
+    Vec::from(taken)
 }
