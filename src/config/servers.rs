@@ -38,7 +38,8 @@ pub struct ServerSettings {
     pub connect_timeout_ms: Millis<1, { 10 * MINUTE_MS }>,
     /// Deadline for a page of one of its lists.
     pub list_timeout_ms: Millis<1, { 10 * MINUTE_MS }>,
-    /// Most calls in flight, over all cores, if somebody chose: to keep it exactly one core speaks to the server for all.
+    /// Most calls in flight, over all cores, if somebody chose: to keep it exactly, one core speaks to the server for
+    /// all.
     pub concurrency: Option<Bounded<1, 65_536>>,
     /// Whether its tools are believed when they say that they may be called twice.
     pub trust_annotations: bool,

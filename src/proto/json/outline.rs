@@ -2,8 +2,8 @@
 //! passes over one in a step, instead of reading it once for every level that it stands on.
 //!
 //! Not here: judging, and what is in scalars (`value`). Of text that nobody judged the same holds as there: nothing
-//! panics, everything ends. Invariant: members and elements are those that [`Value`] has, in the same order; what all of
-//! them cost together is the length of the text, however deep it is.
+//! panics, everything ends. Invariant: members and elements are those that [`Value`] has, in the same order; what all
+//! of them cost together is the length of the text, however deep it is.
 //!
 //! Who wants a few members near the beginning is better off with [`Value`], which needs no memory.
 

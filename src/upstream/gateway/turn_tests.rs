@@ -249,7 +249,8 @@ fn a_turn_looks_at_servers_that_have_something_to_do_however_many_there_are() {
     const SESSIONS: u64 = 2000;
     let mut rig = Rig::new(vec![server("own", 1, true), server("other", 2, false)]);
     rig.turn();
-    let (own, other) = (1, 2);
+    // Views are numbered by the names of their servers.
+    let (other, own) = (1, 2);
     for session in 0..SESSIONS {
         rig.call(own, session);
     }
