@@ -4,8 +4,14 @@
 //! What is held elsewhere: questions and calls that are parked (`gateway`, `parked`), progress (`gateway`),
 //! subscriptions (`watched`), levels of logging (`levels`), tasks (`tasked`, `relayed`).
 
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
 use serde_json::{Value, json};
 
+use crate::faulty::{answer, scripted};
+use crate::gateway::reached;
 use crate::legacy::open_at;
 use crate::process::{Server, until};
 use crate::request::{Request, initialize, legacy, modern, text};
@@ -278,4 +284,70 @@ fn many_legacy_subscribers_are_one_listener_to_a_modern_server() {
     let listened = server.heard("subscriptions/listen").len();
     assert!(listened <= 4, "{listened} streams for 6 subscriptions");
     assert!(server.heard("resources/subscribe").is_empty());
+}
+
+/// A server that becomes one of the other era, as when another program is started in its place; and how often it opened
+/// a session. Its tool `bad` is refused as in the midst of a handshake, whatever it speaks.
+fn changing(is_modern: Arc<AtomicBool>, sessions: Arc<AtomicUsize>) -> SocketAddr {
+    scripted(move |stream, request| {
+        let speaks_modern = is_modern.load(Ordering::SeqCst);
+        let (id, method) = (&request["id"], request["method"].as_str().unwrap_or_default());
+        let is_modern = request["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"] == "2026-07-28";
+        let refuse = |stream: &mut TcpStream, status: &str, id: &Value, code: i32| {
+            let error = json!({"code": code, "message": "no"});
+            answer(stream, status, &json!({"jsonrpc": "2.0", "id": id, "error": error}).to_string());
+        };
+        let tool = json!({"name": "t", "inputSchema": {"type": "object"}});
+        let about = json!({"name": "changing", "version": "1"});
+        let mut result = match method {
+            "" => return answer(stream, "405 Method Not Allowed", ""),
+            _ if id.is_null() => return answer(stream, "202 Accepted", ""),
+            _ if speaks_modern && !is_modern => return refuse(stream, "400 Bad Request", id, -32602),
+            _ if is_modern && !speaks_modern => return refuse(stream, "404 Not Found", &Value::Null, -32001),
+            "tools/call" if request["params"]["name"] == "bad" => return refuse(stream, "400 Bad Request", id, -32602),
+            "initialize" => {
+                sessions.fetch_add(1, Ordering::SeqCst);
+                json!({"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": about})
+            }
+            "server/discover" => json!({"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}}),
+            "tools/list" => json!({"tools": [tool]}),
+            "tools/call" => json!({"content": [{"type": "text", "text": "done"}]}),
+            _ => return refuse(stream, "200 OK", id, -32601),
+        };
+        if speaks_modern {
+            result["resultType"] = "complete".into();
+            result["_meta"]["io.modelcontextprotocol/serverInfo"] = about;
+        }
+        answer(stream, "200 OK", &json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string());
+    })
+}
+
+#[test]
+fn a_server_that_was_replaced_by_one_of_the_other_era_is_found_to_be_and_one_that_refuses_is_not() {
+    let (is_modern, sessions) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let address = changing(Arc::clone(&is_modern), Arc::clone(&sessions));
+    for more in ["", "concurrency = 8\n"] {
+        let gateway =
+            Server::configured(&format!("[servers.s]\nkind = \"http\"\nurl = \"http://{address}/mcp\"\n{more}"));
+        reached(&gateway, "/mcp/s");
+        let ask = |core: usize, tool: &str| {
+            let message = modern(1, "tools/call", call(tool));
+            gateway.connect_on(core).ask(&Request::modern(&message).target("/mcp/s")).json()
+        };
+        for speaks_modern in [false, true, false, true] {
+            is_modern.store(speaks_modern, Ordering::SeqCst);
+            for core in 0..2 {
+                let done = until("it is served", || Some(ask(core, "t")).filter(|said| said["result"].is_object()));
+                assert_eq!(text(&done), "done");
+            }
+            // Its callers may err, and it is asked again what it speaks; nothing changes by that.
+            let opened = sessions.load(Ordering::SeqCst);
+            for core in [0, 1, 0, 1] {
+                assert_eq!(ask(core, "bad")["error"]["code"], -32602);
+                assert_eq!(text(&ask(core, "t")), "done");
+            }
+            assert_eq!(sessions.load(Ordering::SeqCst), opened, "{more}");
+        }
+        is_modern.store(false, Ordering::SeqCst);
+    }
 }

@@ -278,6 +278,8 @@ pub enum Errand {
     Over,
     /// One page of a list.
     Page(Pages),
+    /// `server/discover` once more, of a server that may speak another era than it did.
+    Reconsider,
 }
 
 /// One flight.

@@ -8,6 +8,7 @@ use super::bridge::{QUESTIONS_MAX, Question, question};
 use super::callers::Caller;
 use super::channel::Channel;
 use super::flight::{Errand, Flight, Relay};
+use super::handshake::is_modern_code;
 use super::items;
 use super::owed::Creditor;
 use super::request::Era;
@@ -111,11 +112,19 @@ impl Server {
         }
         // 401, 403 and 5xx are no evidence of an era (mcp 2026-07-28, "Era detection").
         let says_legacy = (400..500).contains(&status) && !matches!(status, 401 | 403 | 429);
+        let is_call = matches!(flight.errand, Errand::Call(_));
+        if matches!(flight.errand, Errand::Reconsider) && says_legacy {
+            self.flights.remove(number);
+            return self.reconsidered(now, None);
+        }
         if matches!(flight.errand, Errand::Discover) && says_legacy && self.settings.era == EraChoice::Auto {
             self.flights.remove(number);
             return self.initialize(now, self.own_session());
         }
         self.lost(now, number, &error);
+        if is_call {
+            self.doubt_era(now, status, None);
+        }
     }
 
     /// One JSON-RPC message that came for a flight.
@@ -167,6 +176,7 @@ impl Server {
             Some(Errand::Page(pages)) => self.page(now, pages, Value::new(result)),
             Some(Errand::Greet(line)) => self.greeted(now, line, Value::new(result)),
             Some(Errand::Level) => self.level_settled(now, session, true),
+            Some(Errand::Reconsider) => self.reconsidered(now, Some(result)),
             _ => {}
         }
     }
@@ -174,13 +184,18 @@ impl Server {
     fn error(&mut self, now: Nanos, number: u32, status: u16, error: &[u8]) {
         let Some(flight) = self.flights.find(number) else { return };
         let session = flight.session;
-        if matches!(flight.errand, Errand::Discover) {
-            let code = Value::new(error).get("code").and_then(Value::as_i64);
-            let is_modern = code.is_some_and(|code| (-32099..=-32020).contains(&code));
-            if !is_modern && self.settings.era == EraChoice::Auto {
+        let code = Value::new(error).get("code").and_then(Value::as_i64);
+        match flight.errand {
+            Errand::Discover if !is_modern_code(code) && self.settings.era == EraChoice::Auto => {
                 self.flights.finish(number, now + STREAM_END);
                 return self.initialize(now, self.own_session());
             }
+            Errand::Reconsider if !is_modern_code(code) => {
+                self.flights.finish(number, now + STREAM_END);
+                return self.reconsidered(now, None);
+            }
+            Errand::Call(_) | Errand::Page(_) => self.doubt_era(now, status, code),
+            _ => {}
         }
         match self.flights.finish(number, now + STREAM_END) {
             Some(Errand::Call(relay)) => {
@@ -259,7 +274,7 @@ impl Server {
         self.callers.reply(relay.caller, Ok(result));
     }
 
-    fn discovered(&mut self, now: Nanos, result: &[u8]) {
+    pub(super) fn discovered(&mut self, now: Nanos, result: &[u8]) {
         let value = Value::new(result);
         if !says_modern(value) {
             if self.settings.era == EraChoice::Auto {
@@ -610,6 +625,7 @@ impl Server {
                     self.unfit(now, error.message.to_string());
                 }
                 self.session_failed(capabilities, error);
+                self.reconsider(now);
             }
             Errand::Events => {
                 self.forget_events(session);
@@ -618,6 +634,7 @@ impl Server {
             Errand::Page(pages) => self.reports.push(Report::List(pages.kind, Err(error.clone()))),
             Errand::Greet(line) => self.refuse_line(now, line, &error.message),
             Errand::Level => self.level_settled(now, session, false),
+            Errand::Reconsider => self.reconsidered_in_vain(now),
             Errand::Farewell | Errand::Notice | Errand::Over => {}
         }
     }

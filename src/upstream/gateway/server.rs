@@ -127,6 +127,8 @@ pub(super) struct Server {
     pub list_askers: Vec<(CoreId, ListKind)>,
     /// No attempt before.
     pub retry_at: Nanos,
+    /// It is not asked before whether it speaks another era than it did.
+    pub reconsider_at: Nanos,
     /// Until then somebody waits for it.
     pub wanted_until: Nanos,
     pub failures: u32,
@@ -263,6 +265,7 @@ impl Server {
             retry_lists_at: None,
             list_askers: Vec::new(),
             retry_at: 0,
+            reconsider_at: 0,
             wanted_until: 0,
             failures: 0,
             last_failure,

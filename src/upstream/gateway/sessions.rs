@@ -235,6 +235,14 @@ impl Server {
         }
     }
 
+    /// Lets go of all sessions, which the server that is there now does not know; what waited for them waits on.
+    pub(super) fn leave_sessions(&mut self, now: Nanos) {
+        for session in std::mem::take(&mut self.sessions) {
+            self.drop_stream(now, session.events);
+            self.waiting.extend(session.waiting);
+        }
+    }
+
     /// Ends the session at a place, and its stream: a server behind HTTP is told (2025-11-25, "Session Management").
     fn end_session(&mut self, now: Nanos, place: usize) {
         let text = self.delete_session(place);
