@@ -234,7 +234,7 @@ fn calls_that_wait_for_their_callers_leave_links_for_others() {
     for _ in 0..3 {
         let again = parked(&gateway, "/mcp/s", &call_of("ask", json!({"hurry": true})));
         gateway.until_total("corelane_server_calls_in_flight{server=\"s\"}", 0);
-        assert_eq!(asked(&gateway, "/mcp/s", &again).code(), -32602);
+        assert_eq!(text(&asked(&gateway, "/mcp/s", &again).json()), "0 answered, 0 refused");
     }
     let question = call_of("ask", json!({}));
     let waiting: Vec<Value> = (0..2).map(|_| parked(&gateway, "/mcp/s", &question)).collect();
@@ -287,6 +287,21 @@ fn a_call_keeps_so_many_bytes_of_questions_and_no_more() {
     // One that is too large by itself does not park its call.
     let large = call_of("ask", json!({"bytes": 1024 * 1024}));
     assert_eq!(text(&asked(&gateway, "/mcp/s", &large).json()), "0 answered, 1 refused");
+}
+
+#[test]
+fn what_came_of_a_call_while_its_caller_was_away_is_told_when_it_is_back_once() {
+    let (address, told) = legacy_server();
+    let gateway = gateway(address, "legacy", "");
+    reached(&gateway, "/mcp/s");
+    let again = parked(&gateway, "/mcp/s", &call_of("ask", json!({"hurry": true})));
+    gateway.until_total("corelane_server_calls_in_flight{server=\"s\"}", 0);
+    let mut other = again.clone();
+    other["params"]["arguments"] = json!({});
+    assert_eq!(asked(&gateway, "/mcp/s", &other).code(), -32602, "it is another call's");
+    assert_eq!(text(&asked(&gateway, "/mcp/s", &again).json()), "0 answered, 0 refused");
+    assert_eq!(asked(&gateway, "/mcp/s", &again).code(), -32602);
+    assert_eq!(told.calls(), 1);
 }
 
 #[test]

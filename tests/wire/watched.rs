@@ -175,3 +175,24 @@ fn a_resource_that_changes_all_the_time_is_told_of_now_and_then() {
         assert!(heard.iter().all(|uri| uri == "x:y") && heard.len() < 100, "{era}: {} times", heard.len());
     }
 }
+
+#[test]
+fn a_change_of_a_part_is_told_to_those_who_watch_the_whole() {
+    for era in ["legacy", "modern"] {
+        let capabilities = json!({"resources": {"subscribe": true}, "tools": {"listChanged": true}});
+        let server = Upstream::start(era, capabilities, |_| Reply::Usual);
+        let gateway = server.gateway("");
+        let (id, mut stream) = session(&gateway, "/mcp/s", 1);
+        assert_eq!(subscribe(&gateway, "/mcp/s", 1, &id, "x:/d", "subscribe")["result"], json!({}));
+        let mut heard = Vec::new();
+        until("it is heard of", || {
+            for uri in ["x:/d/e", "x:/dd", "x:/"] {
+                server.say("notifications/resources/updated", &json!({"uri": uri}));
+            }
+            server.say("notifications/tools/list_changed", &json!({}));
+            heard = told(&mut stream);
+            (!heard.is_empty()).then_some(())
+        });
+        assert!(heard.iter().all(|uri| uri == "x:/d"), "{era}: {heard:?}");
+    }
+}

@@ -82,6 +82,16 @@ pub fn error_for(caller: Version, method: Option<Method>, text: &[u8]) -> RpcErr
     }
 }
 
+/// An error of a read, with the URI in its data (2025-11-25, "Resources: Error Handling") as its caller sees it.
+pub fn of_resource(error: RpcError, before: &str) -> RpcError {
+    let data = error.data.as_deref().map(Value::new);
+    let uri = data.and_then(|data| data.get("uri")).and_then(Value::as_str);
+    match data.zip(uri).map(|(data, uri)| renamed(data, "uri", &format!("{before}{uri}"))) {
+        Some(data) => error.with_data(data),
+        None => error,
+    }
+}
+
 /// What a server's `capabilities` offer.
 pub fn offers(capabilities: Value<'_>, modern: bool) -> Offers {
     let has = |name: &str| capabilities.get(name).is_some_and(|value| value.kind() == ValueKind::Object);
@@ -150,6 +160,9 @@ mod tests {
             error_for(Version::V2026_07_28, None, br#"{"code":-32002,"message":"no \"x\"","data":{"uri":"x"}}"#);
         assert_eq!((error.code, &*error.message), (Code::INVALID_PARAMS, "no \"x\""));
         assert_eq!(error.data.as_deref(), Some(&br#"{"uri":"x"}"#[..]));
+        assert_eq!(of_resource(error, "s+").data.as_deref(), Some(&br#"{"uri":"s+x"}"#[..]));
+        let other = error_for(Version::V2026_07_28, None, br#"{"code":1,"message":"","data":{"uri":7}}"#);
+        assert_eq!(of_resource(other, "s+").data.as_deref(), Some(&br#"{"uri":7}"#[..]));
         assert_eq!(error_for(Version::V2025_11_25, None, br#"{"code":-32002,"message":""}"#).code.0, -32002);
         assert_eq!(error_for(Version::V2025_11_25, None, b"{}").code, Code::INTERNAL);
         let unknown = |caller, method| error_for(caller, Some(method), br#"{"code":-32602,"message":""}"#).code.0;

@@ -288,12 +288,16 @@ impl Server {
         uris: Option<&str>,
     ) -> Result<(), RpcError> {
         let refused = || RpcError::new(Code::INVALID_PARAMS, STALE);
+        let is_it = |kept: &Kept| is_same(kept, call, name, uris);
+        if let Some(outcome) = self.left.take(place.serial, is_it) {
+            self.callers.reply(self.callers.here(call.key), outcome);
+            return Ok(());
+        }
         let flight =
             self.flights.find(place.flight).filter(|flight| flight.serial == place.serial).ok_or_else(refused)?;
         let session = flight.session;
         let caller = self.callers.here(call.key);
         let Errand::Call(relay) = &mut flight.errand else { return Err(refused()) };
-        let is_it = |kept: &Kept| is_same(kept, call, name, uris);
         if !relay.is_parked || !relay.kept.as_deref().is_some_and(is_it) {
             return Err(refused());
         }

@@ -19,7 +19,7 @@ use crate::proto::http1::MediaType;
 use crate::proto::json::{Envelope, Key, Scanner, Value, ValueKind};
 use crate::proto::jsonrpc::{self, Code, RpcError};
 use crate::proto::mcp::{Capabilities, LogLevel, Method, Version};
-use crate::server::service::{About, Change, Nanos, Watched};
+use crate::server::service::{About, Change, Nanos};
 use crate::upstream::http::{Failure, Outcome, Reply};
 use crate::upstream::talk::{Line, Passage};
 
@@ -168,9 +168,9 @@ impl Server {
 
     fn result(&mut self, now: Nanos, number: u32, result: &[u8]) {
         let Some(flight) = self.flights.find(number) else { return };
-        let (session, session_id) = (flight.session, flight.session_id.take());
+        let (session, session_id, serial) = (flight.session, flight.session_id.take(), flight.serial);
         match self.flights.finish(number, now + STREAM_END) {
-            Some(Errand::Call(relay)) => self.concluded(now, relay, session, result),
+            Some(Errand::Call(relay)) => self.concluded(now, serial, relay, session, result),
             Some(Errand::Discover) => self.discovered(now, result),
             Some(Errand::Initialize(capabilities)) => self.initialized(now, capabilities, session_id, result),
             Some(Errand::Page(pages)) => self.page(now, pages, Value::new(result)),
@@ -183,7 +183,7 @@ impl Server {
 
     fn error(&mut self, now: Nanos, number: u32, status: u16, error: &[u8]) {
         let Some(flight) = self.flights.find(number) else { return };
-        let session = flight.session;
+        let (session, serial) = (flight.session, flight.serial);
         let code = Value::new(error).get("code").and_then(Value::as_i64);
         match flight.errand {
             Errand::Discover if !is_modern_code(code) && self.settings.era == EraChoice::Auto => {
@@ -210,8 +210,11 @@ impl Server {
                 }
                 // Of a legacy server every code is its caller's already.
                 let method = session.is_none().then_some(relay.method);
-                let error = answer::error_for(relay.version, method, error);
-                self.callers.reply(relay.caller, Err(error));
+                let mut error = answer::error_for(relay.version, method, error);
+                if let (Some(before), Method::ResourcesRead) = (&relay.uris, relay.method) {
+                    error = answer::of_resource(error, before);
+                }
+                self.tell_outcome(now, serial, relay, Err(error));
             }
             // It has levels of its own, and was asked.
             Some(Errand::Level) => self.level_settled(now, session, true),
@@ -232,13 +235,13 @@ impl Server {
     }
 
     /// A call's result is there.
-    fn concluded(&mut self, now: Nanos, relay: Relay, session: Option<Capabilities>, result: &[u8]) {
+    fn concluded(&mut self, now: Nanos, serial: u64, relay: Relay, session: Option<Capabilities>, result: &[u8]) {
         self.give_back_questions(now, &relay, session);
         let value = Value::new(result);
         if value.kind() != ValueKind::Object {
             let text = format!("server {} sent a result that is no object", self.settings.name);
             self.call_failed(now, &relay);
-            return self.callers.reply(relay.caller, Err(RpcError::new(Code::BAD_GATEWAY, text)));
+            return self.tell_outcome(now, serial, relay, Err(RpcError::new(Code::BAD_GATEWAY, text)));
         }
         self.call_answered(now, &relay);
         let is_legacy_server = session.is_some();
@@ -271,7 +274,7 @@ impl Server {
             result = super::uris::seen(&result, relay.method, before).unwrap_or(result);
             result = super::task_ids::seen(&result, relay.method, before).unwrap_or(result);
         }
-        self.callers.reply(relay.caller, Ok(result));
+        self.tell_outcome(now, serial, relay, Ok(result));
     }
 
     pub(super) fn discovered(&mut self, now: Nanos, result: &[u8]) {
@@ -473,8 +476,11 @@ impl Server {
         };
         if let Some(change) = change {
             // Nobody hears of what nobody watches.
-            let is_heard = !matches!(&change, Change::Resource(uri) if !self.is_watched(Watched::Resource, uri));
-            let told = is_heard.then(|| self.changes.note(now, change)).flatten();
+            let heard = match change {
+                Change::Resource(uri) => self.watched_with(&uri).into_iter().map(Change::Resource).collect(),
+                list => vec![list],
+            };
+            let told = heard.into_iter().filter_map(|change| self.changes.note(now, change));
             return self.reports.extend(told.map(Report::Changed));
         }
         if method == "notifications/subscriptions/acknowledged" && self.events == Some(number) {

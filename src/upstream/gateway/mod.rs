@@ -21,6 +21,7 @@ mod handshake;
 mod hear;
 mod hear_talk;
 mod items;
+mod left;
 mod levels;
 mod lists;
 mod merge;

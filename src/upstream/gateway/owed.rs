@@ -100,9 +100,9 @@ impl Server {
         }
     }
 
-    /// Whether a call is about a task that was made in another client's session, by the server's id for it: clients share
-    /// sessions with the server, which cannot tell them apart. What it is not remembered of whom it is (it is older than
-    /// this process, or than `limits` keeps) is for the server to judge.
+    /// Whether a call is about a task that was made in another client's session, by the server's id for it: clients
+    /// share sessions with the server, which cannot tell them apart. Where it is not remembered whose one is (it is
+    /// older than this process, or than `limits` keeps), the server judges.
     pub(super) fn is_of_anothers_task(&self, call: &Call<'_>, caller: Caller, own: Option<&str>) -> bool {
         if name_key(call.method) != Key::TaskId {
             return false;

@@ -286,8 +286,8 @@ impl<S: Service> Gateway<S> {
 }
 
 impl Server {
-    /// A core died. Its next life counts calls and sessions from the beginning, so whatever is left for one of this life
-    /// would reach a stranger.
+    /// A core died. Its next life counts calls and sessions from the beginning, so whatever is left for one of this
+    /// life would reach a stranger.
     fn forget_callers_on(&mut self, now: Nanos, core: CoreId) {
         for (number, caller) in self.flights.calls_from(core) {
             self.cancel(now, caller, Some(number));

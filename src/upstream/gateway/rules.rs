@@ -41,14 +41,17 @@ pub struct ToolRules {
 }
 
 impl ToolRules {
-    /// The name under which a tool is seen; none if it is not.
+    /// The name under which a tool is seen; none if it is not, or if another took that name: a list would have two of
+    /// that name, of which one could be called.
     pub fn seen<'a>(&'a self, own: &'a str) -> Option<&'a str> {
-        self.names.admits(own).then(|| self.rename.get(own).map_or(own, |name| name.as_str()))
+        let seen = self.rename.get(own).map_or(own, |name| name.as_str());
+        (self.own(seen) == Some(own)).then_some(seen)
     }
 
     /// The tool's own name, from the one under which it is seen.
     pub fn own<'a>(&'a self, seen: &'a str) -> Option<&'a str> {
-        let renamed = self.rename.iter().find(|(_, name)| *name == seen).map(|(own, _)| own.as_str());
+        let is_it = |(own, name): &(&String, &String)| *name == seen && self.names.admits(own);
+        let renamed = self.rename.iter().find(is_it).map(|(own, _)| own.as_str());
         let own = renamed.or_else(|| (!self.rename.contains_key(seen)).then_some(seen))?;
         self.names.admits(own).then_some(own)
     }
@@ -82,5 +85,18 @@ mod tests {
         }
         assert_eq!((rules.seen("get_secret"), rules.own("get_secret"), rules.own("delete")), (None, None, None));
         assert_eq!(rules.own("get_b"), None, "it is known by another name");
+    }
+
+    #[test]
+    fn of_tools_that_would_have_one_name_one_is_seen() {
+        let renames = [("a", "b"), ("c", "x"), ("d", "x"), ("hidden", "e")];
+        let rules = ToolRules {
+            names: ListRules { include: Vec::new(), exclude: patterns(&["hidden"]) },
+            rename: renames.map(|(own, seen)| (own.to_owned(), seen.to_owned())).into(),
+            describe: BTreeMap::new(),
+        };
+        let seen = ["a", "b", "c", "d", "e", "hidden"].map(|own| rules.seen(own));
+        assert_eq!(seen, [Some("b"), None, Some("x"), None, Some("e"), None]);
+        assert_eq!(["b", "x", "e"].map(|name| rules.own(name)), [Some("a"), Some("c"), Some("e")]);
     }
 }

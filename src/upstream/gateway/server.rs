@@ -15,6 +15,7 @@ use super::callers::{Caller, Callers, Post};
 use super::changes::Changes;
 use super::channel::{Channel, Remote};
 use super::flight::{Errand, Flight, Flights, Kept, ListKind, Relay};
+use super::left::Leavings;
 use super::merge::Hint;
 use super::mirrors;
 use super::owed::Owed;
@@ -190,6 +191,8 @@ pub(super) struct Server {
     pub serial: u64,
     /// The process that speaks to it.
     pub boot: u64,
+    /// Outcomes whose callers are away.
+    pub left: Leavings,
     /// Calls that ended before their answers came.
     pub unanswered: Unanswered,
     /// The line on which the server says what is being heard.
@@ -300,6 +303,7 @@ impl Server {
             published: Cell::default(),
             serial: 0,
             boot: place.boot,
+            left: Leavings::default(),
             unanswered: Unanswered::default(),
             line: ONLY,
             asked_on: None,
@@ -603,6 +607,7 @@ impl Server {
         }
         self.resume_streams(now);
         self.repeat(now);
+        self.left.forget(now);
         self.reports.extend(self.changes.due(now).into_iter().map(Report::Changed));
         self.look_at_levels(now);
         self.tell_roots_due(now);
@@ -624,8 +629,11 @@ impl Server {
         let repeat = self.to_repeat.iter().map(|(at, _)| *at).min();
         let (change, flight) = (self.changes.deadline(), self.flights.deadline());
         let (channel, level, roots) = (self.channel.deadline(), self.levels_deadline(), self.roots_deadline());
-        let sessions = self.sessions_deadline();
-        [repeat, channel, flight, retry, resume, listen, change, level, roots, sessions].into_iter().flatten().min()
+        let (sessions, left) = (self.sessions_deadline(), self.left.deadline());
+        [left, repeat, channel, flight, retry, resume, listen, change, level, roots, sessions]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 

@@ -213,6 +213,20 @@ impl<S: Service> Gateway<S> {
     }
 }
 
+/// Longest URI of which is looked whose part it is, and how many that may be: a server could have as many looked up as
+/// its URI has slashes.
+const PART_BYTES_MAX: usize = 4096;
+const WHOLES_MAX: usize = 64;
+
+/// URIs of what a URI may be a part of, the nearest first.
+fn wholes(uri: &str) -> impl Iterator<Item = &str> {
+    let looked_at = if uri.len() <= PART_BYTES_MAX { uri } else { "" };
+    let ends = looked_at.match_indices(['/', '?', '#']).map(|(at, _)| at).collect::<Vec<usize>>();
+    // With and without the slash at its end.
+    let both = ends.into_iter().rev().flat_map(move |at| [&uri[..=at], &uri[..at]]);
+    both.filter(move |whole| whole.len() < uri.len()).take(WHOLES_MAX)
+}
+
 /// How a task is called where its server is seen alone, and where it is one of several: its topic has this behind the
 /// server's name, and its own id behind that.
 const ALONE: char = '=';
@@ -242,6 +256,14 @@ impl Server {
     /// Whether somebody watches.
     pub(super) fn is_watched(&self, what: Watched, topic: &str) -> bool {
         self.watchers.contains_key(&(what, Box::from(topic)))
+    }
+
+    /// The resources that somebody watches of which a change of this one is news: itself, and those that it is a part
+    /// of (2025-11-25, "Subscriptions": a server may tell of a sub-resource of what was subscribed to). Whoever watches
+    /// is told of what it asked to hear of.
+    pub(super) fn watched_with(&self, uri: &str) -> Vec<String> {
+        let is_watched = |uri: &&str| self.is_watched(Watched::Resource, uri);
+        std::iter::once(uri).chain(wholes(uri)).filter(is_watched).map(str::to_owned).collect()
     }
 
     /// The resources that somebody watches, and the tasks, each once.
@@ -325,6 +347,15 @@ impl Server {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_resource_is_a_part_of_what_its_uri_begins_with() {
+        let found: Vec<&str> = wholes("x:/d/e?f").collect();
+        assert_eq!(found, ["x:/d/e?", "x:/d/e", "x:/d/", "x:/d", "x:/", "x:"]);
+        assert_eq!(wholes("x:/d/").collect::<Vec<&str>>(), ["x:/d", "x:/", "x:"]);
+        assert_eq!((wholes("x:y").count(), wholes(&"/".repeat(PART_BYTES_MAX)).count()), (0, WHOLES_MAX));
+        assert_eq!(wholes(&"/".repeat(PART_BYTES_MAX + 1)).count(), 0);
+    }
 
     #[test]
     fn a_topic_of_one_session_is_no_other_sessions_and_nobody_elses() {
