@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use super::accept::Admission;
-use super::connection::{Connection, HttpAnswer, Phase, Wire};
+use super::connection::{Connection, Phase, Wire};
 use super::drain::Drain;
 use super::exchange::{ExchangeKey, Exchanges, Sink};
 use super::laps::{Laps, ReadClock};
@@ -141,10 +141,6 @@ pub enum Effect {
 }
 
 const SECOND: Nanos = 1_000_000_000;
-
-/// How many times `limits.egress_bytes` a connection may be told unasked before the first byte of it is sent: a handler
-/// that says all that it has to say at once is no flood yet.
-const UNASKED_AT_ONCE: usize = 4;
 
 /// The tick of the core's wheel.
 pub(crate) const TICK: Nanos = 16_000_000;
@@ -570,26 +566,6 @@ impl<S: Service> Core<S> {
         } else {
             self.service.link(self.now, LinkEvent::Closed(id));
         }
-    }
-
-    /// Whether a connection may be told so much that nobody asked for. One that may not is given up: as much waits
-    /// behind a send on its way as may wait on one connection, or was told before anything of it could be sent. Answers
-    /// are bounded by what was asked; this bounds what is told unasked. What can be replayed is kept.
-    pub(super) fn may_tell(&mut self, connection: &mut Connection, bytes: usize) -> bool {
-        // A client that takes no stream hears of nothing but its answer.
-        if let Some(HttpAnswer::Undecided { stream: false, .. }) = connection.answer {
-            return false;
-        }
-        let most = self.settings.egress_bytes;
-        let is_behind = connection.sending > 0 && connection.out.len() >= most;
-        if is_behind || connection.unasked >= UNASKED_AT_ONCE * most {
-            self.refused(Refusal::EgressFull);
-            self.abandon(connection);
-            self.close(connection, CloseCause::EgressFull);
-            return false;
-        }
-        connection.unasked += bytes;
-        true
     }
 
     /// No more frames are taken; what is to be sent is sent, then the connection goes.

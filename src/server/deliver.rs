@@ -8,12 +8,16 @@ use super::core::Core;
 use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
 use super::router::Lane;
 use super::service::{CallKey, Mail, Service};
-use crate::metrics::{Refusal, Step};
+use crate::metrics::{CloseCause, Refusal, Step};
 use crate::proto::json::{Envelope, Key, Object, Value, compact, has_newline};
 use crate::proto::jsonrpc::{self, Code, RpcError};
 use crate::proto::mcp::Version;
 use crate::shard::replay::EventId;
 use crate::shard::session::SessionKey;
+
+/// How many times `limits.egress_bytes` a connection may be told unasked before the first byte of it is sent: a handler
+/// that says all that it has to say at once is no flood yet.
+const UNASKED_AT_ONCE: usize = 4;
 
 impl<S: Service> Core<S> {
     pub(super) fn mail(&mut self, mail: Mail) {
@@ -69,6 +73,26 @@ impl<S: Service> Core<S> {
         let code = outcome.err().map(|error| error.code);
         self.log_ended(logged, since, if code.is_some() { "failed" } else { "answered" }, code);
         self.conclude(key, &message, status);
+    }
+
+    /// Whether a connection may be told so much that nobody asked for. One that may not is given up: as much waits
+    /// behind a send on its way as may wait on one connection, or was told before anything of it could be sent. Answers
+    /// are bounded by what was asked; this bounds what is told unasked. What can be replayed is kept.
+    pub(super) fn may_tell(&mut self, connection: &mut Connection, bytes: usize) -> bool {
+        // A client that takes no stream hears of nothing but its answer.
+        if let Some(HttpAnswer::Undecided { stream: false, .. }) = connection.answer {
+            return false;
+        }
+        let most = self.settings.egress_bytes;
+        let is_behind = connection.sending > 0 && connection.out.len() >= most;
+        if is_behind || connection.unasked >= UNASKED_AT_ONCE * most {
+            self.refused(Refusal::EgressFull);
+            self.abandon(connection);
+            self.close(connection, CloseCause::EgressFull);
+            return false;
+        }
+        connection.unasked += bytes;
+        true
     }
 
     /// Sends a message that is not the last of its exchange.

@@ -140,8 +140,8 @@ impl<S: Service> Core<S> {
         for key in others {
             self.lost_its_sink(key.into());
         }
-        // Nobody waits for an exchange that is over: such a note, which there should be none of, keeps no drain from its
-        // end.
+        // Nobody waits for an exchange that is over. There should be no such note, and if there is it keeps no drain
+        // from its end.
         self.remotes.clear();
     }
 }

@@ -1,5 +1,5 @@
-//! What belongs together leaves in one send: a status line that waits for its first event would cost 40 ms on a connection
-//! whose peer delays its acknowledgements.
+//! What belongs together leaves in one send: a status line that waits for its first event would cost 40 ms on a
+//! connection whose peer delays its acknowledgements.
 
 use super::rig::{Rig, WAIT, call, legacy, status};
 use crate::server::connection::Wire;

@@ -77,9 +77,9 @@ pub struct NoArguments {}
 
 /// The one place where arguments become Rust values.
 ///
-/// `serde_json`, not `simd-json` on a copy with reused buffers: which is faster depends on the text and the machine (0.5
-/// to 1.3 times in bench/results/choices.md and second_host/choices.md, `scripts/choices --only parsers`), and this one
-/// needs no copy and no buffers per core.
+/// `serde_json`, not `simd-json` on a copy with reused buffers: which is faster depends on the text and the machine
+/// (0.5 to 1.3 times in bench/results/choices.md and second_host/choices.md, `scripts/choices --only parsers`), and
+/// this one needs no copy and no buffers per core.
 pub(super) fn parse<T: DeserializeOwned>(arguments: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice(arguments).map_err(|error| {
         let mut text = error.to_string();

@@ -1,8 +1,8 @@
 //! The tasks of one core: tool calls whose outcome is fetched later.
 //!
 //! Not here: the protocol's methods and texts about them (`task_methods`, `task_text`).
-//! Invariant: at most `tasks_max` tasks and `TASK_BYTES_PER_CORE_MAX` bytes of arguments and outcomes; a task stays for its whole
-//! time to live and not longer; a status that is final never changes.
+//! Invariant: at most `tasks_max` tasks and `TASK_BYTES_PER_CORE_MAX` bytes of arguments and outcomes; a task stays for
+//! its whole time to live and not longer; a status that is final never changes.
 
 use std::rc::{Rc, Weak};
 
