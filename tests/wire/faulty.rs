@@ -363,6 +363,28 @@ fn a_refusal_that_speaks_of_a_session_is_not_the_end_of_ours() {
     }
 }
 
+/// The code that is there for it says so, with the request's id too: corelane answers like that.
+#[test]
+fn a_session_that_is_said_to_be_gone_by_its_code_is_opened_again() {
+    let good = Server::start();
+    let made = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&made);
+    let bad = server_of_tools(move |stream, id, _| match counted.fetch_add(1, Ordering::SeqCst) {
+        0 => {
+            let error = json!({"code": -32001, "message": "Session not found"});
+            answer(stream, "404 Not Found", &json!({"jsonrpc": "2.0", "id": id, "error": error}).to_string());
+        }
+        _ => {
+            let result = json!({"content": [{"type": "text", "text": "found"}]});
+            answer(stream, "200 OK", &json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string());
+        }
+    });
+    let gateway = gateway(&good, bad);
+    until_reached(&gateway, "bad");
+    let (_, message) = call_bad(&gateway);
+    assert_eq!((text(&message), made.load(Ordering::SeqCst)), ("found", 2));
+}
+
 #[test]
 fn a_server_that_dies_at_the_handshake_is_tried_again_and_bothers_nobody() {
     let good = Server::start();

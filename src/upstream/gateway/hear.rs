@@ -654,7 +654,8 @@ pub(super) fn says_modern(result: Value<'_>) -> bool {
 
 /// Whether an answer to a request in a session says that the session is gone: 404 (2025-11-25, "Session Management"),
 /// or, as some servers have it, 400 with words to that effect. Who names the request in its answer has read it, and may
-/// have done what it asks: if it speaks of a session that is another, and the call is not sent again.
+/// have done what it asks: if it speaks of a session that is another, and the call is not sent again; unless it says so
+/// by the code that is there for it, as corelane does.
 fn is_session_lost(scanner: &mut Scanner, status: u16, text: &[u8], serial: u64) -> bool {
     let speaks_of_session = || {
         let text = text[..text.len().min(1024)].to_ascii_lowercase();
@@ -663,7 +664,9 @@ fn is_session_lost(scanner: &mut Scanner, status: u16, text: &[u8], serial: u64)
     let mut names_request = || {
         let mut envelope = Envelope::default();
         let is_json = scanner.scan(text, &mut envelope).is_ok();
-        is_json && envelope.value(Key::Id, text).and_then(Value::as_u64) == Some(serial)
+        let code = envelope.value(Key::Error, text).and_then(|error| error.get("code")).and_then(Value::as_i64);
+        let says_so = code == Some(i64::from(Code::SESSION_NOT_FOUND.0));
+        is_json && !says_so && envelope.value(Key::Id, text).and_then(Value::as_u64) == Some(serial)
     };
     match status {
         404 => !names_request(),
