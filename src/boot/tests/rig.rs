@@ -23,6 +23,9 @@ use crate::shard::restarts::Intensity;
 use crate::upstream::native::{Context, NoArguments, Server, Tool};
 use crate::uring::Chime;
 
+/// Ends every stall of this process, however long it is to last.
+pub static GO_ON: AtomicBool = AtomicBool::new(false);
+
 /// How long anything may take before it counts as lost. What is aimed at is in the output: 250 ms.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -78,7 +81,10 @@ pub fn server() -> Server<Life> {
         .state(|| Life(LIVES.fetch_add(1, Ordering::Relaxed)))
         .tool(Tool::new("where"), move |_: NoArguments, ctx: &Context<Life>| place(ctx))
         .tool(Tool::new("stalls"), |nap: Nap, _: &Context<Life>| {
-            std::thread::sleep(Duration::from_millis(nap.ms));
+            let (since, time) = (Instant::now(), Duration::from_millis(nap.ms));
+            while since.elapsed() < time && !GO_ON.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
             "stalled"
         })
         .tool(Tool::new("says"), |words: Words, _: &Context<Life>| words.text)
