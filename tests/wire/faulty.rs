@@ -587,3 +587,44 @@ fn a_call_that_was_cut_off_is_sent_again_only_if_its_tool_is_believed_to_bear_it
     assert_eq!(call_tool(&careful, "u")["error"]["code"], -31502, "nobody said that it is to be believed");
     assert_eq!(careful.total("corelane_server_retries_total"), 0);
 }
+
+/// A child of 2025-11-25 that logs without end once its tools were listed, and writes down how often.
+const TALKING: &str = r#"
+import json, sys, threading
+def say(message):
+    sys.stdout.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+    sys.stdout.flush()
+def talk():
+    log = {"method": "notifications/message", "params": {"level": "info", "data": "x"}}
+    lines = (json.dumps({"jsonrpc": "2.0", **log}) + "\n") * 500
+    count = 0
+    while True:
+        sys.stdout.write(lines)
+        sys.stdout.flush()
+        count += 500
+        with open(TOLD, "w") as told:
+            told.write(str(count))
+for line in sys.stdin:
+    request = json.loads(line)
+    if request.get("method") == "initialize":
+        say({"id": request["id"], "result": {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}},
+                                             "serverInfo": {"name": "talking", "version": "1"}}})
+    elif request.get("method") == "tools/list":
+        say({"id": request["id"], "result": {"tools": []}})
+        threading.Thread(target=talk, daemon=True).start()
+"#;
+
+#[test]
+fn a_server_that_talks_without_end_is_read_no_faster_than_it_may_talk() {
+    let told = tempfile::NamedTempFile::new().expect("a place for files");
+    let program = format!("TOLD = \"{}\"\n{TALKING}", told.path().display());
+    let gateway = Server::configured(&crate::script::child("python3", &program, ""));
+    let count = || std::fs::read_to_string(told.path()).ok().and_then(|count| count.parse::<u64>().ok());
+    let list = Request::modern(&modern(1, "tools/list", json!({}))).target("/mcp");
+    gateway.connect_on(0).ask(&list);
+    // What fills the pipe, and what may be said at once, is said by then.
+    let before = until("it talks", || count().filter(|count| *count > 5_000));
+    let since = Instant::now();
+    until("it talks on", || count().filter(|count| *count >= before + 30_000));
+    assert!(since.elapsed() >= Duration::from_secs(1), "20,000 a second: {:?}", since.elapsed());
+}

@@ -6,7 +6,7 @@
 
 use thiserror::Error;
 
-use crate::limits::{HTTP_HEADERS_MAX, JSON_DEPTH_MAX};
+use crate::limits::{HEADER_PARAM_BYTES_MAX, HTTP_HEADERS_MAX, JSON_DEPTH_MAX};
 use crate::proto::http1::is_token;
 use crate::proto::json::{Outline, Part, Value, ValueKind};
 
@@ -57,6 +57,11 @@ pub enum AnnotationFault {
     /// Another property has it.
     #[error("another property has the same header; names are compared without case")]
     Repeated,
+    /// Its name and the names of the properties that lead to it are long.
+    #[error(
+        "its name and those of the properties that lead to it have more than {HEADER_PARAM_BYTES_MAX} bytes together"
+    )]
+    TooLong,
     /// More than one request can have header fields.
     #[error("more than {HTTP_HEADERS_MAX} arguments would be headers, more than a request can have")]
     TooMany,
@@ -178,6 +183,10 @@ impl Search {
         if !is_token(header_suffix.as_bytes()) {
             return Err(self.invalid(AnnotationFault::NotAToken));
         }
+        // A tool that is listed is remembered with all of these, of which one name may be a part of many.
+        if header_suffix.len() + self.path.iter().map(String::len).sum::<usize>() > HEADER_PARAM_BYTES_MAX {
+            return Err(self.invalid(AnnotationFault::TooLong));
+        }
         let kind = match kind {
             Some("boolean") => HeaderParamKind::Boolean,
             Some("integer") => HeaderParamKind::Integer,
@@ -258,6 +267,7 @@ mod tests {
         let annotation = r#"{"type":"string","x-mcp-header":"A"}"#;
         let mut cases = vec![
             (property(r#"{"type":"number","x-mcp-header":"A"}"#), "a", NotScalar),
+            (property(&format!(r#"{{"type":"string","x-mcp-header":"{}"}}"#, "h".repeat(1024))), "a", TooLong),
             (property(r#"{"type":"array","x-mcp-header":"A"}"#), "a", NotScalar),
             (property(r#"{"type":["string"],"x-mcp-header":"A"}"#), "a", NotScalar),
             (property(r#"{"x-mcp-header":"A"}"#), "a", NotScalar),

@@ -81,6 +81,11 @@ impl Channel {
         }
     }
 
+    /// Whether there was no way to the server when one was tried last.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Channel::Http(pool) if pool.is_unreachable())
+    }
+
     /// Whether nothing is left that should leave before its core ends.
     pub fn is_gone(&self) -> bool {
         match self {

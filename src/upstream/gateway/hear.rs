@@ -359,6 +359,7 @@ impl Server {
 
     /// The server asks something in the course of a call (legacy servers only).
     pub(super) fn asked(&mut self, now: Nanos, number: u32, envelope: &Envelope, text: &[u8]) {
+        self.noise.heard(now);
         // On a stream of its own the server does not say for whom it asks.
         let is_of_session = matches!(self.flights.find(number), Some(Flight { errand: Errand::Events, .. }));
         let meant = if is_of_session { self.call_meant_in_session() } else { None };
@@ -463,6 +464,7 @@ impl Server {
 
     /// The server tells something.
     pub(super) fn notified(&mut self, now: Nanos, number: u32, envelope: &Envelope, text: &[u8]) {
+        self.noise.heard(now);
         let Some(method) = envelope.str(Key::Method, text) else { return };
         let method = &*method;
         let change = match method {

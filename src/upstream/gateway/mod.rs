@@ -27,6 +27,7 @@ mod lists;
 mod merge;
 mod mirrors;
 mod names;
+mod noise;
 mod owed;
 mod own;
 mod pages;
@@ -157,6 +158,7 @@ pub struct Gateway<S> {
     watched: HashMap<(Watched, Box<str>), Watchers>,
     /// By slot of the connection.
     links: Vec<Option<Owner>>,
+    quieted: noise::Quieted,
     /// By index of the call.
     calls: Vec<Option<Whereabouts>>,
     mailbox: Mailbox,
@@ -197,6 +199,7 @@ impl<S: Service> Gateway<S> {
             unnamed: Vec::new(),
             watched: HashMap::new(),
             links: Vec::new(),
+            quieted: Vec::new(),
             calls: Vec::new(),
             mailbox,
             chosen: reload::listen(choices, &host),
@@ -573,11 +576,13 @@ impl<S: Service> Service for Gateway<S> {
             }
             LinkEvent::Received { id, bytes } => {
                 let Some((owner, server)) = self.server_of(id) else { return };
+                let said_before = server.noise.bucket;
                 server.channel.received(now, owner.place, id, bytes);
-                if !server.channel.may_have_heard() {
-                    return;
+                if server.channel.may_have_heard() {
+                    self.settle(now, owner.server);
+                    self.quiet(now, owner.server, id, said_before);
                 }
-                owner.server
+                return;
             }
             LinkEvent::Ended { id, how } => {
                 let Some((owner, server)) = self.server_of(id) else { return };
@@ -631,7 +636,8 @@ impl<S: Service> Service for Gateway<S> {
 
     fn deadline(&self) -> Option<Nanos> {
         let unnamed = self.unnamed.iter().map(|one| one.until);
-        self.servers.deadline().into_iter().chain(unnamed).min()
+        let quieted = self.quieted.iter().map(|(until, _)| *until);
+        self.servers.deadline().into_iter().chain(unnamed).chain(quieted).min()
     }
 
     fn tick(&mut self, now: Nanos) {
@@ -642,6 +648,7 @@ impl<S: Service> Service for Gateway<S> {
             self.retry_lists(now, index);
             self.settle(now, index);
         }
+        self.hear_again(now);
         self.go_on(now);
     }
 

@@ -18,6 +18,7 @@ use super::flight::{Errand, Flight, Flights, Kept, ListKind, Relay};
 use super::left::Leavings;
 use super::merge::Hint;
 use super::mirrors;
+use super::noise::Noise;
 use super::owed::Owed;
 use super::pins::PinnedTools;
 use super::request::{Era, Outgoing};
@@ -195,6 +196,8 @@ pub(super) struct Server {
     pub left: Leavings,
     /// Calls that ended before their answers came.
     pub unanswered: Unanswered,
+    /// What it said that was no answer.
+    pub noise: Noise,
     /// The line on which the server says what is being heard.
     pub line: Line,
     /// The line on which it was asked last what it speaks, where there are several.
@@ -305,6 +308,7 @@ impl Server {
             boot: place.boot,
             left: Leavings::default(),
             unanswered: Unanswered::default(),
+            noise: Noise::default(),
             line: ONLY,
             asked_on: None,
         }
@@ -470,6 +474,7 @@ impl Server {
             self.metrics.connections.set(dialled as u64);
         }
         self.metrics.set_state(match self.verdict {
+            _ if self.channel.is_unreachable() => ServerState::Away,
             Verdict::Retired(_) | Verdict::Unknown => ServerState::Away,
             Verdict::Asking => ServerState::Asking,
             Verdict::Known(Era::Legacy(_)) => ServerState::Legacy,

@@ -191,6 +191,8 @@ pub struct Pool {
     clear: Vec<u8>,
     /// Goes into tokens of attempts, so that whoever has many pools knows whose they are.
     tag: u32,
+    /// The last link that was tried could not be opened, and there is no other.
+    is_unreachable: bool,
     /// No look at idle links and attempts is due before.
     due: Nanos,
 }
@@ -214,6 +216,7 @@ impl Pool {
             again_at: Nanos::MAX,
             wishes: VecDeque::new(),
             outcomes: Vec::new(),
+            is_unreachable: false,
             clear: Vec::new(),
             tag,
             due: Nanos::MAX,
@@ -332,6 +335,7 @@ impl Pool {
             }
             return;
         }
+        self.is_unreachable = true;
         for mut waiting in std::mem::take(&mut self.waiting) {
             if waiting.was_tried {
                 let (errand, failure) = (waiting.request.errand, failure.clone());
@@ -509,6 +513,11 @@ impl Pool {
         self.due = self.due.min(due);
     }
 
+    /// Whether there was no way to the server when one was tried last.
+    pub fn is_unreachable(&self) -> bool {
+        self.is_unreachable
+    }
+
     /// When `tick` is due.
     pub fn deadline(&self) -> Option<Nanos> {
         (self.due != Nanos::MAX).then_some(self.due)
@@ -591,6 +600,7 @@ impl Pool {
     /// A link has nothing to do: it takes what waits longest, or is idle. One that is there because of a notice takes
     /// nothing else.
     fn rest(&mut self, now: Nanos, place: usize) {
+        self.is_unreachable = false;
         let is_for_notices = self.links[place].as_ref().is_some_and(|link| link.is_for_notices);
         if is_for_notices && self.waiting_notices() == 0 {
             return self.close(place);

@@ -243,11 +243,13 @@ fn there_is_another_address_to_be_tried_where_one_leads_nowhere() {
         assert_eq!(address, at(1));
         pool.connected(0, token, Err(111));
     }
+    assert!(pool.is_unreachable());
     let due = pool.deadline().expect("the second try");
     pool.tick(due);
     for (slot, (address, token)) in (1..).zip(wanted(&mut pool)) {
         assert_eq!(address, at(2));
         assert!(pool.connected(due, token, Ok(ConnectionId { slot, generation: 1 })));
+        assert!(!pool.is_unreachable());
         pool.wishes(&mut |wish| assert!(matches!(wish, Wish::Send(..))));
         pool.ended(due, pool.place_of(token), ConnectionId { slot, generation: 1 }, End::Reset);
         pool.wishes(&mut |wish| assert!(matches!(wish, Wish::Close(_))));
