@@ -208,6 +208,7 @@ impl Server {
         let owned = |topics: &mut dyn Iterator<Item = &str>| topics.map(Box::from).collect::<Vec<Box<str>>>();
         let watched = [owned(&mut uris.into_iter()), owned(&mut tasks.into_iter())];
         let watches = watched.iter().any(|topics| !topics.is_empty());
+        self.listened_to = watched.iter().flatten().map(|topic| topic.len()).sum();
         self.is_choice_new = false;
         if !has_lists
             && !watches

@@ -196,6 +196,8 @@ pub(super) struct Server {
     pub left: Leavings,
     /// Calls that ended before their answers came.
     pub unanswered: Unanswered,
+    /// Bytes of the topics that its stream of changes was opened for last.
+    pub listened_to: usize,
     /// What it said that was no answer.
     pub noise: Noise,
     /// The line on which the server says what is being heard.
@@ -308,6 +310,7 @@ impl Server {
             boot: place.boot,
             left: Leavings::default(),
             unanswered: Unanswered::default(),
+            listened_to: 0,
             noise: Noise::default(),
             line: ONLY,
             asked_on: None,

@@ -26,6 +26,9 @@ use crate::upstream::talk::{Line, Passage};
 const WATCHED_MAX: usize = 16_384;
 /// Pause before a modern server is told another choice: who subscribes to one resource often does to the next.
 const GATHER: Nanos = 20_000_000;
+/// The same for each byte of what is watched already, all of which is said anew: some hundredths of the time that saying
+/// and hearing it take, so that one client who comes and goes costs no more than that.
+const GATHER_FOR_BYTE: Nanos = 50;
 /// What a topic of one session begins with, and its number ends with. No URI has such a character, and none that a
 /// client sends is taken for one.
 const OWN: char = '\u{1}';
@@ -36,6 +39,11 @@ pub(super) struct Watchers {
     count: u32,
     /// What the client can do who subscribed last.
     client: Capabilities,
+}
+
+/// How long further wishes are waited for before a server is told of them beside so many bytes of others.
+fn gather(bytes: usize) -> Nanos {
+    GATHER + GATHER_FOR_BYTE * bytes as Nanos
 }
 
 /// Whether this would be the topic of one session.
@@ -313,7 +321,7 @@ impl Server {
             Verdict::Known(Era::Modern) => {
                 // Its stream is opened anew, with the other choice.
                 self.is_choice_new = true;
-                self.listen_at = self.listen_at.min(now + GATHER);
+                self.listen_at = self.listen_at.min(now + gather(self.listened_to));
             }
             // Of its tasks it tells whose they are (`owed`).
             Verdict::Known(Era::Legacy(_)) if what == Watched::Task => {}
@@ -355,6 +363,12 @@ mod tests {
         assert_eq!(wholes("x:/d/").collect::<Vec<&str>>(), ["x:/d", "x:/", "x:"]);
         assert_eq!((wholes("x:y").count(), wholes(&"/".repeat(PART_BYTES_MAX)).count()), (0, WHOLES_MAX));
         assert_eq!(wholes(&"/".repeat(PART_BYTES_MAX + 1)).count(), 0);
+    }
+
+    #[test]
+    fn who_watches_much_is_told_anew_seldom() {
+        assert_eq!(gather(0), GATHER);
+        assert_eq!(gather(16 << 20) / 1_000_000, 858, "16 MB, about once a second at most");
     }
 
     #[test]
