@@ -81,8 +81,8 @@ pub fn clash(name: &ServerName, settings: &ServerSettings, others: &[(ServerName
 fn only_in_file(name: &ServerName, keys: &Map<String, Value>) -> Result<(), NotRequested> {
     let refused = |key: &str, instead: &str| {
         Err(NotRequested::OnlyInFile(format!(
-            "`servers.{name}.{key}` comes from the configuration file only, never from a request: what is run, and which \
-             file or variable is read, is for whoever may write that file; {instead}write [servers.{name}] there and \
+            "`servers.{name}.{key}` comes from the configuration file only, never from a request: what is run, which \
+             file or variable is read, and which proxy is asked, is for whoever may write that file; {instead}write [servers.{name}] there and \
              `corelane reload`"
         )))
     };
@@ -91,6 +91,8 @@ fn only_in_file(name: &ServerName, keys: &Map<String, Value>) -> Result<(), NotR
             (key, _) if OF_CHILDREN.contains(&key) || OF_SECRETS.contains(&key) => return refused(key, ""),
             ("kind", Value::String(kind)) if kind == "stdio" => return refused("kind = \"stdio\"", ""),
             ("kind", Value::String(kind)) if kind == "dial_in" => return refused("kind = \"dial_in\"", ""),
+            // It would be dialled wherever it is.
+            ("proxy", _) => return refused("proxy", ""),
             ("roots", Value::String(roots)) if roots.contains('/') => {
                 return refused("roots = PATH", "write \"webpki\" or \"native\" here, or ");
             }
@@ -163,6 +165,8 @@ mod tests {
             (r#""open_files":1024"#, "open_files"),
             (r#""address_space_bytes":1073741824"#, "address_space_bytes"),
             (r#""roots":"/etc/ca.pem""#, "roots"),
+            (r#""proxy":"http://10.0.0.5:6379""#, "proxy"),
+            (r#""proxy_authorization":{"env":"HOME"}"#, "proxy_authorization"),
             (r#""headers":{"A":{"env":"HOME"}}"#, "headers.A"),
             (r#""headers":{"B":"b","A":{"file":"/etc/shadow"}}"#, "headers.A"),
             (r#""headers":{"A":{"before":"b"}}"#, "headers.A"),

@@ -245,6 +245,9 @@ impl Driver {
         drop(submission);
         if sleep {
             let limit = self.end_sleep(now, wait);
+            if let Some(error) = self.broken.take() {
+                return Err(error);
+            }
             // Making room for the alarm's operation may have brought completions.
             self.enter(self.reaped.is_empty().then_some(limit))?;
         } else if !idle {

@@ -628,3 +628,37 @@ fn a_server_that_talks_without_end_is_read_no_faster_than_it_may_talk() {
     until("it talks on", || count().filter(|count| *count >= before + 30_000));
     assert!(since.elapsed() >= Duration::from_secs(1), "20,000 a second: {:?}", since.elapsed());
 }
+
+#[test]
+fn a_stream_that_talks_without_end_is_read_no_faster_and_keeps_no_other_from_being_read() {
+    let told = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&told);
+    let bad = server_of_tools(move |stream, id, tool| {
+        if tool == "u" {
+            return well(stream, id);
+        }
+        let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
+        let log = json!({"level": "info", "data": "x".repeat(1024)});
+        let log = json!({"jsonrpc": "2.0", "method": "notifications/message", "params": log});
+        let events = format!("data: {log}\n\n").repeat(100);
+        let mut is_read = stream.write_all(head).is_ok();
+        while is_read {
+            is_read = stream.write_all(events.as_bytes()).is_ok();
+            counted.fetch_add(100, Ordering::SeqCst);
+        }
+    });
+    let gateway =
+        Server::configured(&format!("[servers.bad]\nkind = \"http\"\nurl = \"http://{bad}/mcp\"\nera = \"legacy\"\n"));
+    until_reached(&gateway, "bad");
+    let mut peer = gateway.connect_on(0);
+    let call = modern(1, "tools/call", json!({"name": "t", "arguments": {}}));
+    peer.send(Request::modern(&call).target("/mcp/bad").bytes());
+    // What fits between the two, and what may be said at once, is said by then.
+    let count = || told.load(Ordering::SeqCst);
+    let before = until("it talks", || Some(count()).filter(|count| *count > 25_000));
+    let since = Instant::now();
+    assert_eq!(text(&call_tool(&gateway, "u")), "well");
+    until("it talks on", || (count() >= before + 30_000).then_some(()));
+    assert!(since.elapsed() >= Duration::from_secs(1), "20,000 a second: {:?}", since.elapsed());
+    assert_eq!(text(&call_tool(&gateway, "u")), "well");
+}

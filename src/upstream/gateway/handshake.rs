@@ -1,8 +1,8 @@
 //! The first words to a server: `server/discover`, or `initialize` for a legacy one; and whether they still hold.
 //!
 //! Not here: when they are said (`server`, `dialled`), what is made of the first answers (`hear`). Invariant: on a way
-//! of several lines each has its own handshake; a server that is asked again is spoken to as before until it has said
-//! that it speaks the other era.
+//! of several lines each has its own handshake; a server that is asked again is spoken to as before until it has
+//! answered as one of the other era does.
 
 use super::channel::Channel;
 use super::flight::Errand;

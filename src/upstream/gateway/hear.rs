@@ -110,8 +110,7 @@ impl Server {
         if let (Errand::Call(relay), true) = (&mut flight.errand, (400..500).contains(&status)) {
             relay.blame = 0;
         }
-        // 401, 403 and 5xx are no evidence of an era (mcp 2026-07-28, "Era detection").
-        let says_legacy = (400..500).contains(&status) && !matches!(status, 401 | 403 | 429);
+        let says_legacy = says_legacy(status);
         let is_call = matches!(flight.errand, Errand::Call(_));
         if matches!(flight.errand, Errand::Reconsider) && says_legacy {
             self.flights.remove(number);
@@ -190,7 +189,8 @@ impl Server {
                 self.flights.finish(number, now + STREAM_END);
                 return self.initialize(now, self.own_session());
             }
-            Errand::Reconsider if !is_modern_code(code) => {
+            // One that has too much to do, or fails, says nothing of what it speaks.
+            Errand::Reconsider if !is_modern_code(code) && (status == 200 || says_legacy(status)) => {
                 self.flights.finish(number, now + STREAM_END);
                 return self.reconsidered(now, None);
             }
@@ -652,6 +652,12 @@ impl Server {
 pub(super) fn says_modern(result: Value<'_>) -> bool {
     let speaks = result.get("supportedVersions").into_iter().flat_map(Value::elements);
     speaks.filter_map(Value::as_str).any(|version| version == Version::V2026_07_28.as_str())
+}
+
+/// Whether a refusal with this status may be that of a server which does not know the request: 401, 403 and 5xx are no
+/// evidence of an era (mcp 2026-07-28, "Era detection"), nor is 429.
+fn says_legacy(status: u16) -> bool {
+    (400..500).contains(&status) && !matches!(status, 401 | 403 | 429)
 }
 
 /// Whether an answer to a request in a session says that the session is gone: 404 (2025-11-25, "Session Management"),

@@ -29,7 +29,10 @@ struct Left {
 impl Left {
     fn bytes(&self) -> usize {
         let of_error = |error: &RpcError| error.message.len() + error.data.as_ref().map_or(0, |data| data.len());
-        self.kept.text.len() + self.outcome.as_ref().map_or_else(of_error, Vec::len)
+        let kept = &self.kept;
+        let texts = [kept.name.as_deref(), kept.uris.as_deref()].into_iter().flatten().map(str::len).sum::<usize>();
+        let call = size_of::<Kept>() + size_of::<Left>() + kept.text.len() + kept.param_lines.len() + texts;
+        call + self.outcome.as_ref().map_or_else(of_error, Vec::len)
     }
 }
 

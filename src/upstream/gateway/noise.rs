@@ -2,7 +2,8 @@
 //! it down, and nobody else.
 //!
 //! Not here: what is said (`hear`). Invariant: however much a server tells and asks, this core hears no more of it than
-//! [`SAID_PER_S`] a second, and a burst; answers that stand behind it on the same connection wait with it.
+//! [`SAID_PER_S`] a second, a burst, and for each connection what one turn brings every [`QUIET_MAX`]; answers that stand
+//! behind it on the same connection wait with it.
 
 use super::Gateway;
 use super::server::Server;
@@ -15,6 +16,8 @@ use crate::shard::rate::{Bucket, Rate};
 const SAID_PER_S: u64 = 20_000;
 /// Of these, at once.
 const SAID_AT_ONCE: u64 = 2_000;
+/// Longest time for which a connection is not read at once: others of the same server may have said nothing.
+const QUIET_MAX: Nanos = 500_000_000;
 /// How often it is logged of one server.
 const LOGGED_EVERY: Nanos = 60_000_000_000;
 
@@ -37,7 +40,7 @@ impl Noise {
 
     /// Until when it has said enough; nothing if it may say more now.
     fn enough_until(&self, now: Nanos) -> Option<Nanos> {
-        Some(self.bucket.opens_at(&rate())).filter(|until| *until > now)
+        Some(self.bucket.opens_at(&rate()).min(now + QUIET_MAX)).filter(|until| *until > now)
     }
 }
 
@@ -65,8 +68,14 @@ impl<S: Service> Gateway<S> {
         let Some(server) = self.servers.get_mut(usize::from(index)) else { return };
         let Some(until) = server.noise.enough_until(now).filter(|_| server.noise.bucket != before) else { return };
         server.log_noise(now);
-        self.quieted.push((until, id));
-        self.post.borrow_mut().push(Wish::Read(id, false));
+        // What comes on a connection within one turn comes in several pieces.
+        match self.quieted.iter_mut().find(|(_, other)| *other == id) {
+            Some((known, _)) => *known = until,
+            None => {
+                self.quieted.push((until, id));
+                self.post.borrow_mut().push(Wish::Read(id, false));
+            }
+        }
     }
 
     /// Reads connections again whose moment is over.

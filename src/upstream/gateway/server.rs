@@ -491,6 +491,10 @@ impl Server {
             Verdict::Known(Era::Legacy(_)) => self.enqueue_in_session(now, kept),
             Verdict::Known(Era::Modern) | Verdict::Retired(Era::Modern) => self.send_kept(now, kept, None),
             Verdict::Retired(Era::Legacy(_)) => self.callers.reply(kept.caller, Err(self.unreachable())),
+            // It is not reached any more.
+            Verdict::Asking | Verdict::Unknown if self.is_retired => {
+                self.callers.reply(kept.caller, Err(self.unreachable()));
+            }
             Verdict::Asking | Verdict::Unknown => {
                 self.waiting.push_back(kept);
                 self.reach(now);

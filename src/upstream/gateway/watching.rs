@@ -270,6 +270,9 @@ impl Server {
     /// of (2025-11-25, "Subscriptions": a server may tell of a sub-resource of what was subscribed to). Whoever watches
     /// is told of what it asked to hear of.
     pub(super) fn watched_with(&self, uri: &str) -> Vec<String> {
+        if self.watchers.is_empty() {
+            return Vec::new();
+        }
         let is_watched = |uri: &&str| self.is_watched(Watched::Resource, uri);
         std::iter::once(uri).chain(wholes(uri)).filter(is_watched).map(str::to_owned).collect()
     }

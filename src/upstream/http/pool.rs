@@ -363,12 +363,14 @@ impl Pool {
         if let Some(tunnel) = &mut link.tunnel {
             return match tunnel.open(bytes) {
                 Ok(None) => {}
-                Ok(Some(behind)) => {
+                // Nobody has been asked anything yet.
+                Ok(Some(behind)) if !behind.is_empty() => {
+                    let failure = Failure::Proxy("more than its answer came before anything was asked".to_owned());
+                    self.not_opened(now, place, &failure);
+                }
+                Ok(Some(_)) => {
                     link.tunnel = None;
                     self.through(now, place);
-                    if !behind.is_empty() {
-                        self.received(now, place, id, &behind);
-                    }
                 }
                 Err(failure) => self.not_opened(now, place, &failure),
             };

@@ -156,8 +156,8 @@ impl<S> Context<S> {
     }
 
     /// When the call's time is up, on the same clock; the core answers by itself then and drops the handler. Later
-    /// after each sign of progress and while the client is asked something, unless the caller named a deadline; for a
-    /// task, the end of the time that it is kept.
+    /// after each sign of progress and each answer of the client's, unless the caller named a deadline; for a task, the
+    /// end of the time that it is kept.
     pub fn deadline(&self) -> Nanos {
         match &self.exchange {
             Some(exchange) if exchange.way.get() == Way::Task => exchange.ends.get(),
@@ -522,13 +522,14 @@ impl<S> Context<S> {
     /// error in legacy ones.
     pub async fn ask_all(&self, asks: impl IntoIterator<Item = Ask>) -> Result<Answers, AskError> {
         let exchange = self.exchange.as_ref().ok_or(AskError::Synchronous)?;
-        let desk = &self.station.desk;
+        let (desk, asked) = (&self.station.desk, exchange.questions());
         let patience = desk.host.patience();
-        let later = self.now().saturating_add(patience.ask).min(self.latest);
-        self.deadline.set(self.deadline.get().max(later));
         let answers = Asking::new(desk, exchange, self.key, asks.into_iter().collect()).await;
-        // With its answer the call has as long as any.
-        self.deadline.set(self.deadline.get().min(self.now().saturating_add(patience.call)));
+        // With its answer a call that has asked has as long as any. It had all the time that it needed until then: while
+        // it waits nobody looks.
+        if patience.call > 0 && exchange.way.get() == Way::Live && exchange.questions() > asked {
+            self.deadline.set(self.now().saturating_add(patience.call).min(self.latest));
+        }
         answers
     }
 

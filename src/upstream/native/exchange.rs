@@ -150,6 +150,11 @@ impl Exchange {
         Some(number)
     }
 
+    /// How many questions there have been.
+    pub fn questions(&self) -> u32 {
+        self.next_number.get()
+    }
+
     /// No longer asks for these keys: whoever asked is gone.
     pub fn unwant<'k>(&self, keys: impl Iterator<Item = &'k str>) {
         let mut wanted = self.wanted.borrow_mut();
