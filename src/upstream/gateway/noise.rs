@@ -2,8 +2,8 @@
 //! it down, and nobody else.
 //!
 //! Not here: what is said (`hear`). Invariant: however much a server tells and asks, this core hears no more of it than
-//! [`SAID_PER_S`] a second, a burst, and for each connection what one turn brings every [`QUIET_MAX`]; answers that stand
-//! behind it on the same connection wait with it.
+//! [`SAID_PER_S`] a second, a burst, and for each connection what one turn brings every [`QUIET_MAX`]; answers that
+//! stand behind it on the same connection wait with it.
 
 use super::Gateway;
 use super::server::Server;

@@ -26,8 +26,8 @@ use crate::upstream::talk::{Line, Passage};
 const WATCHED_MAX: usize = 16_384;
 /// Pause before a modern server is told another choice: who subscribes to one resource often does to the next.
 const GATHER: Nanos = 20_000_000;
-/// The same for each byte of what is watched already, all of which is said anew: some hundredths of the time that saying
-/// and hearing it take, so that one client who comes and goes costs no more than that.
+/// The same for each byte of what is watched already, all of which is said anew: many times as long as saying and
+/// hearing it takes, so that one client who comes and goes costs no more than that.
 const GATHER_FOR_BYTE: Nanos = 50;
 /// What a topic of one session begins with, and its number ends with. No URI has such a character, and none that a
 /// client sends is taken for one.

@@ -525,8 +525,7 @@ impl<S> Context<S> {
         let (desk, asked) = (&self.station.desk, exchange.questions());
         let patience = desk.host.patience();
         let answers = Asking::new(desk, exchange, self.key, asks.into_iter().collect()).await;
-        // With its answer a call that has asked has as long as any. It had all the time that it needed until then: while
-        // it waits nobody looks.
+        // With its answer a call that has asked has as long as any. It had all the time that it needed until then.
         if patience.call > 0 && exchange.way.get() == Way::Live && exchange.questions() > asked {
             self.deadline.set(self.now().saturating_add(patience.call).min(self.latest));
         }
