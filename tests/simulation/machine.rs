@@ -174,7 +174,7 @@ impl Machine {
             shards: Shards::new(seed.table.range_of(id), incarnation),
             table: seed.table.clone(),
             sealer: Sealer::new(&[7; 32], nonce),
-            service: Tap::new(native, mailbox.clone(), Rc::clone(&door)),
+            service: Tap::new(native, Rc::clone(&door)),
             metrics: seed.metrics,
             clock: Box::new(move || clock.now()),
             epoch: EPOCH,

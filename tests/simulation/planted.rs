@@ -9,7 +9,7 @@
 pub enum Bug {
     /// A call that ends without an answer keeps what it had taken: its service is not told that it is over.
     CreditLeak,
-    /// A call is answered where it was asked, and its outcome is mailed as well.
+    /// A call is answered, and once more right behind that.
     DoubleCompletion,
     /// A bell that is owed is not rung.
     LostWakeUp,

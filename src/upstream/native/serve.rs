@@ -123,7 +123,7 @@ impl ServeOptions {
     ///
     /// let server = Server::builder("press", "1.0")
     ///     .announces_resource_updates()
-    ///     .resource(Resource::new("news://today", "Today"), |_, _| "news")
+    ///     .resource(Resource::new("news://today"), |_, _| "news")
     ///     .build()?;
     /// let options = ServeOptions::default().each_core(|core| {
     ///     let press = core.clone();
