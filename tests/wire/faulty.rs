@@ -623,8 +623,11 @@ fn a_server_that_talks_without_end_is_read_no_faster_than_it_may_talk() {
     let list = Request::modern(&modern(1, "tools/list", json!({}))).target("/mcp");
     gateway.connect_on(0).ask(&list);
     // What fills the pipe, and what may be said at once, is said by then.
-    let before = until("it talks", || count().filter(|count| *count > 5_000));
-    let since = Instant::now();
+    // The time is taken first: this thread may be held up between the two.
+    let (since, before) = until("it talks", || {
+        let now = Instant::now();
+        count().filter(|count| *count > 5_000).map(|count| (now, count))
+    });
     until("it talks on", || count().filter(|count| *count >= before + 30_000));
     assert!(since.elapsed() >= Duration::from_secs(1), "20,000 a second: {:?}", since.elapsed());
 }
@@ -655,8 +658,10 @@ fn a_stream_that_talks_without_end_is_read_no_faster_and_keeps_no_other_from_bei
     peer.send(Request::modern(&call).target("/mcp/bad").bytes());
     // What fits between the two, and what may be said at once, is said by then.
     let count = || told.load(Ordering::SeqCst);
-    let before = until("it talks", || Some(count()).filter(|count| *count > 25_000));
-    let since = Instant::now();
+    let (since, before) = until("it talks", || {
+        let now = Instant::now();
+        Some(count()).filter(|count| *count > 25_000).map(|count| (now, count))
+    });
     assert_eq!(text(&call_tool(&gateway, "u")), "well");
     until("it talks on", || (count() >= before + 30_000).then_some(()));
     assert!(since.elapsed() >= Duration::from_secs(1), "20,000 a second: {:?}", since.elapsed());
