@@ -604,6 +604,8 @@ def talk():
         count += 500
         with open(TOLD, "w") as told:
             told.write(str(count))
+# Its tools are asked for more than once: it talks once all the same, so that one count is told.
+talker = threading.Thread(target=talk, daemon=True)
 for line in sys.stdin:
     request = json.loads(line)
     if request.get("method") == "initialize":
@@ -611,7 +613,8 @@ for line in sys.stdin:
                                              "serverInfo": {"name": "talking", "version": "1"}}})
     elif request.get("method") == "tools/list":
         say({"id": request["id"], "result": {"tools": []}})
-        threading.Thread(target=talk, daemon=True).start()
+        if talker.ident is None:
+            talker.start()
 "#;
 
 #[test]
