@@ -39,6 +39,9 @@ pub fn alone(name: &str, body: impl FnOnce()) {
     let output = std::process::Command::new(std::env::current_exe().expect("this program has a path"))
         .args(["--exact", &path, "--nocapture", "--test-threads=1"])
         .env(ALONE, "1")
+        // Some handlers panic on purpose. To write how they came to it takes so long that their core is seen to stand
+        // still, and on a busy machine longer than a test waits for an answer.
+        .env("RUST_BACKTRACE", "0")
         .output()
         .expect("this program starts");
     let text = String::from_utf8_lossy(&output.stdout);
