@@ -228,9 +228,12 @@ fn a_server_that_tells_no_changes_is_looked_at_again_for_a_name_that_is_new() {
 
 #[test]
 fn a_list_that_does_not_come_costs_its_own_servers_names_only() {
-    let (never, lists) = (Arc::new(Lists { ms: AtomicU64::new(3_600_000), ..Lists::default() }), Arc::default());
+    let (never, lists) =
+        (Arc::new(Lists { ms: AtomicU64::new(3_600_000), ..Lists::default() }), Arc::<Lists>::default());
     let (hangs, good) = (server("hangs", &["echo"], &never), server("good", &["run", "two words"], &lists));
-    for (ms, is_bounded) in [(60_000, false), (1000, true)] {
+    // Who asks before the good one has told its names waits for both, and is not kept by the other when they are there.
+    for (ms, is_bounded, until_told) in [(60_000, false, 0), (60_000, false, 500), (1000, true, 0)] {
+        lists.ms.store(until_told, Ordering::Relaxed);
         let gateway = Server::configured(&format!(
             "{}{}",
             hangs.section("hangs", &format!("prefix = \"\"\nlist_timeout_ms = {ms}")),

@@ -21,6 +21,7 @@ const LOOK_AGAIN: Nanos = 1_000_000_000;
 pub(super) struct Unnamed {
     kept: Box<Kept>,
     kind: ListKind,
+    name: Box<str>,
     /// Servers whose lists may have it, and are being read.
     waits: Vec<u16>,
     /// When it waits no longer.
@@ -51,7 +52,8 @@ impl<S: Service> Gateway<S> {
         }
         let until = until.min(call.deadline);
         let kept = Box::new(keep(call, Caller { core: self.core, key: call.key }, None, None));
-        self.unnamed.push(Unnamed { kept, kind, waits: waits.clone(), until, deadline: call.deadline });
+        let (name, deadline) = (name.into(), call.deadline);
+        self.unnamed.push(Unnamed { kept, kind, name, waits: waits.clone(), until, deadline });
         for server in waits {
             self.settle(call.now, server);
         }
@@ -95,14 +97,19 @@ impl<S: Service> Gateway<S> {
         name: &str,
     ) -> Option<(std::rc::Rc<told::Told>, String, Vec<u16>)> {
         let seen = self.seen(view).filter(|seen| seen.alone.is_none())?;
-        let name = if kind == ListKind::Tools { seen.tools.own(name)? } else { name };
+        let name = seen.own(kind, name)?;
         let told = self.told_in(view, kind);
+        let is_prefixed = self.is_prefixed(&told, name);
         let prefix = |server: u16| &*self.servers[usize::from(server)].settings.prefix;
-        // What begins with its server's name is not taken for another's that has none: all would wait for that one.
-        let is_prefixed = told.owner_of(name).is_some_and(|(owner, _)| !prefix(owner).is_empty());
         let fits = |server: &u16| naming::fits(prefix(*server), name) && !(is_prefixed && prefix(*server).is_empty());
         let servers = seen.servers.iter().copied().filter(fits).collect();
         Some((told, name.to_owned(), servers))
+    }
+
+    /// Whether a name is known to begin with its server's: it is not taken for another's that has none, for which all
+    /// would wait.
+    fn is_prefixed(&self, told: &told::Told, name: &str) -> bool {
+        told.owner_of(name).is_some_and(|(owner, _)| !self.servers[usize::from(owner)].settings.prefix.is_empty())
     }
 
     /// What somebody is told who calls what nobody is known to have.
@@ -126,11 +133,18 @@ impl<S: Service> Gateway<S> {
         }
     }
 
-    /// A list was read, or could not be.
+    /// A list was read, or could not be. What it says may be whose a name is, for which others are waited for as well.
     pub(super) fn waits_no_longer(&mut self, index: u16, kind: ListKind) {
-        for one in self.unnamed.iter_mut().filter(|one| one.kind == kind) {
+        let mut unnamed = std::mem::take(&mut self.unnamed);
+        for one in unnamed.iter_mut().filter(|one| one.kind == kind) {
             one.waits.retain(|server| *server != index);
+            let own = self.seen(one.kept.view).and_then(|seen| seen.own(kind, &one.name));
+            let is_prefixed = |own| self.is_prefixed(&self.told_in(one.kept.view, kind), own);
+            if !one.waits.is_empty() && own.is_some_and(is_prefixed) {
+                one.waits.retain(|server| !self.servers[usize::from(*server)].settings.prefix.is_empty());
+            }
         }
+        self.unnamed = unnamed;
     }
 
     /// Goes on with the calls that have waited.

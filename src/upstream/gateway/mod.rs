@@ -102,6 +102,13 @@ struct Seen {
     about: About,
 }
 
+impl Seen {
+    /// What an item is called where the view renames nothing; none if the view hides it.
+    fn own<'a>(&'a self, kind: ListKind, name: &'a str) -> Option<&'a str> {
+        if kind == ListKind::Tools { self.tools.own(name) } else { Some(name) }
+    }
+}
+
 /// Whose link a connection is.
 #[derive(Clone, Copy)]
 struct Owner {

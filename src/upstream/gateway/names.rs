@@ -20,7 +20,7 @@ impl<S: Service> Gateway<S> {
             let is_left_out = kind == ListKind::Tools && self.servers[usize::from(server)].left_out.contains(own);
             return (!is_left_out).then(|| (server, own.to_owned()));
         }
-        let name = if kind == ListKind::Tools { seen.tools.own(name)? } else { name };
+        let name = seen.own(kind, name)?;
         let told = self.told_in(view, kind);
         if let Some((server, own)) = told.owner_of(name) {
             return Some((server, own.to_owned()));
