@@ -184,7 +184,7 @@ pub(super) const SERVER_ROWS: &[Row<ServerDraft>] = rows! { ServerDraft;
         default "",
         example "\"shared\"",
         memory "per_session: a session, or a child, for each session of a client",
-        wrong "callers see each other's state: shared; there are too many children: per_session";
+        wrong "callers see each other's state, or it may not ask them things: shared; there are too many children: per_session";
     "timeout_ms" timeout_ms ANY, "milliseconds",
         "Longest time a call may take; the caller's own deadline counts if it is nearer.",
         default "",

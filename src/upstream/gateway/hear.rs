@@ -405,7 +405,8 @@ impl Server {
             "ping" => Ok(&b"{}"[..]),
             _ if is_anybodys => Err(RpcError::new(
                 Code::METHOD_NOT_FOUND,
-                "clients share this session, and it cannot be told which of them is asked: ask on the stream of a call",
+                "clients share this session, and it cannot be told which of them is asked: ask on the stream of a call, \
+                 or have this server configured with sessions = \"per_session\"",
             )),
             _ => Err(RpcError::new(Code::METHOD_NOT_FOUND, "the caller of this call cannot be asked that")),
         };
