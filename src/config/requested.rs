@@ -27,8 +27,9 @@ pub enum NotRequested {
 /// Keys that say what is run, and with what.
 const OF_CHILDREN: [&str; 6] = ["command", "args", "env", "cwd", "open_files", "address_space_bytes"];
 
-/// Keys that say where a secret is: the one that lets a server in, and the one that a proxy is shown.
-const OF_SECRETS: [&str; 2] = ["key", "proxy_authorization"];
+/// Keys that say where a secret is (the one that lets a server in, the one that a proxy is shown), and who is shown it:
+/// a proxy is dialled wherever it is.
+const OF_SECRETS: [&str; 3] = ["key", "proxy", "proxy_authorization"];
 
 /// Reads the server of this name.
 ///
@@ -82,8 +83,8 @@ fn only_in_file(name: &ServerName, keys: &Map<String, Value>) -> Result<(), NotR
     let refused = |key: &str, instead: &str| {
         Err(NotRequested::OnlyInFile(format!(
             "`servers.{name}.{key}` comes from the configuration file only, never from a request: what is run, which \
-             file or variable is read, and which proxy is asked, is for whoever may write that file; {instead}write [servers.{name}] there and \
-             `corelane reload`"
+             file or variable is read, and which proxy is asked, is for whoever may write that file; {instead}write \
+             [servers.{name}] there and `corelane reload`"
         )))
     };
     for (key, value) in keys {
@@ -91,8 +92,6 @@ fn only_in_file(name: &ServerName, keys: &Map<String, Value>) -> Result<(), NotR
             (key, _) if OF_CHILDREN.contains(&key) || OF_SECRETS.contains(&key) => return refused(key, ""),
             ("kind", Value::String(kind)) if kind == "stdio" => return refused("kind = \"stdio\"", ""),
             ("kind", Value::String(kind)) if kind == "dial_in" => return refused("kind = \"dial_in\"", ""),
-            // It would be dialled wherever it is.
-            ("proxy", _) => return refused("proxy", ""),
             ("roots", Value::String(roots)) if roots.contains('/') => {
                 return refused("roots = PATH", "write \"webpki\" or \"native\" here, or ");
             }

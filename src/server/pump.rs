@@ -96,17 +96,12 @@ impl<S: Service> Core<S> {
                 }
             }
             Header::Message { ticket, event, prime } => self.home(ticket, |core, connection, _| {
-                if !core.may_tell(connection, payload.len()) {
-                    return;
+                if core.may_tell(connection, payload.len()) {
+                    core.tell_here(connection, event, prime, payload);
                 }
-                core.open_for(connection, prime);
-                core.stream_event(connection, event.map(EventId::from), "message", payload);
-                connection.active_at = core.now;
             }),
             Header::Replayed { ticket, event } => self.home(ticket, |core, connection, _| {
-                core.open_for(connection, None);
-                core.stream_event(connection, Some(event.into()), "message", payload);
-                connection.active_at = core.now;
+                core.tell_here(connection, Some(event), None, payload);
             }),
             Header::Open { ticket, prime } => self.home(ticket, |core, connection, _| core.open_for(connection, prime)),
             Header::End { ticket, prime, retry } => self.home(ticket, |core, connection, key| {
@@ -224,6 +219,13 @@ impl<S: Service> Core<S> {
         if let Some(stream) = prime {
             self.prime(connection, stream);
         }
+    }
+
+    /// A message of a stream whose session is elsewhere.
+    fn tell_here(&mut self, connection: &mut Connection, event: Option<Numbers>, prime: Option<u32>, message: &[u8]) {
+        self.open_for(connection, prime);
+        self.stream_event(connection, event.map(EventId::from), "message", message);
+        connection.active_at = self.now;
     }
 
     fn home_reply(

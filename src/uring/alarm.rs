@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use io_uring::{opcode, squeue, types};
+use io_uring::{opcode, squeue};
 
 use super::driver::Driver;
 use super::enter::WAIT_MAX;
@@ -36,21 +36,18 @@ impl Driver {
         }
         let wait = wait.min(WAIT_MAX);
         let due = now + wait;
-        match self.alarm.rings_at {
-            Some(rings_at) if rings_at <= due => {}
+        // The kernel reads the time when the operation is submitted.
+        let entry = match self.alarm.rings_at {
+            Some(rings_at) if rings_at <= due => return None,
             Some(_) => {
-                // The kernel reads the time when the operation is submitted.
                 let entry = opcode::TimeoutUpdate::new(Operation::Alarm.alone(), self.arena.alarm_in(wait)).build();
                 // If it has rung meanwhile, that completion ends the sleep, and this one says so only once more.
-                self.push(entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(Operation::Cancel.alone()));
-                self.alarm.rings_at = Some(due);
+                entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(Operation::Cancel.alone())
             }
-            None => {
-                let entry = opcode::Timeout::new(self.arena.alarm_in(wait)).flags(types::TimeoutFlags::empty()).build();
-                self.push(entry.user_data(Operation::Alarm.alone()));
-                self.alarm.rings_at = Some(due);
-            }
-        }
+            None => opcode::Timeout::new(self.arena.alarm_in(wait)).build().user_data(Operation::Alarm.alone()),
+        };
+        self.push(entry);
+        self.alarm.rings_at = Some(due);
         None
     }
 

@@ -149,14 +149,20 @@ fn many_subscribers_are_one_to_the_server_and_the_last_one_ends_it() {
     assert_eq!(last, ["resources/unsubscribe x:y", "resources/unsubscribe x:z"]);
 }
 
+/// A server of this era, a gateway before it, and the stream of a session on it that subscribed to this.
+fn subscribed(era: &'static str, uri: &str) -> (Upstream, Server, Peer) {
+    let capabilities = json!({"resources": {"subscribe": true}, "tools": {"listChanged": true}});
+    let server = Upstream::start(era, capabilities, |_| Reply::Usual);
+    let gateway = server.gateway("");
+    let (id, stream) = session(&gateway, "/mcp/s", 1);
+    assert_eq!(subscribe(&gateway, "/mcp/s", 1, &id, uri, "subscribe")["result"], json!({}));
+    (server, gateway, stream)
+}
+
 #[test]
 fn a_resource_that_changes_all_the_time_is_told_of_now_and_then() {
     for era in ["legacy", "modern"] {
-        let capabilities = json!({"resources": {"subscribe": true}, "tools": {"listChanged": true}});
-        let server = Upstream::start(era, capabilities, |_| Reply::Usual);
-        let gateway = server.gateway("");
-        let (id, mut stream) = session(&gateway, "/mcp/s", 1);
-        assert_eq!(subscribe(&gateway, "/mcp/s", 1, &id, "x:y", "subscribe")["result"], json!({}));
+        let (server, _gateway, mut stream) = subscribed(era, "x:y");
         until("the server is told", || {
             let asked = if era == "legacy" { "resources/subscribe" } else { "subscriptions/listen" };
             let is_it = |one: &crate::upstream::Heard| one.body.to_string().contains("x:y");
@@ -179,11 +185,7 @@ fn a_resource_that_changes_all_the_time_is_told_of_now_and_then() {
 #[test]
 fn a_change_of_a_part_is_told_to_those_who_watch_the_whole() {
     for era in ["legacy", "modern"] {
-        let capabilities = json!({"resources": {"subscribe": true}, "tools": {"listChanged": true}});
-        let server = Upstream::start(era, capabilities, |_| Reply::Usual);
-        let gateway = server.gateway("");
-        let (id, mut stream) = session(&gateway, "/mcp/s", 1);
-        assert_eq!(subscribe(&gateway, "/mcp/s", 1, &id, "x:/d", "subscribe")["result"], json!({}));
+        let (server, _gateway, mut stream) = subscribed(era, "x:/d");
         let mut heard = Vec::new();
         until("it is heard of", || {
             for uri in ["x:/d/e", "x:/dd", "x:/"] {

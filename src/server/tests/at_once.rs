@@ -1,7 +1,7 @@
 //! What belongs together leaves in one send: a status line that waits for its first event would cost 40 ms on a
 //! connection whose peer delays its acknowledgements.
 
-use super::rig::{Rig, WAIT, call, legacy, status};
+use super::rig::{Rig, WAIT, call, get, legacy, status};
 use crate::server::connection::Wire;
 use crate::server::core::Input;
 use crate::server::service::Mail;
@@ -24,10 +24,7 @@ fn a_head_leaves_with_its_body_and_with_its_first_event() {
         assert!(count == 1 && answer.ends_with('}'), "{count}: {answer}");
         // A stream that is primed, on its session's core and elsewhere.
         let stream = rig.connect(at, Wire::Http);
-        let get = format!(
-            "GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nMcp-Session-Id: {session}\r\n\r\n"
-        );
-        let (count, answer) = sends(&mut rig, stream, &get);
+        let (count, answer) = sends(&mut rig, stream, &get(&session, None));
         assert!(count == 1 && status(&answer) == "200" && answer.contains("id: "), "{count}: {answer}");
         // One that begins with an acknowledgement.
         let lines = rig.connect(at, Wire::Http);

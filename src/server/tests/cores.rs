@@ -1,6 +1,6 @@
 //! Several cores: requests that another one owns, cores that die or are full, shards that were rebuilt, drains.
 
-use super::rig::{KEY, PING, Rig, SECOND, WAIT, call, core, legacy, line, status};
+use super::rig::{KEY, PING, Rig, SECOND, WAIT, call, core, delete, get, legacy, line, status};
 use crate::ids::{ConnectionId, CoreId, ShardId};
 use crate::limits::OUTBOX_BYTES_MAX;
 use crate::metrics::{Metric, Refusal};
@@ -89,9 +89,7 @@ fn changes_do_not_pile_up_for_a_core_that_takes_nothing_and_it_hears_of_lists_in
     let mut rig = Rig::new(2);
     let peer = rig.connect(1, Wire::Http);
     let session = rig.open(peer);
-    let stream = format!(
-        "GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nMcp-Session-Id: {session}\r\n\r\n"
-    );
+    let stream = get(&session, None);
     rig.ask(peer, stream);
     rig.jammed = true;
     // As many as have room, and as many again.
@@ -144,10 +142,6 @@ fn rebuild(rig: &mut Rig, life: u32) -> usize {
     told
 }
 
-fn delete(id: &str) -> String {
-    format!("DELETE /mcp HTTP/1.1\r\nHost: localhost\r\nMcp-Session-Id: {id}\r\n\r\n")
-}
-
 #[test]
 fn a_session_that_ended_stays_so_when_its_shard_is_rebuilt() {
     let mut rig = Rig::new(1);
@@ -188,30 +182,26 @@ fn a_get_stream_goes_on_when_its_shard_was_rebuilt_and_no_id_is_given_twice() {
     let mut rig = Rig::new(1);
     let peer = rig.connect(0, Wire::Http);
     let session = rig.open(peer);
-    let get = |last: &str| {
-        let head = "GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n";
-        format!("{head}Mcp-Session-Id: {session}\r\n{last}\r\n")
-    };
     let peer = rig.connect(0, Wire::Http);
-    assert!(rig.ask(peer, get("")).contains("id: 2-0"));
+    assert!(rig.ask(peer, get(&session, None)).contains("id: 2-0"));
     rig.step(0, Input::Mail(Mail::Changed(Change::Tools)));
     assert!(rig.take(peer).contains("id: 2-1"));
     rebuild(&mut rig, 2);
     let peer = rig.connect(0, Wire::Http);
-    let answer = rig.ask(peer, get("Last-Event-ID: 2-1\r\n"));
+    let answer = rig.ask(peer, get(&session, Some("2-1")));
     assert_eq!(status(&answer), "200", "{answer}");
     rig.step(0, Input::Mail(Mail::Changed(Change::Prompts)));
     let told = rig.take(peer);
     assert!(told.contains("id: 2-2") && told.contains("prompts/list_changed"), "{told}");
     // Another stream than any of before.
     let fresh = rig.connect(0, Wire::Http);
-    let answer = rig.ask(fresh, get(""));
+    let answer = rig.ask(fresh, get(&session, None));
     let id = answer.lines().find_map(|line| line.strip_prefix("id: ")).unwrap_or_else(|| panic!("{answer}"));
     let number: u32 = id.split_once('-').expect("an event's id").0.parse().expect("a number");
     assert!(number > 100_000 && number.is_multiple_of(2), "{id}");
     // A stream that there never was is none now.
     let peer = rig.connect(0, Wire::Http);
-    assert_eq!(status(&rig.ask(peer, get("Last-Event-ID: 900000-1\r\n"))), "400");
+    assert_eq!(status(&rig.ask(peer, get(&session, Some("900000-1")))), "400");
 }
 
 #[test]
@@ -372,16 +362,12 @@ fn a_member_cancelled_in_its_own_batch_keeps_no_answer_back_and_no_drain() {
 
 #[test]
 fn what_is_said_while_a_stream_is_lost_waits_for_its_client() {
-    let (stream, resume) = ("Accept: text/event-stream\r\n", "Last-Event-ID: 2-0\r\n");
     for (lost_on, back_on) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
         let mut rig = Rig::new(2);
         let home = rig.connect(0, Wire::Http);
         let session = rig.open(home);
-        let get = |more: &str| {
-            format!("GET /mcp HTTP/1.1\r\nHost: localhost\r\n{stream}Mcp-Session-Id: {session}\r\n{more}\r\n")
-        };
         let peer = rig.connect(lost_on, Wire::Http);
-        assert!(rig.ask(peer, get("")).contains("id: 2-0"));
+        assert!(rig.ask(peer, get(&session, None)).contains("id: 2-0"));
         let open = |rig: &Rig| rig.metrics[0].value(Metric::StreamsOpen);
         assert_eq!(open(&rig), 1);
         let how = End::Reset;
@@ -389,7 +375,7 @@ fn what_is_said_while_a_stream_is_lost_waits_for_its_client() {
         assert_eq!(open(&rig), 0);
         rig.step(0, Input::Mail(Mail::Changed(Change::Tools)));
         let peer = rig.connect(back_on, Wire::Http);
-        let answer = rig.ask(peer, get(resume));
+        let answer = rig.ask(peer, get(&session, Some("2-0")));
         assert!(answer.contains("id: 2-1") && answer.contains("tools/list_changed"), "{answer}");
         rig.step(0, Input::Mail(Mail::Changed(Change::Prompts)));
         assert!(rig.take(peer).contains("id: 2-2"), "and it goes on");

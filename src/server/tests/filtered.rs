@@ -4,7 +4,7 @@
 
 use proptest::prelude::*;
 
-use super::rig::{INITIALIZE, PING, Rig, SECOND, WAIT, call, legacy, line, status};
+use super::rig::{INITIALIZE, PING, Rig, SECOND, WAIT, call, get, legacy, line, status};
 use super::times::conversation;
 use crate::ids::ConnectionId;
 use crate::metrics::CloseCause;
@@ -25,10 +25,7 @@ fn transcript(mut rig: Rig) -> Vec<String> {
     // A session, its GET stream, a call that is answered on a stream, its end.
     let session = rig.open(two);
     let (three, four) = (rig.connect(0, Wire::Http), rig.connect(0, Wire::Http));
-    let get = format!(
-        "GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nMcp-Session-Id: {session}\r\n\r\n"
-    );
-    seen.push(rig.ask(three, get));
+    seen.push(rig.ask(three, get(&session, None)));
     rig.pass(16 * SECOND);
     seen.push(rig.take(three));
     rig.send(four, legacy(Some(&session), WAIT));

@@ -1,6 +1,6 @@
 //! What is over holds no memory, and what a client can have kept for it has an end.
 
-use super::rig::{MS, Rig, SECOND, WAIT, call, legacy, line};
+use super::rig::{MS, Rig, SECOND, WAIT, call, delete, get, legacy, line};
 use crate::ids::ConnectionId;
 use crate::limits::ID_BYTES_MAX;
 use crate::server::connection::Wire;
@@ -65,10 +65,7 @@ fn what_all_sessions_keep_together_has_an_end_and_the_oldest_goes_first() {
     };
     let back = |rig: &mut Rig, session: &str, last: &str| {
         let peer = rig.connect(0, Wire::Http);
-        let head = format!(
-            "GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nMcp-Session-Id: {session}\r\nLast-Event-ID: {last}\r\n\r\n"
-        );
-        let answer = rig.ask(peer, head);
+        let answer = rig.ask(peer, get(session, Some(last)));
         rig.leave(peer);
         answer
     };
@@ -86,8 +83,7 @@ fn what_all_sessions_keep_together_has_an_end_and_the_oldest_goes_first() {
     assert!(back(&mut rig, session, first).starts_with("HTTP/1.1 400"), "the first one is forgotten");
     for (session, _) in &streams {
         let peer = rig.connect(0, Wire::Http);
-        let delete = format!("DELETE /mcp HTTP/1.1\r\nHost: localhost\r\nMcp-Session-Id: {session}\r\n\r\n");
-        assert!(rig.ask(peer, delete).starts_with("HTTP/1.1 204"));
+        assert!(rig.ask(peer, delete(session)).starts_with("HTTP/1.1 204"));
         rig.leave(peer);
     }
     assert_eq!(rig.metrics[0].replay_bytes.get(), 0, "with its session goes what is kept for it");

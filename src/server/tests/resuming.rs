@@ -1,18 +1,11 @@
 //! Coming back to streams: those of calls that are over, and the session's GET stream beside them.
 
-use super::rig::{Rig, WAIT, legacy, status};
+use super::rig::{Rig, WAIT, get, legacy, status};
 use crate::ids::ConnectionId;
 use crate::server::connection::Wire;
 use crate::server::core::{End, Input};
 use crate::server::service::{Change, Mail};
 use crate::shard::replay::ReplayLimits;
-
-fn get(session: &str, last: Option<&str>) -> String {
-    let last = last.map_or(String::new(), |last| format!("Last-Event-ID: {last}\r\n"));
-    format!(
-        "GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nMcp-Session-Id: {session}\r\n{last}\r\n"
-    )
-}
 
 impl Rig {
     /// The oldest waiting call says something.

@@ -383,6 +383,19 @@ pub fn legacy(session: Option<&str>, body: &str) -> String {
     post(&format!("Accept: application/json, text/event-stream\r\n{named}"), body)
 }
 
+/// A GET of the session's stream, or of the one that an event's id names.
+pub fn get(session: &str, last: Option<&str>) -> String {
+    let last = last.map_or(String::new(), |last| format!("Last-Event-ID: {last}\r\n"));
+    format!(
+        "GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nMcp-Session-Id: {session}\r\n{last}\r\n"
+    )
+}
+
+/// The end of a session.
+pub fn delete(session: &str) -> String {
+    format!("DELETE /mcp HTTP/1.1\r\nHost: localhost\r\nMcp-Session-Id: {session}\r\n\r\n")
+}
+
 pub const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}"#;
 pub const PING: &str = r#"{"jsonrpc":"2.0","id":2,"method":"ping"}"#;
 pub const WAIT: &str = r#"{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"wait"}}"#;

@@ -1,6 +1,6 @@
 //! Resources that clients subscribe to: who hears of a change, in both eras, on every core, and who no longer does.
 
-use super::rig::{Rig, legacy};
+use super::rig::{Rig, delete, get, legacy};
 use crate::server::connection::Wire;
 use crate::server::core::Input;
 use crate::server::service::{Change, Mail};
@@ -21,12 +21,7 @@ fn a_session_hears_of_its_resources_wherever_it_is_and_they_change() {
     let home = rig.connect(0, Wire::Http);
     let session = rig.open(home);
     let stream = rig.connect(1, Wire::Http);
-    rig.ask(
-        stream,
-        format!(
-            "GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nMcp-Session-Id: {session}\r\n\r\n"
-        ),
-    );
+    rig.ask(stream, get(&session, None));
     let peer = rig.connect(1, Wire::Http);
     // Twice is once.
     for _ in 0..2 {
@@ -60,15 +55,11 @@ fn a_session_subscribes_to_so_many_resources_and_its_end_is_the_end_of_them() {
     assert!(answer.contains("-32602") && answer.contains("unsubscribe from some first"), "{answer}");
     let answer = rig.ask(peer, legacy(Some(&session), &request("subscribe", "").replace(r#""uri":"""#, r#""uri":7"#)));
     assert!(answer.contains("-32602"), "{answer}");
-    let delete = format!("DELETE /mcp HTTP/1.1\r\nHost: localhost\r\nMcp-Session-Id: {session}\r\n\r\n");
-    rig.ask(peer, delete);
+    rig.ask(peer, delete(&session));
     // The next tenant of its slot hears nothing of them.
     let next = rig.open(peer);
     let stream = rig.connect(0, Wire::Http);
-    rig.ask(
-        stream,
-        format!("GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nMcp-Session-Id: {next}\r\n\r\n"),
-    );
+    rig.ask(stream, get(&next, None));
     update(&mut rig, 0, "a:0");
     assert_eq!(rig.take(stream), "");
 }
@@ -132,8 +123,7 @@ fn what_is_subscribed_to_has_a_bound_in_bytes_for_each_and_for_all() {
     let (weighed, _) = rig.cores[0].subscriptions.weigh();
     assert!(weighed <= 64 << 20 && weighed > 63 << 20, "{weighed}");
     for session in &sessions {
-        let delete = format!("DELETE /mcp HTTP/1.1\r\nHost: localhost\r\nMcp-Session-Id: {session}\r\n\r\n");
-        rig.ask(peer, delete);
+        rig.ask(peer, delete(session));
     }
     assert_eq!(rig.cores[0].subscriptions.weigh(), (0, 0));
 

@@ -81,7 +81,7 @@ pub(super) struct Exchange {
     pub stop: StopSignal,
     /// When the task that it became is forgotten.
     pub ends: Cell<Nanos>,
-    /// Bytes of arguments that its handler was given.
+    /// Bytes of arguments that its handler was given; none once the task that it became has ended.
     pub arguments_bytes: Cell<usize>,
 }
 

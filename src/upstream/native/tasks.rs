@@ -61,12 +61,9 @@ pub(super) struct Task {
     pub created_ms: u64,
     pub updated_ms: u64,
     pub ttl_ms: u64,
-    expires: Nanos,
     pub exchange: Rc<Exchange>,
     /// While it is not final.
     run: Option<Rc<Run>>,
-    /// Bytes of arguments that it keeps as long.
-    held: usize,
     /// Once completed or failed.
     pub outcome: Option<Outcome>,
     /// Calls of `tasks/result` that wait for the end.
@@ -130,12 +127,12 @@ impl TaskTable {
         let task = slot.task.take()?;
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(index as u32);
-        self.bytes -= outcome_bytes(&task.outcome) + task.held;
+        self.bytes -= outcome_bytes(&task.outcome) + task.exchange.arguments_bytes.take();
         Some(task)
     }
 
     fn take_expired(&mut self, now: Nanos) -> Vec<Task> {
-        let is_old = |slot: &Slot| slot.task.as_ref().is_some_and(|task| task.expires <= now);
+        let is_old = |slot: &Slot| slot.task.as_ref().is_some_and(|task| task.exchange.ends.get() <= now);
         let old: Vec<usize> = (0..self.slots.len()).filter(|&index| is_old(&self.slots[index])).collect();
         old.into_iter().filter_map(|index| self.remove(index)).collect()
     }
@@ -146,7 +143,7 @@ impl TaskTable {
     }
 
     fn next_expiry(&self) -> Option<Nanos> {
-        self.slots.iter().filter_map(|slot| slot.task.as_ref()).map(|task| task.expires).min()
+        self.slots.iter().filter_map(|slot| slot.task.as_ref()).map(|task| task.exchange.ends.get()).min()
     }
 }
 
@@ -182,10 +179,8 @@ pub(super) fn create(desk: &Rc<Desk>, run: &Rc<Run>, session: Option<u64>, ttl_m
         created_ms: wall_ms,
         updated_ms: wall_ms,
         ttl_ms,
-        expires: now.saturating_add(ttl_ms.saturating_mul(1_000_000)),
         exchange: Rc::clone(&run.exchange),
         run: Some(Rc::clone(run)),
-        held,
         outcome: None,
         waiters: Vec::new(),
     };
@@ -276,7 +271,7 @@ pub(super) fn ended(desk: &Desk, key: TaskKey, outcome: Outcome) {
     let mut table = desk.tasks.borrow_mut();
     let bytes = table.bytes;
     let Some(task) = table.get_mut(key).filter(|task| !task.status.is_final()) else { return };
-    let held = std::mem::take(&mut task.held);
+    let held = task.exchange.arguments_bytes.take();
     let mut outcome = Some(outcome);
     if bytes - held + outcome_bytes(&outcome) > TASK_BYTES_PER_CORE_MAX {
         outcome = Some(Err(RpcError::new(Code::OVERLOADED, "the task's result is larger than what may be kept")));
@@ -309,7 +304,7 @@ pub(super) fn cancel(desk: &Desk, key: TaskKey) -> bool {
     }
     let mut table = desk.tasks.borrow_mut();
     if let Some(task) = table.get_mut(key) {
-        let held = std::mem::take(&mut task.held);
+        let held = task.exchange.arguments_bytes.take();
         finish(desk, task, Status::Cancelled);
         table.bytes -= held;
     }
