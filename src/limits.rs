@@ -73,6 +73,9 @@ pub const COMPLETION_VALUES_MAX: usize = 100;
 pub const LIST_PAGE_DEFAULT: usize = 250;
 /// Most bytes of pages of merged lists that one core keeps as it wrote them.
 pub const WRITTEN_PAGES_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most bytes of the calls of one core that wait for one server, and of those that wait until lists say whose a name
+/// is.
+pub const WAITING_CALL_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Most calls of one core that wait until lists of servers say whose a name is.
 pub const UNNAMED_CALLS_MAX: usize = 4096;
 /// Most pages of a native server's list that are read for a merged one.
@@ -127,6 +130,8 @@ pub const RING_SLOTS: usize = 1024;
 
 const _: () = assert!(HTTP_REQUEST_LINE_BYTES_MAX < HTTP_HEAD_BYTES_MAX);
 const _: () = assert!(BODY_BYTES_DEFAULT <= BODY_BYTES_MAX);
+const _: () =
+    assert!(2 * BODY_BYTES_MAX <= WAITING_CALL_BYTES_MAX, "one may wait whatever its size, and another behind it");
 // The offsets of a JSON span are `u32`, the highest of which means none.
 const _: () = assert!(BODY_BYTES_MAX < u32::MAX as usize);
 const _: () = assert!(RING_SLOTS.is_power_of_two() && RING_SLOT_BYTES.is_multiple_of(64));

@@ -9,10 +9,11 @@ use super::flight::{Kept, ListKind};
 use super::server::{Server, Verdict, keep};
 use super::{Gateway, told};
 use crate::ids::View;
-use crate::limits::UNNAMED_CALLS_MAX;
+use crate::limits::{UNNAMED_CALLS_MAX, WAITING_CALL_BYTES_MAX};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::naming;
 use crate::server::service::{Call, CallKey, Mail, Nanos, Served, Service};
+use crate::shard::breaker::Try;
 
 /// Pause before a list is read again because somebody calls what is not in it.
 const LOOK_AGAIN: Nanos = 1_000_000_000;
@@ -40,7 +41,9 @@ impl<S: Service> Gateway<S> {
     /// Whether a call waits from now on, because it is not known yet whose this name is.
     pub(super) fn waits_for_names(&mut self, call: &Call<'_>, kind: ListKind, name: &str) -> bool {
         let waits = self.unread_for(call.now, call.view, kind, name);
-        if waits.is_empty() || self.unnamed.len() >= UNNAMED_CALLS_MAX {
+        let bytes = || self.unnamed.iter().map(|one| one.kept.bytes()).sum::<usize>() + call.text.len();
+        let has_no_room = || self.unnamed.len() >= UNNAMED_CALLS_MAX || bytes() > WAITING_CALL_BYTES_MAX;
+        if waits.is_empty() || has_no_room() {
             return false;
         }
         let mut until = call.now;
@@ -51,7 +54,7 @@ impl<S: Service> Gateway<S> {
             }
         }
         let until = until.min(call.deadline);
-        let kept = Box::new(keep(call, Caller { core: self.core, key: call.key }, None, None));
+        let kept = Box::new(keep(call, Try::ORDINARY, Caller { core: self.core, key: call.key }, None, None));
         let (name, deadline) = (name.into(), call.deadline);
         self.unnamed.push(Unnamed { kept, kind, name, waits: waits.clone(), until, deadline });
         for server in waits {

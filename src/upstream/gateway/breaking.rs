@@ -14,6 +14,7 @@ use crate::proto::json::{Envelope, Key, Value};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::Method;
 use crate::server::service::Nanos;
+use crate::shard::breaker::Try;
 
 /// Most tools of a server on one core that have a breaker at a time.
 pub(super) const BREAKERS_MAX: usize = 1024;
@@ -43,13 +44,16 @@ pub(super) fn says_it_may_be_repeated(tool: Value<'_>) -> bool {
 }
 
 impl Server {
-    /// Whether a call of a tool is tried now.
+    /// Whether a call of a tool is tried now, and which try it is.
     ///
     /// # Errors
     /// What its caller is told instead.
-    pub(super) fn may_try(&mut self, now: Nanos, tool: &str) -> Result<(), RpcError> {
+    pub(super) fn may_try(&mut self, now: Nanos, tool: &str) -> Result<Try, RpcError> {
         self.retry_budget.called();
-        let Err(wait) = self.breakers.admit(now, tool, self.settings.call_time) else { return Ok(()) };
+        let wait = match self.breakers.admit(now, tool, self.settings.call_time) {
+            Ok(tried) => return Ok(tried),
+            Err(wait) => wait,
+        };
         let (name, ms) = (&self.settings.name, wait.div_ceil(1_000_000));
         let what = if tool.is_empty() { "requests".to_owned() } else { format!("calls of {tool}") };
         let text = format!("{what} fail at server {name}: none is sent there for {ms} ms; try again then");
@@ -58,20 +62,20 @@ impl Server {
 
     /// A call that was to be tried was not sent, which tells nothing of its tool.
     pub(super) fn was_not_tried(&mut self, kept: &Kept) {
-        self.breakers.untold(&tool_of(kept.method, kept.name.as_deref(), &kept.envelope, &kept.text));
+        self.breakers.untold(&tool_of(kept.method, kept.name.as_deref(), &kept.envelope, &kept.text), kept.tried);
     }
 
     /// A call was answered.
     pub(super) fn call_answered(&mut self, now: Nanos, relay: &Relay) {
-        self.breakers.succeeded(now, &relay.tool);
+        self.breakers.succeeded(now, &relay.tool, relay.tried);
     }
 
     /// A call ended without an answer.
     pub(super) fn call_failed(&mut self, now: Nanos, relay: &Relay) {
         if relay.blame == 0 {
-            return self.breakers.untold(&relay.tool);
+            return self.breakers.untold(&relay.tool, relay.tried);
         }
-        if self.breakers.failed(now, &relay.tool, u32::from(relay.blame), self.chance()) {
+        if self.breakers.failed(now, &relay.tool, relay.tried, u32::from(relay.blame), self.chance()) {
             let (server, tool) = (&*self.settings.name, &*relay.tool);
             tracing::warn!(server, tool, "calls fail, and are kept from it for a while");
             self.metrics.breakers_opened.add(1);
@@ -85,16 +89,14 @@ impl Server {
             return Some(relay);
         };
         let may = self.repeatable.contains(&relay.tool) && !self.is_retired;
-        if !may
-            || self.breakers.admit(now, &relay.tool, self.settings.call_time).is_err()
-            || !self.retry_budget.take(now)
-        {
+        let admitted = may.then(|| self.breakers.admit(now, &relay.tool, self.settings.call_time));
+        let Some(Ok(tried)) = admitted.filter(|admitted| admitted.is_ok() && self.retry_budget.take(now)) else {
             relay.kept = Some(kept);
             return Some(relay);
-        }
+        };
         self.metrics.retries.add(1);
         let at = now + AGAIN + self.chance() % AGAIN;
-        self.to_repeat.push((at, Kept { again: true, ..*kept }));
+        self.to_repeat.push((at, Kept { again: true, tried, ..*kept }));
         None
     }
 

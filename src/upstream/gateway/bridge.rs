@@ -14,7 +14,7 @@ use super::flight::{Errand, Kept, Relay};
 use super::request::name_key;
 use super::send::STALE;
 use super::server::{STREAM_END, Server};
-use crate::limits::{QUESTION_BYTES_PER_CALL_MAX, ROUND_BYTES_PER_CALL_MAX};
+use crate::limits::{QUESTION_BYTES_PER_CALL_MAX, ROUND_BYTES_PER_CALL_MAX, WAITING_CALL_BYTES_MAX};
 use crate::proto::json::{Envelope, Key, Object, Value, ValueKind, canonical};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::Capabilities;
@@ -47,6 +47,12 @@ impl Round {
     /// Who is being asked.
     pub fn caller(&self) -> Caller {
         self.caller
+    }
+
+    /// What it takes in memory.
+    pub fn bytes(&self) -> usize {
+        let answers = self.answers.iter().map(|(_, name, answer)| name.len() + answer.as_ref().map_or(0, Vec::len));
+        self.kept.bytes() + self.state.as_ref().map_or(0, |state| state.len()) + answers.sum::<usize>()
     }
 }
 
@@ -110,7 +116,9 @@ impl Server {
         };
         let Some(mut kept) = relay.kept.take() else { return fail(self, "that was not expected of this call") };
         let state: Option<Box<[u8]>> = result.get("requestState").map(|state| state.raw().into());
-        if kept.rounds >= ROUNDS_MAX || self.rounds.len() + self.to_repeat.len() >= WAITING_MAX {
+        let waiting = self.rounds.len() + self.to_repeat.len();
+        let is_crowded = || waiting > 0 && self.waiting_bytes() + kept.bytes() > WAITING_CALL_BYTES_MAX;
+        if kept.rounds >= ROUNDS_MAX || waiting >= WAITING_MAX || is_crowded() {
             let is_over = kept.rounds >= ROUNDS_MAX;
             return fail(self, if is_over { "again and again" } else { "while too many calls wait for theirs" });
         }
@@ -247,7 +255,7 @@ impl Server {
         }
         self.ends_unanswered(now, number);
         if let Some(Errand::Call(relay)) = self.flights.finish(number, now + STREAM_END) {
-            self.breakers.untold(&relay.tool);
+            self.breakers.untold(&relay.tool, relay.tried);
             self.callers.reply(relay.caller, Err(error));
         }
     }

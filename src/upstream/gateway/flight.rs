@@ -17,6 +17,7 @@ use crate::ids::{CoreId, View};
 use crate::proto::json::{Envelope, Key};
 use crate::proto::mcp::{Capabilities, LogLevel, Method, Version};
 use crate::server::service::{Change, Nanos};
+use crate::shard::breaker::Try;
 use crate::upstream::talk::Line;
 
 /// A caller's call, kept: until there is a server to send it to, or to send it again.
@@ -54,6 +55,8 @@ pub struct Kept {
     pub uris: Option<Box<str>>,
     /// It was sent before, to a session that was lost or on a link that was cut off.
     pub again: bool,
+    /// Which try of its tool it is.
+    pub tried: Try,
     /// Earlier rounds, and questions that it led to in these.
     pub rounds: u8,
     pub asked: u32,
@@ -62,6 +65,12 @@ pub struct Kept {
 }
 
 impl Kept {
+    /// What it takes in memory.
+    pub fn bytes(&self) -> usize {
+        let names = [self.name.as_deref(), self.uris.as_deref()].into_iter().flatten().map(str::len).sum::<usize>();
+        size_of::<Kept>() + self.text.len() + self.param_lines.len() + self.round.len() + names
+    }
+
     /// As it is written for a server.
     pub fn outgoing(&self) -> Outgoing<'_> {
         Outgoing {
@@ -92,6 +101,8 @@ pub struct Relay {
     pub method: Method,
     /// Which tool is called, by its server's name for it; empty for everything else.
     pub tool: Box<str>,
+    /// Which try of that it is.
+    pub tried: Try,
     /// How much a failure of it counts against the tool.
     pub blame: u8,
     /// Least severe level the caller wants logged, if any.
@@ -131,6 +142,7 @@ impl Relay {
             session: call.session,
             method: call.method,
             tool: tool_of(call.method, call.name, call.envelope, call.text).into(),
+            tried: Try::ORDINARY,
             blame: 1,
             log_level: call.log_level,
             may_ask,

@@ -29,10 +29,7 @@ struct Left {
 impl Left {
     fn bytes(&self) -> usize {
         let of_error = |error: &RpcError| error.message.len() + error.data.as_ref().map_or(0, |data| data.len());
-        let kept = &self.kept;
-        let texts = [kept.name.as_deref(), kept.uris.as_deref()].into_iter().flatten().map(str::len).sum::<usize>();
-        let call = size_of::<Kept>() + size_of::<Left>() + kept.text.len() + kept.param_lines.len() + texts;
-        call + self.outcome.as_ref().map_or_else(of_error, Vec::len)
+        size_of::<Left>() + self.kept.bytes() + self.outcome.as_ref().map_or_else(of_error, Vec::len)
     }
 }
 
@@ -118,6 +115,7 @@ mod tests {
             name: None,
             uris: None,
             again: false,
+            tried: Default::default(),
             rounds: 0,
             asked: 0,
             round: Vec::new(),

@@ -334,7 +334,7 @@ impl Server {
         self.ends_unanswered(now, number);
         let Some(flight) = self.flights.remove(number) else { return };
         if let Errand::Call(relay) = &flight.errand {
-            self.breakers.untold(&relay.tool);
+            self.breakers.untold(&relay.tool, relay.tried);
         }
         let line = self.channel.line_of(flight.serial);
         self.channel.drop_errand(now, number);

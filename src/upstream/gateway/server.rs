@@ -33,7 +33,7 @@ use crate::proto::json::{Envelope, Scanner};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, HeaderParam};
 use crate::server::service::{About, Call, Change, Host, Mailbox, Nanos, Watched};
-use crate::shard::breaker::Breakers;
+use crate::shard::breaker::{Breakers, Try};
 use crate::shard::retry_budget::RetryBudget;
 use crate::sys::guard::GuardHandle;
 use crate::upstream::dial_in::Dialled;
@@ -359,7 +359,7 @@ impl Server {
             return Err(RpcError::new(Code::INVALID_PARAMS, NO_SUCH_TASK));
         }
         let tool = tool_of(call.method, name, call.envelope, call.text);
-        self.may_try(now, &tool)?;
+        let tried = self.may_try(now, &tool)?;
         let is_full = self.is_full();
         if let (Verdict::Known(era), false) = (self.verdict, is_full) {
             let open = match era {
@@ -369,24 +369,20 @@ impl Server {
             if let Some(session) = open {
                 // What may have to be sent again is kept: to a session that was lost, or with answers to questions.
                 let keeps = session.is_some() || !call.version.is_modern() || self.is_repeatable(&tool);
-                let kept = keeps.then(|| Box::new(keep(call, caller, name, uris)));
+                let kept = keeps.then(|| Box::new(keep(call, tried, caller, name, uris)));
                 let outgoing = Outgoing::of(call, name);
                 let composed = self.compose(now, &outgoing, session);
-                let (serial, text) = composed.inspect_err(|_| self.breakers.untold(&tool))?;
-                let relay = Relay::new(&outgoing, caller, call.may_ask, uris, kept);
+                let (serial, text) = composed.inspect_err(|_| self.breakers.untold(&tool, tried))?;
+                let mut relay = Relay::new(&outgoing, caller, call.may_ask, uris, kept);
+                relay.tried = tried;
                 return Ok(Sent::As(self.send_call(now, serial, text, relay, session)));
             }
         } else if now < self.retry_at && self.verdict == Verdict::Unknown {
-            self.breakers.untold(&tool);
+            self.breakers.untold(&tool, tried);
             return Err(self.unreachable());
         }
-        let waiting = self.waiting_calls();
-        if waiting >= self.settings.waiting_max {
-            self.breakers.untold(&tool);
-            let text = format!("{waiting} calls wait for server {} already, the most there may be", self.settings.name);
-            return Err(RpcError::new(Code::OVERLOADED, text));
-        }
-        let kept = keep(call, caller, name, uris);
+        self.has_room_to_wait(call.text.len()).inspect_err(|_| self.breakers.untold(&tool, tried))?;
+        let kept = keep(call, tried, caller, name, uris);
         if is_full {
             self.queue.push_back(kept);
         } else {
@@ -675,7 +671,7 @@ pub(super) enum Sent {
 pub(super) const CLIENT_INFO: &[u8] =
     concat!(r#"{"name":"corelane","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#).as_bytes();
 
-pub(super) fn keep(call: &Call<'_>, caller: Caller, name: Option<&str>, uris: Option<&str>) -> Kept {
+pub(super) fn keep(call: &Call<'_>, tried: Try, caller: Caller, name: Option<&str>, uris: Option<&str>) -> Kept {
     Kept {
         caller,
         view: call.view,
@@ -693,6 +689,7 @@ pub(super) fn keep(call: &Call<'_>, caller: Caller, name: Option<&str>, uris: Op
         name: name.map(Into::into),
         uris: uris.map(Into::into),
         again: false,
+        tried,
         rounds: 0,
         asked: 0,
         round: Vec::new(),

@@ -9,11 +9,13 @@ use tokio::sync::{mpsc, watch};
 use super::settings::{Fields, HttpLink, LinkSettings};
 use super::*;
 use crate::ids::OutboundAddress;
+use crate::limits::{BODY_BYTES_MAX, WAITING_CALL_BYTES_MAX};
 use crate::metrics::ServerRow;
 use crate::proto::http1::Target;
 use crate::proto::json::{Envelope, Value};
 use crate::server::alarms::{Alarm, Alarms};
 use crate::server::service::LocalFuture;
+use crate::shard::breaker::Try;
 
 const SECOND: Nanos = 1_000_000_000;
 /// What a client of 2025-11-25 can do that can do nothing.
@@ -174,6 +176,11 @@ impl Rig {
     /// A call in a session begins.
     fn begin(&mut self, view: u16, session: u64, capabilities: Capabilities) -> (CallKey, Served) {
         let text = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","arguments":{}}}"#;
+        self.begin_saying(view, session, capabilities, text)
+    }
+
+    /// The same with this message.
+    fn begin_saying(&mut self, view: u16, session: u64, capabilities: Capabilities, text: &[u8]) -> (CallKey, Served) {
         let mut envelope = Envelope::default();
         Scanner::new().scan(text, &mut envelope).expect("valid");
         let key = CallKey { index: 0, generation: session as u32 };
@@ -321,7 +328,7 @@ fn a_call_that_was_to_show_how_its_tool_is_and_was_not_sent_leaves_that_to_the_n
         let no_call = CallKey { index: 1, generation: 0 };
         before(&mut rig, no_call);
         let (failed_at, patience) = (rig.now, 60 * SECOND);
-        rig.gateway.servers[0].breakers.failed(failed_at, "t", 5, 0);
+        rig.gateway.servers[0].breakers.failed(failed_at, "t", Try::ORDINARY, 5, 0);
         rig.now += 2 * SECOND;
         rig.gateway.servers[0].retry_at = Nanos::MAX;
         let (key, _) = rig.begin(1, 7, ASKED);
@@ -331,6 +338,27 @@ fn a_call_that_was_to_show_how_its_tool_is_and_was_not_sent_leaves_that_to_the_n
         }
     }
     assert_eq!(kept, [""; 0], "the next call is not tried");
+}
+
+#[test]
+fn calls_that_wait_for_a_server_are_bounded_in_bytes() {
+    let mut rig = Rig::new(vec![server("s", 1, false)]);
+    rig.turn();
+    // Their session is being opened for as long as no turn is taken.
+    let of = |(session, bytes): (u64, usize)| rig.begin_saying(1, session, Capabilities::SAMPLING, &call_of(bytes)).1;
+    let served: Vec<Served> = (0..6).zip([BODY_BYTES_MAX; 5].into_iter().chain([1000])).map(of).collect();
+    let Served::Failed(refusal) = &served[3] else { panic!("four of them are more than there is room for") };
+    assert_eq!(refusal.code, Code::OVERLOADED);
+    assert!(refusal.message.contains(&WAITING_CALL_BYTES_MAX.to_string()), "{}", refusal.message);
+    let waits = |served: &Served| matches!(served, Served::Pending);
+    assert_eq!(served.iter().map(waits).collect::<Vec<_>>(), [true, true, true, false, false, true]);
+}
+
+/// A call of so many bytes.
+fn call_of(bytes: usize) -> Vec<u8> {
+    let (before, behind) =
+        (r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","arguments":{"a":""#, r#""}}}"#);
+    format!("{before}{}{behind}", "x".repeat(bytes - before.len() - behind.len())).into_bytes()
 }
 
 #[test]

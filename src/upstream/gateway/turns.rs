@@ -10,6 +10,8 @@ use super::callers::Caller;
 use super::flight::{Kept, Relay};
 use super::server::Server;
 use super::settings::ServerSettings;
+use crate::limits::WAITING_CALL_BYTES_MAX;
+use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::Capabilities;
 use crate::server::service::Nanos;
 
@@ -20,12 +22,39 @@ impl Server {
         self.waiting.len() + for_sessions + self.queue.len() + self.to_repeat.len()
     }
 
-    /// Whose calls wait: those, and those that wait for their callers' answers.
-    pub(super) fn callers_waiting(&self) -> impl Iterator<Item = Caller> {
+    fn waiting_kept(&self) -> impl Iterator<Item = &Kept> {
         let for_sessions = self.sessions.iter().flat_map(|session| &session.waiting);
         let to_repeat = self.to_repeat.iter().map(|(_, kept)| kept);
-        let kept = self.waiting.iter().chain(&self.queue).chain(for_sessions).chain(to_repeat);
-        kept.map(|kept| kept.caller).chain(self.rounds.iter().map(Round::caller))
+        self.waiting.iter().chain(&self.queue).chain(for_sessions).chain(to_repeat)
+    }
+
+    /// Whose calls wait: those, and those that wait for their callers' answers.
+    pub(super) fn callers_waiting(&self) -> impl Iterator<Item = Caller> {
+        self.waiting_kept().map(|kept| kept.caller).chain(self.rounds.iter().map(Round::caller))
+    }
+
+    /// What those calls take in memory.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting_kept().map(Kept::bytes).chain(self.rounds.iter().map(Round::bytes)).sum()
+    }
+
+    /// Whether a call of so many bytes may wait beside those that do.
+    ///
+    /// # Errors
+    /// What its caller is told if it may not.
+    pub(super) fn has_room_to_wait(&self, bytes: usize) -> Result<(), RpcError> {
+        let (waiting, name) = (self.waiting_calls(), &self.settings.name);
+        let text = if waiting >= self.settings.waiting_max {
+            format!("{waiting} calls wait for server {name} already, the most there may be")
+        } else if waiting > 0 && self.waiting_bytes() + bytes > WAITING_CALL_BYTES_MAX {
+            format!(
+                "{waiting} calls wait for server {name} already, and with this one of {bytes} bytes they would take more \
+                 than {WAITING_CALL_BYTES_MAX}, the most there may be"
+            )
+        } else {
+            return Ok(());
+        };
+        Err(RpcError::new(Code::OVERLOADED, text))
     }
 
     /// The caller of a call is gone, which is not sent any more if it waits.
@@ -85,7 +114,7 @@ impl Server {
         match self.compose(now, &outgoing, session) {
             Ok((serial, text)) => {
                 let mut relay = Relay::new(&outgoing, kept.caller, kept.may_ask, kept.uris.as_deref(), None);
-                relay.asked = kept.asked;
+                (relay.asked, relay.tried) = (kept.asked, kept.tried);
                 // What may have to be sent again is kept on: to a session that was lost, or with answers to questions.
                 let keeps = session.is_some() || !kept.version.is_modern() || self.is_repeatable(&relay.tool);
                 relay.kept = keeps.then(|| Box::new(kept));
