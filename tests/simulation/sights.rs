@@ -8,6 +8,10 @@
 pub enum Sight {
     /// A call was answered that its caller had taken back.
     AnsweredTooLate,
+    /// A batch was answered by an array.
+    ArrayOfAnswers,
+    /// Of a batch over HTTP something was answered later.
+    BatchStream,
     /// A question of a tool was answered.
     QuestionAnswered,
     /// A parcel went from core to core.
@@ -34,8 +38,10 @@ pub enum Sight {
 
 impl Sight {
     /// All of them.
-    pub const ALL: [Sight; 12] = [
+    pub const ALL: [Sight; 14] = [
         Sight::AnsweredTooLate,
+        Sight::ArrayOfAnswers,
+        Sight::BatchStream,
         Sight::QuestionAnswered,
         Sight::Parcel,
         Sight::RingFull,

@@ -83,6 +83,29 @@ pub fn read(text: &[u8]) -> Option<Said<'_>> {
     Some(Said::Result { id: id?, text: rest.strip_prefix(br#""result":"#)? })
 }
 
+/// The elements of an array, if this is one.
+pub fn elements(text: &[u8]) -> Option<Vec<&[u8]>> {
+    let inner = text.strip_prefix(b"[")?.strip_suffix(b"]")?;
+    let (mut elements, mut start, mut depth, mut is_string, mut is_escaped) = (Vec::new(), 0, 0, false, false);
+    for (at, byte) in inner.iter().enumerate() {
+        match byte {
+            _ if std::mem::take(&mut is_escaped) => {}
+            b'\\' => is_escaped = true,
+            b'"' => is_string = !is_string,
+            _ if is_string => {}
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth -= 1,
+            b',' if depth == 0 => {
+                elements.push(&inner[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    elements.push(&inner[start..]);
+    Some(elements)
+}
+
 /// The tag in a result, if there is one.
 pub fn tag_in(text: &[u8]) -> Option<u64> {
     let start = memchr::memchr(b'~', text)?;

@@ -5,6 +5,7 @@
 //! Invariant: a client does everything of its own accord and at its own time; hearing only changes what it knows.
 
 mod asked;
+mod batch;
 pub mod hearing;
 pub mod message;
 mod resuming;
@@ -107,6 +108,8 @@ struct Pending {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Awaited {
     Answer(u64),
+    /// Answers to requests with these ids, and with those between them.
+    Batch(u64, u64),
     Deleted,
     Nonsense,
     Notified,
@@ -354,6 +357,9 @@ impl Client {
         if index != STREAM && sim.chance.once_in(200) && self.end_session(sim, net, index) {
             return;
         }
+        if self.may_batch() && sim.chance.once_in(6) {
+            return self.ask_batch(sim, net, index);
+        }
         let most = if self.kind.is_lines() { sim.chance.between(1, 4) } else { 1 };
         for _ in 0..most {
             if self.window(sim) == 0 || !net.has_room(socket) || !self.can_post(index) {
@@ -422,6 +428,22 @@ impl Client {
 
     fn ask(&mut self, sim: &mut Sim, net: &mut Net, index: usize, what: What) {
         let Some(socket) = self.links[index].socket else { return };
+        self.body.clear();
+        let request = self.begin(sim, index, what);
+        self.text.clear();
+        if self.kind.is_lines() {
+            self.text.push_str(&self.body);
+            self.text.push('\n');
+        } else {
+            let session = self.session.as_ref().filter(|_| what != What::Initialize).map(|session| session.id.as_str());
+            message::post(&mut self.text, Some(&request), session, self.version, &self.body);
+            self.links[index].awaited.push_back(Awaited::Answer(request.id));
+        }
+        net.write(socket, self.text.as_bytes());
+    }
+
+    /// Appends a request to the body, for whose answer it waits from now on.
+    fn begin(&mut self, sim: &mut Sim, index: usize, what: What) -> Request {
         let id = self.next_id;
         self.next_id += 1;
         let tag = sim.ledger.open(self.me);
@@ -441,17 +463,7 @@ impl Client {
             steps: if sim.chance.once_in(8) { 40 } else { sim.chance.between(1, 3) },
             padding,
         };
-        self.body.clear();
         message::write(&mut self.body, &request);
-        self.text.clear();
-        if self.kind.is_lines() {
-            self.text.push_str(&self.body);
-            self.text.push('\n');
-        } else {
-            let session = self.session.as_ref().filter(|_| what != What::Initialize).map(|session| session.id.as_str());
-            message::post(&mut self.text, Some(&request), session, self.version, &self.body);
-            self.links[index].awaited.push_back(Awaited::Answer(id));
-        }
         if let Some(session) = &mut self.session {
             session.is_subscribed |= what == What::Subscribe;
         }
@@ -469,7 +481,7 @@ impl Client {
             others,
             heard: None,
         });
-        net.write(socket, self.text.as_bytes());
+        request
     }
 
     /// Takes back something that it asked, where that can be said on a connection.

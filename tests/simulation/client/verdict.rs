@@ -7,7 +7,7 @@
 use corelane::server::service::Nanos;
 
 use super::hearing::{Part, show};
-use super::message::{Said, read, tag_in};
+use super::message::{Said, elements, read, tag_in};
 use super::{Awaited, Client, Kind, Pending, STREAM, Session, What};
 use crate::ledger::Fate;
 use crate::sights::Sight;
@@ -71,6 +71,14 @@ impl Client {
         if let Some(event) = event {
             self.event(sim, index, event);
         }
+        if let Some(answers) = elements(text) {
+            let is_asked =
+                self.kind.is_lines() || matches!(self.links[index].awaited.front(), Some(Awaited::Batch(..)));
+            sim.hold(is_asked, || format!("client {} hears an array: {}", self.me, show(text)));
+            sim.sights.see(Sight::ArrayOfAnswers);
+            answers.into_iter().for_each(|answer| self.message(sim, index, answer, None));
+            return;
+        }
         match read(text) {
             Some(Said::Result { id, text }) => self.result(sim, index, id, text),
             Some(Said::Error { id: Some(id), code }) => self.error(sim, index, id, code),
@@ -107,7 +115,11 @@ impl Client {
         sim.hold(link == index, || format!("client {me} is answered {id} on connection {index}, asked on {link}"));
         if !self.kind.is_lines() {
             let front = self.links[index].awaited.front().copied();
-            let is_its = front == Some(Awaited::Answer(id)) || front == Some(Awaited::Resumed(id));
+            let is_its = match front {
+                Some(Awaited::Answer(awaited) | Awaited::Resumed(awaited)) => awaited == id,
+                Some(Awaited::Batch(first, last)) => (first..=last).contains(&id),
+                _ => false,
+            };
             sim.hold(is_its, || format!("client {me} is answered {id}, and awaits {front:?}"));
         }
         if let Err(problem) = sim.ledger.end(me, one.tag, Fate::Answered) {
@@ -211,7 +223,10 @@ impl Client {
             }
             (Some(Awaited::Nonsense), PARSE) => true,
             (Some(Awaited::Resumed(id)), INVALID_REQUEST) => self.may_be_forgotten(sim) || self.has_taken_back(id),
-            (Some(Awaited::Stream | Awaited::Notified | Awaited::Deleted | Awaited::Resumed(_)), SESSION_NOT_FOUND) => {
+            (
+                Some(Awaited::Batch(..) | Awaited::Deleted | Awaited::Notified | Awaited::Resumed(_) | Awaited::Stream),
+                SESSION_NOT_FOUND,
+            ) => {
                 // It may have been asked of the session before this one, before everybody slept.
                 let may = self.session_may_be_gone(sim) || self.links[index].connected_at <= sim.last_idling;
                 if front != Some(Awaited::Deleted) {
@@ -252,6 +267,12 @@ impl Client {
                     sim.fail(problem);
                 }
                 one.is_taken_back || may
+            }
+            Awaited::Batch(first, last) => {
+                if is_stream {
+                    sim.sights.see(Sight::BatchStream);
+                }
+                self.batch_over(sim, index, first..=last) || may || self.session.is_none()
             }
             Awaited::Resumed(id) => self.resumed(sim, id, status, event) || may,
             Awaited::Notified => status == 202 || may || self.session.is_none(),
