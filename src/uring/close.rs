@@ -2,8 +2,7 @@
 //!
 //! Not here: half-closing (`send`), and when to close (`server`).
 //! Invariant: a slot's generation grows, and the kernel may hand its descriptor out again, only when nothing of the
-//! last
-//! tenant is in flight.
+//! last tenant is in flight.
 
 use io_uring::{opcode, squeue, types};
 
@@ -15,8 +14,7 @@ use crate::ids::ConnectionId;
 
 impl Driver {
     /// Closes the stream: what is in flight is cancelled and awaited, then the descriptor goes. `Event::Closed` ends
-    /// it;
-    /// a send in flight still comes back before that. Bytes that had come in but were not handed out are lost.
+    /// it; a send in flight still comes back before that. Bytes that had come in but were not handed out are lost.
     pub fn close(&mut self, id: ConnectionId) {
         let Some(stream) = self.streams.find(id).filter(|stream| !stream.any(State::CLOSING)) else { return };
         stream.set(State::CLOSING);

@@ -70,8 +70,7 @@ impl Default for DriverSettings {
 }
 
 /// One core's ring. `Send`, so that `boot` can take it from a thread that died and close it there; otherwise it stays
-/// on
-/// the thread that made it.
+/// on the thread that made it.
 pub struct Driver {
     // Declared before the arena: dropped, and so closed, first.
     pub(super) ring: IoUring,
