@@ -138,13 +138,15 @@ impl<S: Service> Gateway<S> {
 
     /// A list was read, or could not be. What it says may be whose a name is, for which others are waited for as well.
     pub(super) fn waits_no_longer(&mut self, index: u16, kind: ListKind) {
+        let has_prefix = |server: u16| !self.servers[usize::from(server)].settings.prefix.is_empty();
         let mut unnamed = std::mem::take(&mut self.unnamed);
         for one in unnamed.iter_mut().filter(|one| one.kind == kind) {
-            one.waits.retain(|server| *server != index);
+            let Some(place) = one.waits.iter().position(|server| *server == index) else { continue };
+            one.waits.swap_remove(place);
             let own = self.seen(one.kept.view).and_then(|seen| seen.own(kind, &one.name));
             let is_prefixed = |own| self.is_prefixed(&self.told_in(one.kept.view, kind), own);
-            if !one.waits.is_empty() && own.is_some_and(is_prefixed) {
-                one.waits.retain(|server| !self.servers[usize::from(*server)].settings.prefix.is_empty());
+            if has_prefix(index) && !one.waits.iter().copied().all(has_prefix) && own.is_some_and(is_prefixed) {
+                one.waits.retain(|server| has_prefix(*server));
             }
         }
         self.unnamed = unnamed;
