@@ -327,8 +327,9 @@ impl<S: 'static> Launch<S> {
             };
             match settings.log.format {
                 LogFormat::Json => report.log(),
-                // It serves as well if nobody reads what it says.
-                LogFormat::Text => drop(write!(std::io::stderr(), "{report}")),
+                // At once, so that who waits for it reads no half of a line. It serves as well if nobody reads what it
+                // says.
+                LogFormat::Text => drop(std::io::stderr().write_all(report.to_string().as_bytes())),
             }
         }
         let ends_with_cores = doors.are_pipes();

@@ -72,8 +72,11 @@ class Server:
             time.sleep(0.05)
 
     def levels(self):
-        """By its own count, how much of each of `LEVELS` a corelane has; empty for a server that tells no address."""
-        told = re.search(r"^health, metrics: (http://\S+?)/?(?:\s|$)", self.log_path.read_text(errors="replace"), re.M)
+        """By its own count, how much of each of `LEVELS` a corelane has; empty for a server that tells no address.
+
+        A report is read while it is written: an address counts when what stands behind it is there.
+        """
+        told = re.search(r"^health, metrics: (http://\S+?)/healthz ", self.log_path.read_text(errors="replace"), re.M)
         if not told:
             return {}
         address = told[1].partition("//")[2].partition("/")[0]
