@@ -1,7 +1,7 @@
 //! Overrides from the environment: `CORELANE_<SECTION>_<KEY>`.
 //!
 //! Not a reader of the process environment: variables are an argument. Invariant: a variable that begins with
-//! `CORELANE_` is a key, reserved, or a problem; a misspelt one is never ignored.
+//! `CORELANE_` is a key, reserved, of Kubernetes, or a problem; a misspelt one is never ignored.
 
 use super::file::NAMED_SECTIONS;
 use super::given::Given;
@@ -15,6 +15,8 @@ pub(super) const PREFIX: &str = "CORELANE_";
 const RESERVED: [&str; 3] = ["CORELANE_CONFIG", "CORELANE_DISABLE", "CORELANE_LOG"];
 /// Variables of the test harness.
 const RESERVED_PREFIX: &str = "CORELANE_TEST_";
+/// What Kubernetes puts into each container beside a service that is called `corelane`.
+const OF_KUBERNETES: [&str; 2] = ["CORELANE_PORT", "CORELANE_SERVICE"];
 /// Short names beside the regular ones: the variable, and the regular name it stands for.
 const SHORT: [(&str, &str); 1] = [("CORELANE_CORES", "CORELANE_CORES_LIST")];
 
@@ -31,7 +33,7 @@ pub(super) fn overrides(variables: &[(OsString, OsString)], problems: &mut Vec<P
     for (name, value) in variables {
         let name = name.to_string_lossy();
         let reserved = RESERVED.contains(&name.as_ref()) || name.starts_with(RESERVED_PREFIX);
-        if name.starts_with(PREFIX) && !reserved {
+        if name.starts_with(PREFIX) && !reserved && !is_of_kubernetes(&name) {
             ours.push((name.into_owned(), value));
         }
     }
@@ -55,6 +57,12 @@ pub(super) fn overrides(variables: &[(OsString, OsString)], problems: &mut Vec<P
         found.push(Override { key, variable, given: Given::word(word) });
     }
     found
+}
+
+/// Whether it is one of those, or what their names go on with.
+fn is_of_kubernetes(name: &str) -> bool {
+    let rest = |before: &&str| name.strip_prefix(*before);
+    OF_KUBERNETES.iter().filter_map(rest).any(|rest| rest.is_empty() || rest.starts_with('_'))
 }
 
 fn unknown(variable: String) -> Problem {
@@ -92,5 +100,17 @@ mod tests {
         for (_, regular) in SHORT {
             assert!(KEYS.iter().any(|key| key.variable() == regular));
         }
+    }
+
+    #[test]
+    fn what_kubernetes_says_of_a_service_of_the_name_sets_nothing() {
+        for name in ["CORELANE_PORT", "CORELANE_PORT_8808_TCP_ADDR", "CORELANE_SERVICE_HOST", "CORELANE_SERVICE_PORT"] {
+            let mut problems = Vec::new();
+            assert!(overrides(&[(name.into(), "x".into())], &mut problems).is_empty() && problems.is_empty(), "{name}");
+            assert!(KEYS.iter().all(|key| !is_of_kubernetes(&key.variable())));
+        }
+        let mut problems = Vec::new();
+        overrides(&[("CORELANE_PORTS".into(), "x".into())], &mut problems);
+        assert_eq!(problems.len(), 1);
     }
 }

@@ -44,11 +44,14 @@ impl AllowedHosts {
     /// An address literal is safe to accept: a browser that was rebound still sends the attacker's name.
     pub(super) fn derive_from(&mut self, listeners: &[SocketAddr]) {
         let mut derived = LOOPBACK_NAMES.map(HostRule::every_port).to_vec();
-        for address in listeners.iter().filter(|a| !a.ip().is_unspecified() && !a.ip().is_loopback()) {
-            derived.push(match address {
-                SocketAddr::V4(v4) => HostRule::every_port(v4.ip().to_string()),
-                SocketAddr::V6(v6) => HostRule::every_port(format!("[{}]", v6.ip())),
-            });
+        for address in listeners.iter().filter(|address| !address.ip().is_unspecified()) {
+            let name = match address {
+                SocketAddr::V4(v4) => v4.ip().to_string(),
+                SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
+            };
+            if !LOOPBACK_NAMES.contains(&name.as_str()) {
+                derived.push(HostRule::every_port(name));
+            }
         }
         self.derived = derived;
     }
@@ -160,11 +163,15 @@ mod tests {
 
     #[test]
     fn loopback_names_and_own_addresses_are_the_default() {
-        let own = hosts("", &["127.0.0.1:8808", "10.0.0.7:8808", "0.0.0.0:1", "[2001:db8::1]:8808"]);
-        for field in ["localhost", "LOCALHOST:8808", "127.0.0.1:1", "[::1]:8808", "10.0.0.7", "[2001:db8::1]:8808"] {
+        let own = hosts("", &["127.0.0.1:8808", "127.0.0.2:1", "10.0.0.7:8808", "0.0.0.0:1", "[2001:db8::1]:8808"]);
+        for field in
+            ["127.0.0.2", "localhost", "LOCALHOST:8808", "127.0.0.1:1", "[::1]:8808", "10.0.0.7", "[2001:db8::1]:8808"]
+        {
             assert!(accepts(&own, field), "{field}");
         }
-        for field in ["", "evil.example", "localhost.evil.example", "10.0.0.8", "0.0.0.0", "[::]", "user@localhost"] {
+        for field in
+            ["", "127.0.0.3", "evil.example", "localhost.evil.example", "10.0.0.8", "0.0.0.0", "[::]", "user@localhost"]
+        {
             assert!(!accepts(&own, field), "{field}");
         }
     }

@@ -83,7 +83,7 @@ keys! {
         memory "one socket per core and address",
         wrong "clients get `connection refused`, or start-up says that the address is in use";
     serve.tcp, "addresses",
-        "Addresses for MCP as lines of JSON (ndjson) over plain TCP. No Host or Origin check is possible there: a request of HTTP, which is all that a web page can send, ends the connection; keep them inside.",
+        "Addresses for MCP as lines of JSON (ndjson) over plain TCP. No Host or Origin check is possible there: a line of HTTP or TLS, with which all begins that a web page can send, ends the connection; keep them inside.",
         memory "one socket per core and address",
         wrong "clients get `connection refused`";
     serve.unix, "file paths",

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::json::{integer, string};
+use super::json::{compact, has_newline, integer, string};
 
 /// A JSON-RPC error code. The constants are the only ones this program makes up or passes on by name.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -82,9 +82,18 @@ impl RpcError {
         RpcError { code, message: message.into(), data: None }
     }
 
-    /// The same error with `data`, a JSON text.
+    /// The same error with `data`, a JSON text. Its line breaks are left out: where messages are lines it has to be
+    /// one.
     pub fn with_data(mut self, data: impl Into<Vec<u8>>) -> RpcError {
-        self.data = Some(data.into());
+        let data = data.into();
+        self.data = Some(match has_newline(&data) {
+            true => {
+                let mut line = Vec::new();
+                compact(&mut line, &data);
+                line
+            }
+            false => data,
+        });
         self
     }
 }
@@ -147,6 +156,14 @@ pub fn request(out: &mut Vec<u8>, id: &str, method: &str, params: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn data_of_several_lines_becomes_one() {
+        let error = RpcError::new(Code::INTERNAL, "no").with_data("{\n  \"a\": [1,\r\n 2]\n}");
+        let mut out = Vec::new();
+        super::error(&mut out, Some(b"1"), true, &error);
+        assert!(!has_newline(&out) && out.ends_with(br#""data":{"a":[1,2]}}}"#), "{}", String::from_utf8_lossy(&out));
+    }
 
     #[test]
     fn messages_are_written_as_json_rpc_wants_them() {

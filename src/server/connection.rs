@@ -282,7 +282,7 @@ pub enum Fault {
     Head(#[from] HeadError),
     /// A request line of HTTP where lines of JSON are spoken. Whatever a browser can be made to send begins with one,
     /// so nothing behind it is looked at.
-    #[error("this is a port for lines of JSON, and HTTP was sent; HTTP is spoken on serve.listen")]
+    #[error("this is a port for lines of JSON, and HTTP or TLS was sent; HTTP is spoken on serve.listen")]
     HttpOnLines,
     /// A line longer than allowed.
     #[error("the line has more than {max} bytes; raise limits.line_bytes if that is meant")]
@@ -354,7 +354,7 @@ impl Framing {
                 let line = lines.next();
                 let consumed = lines.consumed();
                 match line {
-                    Some(Ok(line)) if is_http(line) => (consumed, Frame::Fault(Fault::HttpOnLines)),
+                    Some(Ok(line)) if is_of_a_browser(line) => (consumed, Frame::Fault(Fault::HttpOnLines)),
                     Some(Ok(line)) => (consumed, Frame::Line(line)),
                     None => (consumed, Frame::More),
                     Some(Err(LineTooLong { max })) => (consumed, Frame::Fault(Fault::LineTooLong { max })),
@@ -400,7 +400,10 @@ impl Framing {
         }
     }
 }
-/// Whether a line is the request line of HTTP/1 (RFC 9112, 3).
-fn is_http(line: &[u8]) -> bool {
-    line.first().is_some_and(u8::is_ascii_uppercase) && (line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0"))
+
+/// Whether a line is the request line of HTTP (RFC 9112, 3), whatever its method, or begins a handshake of TLS (RFC
+/// 8446, 5.1). A page can have a browser send both, with bytes of its own in lines behind.
+fn is_of_a_browser(line: &[u8]) -> bool {
+    let version = line.len().checked_sub(b" HTTP/1.1".len()).map_or(&[][..], |at| &line[at..]);
+    version.starts_with(b" HTTP/") || line.starts_with(&[22, 3])
 }

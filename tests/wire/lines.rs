@@ -345,16 +345,19 @@ fn a_subscription_on_lines_ends_when_it_is_cancelled() {
     assert!(child.wait().unwrap().success(), "the end of the input is the end");
 }
 
-/// All that a web page can make a browser send to such a port begins with a request line of HTTP.
+/// All that a web page can make a browser send to such a port begins with a request line of HTTP, whose method may be
+/// one of its own, or with a handshake of TLS, which holds what a server of the page's gave the browser to hold.
 #[test]
 fn a_browser_runs_nothing_on_a_port_for_lines() {
     let server = Server::start();
-    let mut peer = server.lines();
     let call = serde_json::to_string(&modern(1, "tools/call", echo("RUN"))).expect("JSON");
-    let head = "POST / HTTP/1.1\r\nHost: x\r\nOrigin: https://evil.example\r\nContent-Type: text/plain";
-    peer.send(format!("{head}\r\nContent-Length: {}\r\n\r\n{call}\n", call.len() + 1));
-    let answer = peer.read_line();
-    assert_eq!(answer["error"]["code"], -32600, "{answer}");
-    assert!(peer.ends(), "and nothing behind it is looked at");
+    for first in ["POST / HTTP/1.1", "patch / HTTP/1.1", "1 / HTTP/1.0", "PRI * HTTP/2.0", "\u{16}\u{3}\u{1}\u{2}a"] {
+        let mut peer = server.lines();
+        let head = "\r\nHost: x\r\nOrigin: https://evil.example\r\nContent-Type: text/plain";
+        peer.send(format!("{first}{head}\r\nContent-Length: {}\r\n\r\n{call}\n", call.len() + 1));
+        let answer = peer.read_line();
+        assert_eq!(answer["error"]["code"], -32600, "{first:?}: {answer}");
+        assert!(peer.ends(), "and nothing behind it is looked at");
+    }
     assert_eq!(server.total("corelane_calls_in_flight"), 0);
 }

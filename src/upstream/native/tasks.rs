@@ -324,7 +324,11 @@ pub(super) fn wait_for(desk: &Desk, key: TaskKey, waiter: CallKey) {
 pub(super) fn stop_waiting(desk: &Desk, key: TaskKey, waiter: CallKey) {
     let mut table = desk.tasks.borrow_mut();
     let Some(task) = table.get_mut(key) else { return };
+    // The first is who is asked.
+    let was_asked = task.waiters.first() == Some(&waiter);
     task.waiters.retain(|other| *other != waiter);
-    task.exchange.wanted.borrow_mut().iter_mut().for_each(|wanted| wanted.sent = false);
-    ask_waiters(desk, task);
+    if was_asked {
+        task.exchange.wanted.borrow_mut().iter_mut().for_each(|wanted| wanted.sent = false);
+        ask_waiters(desk, task);
+    }
 }

@@ -264,6 +264,11 @@ fn legacy_tasks_ask_whoever_waits_for_the_result() {
     rig.asked.clear();
     let waiter = rig.begin(LEGACY, "tasks/result", id(&task)).expect_err("it waits");
     rig.settle();
+    // Another who waits was asked nothing, so that its leaving has nobody asked again.
+    let other = rig.begin(LEGACY, "tasks/result", id(&task)).expect_err("it waits");
+    rig.service.cancel(0, other);
+    rig.settle();
+    assert_eq!(rig.asked.len(), 2);
     rig.answer(json!({"action": "accept", "content": {"value": "x"}}));
     rig.answer(json!({"action": "accept", "content": {"value": "y"}}));
     assert_eq!(text_of(&rig.reply(waiter).expect("a reply").expect("a result")), "xy");
