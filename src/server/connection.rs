@@ -404,6 +404,11 @@ impl Framing {
 /// Whether a line is the request line of HTTP (RFC 9112, 3), whatever its method, or begins a handshake of TLS (RFC
 /// 8446, 5.1). A page can have a browser send both, with bytes of its own in lines behind.
 fn is_of_a_browser(line: &[u8]) -> bool {
-    let version = line.len().checked_sub(b" HTTP/1.1".len()).map_or(&[][..], |at| &line[at..]);
-    version.starts_with(b" HTTP/") || line.starts_with(&[22, 3])
+    let version = || line.len().checked_sub(b" HTTP/1.1".len()).map_or(&[][..], |at| &line[at..]);
+    match line {
+        [22, 3, ..] => true,
+        // Of JSON-RPC nothing ends so.
+        [.., b'0'..=b'9'] => version().starts_with(b" HTTP/"),
+        _ => false,
+    }
 }
