@@ -3,12 +3,9 @@
 //! Not here: the messages themselves (`message`), what each is answered (`verdict`).
 //! Invariant: each request of a batch is answered by itself or was taken back, whatever becomes of the others.
 
-use std::ops::RangeInclusive;
-
 use super::message::{cancelled, post};
-use super::{Awaited, Client, Kind};
+use super::{Awaited, Client};
 use crate::chance::Quirk;
-use crate::ledger::Fate;
 use crate::net::Net;
 use crate::sim::Sim;
 
@@ -54,22 +51,5 @@ impl Client {
             self.links[index].awaited.push_back(Awaited::Batch(first, last));
         }
         net.write(socket, self.text.as_bytes());
-    }
-
-    /// The response to a batch is over: what of it has no answer was taken back. Whether that is so.
-    pub(super) fn batch_over(&mut self, sim: &mut Sim, index: usize, ids: RangeInclusive<u64>) -> bool {
-        let mut is_right = true;
-        while let Some(place) = self.pending.iter().position(|one| one.link == index && ids.contains(&one.id)) {
-            let one = self.pending.swap_remove(place);
-            is_right &= one.is_taken_back;
-            let fate = if one.is_taken_back { Fate::TakenBack } else { Fate::Lost };
-            if self.kind == Kind::LegacyHttp {
-                self.running.push(sim.now + 2 * sim.bounds.call_time);
-            }
-            if let Err(problem) = sim.ledger.end(self.me, one.tag, fate) {
-                sim.fail(problem);
-            }
-        }
-        is_right
     }
 }

@@ -4,6 +4,8 @@
 //! Invariant: an answer is right only if its request is open, asked on this connection, and its content its own; an
 //! error only if there is a reason for it that the client knows.
 
+use std::ops::RangeInclusive;
+
 use corelane::server::service::Nanos;
 
 use super::hearing::{Part, show};
@@ -255,24 +257,12 @@ impl Client {
         };
         let may = self.may_lose(sim, index);
         let is_right = match awaited {
-            Awaited::Answer(id) => {
-                let Some(place) = self.pending.iter().position(|one| one.id == id) else { return };
-                // It ended without an answer: it was taken back, or the whole connection was refused.
-                let one = self.pending.swap_remove(place);
-                let fate = if one.is_taken_back { Fate::TakenBack } else { Fate::Lost };
-                if self.kind == Kind::LegacyHttp {
-                    self.running.push(sim.now + 2 * sim.bounds.call_time);
-                }
-                if let Err(problem) = sim.ledger.end(me, one.tag, fate) {
-                    sim.fail(problem);
-                }
-                one.is_taken_back || may
-            }
+            Awaited::Answer(id) => self.ended_without_answer(sim, index, id..=id) || may,
             Awaited::Batch(first, last) => {
                 if is_stream {
                     sim.sights.see(Sight::BatchStream);
                 }
-                self.batch_over(sim, index, first..=last) || may || self.session.is_none()
+                self.ended_without_answer(sim, index, first..=last) || may || self.session.is_none()
             }
             Awaited::Resumed(id) => self.resumed(sim, id, status, event) || may,
             Awaited::Notified => status == 202 || may || self.session.is_none(),
@@ -282,5 +272,23 @@ impl Client {
             Awaited::Deleted => matches!(status, 204 | 404) || may,
         };
         sim.hold(is_right, || format!("client {me} hears status {status} to {awaited:?}"));
+    }
+
+    /// The response to these requests is over: those that have no answer end without. Whether all of them were taken
+    /// back.
+    pub(super) fn ended_without_answer(&mut self, sim: &mut Sim, index: usize, ids: RangeInclusive<u64>) -> bool {
+        let mut is_right = true;
+        while let Some(place) = self.pending.iter().position(|one| one.link == index && ids.contains(&one.id)) {
+            let one = self.pending.swap_remove(place);
+            is_right &= one.is_taken_back;
+            let fate = if one.is_taken_back { Fate::TakenBack } else { Fate::Lost };
+            if self.kind == Kind::LegacyHttp {
+                self.running.push(sim.now + 2 * sim.bounds.call_time);
+            }
+            if let Err(problem) = sim.ledger.end(self.me, one.tag, fate) {
+                sim.fail(problem);
+            }
+        }
+        is_right
     }
 }
