@@ -76,6 +76,12 @@ pub const WRITTEN_PAGES_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Most bytes of the calls of one core that wait for one server, and of those that wait until lists say whose a name
 /// is.
 pub const WAITING_CALL_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Most bytes of messages of one core that are coming in, in pieces. Beyond, the one that has been coming for longest
+/// is refused.
+pub const COMING_BYTES_PER_CORE_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of messages of one core that wait for the answer to an earlier one, or for a server to be reached. Beyond, who
+/// waits for an answer is not read, and nobody begins to wait for a server.
+pub const STANDING_BYTES_PER_CORE_MAX: usize = 64 * 1024 * 1024;
 /// Most calls of one core that wait until lists of servers say whose a name is.
 pub const UNNAMED_CALLS_MAX: usize = 4096;
 /// Most pages of a native server's list that are read for a merged one.
@@ -132,6 +138,7 @@ const _: () = assert!(HTTP_REQUEST_LINE_BYTES_MAX < HTTP_HEAD_BYTES_MAX);
 const _: () = assert!(BODY_BYTES_DEFAULT <= BODY_BYTES_MAX);
 const _: () =
     assert!(2 * BODY_BYTES_MAX <= WAITING_CALL_BYTES_MAX, "one may wait whatever its size, and another behind it");
+const _: () = assert!(4 * BODY_BYTES_MAX <= COMING_BYTES_PER_CORE_MAX, "one that comes alone is never refused");
 // The offsets of a JSON span are `u32`, the highest of which means none.
 const _: () = assert!(BODY_BYTES_MAX < u32::MAX as usize);
 const _: () = assert!(RING_SLOTS.is_power_of_two() && RING_SLOT_BYTES.is_multiple_of(64));

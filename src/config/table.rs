@@ -158,11 +158,11 @@ keys! {
 
     limits.body_bytes, "bytes",
         "Largest HTTP body of one message; longer ones get 413, by their head where that says so.",
-        memory "up to this much per connection while a long message is being received",
+        memory "up to this much per connection while a long message is being received, and 64 MiB for all of a core; beyond that the one that has been coming for longest gets 503",
         wrong "refusals by cause body_too_large grow from clients you trust";
     limits.line_bytes, "bytes",
         "Largest message on a line transport (tcp, unix, stdio); a longer one ends the connection.",
-        memory "up to this much per connection while a long line is being received",
+        memory "up to this much per connection while a long line is being received, and as limits.body_bytes for all of a core",
         wrong "refusals by cause line_too_large grow from clients you trust";
     limits.connections_per_core, "connections",
         "Most connections one core holds; 0 means what its descriptor table has, less what accepting and polite refusals take.",
@@ -186,7 +186,7 @@ keys! {
         wrong "a proxy logs sporadic 502: too short; closes by cause keep_alive_timeout dominate: clients reconnect too much";
     limits.pipeline_depth, "receive buffers",
         "How many receive buffers (uring.buffer_bytes) of further requests one HTTP connection may send before the first is answered; then it is not read until that is.",
-        memory "so many receive buffers per connection that pipelines",
+        memory "so many receive buffers per connection that pipelines, and 64 MiB for all of a core; beyond that who waits for an answer is not read",
         wrong "refusals by cause pipeline_full grow for a client that pipelines by design";
     limits.in_flight_per_connection, "calls",
         "Calls one line connection (tcp, unix, stdio) or one legacy session may have unanswered; one more is answered -31429.",
@@ -205,7 +205,7 @@ keys! {
         memory "up to this much per connection whose peer reads slowly",
         wrong "closes by cause egress_full from clients that do read: too low for their largest results";
     limits.write_stall_ms, "milliseconds",
-        "How long a send may make no progress before the connection is cut.",
+        "How long a send may make no progress before the connection is cut. Who started `corelane stdio` may take as long as it likes, as long as it keeps its side open.",
         memory "limits.egress_bytes per stalled connection that long",
         wrong "closes by cause write_stall from clients on lossy links";
 
@@ -248,13 +248,13 @@ keys! {
         wrong "refusals by cause streams_full for a client that multiplexes many agents";
 
     calls.timeout_ms, "milliseconds",
-        "Deadline of a call whose caller names none; after it the answer is 504 and -31504.",
+        "Deadline of a call whose caller names none; after it the answer is -31504, with HTTP 504 unless it is in a session.",
         memory "what a call in flight holds, that long",
         wrong "refusals by cause deadline_passed for tools that are merely slow";
     calls.timeout_max_ms, "milliseconds",
         "The longest deadline a caller may ask for; a longer wish is shortened to it. Progress does not extend it.",
         memory "what a call in flight holds, that long",
-        wrong "long-running tools end with 504 exactly here";
+        wrong "long-running tools end with -31504 exactly here";
     calls.ask_timeout_ms, "milliseconds",
         "How long a tool may wait for a person: elicitation and sampling asked of the client.",
         memory "about 500 B per open question",

@@ -69,6 +69,8 @@ closed_set! {
         BadRequest = "bad_request", "HTTP 400, JSON-RPC -32600: valid JSON, but no valid JSON-RPC message";
         BodyTimeout = "body_timeout", "HTTP 408 and close: the body came slower than limits.body_bytes_per_s";
         BodyTooLarge = "body_too_large", "HTTP 413 and close: the body is longer than limits.body_bytes";
+        ComingFull = "coming_full", "HTTP 503 and close: messages that come in pieces take as many bytes as they may on \
+            a core, and this one has been coming for longest";
         DeadlinePassed = "deadline_passed", "HTTP 504, JSON-RPC -31504: the deadline passed before the answer came";
         Draining = "draining", "HTTP 503, JSON-RPC -31503: this process takes no new work";
         DuplicateId = "duplicate_id", "JSON-RPC -32600: the id is already in flight on this connection or in this session";
@@ -101,6 +103,7 @@ closed_set! {
     /// Why a connection was closed; counted and logged under the same name, once per connection.
     CloseCause {
         BodyTimeout = "body_timeout", "the body came too slowly";
+        ComingFull = "coming_full", "its message came in pieces, and there was no more room for such";
         CoreLost = "core_lost", "the core that held the connection died";
         DrainDeadline = "drain_deadline", "still busy when serve.drain_deadline_ms had passed";
         Drained = "drained", "idle or finished while draining";

@@ -10,6 +10,7 @@ use super::core::Core;
 use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
 use super::service::Service;
 use crate::ids::ConnectionId;
+use crate::limits::COMING_BYTES_PER_CORE_MAX;
 use crate::shard::session::SessionKey;
 
 /// What a core holds.
@@ -99,7 +100,7 @@ impl<S: Service> Core<S> {
     }
 
     fn audit_connections(&self, census: &mut Census) -> Result<(), String> {
-        let mut waits = 0;
+        let (mut waits, mut coming, mut standing) = (0, 0, 0);
         for connection in self.connections.iter().flatten() {
             let id = connection.id;
             census.connections += 1;
@@ -129,7 +130,15 @@ impl<S: Service> Core<S> {
             let idles = connection.sending == 0 && waits_for_none && connection.paced_until == 0;
             let stuck = idles && connection.phase == Phase::Open && !connection.reading && !connection.ended;
             hold(!stuck, || format!("{id} waits for nothing, and is not read"))?;
+            let ((comes, stands), carries) = (connection.load.sums(), self.carried_by(connection));
+            hold(comes + stands == carries, || format!("{id} carries {carries}, counted as {comes} and {stands}"))?;
+            (coming, standing) = (coming + comes, standing + stands);
         }
+        let counted = self.carried.sums();
+        hold(counted == (coming, standing), || {
+            format!("{coming} bytes come, {standing} wait, counted as {counted:?}")
+        })?;
+        hold(coming <= COMING_BYTES_PER_CORE_MAX, || format!("{coming} bytes are coming in"))?;
         let (open, early) = (self.open, self.early.len());
         hold(census.connections == open, || format!("{} connections, counted as {open}", census.connections))?;
         hold(waits == early, || format!("{waits} connections wait for a server, and {early} are noted"))

@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 
+use super::carried::Load;
 use super::early::Early;
 use super::exchange::ExchangeKey;
 use super::filter::ByteFilter;
@@ -127,6 +128,8 @@ pub struct Connection {
     pub timer: Option<(u64, Handle)>,
     /// When the frame that is being received began, or the body's first byte came.
     pub frame_since: Nanos,
+    /// What it was last seen to carry.
+    pub load: Load,
     /// What its messages have used of their rate.
     pub bucket: Bucket,
     /// When its next message may be read, while that has to wait and until somebody has seen to it that it is; else 0.
@@ -171,6 +174,7 @@ impl Connection {
             deadline: Nanos::MAX,
             timer: None,
             frame_since: now,
+            load: Load::None,
             bucket: Bucket::default(),
             paced_until: 0,
             active_at: now,
@@ -312,6 +316,13 @@ impl Framing {
         }
     }
 
+    /// Nothing more is read: a body that has come in part is forgotten.
+    pub fn let_go(&mut self) {
+        if let Framing::Chunked(_) = self {
+            *self = Framing::new(Wire::Http);
+        }
+    }
+
     /// Whether part of a frame has come.
     pub fn is_between_frames(&self, carry: usize) -> bool {
         match self {
@@ -326,7 +337,7 @@ impl Framing {
         match self {
             Framing::Head(finder) => match finder.read(buffer) {
                 Ok(Some((length, head))) => self.begin_request(buffer, length, head, body_max),
-                Ok(None) => (0, Frame::More),
+                Ok(None) => (finder.skip_empty_line().unwrap_or(0), Frame::More),
                 Err(error) => (0, Frame::Fault(error.into())),
             },
             &mut Framing::Body { head, total } => {

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use super::accept::Admission;
+use super::carried::Carried;
 use super::connection::{Connection, Phase, Wire};
 use super::drain::Drain;
 use super::exchange::{ExchangeKey, Exchanges, Sink};
@@ -21,6 +22,8 @@ use super::replayed::Replayed;
 use super::service::{LinkEvent, Mail, Nanos, Service, Wish};
 use super::settings::Settings;
 use super::subscriptions::Subscriptions;
+use super::telling::Telling;
+use super::timers::send_deadline;
 use super::wheel::Wheel;
 use crate::ids::{ConnectionId, CoreId, OutboundAddress, View};
 use crate::limits::STDIO_LAST_CALLS_NS;
@@ -208,6 +211,10 @@ pub struct Core<S> {
     pub(super) registry: Option<CoreRegistry>,
     /// Buffers, empty.
     pub(super) pool: Pool,
+    /// What connections carry, all together.
+    pub(super) carried: Carried,
+    /// What changed and is still to be told.
+    pub(super) telling: Telling,
 }
 
 /// What a core is made of.
@@ -275,6 +282,8 @@ impl<S: Service> Core<S> {
             host_before: Vec::new(),
             registry: None,
             pool: Pool::default(),
+            carried: Carried::default(),
+            telling: Telling::default(),
         }
     }
 
@@ -308,6 +317,9 @@ impl<S: Service> Core<S> {
     /// Hands out what is to be done. To be called at the end of a turn, so that all answers of the turn on one
     /// connection leave in one send.
     pub fn effects(&mut self, mut perform: impl FnMut(Effect)) {
+        if !self.telling.is_over() {
+            self.go_on_telling();
+        }
         while let Some((id, message)) = self.belated.pop_front() {
             self.with(id, |core, connection| core.say_belated(connection, &message));
         }
@@ -333,7 +345,7 @@ impl<S: Service> Core<S> {
                     }
                     // The last step could not know of this: a send that never moves is looked for from now on.
                     connection.send_moves(self.now);
-                    connection.deadline = self.now + self.settings.write_stall;
+                    connection.deadline = send_deadline(&self.settings, &self.drain, connection);
                     set_timer(&mut self.wheel, connection);
                     perform(Effect::Send(id, buffer));
                 }
@@ -379,6 +391,7 @@ impl<S: Service> Core<S> {
             || !self.belated.is_empty()
             || !self.dirty.is_empty()
             || !self.effects.is_empty()
+            || !self.telling.is_over()
             || registry()
     }
 
@@ -519,6 +532,8 @@ impl<S: Service> Core<S> {
                 }
                 // Who closes standard input wants the process gone (2025-11-25, "Shutdown").
                 if self.settings.ends_when_empty {
+                    // Nor is it waited for any longer than others are if it reads nothing.
+                    connection.sent_at = self.now;
                     self.remind_of_drain(self.now + STDIO_LAST_CALLS_NS);
                 }
             }
@@ -612,9 +627,11 @@ impl<S: Service> Core<S> {
                 self.effect(Effect::Shutdown(connection.id));
             }
         }
-        if matches!(connection.phase, Phase::Finishing | Phase::Lingering) && !connection.carry.is_empty() {
+        if connection.phase != Phase::Open {
             self.give_buffer(std::mem::take(&mut connection.carry));
+            connection.framing.let_go();
         }
+        self.weigh(connection);
         let wanted = match connection.phase {
             Phase::Open => !connection.ended && !self.holds_enough(connection),
             Phase::Finishing | Phase::Lingering => !connection.ended,
@@ -633,7 +650,8 @@ impl<S: Service> Core<S> {
 
     /// Whether a connection holds as many unread bytes as it may while its turn has not come.
     fn holds_enough(&self, connection: &Connection) -> bool {
-        self.is_occupied(connection) && connection.carry.len() >= self.settings.pipeline_bytes
+        let most = if self.carried.has_room(0) { self.settings.pipeline_bytes } else { 1 };
+        self.is_occupied(connection) && connection.carry.len() >= most
     }
 
     /// Seconds since the Unix epoch, by the host's clock as it was at the start.

@@ -29,7 +29,7 @@ impl<S: Service> Core<S> {
             connection.out = self.buffer();
         }
         connection.origin = head.origin.map(Into::into);
-        connection.is_modern = self.is_of_modern_era(head);
+        connection.is_modern = self.is_of_modern_era(head.protocol_version);
         let (minor, bodiless) = (head.minor_version, head.method == Method::Head);
         connection.answer = Some(HttpAnswer::Undecided { stream: true, bodiless, minor, keep_alive });
         if let Err(error) = self.check_host(head.host.unwrap_or_default()) {
@@ -60,10 +60,10 @@ impl<S: Service> Core<S> {
         Ok(())
     }
 
-    /// Whether a request is one of the modern era as far as its head tells.
-    fn is_of_modern_era(&self, head: &Head<'_>) -> bool {
+    /// Whether a request is one of the modern era as far as the version in its head tells.
+    pub(super) fn is_of_modern_era(&self, version: Option<&[u8]>) -> bool {
         match self.settings.eras {
-            Eras::Both => head.protocol_version.and_then(Version::parse).is_some_and(Version::is_modern),
+            Eras::Both => version.and_then(Version::parse).is_some_and(Version::is_modern),
             Eras::Legacy => false,
             Eras::Modern => true,
         }

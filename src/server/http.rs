@@ -450,11 +450,31 @@ impl<S: Service> Core<S> {
             Framing::Head(_) | Framing::Lines(_) => (Refusal::HeadTimeout, CloseCause::HeadTimeout),
             _ => (Refusal::BodyTimeout, CloseCause::BodyTimeout),
         };
-        self.refused(refusal);
         let error = RpcError::new(Code::INVALID_REQUEST, "the message took too long to arrive");
+        self.give_up_frame(connection, refusal, 408, &error, cause);
+    }
+
+    /// A message is coming in, and more of them are than there may be.
+    pub(super) fn no_room_to_come(&mut self, connection: &mut Connection) {
+        let text = "messages that come in pieces take all the room there is, and this one has been coming for longest; \
+                    send it again";
+        let error = RpcError::new(Code::OVERLOADED, text);
+        self.give_up_frame(connection, Refusal::ComingFull, 503, &error, CloseCause::ComingFull);
+    }
+
+    /// What has begun to come in is not waited for.
+    fn give_up_frame(
+        &mut self,
+        connection: &mut Connection,
+        refusal: Refusal,
+        status: u16,
+        error: &RpcError,
+        cause: CloseCause,
+    ) {
+        self.refused(refusal);
         self.give_up_lines(connection);
         let begun = std::mem::take(&mut connection.carry);
-        self.last_words(connection, 408, &error, &begun);
+        self.last_words(connection, status, error, &begun);
         self.give_buffer(begun);
         self.finish(connection, cause);
     }
@@ -474,17 +494,19 @@ impl<S: Service> Core<S> {
     }
 
     fn last_words(&mut self, connection: &mut Connection, status: u16, error: &RpcError, begun: &[u8]) {
+        let begun = match &connection.framing {
+            Framing::Chunked(assembly) => &assembly.head,
+            _ => begun,
+        };
+        let is_http = connection.wire() == Wire::Http;
+        let version = is_http.then(|| http1::field_in(begun, "MCP-Protocol-Version:")).flatten();
         let mut body = Vec::new();
-        jsonrpc::error(&mut body, None, true, error);
+        jsonrpc::error(&mut body, None, !self.is_of_modern_era(version), error);
         match connection.wire() {
             Wire::Http => {
                 let retry: &[Field<'_>] = if status == 503 { &[RETRY_AFTER] } else { &[] };
-                let begun = match &connection.framing {
-                    Framing::Chunked(assembly) => &assembly.head,
-                    _ => begun,
-                };
                 let allowed = |origin: &&[u8]| self.settings.hosts.check_origin(origin).is_ok();
-                let fields = dressed(http1::origin_in(begun).filter(allowed), retry);
+                let fields = dressed(http1::field_in(begun, "Origin:").filter(allowed), retry);
                 let mark = http1::begin_json(&mut connection.out, self.stamp(), status, false, &fields);
                 connection.out.extend_from_slice(&body);
                 http1::finish_json(&mut connection.out, mark);
@@ -646,5 +668,10 @@ impl Assembly {
     /// Bytes of the body so far.
     pub fn body_bytes(&self) -> usize {
         self.body.len()
+    }
+
+    /// Bytes of it in all.
+    pub fn bytes(&self) -> usize {
+        self.head.len() + self.body.len()
     }
 }

@@ -26,6 +26,7 @@ impl<S: Service> Core<S> {
             self.take_bytes(&mut connection, bytes);
         }
         self.put(connection);
+        self.make_room();
     }
 
     /// Bytes that a filter has to open first.

@@ -99,7 +99,8 @@ impl<S: Service> Core<S> {
                 return true;
             }
             (Err(error), _) => {
-                self.refuse_message(Refusal::BadRequest, valid_id(&envelope, text), true, 400, error, out);
+                let null_id = self.settings.eras != Eras::Modern;
+                self.refuse_message(Refusal::BadRequest, valid_id(&envelope, text), null_id, 400, error, out);
             }
         }
         out.push(b'\n');
@@ -142,7 +143,7 @@ impl<S: Service> Core<S> {
     fn duplex_body(&mut self, lane: Lane<'_>, text: &[u8], out: &mut Vec<u8>) -> Told {
         let mut envelope = Envelope::default();
         if let Err(error) = self.scanner.scan(text, &mut envelope) {
-            return self.unreadable(&error, true, out);
+            return self.unreadable(&error, self.settings.eras != Eras::Modern, out);
         }
         self.laps.lap(Step::Scan);
         self.metrics.messages_in.add(u64::from(!lane.has_waited));

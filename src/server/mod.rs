@@ -6,6 +6,7 @@
 pub mod accept;
 pub mod alarms;
 pub mod audit;
+pub mod carried;
 pub mod connection;
 pub mod core;
 mod deliver;
@@ -34,6 +35,7 @@ pub mod service;
 mod sessions;
 pub mod settings;
 pub mod subscriptions;
+mod telling;
 mod timers;
 pub mod wheel;
 

@@ -57,9 +57,7 @@ impl<S: Service> Core<S> {
                 if let Err(error) = self.version_agrees(lane, claim) {
                     return self.fail(None, false, 400, error, out);
                 }
-                if method == b"notifications/cancelled" && lane.head.is_none() {
-                    self.client_cancelled(lane, envelope.get(Key::RequestId).of(text));
-                }
+                self.noticed(lane, method, envelope, text);
                 return Told::Accepted;
             }
             Shape::Answer { .. } => {
@@ -113,6 +111,14 @@ impl<S: Service> Core<S> {
         }
     }
 
+    /// A notification: the one that there is says which call of its connection is not wanted any more. Over HTTP that
+    /// is said by closing the connection. Unlike a request it need not name a revision. (2026-07-28, "Cancellation")
+    fn noticed(&mut self, lane: Lane<'_>, method: &[u8], envelope: &Envelope, text: &[u8]) {
+        if method == b"notifications/cancelled" && lane.head.is_none() {
+            self.client_cancelled(lane, envelope.get(Key::RequestId).of(text));
+        }
+    }
+
     /// A message that has to be a modern one, by its version header or because there are no others here, but claims
     /// nothing in its body: the missing keys are named.
     pub(super) fn without_claim(
@@ -152,7 +158,10 @@ impl<S: Service> Core<S> {
             return self.refuse_message(Refusal::BadHeaderMirror, id, false, 400, error, out);
         }
         match Self::shape(envelope, text) {
-            Ok(Shape::Notice { .. }) => Told::Accepted,
+            Ok(Shape::Notice { method }) => {
+                self.noticed(lane, method, envelope, text);
+                Told::Accepted
+            }
             Ok(Shape::Answer { .. }) => {
                 let error = RpcError::new(
                     Code::INVALID_REQUEST,

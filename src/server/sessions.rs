@@ -87,7 +87,7 @@ impl<S: Service> Core<S> {
         if let Err(error) = self.service.about(lane.view) {
             return self.not_known(lane, id, 503, error, out);
         }
-        let key = self.open_session(lane.view, version, capabilities);
+        let key = self.open_session(lane.view, version, capabilities.known_to(version));
         if let Sink::Http(_) = lane.sink
             && lane.head.is_some()
         {

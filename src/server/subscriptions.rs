@@ -1,7 +1,7 @@
 //! Who wants to hear about what, on one core.
 //!
 //! Modern clients open a stream for it (`subscriptions/listen`), legacy sessions subscribe to resources and hear of
-//! changed lists on their stream. Not here: how a message reaches them (`deliver`).
+//! changed lists on their stream. Not here: how they are told (`telling`), how a message reaches them (`deliver`).
 //! Invariant: an entry exists only while its exchange or its session does.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -91,7 +91,7 @@ impl Subscriptions {
     }
 
     /// The streams that want to hear of a change.
-    fn listening(&self, change: &Change) -> Vec<ExchangeKey> {
+    pub(super) fn listening(&self, change: &Change) -> Vec<ExchangeKey> {
         let wants = |filter: &Filter| match change {
             Change::Prompts => filter.prompts,
             Change::Resources => filter.resources,
@@ -101,6 +101,21 @@ impl Subscriptions {
         };
         let found = self.listens.iter().filter(|(_, filter)| wants(filter));
         found.map(|(&(index, generation), _)| ExchangeKey { index, generation }).collect()
+    }
+
+    /// The sessions that subscribe to a topic.
+    pub(super) fn subscribed(&self, topic: &str) -> Vec<SessionKey> {
+        self.by_topic.get(topic).into_iter().flat_map(|sessions| sessions.keys().copied()).collect()
+    }
+
+    /// The URI by which a stream knows a topic.
+    pub(super) fn uri_of_stream(&self, key: ExchangeKey, topic: &str) -> Option<&str> {
+        self.listens.get(&(key.index, key.generation))?.uris.get(topic).map(|uri| &**uri)
+    }
+
+    /// The URI by which a session knows a topic.
+    pub(super) fn uri_of_session(&self, key: SessionKey, topic: &str) -> Option<&str> {
+        self.by_topic.get(topic)?.get(&key).map(|uri| &**uri)
     }
 }
 
@@ -285,72 +300,6 @@ impl<S: Service> Core<S> {
         self.tell_subscribers(change);
     }
 
-    /// Tells this core's subscribers.
-    pub(super) fn tell_subscribers(&mut self, change: &Change) {
-        for key in self.subscriptions.listening(change) {
-            let Some(exchange) = self.exchanges.find(key) else { continue };
-            let mut params = Vec::new();
-            let mut object = Object::begin(&mut params);
-            match change {
-                Change::Resource(topic) => {
-                    subscription_meta(&mut object, &exchange.id);
-                    let filter = self.subscriptions.listens.get(&(key.index, key.generation));
-                    if let Some(uri) = filter.and_then(|filter| filter.uris.get(topic.as_str())) {
-                        object.string("uri", uri);
-                    }
-                }
-                Change::Task { params, .. } => {
-                    for (name, value) in Value::new(params).members() {
-                        if let Some(name) = name.unescaped().filter(|name| name != "_meta") {
-                            object.raw(&name, value.raw());
-                        }
-                    }
-                    subscription_meta(&mut object, &exchange.id);
-                }
-                _ => subscription_meta(&mut object, &exchange.id),
-            }
-            object.end();
-            self.notify(key, change, &params);
-        }
-        let sessions = match change {
-            Change::Resource(topic) => {
-                for (session, uri) in self.subscriptions.by_topic.get(topic.as_str()).cloned().unwrap_or_default() {
-                    let mut params = Vec::new();
-                    let mut object = Object::begin(&mut params);
-                    object.string("uri", &uri);
-                    object.end();
-                    self.notify_session(session, change, &params);
-                }
-                return;
-            }
-            // Legacy tasks tell their own session, through the call that made them.
-            Change::Task { .. } => return,
-            _ => self.shards.keys(|session| session.stream.is_some()),
-        };
-        for session in sessions {
-            self.notify_session(session, change, b"{}");
-        }
-    }
-
-    fn notify_session(&mut self, session: SessionKey, change: &Change, params: &[u8]) {
-        if let Some(stream) = self.shards.find(session).and_then(|session| session.stream) {
-            self.notify(stream, change, params);
-        }
-    }
-
-    fn notify(&mut self, key: ExchangeKey, change: &Change, params: &[u8]) {
-        let method = match change {
-            Change::Prompts => "notifications/prompts/list_changed",
-            Change::Resources => "notifications/resources/list_changed",
-            Change::Resource(_) => "notifications/resources/updated",
-            Change::Task { .. } => "notifications/tasks",
-            Change::Tools => "notifications/tools/list_changed",
-        };
-        let mut message = Vec::new();
-        jsonrpc::notification(&mut message, method, params);
-        self.deliver(key, &message);
-    }
-
     /// Ends a subscription stream of our own accord, with its result (2026-07-28, "Subscriptions").
     pub(super) fn end_listen(&mut self, key: ExchangeKey) {
         let Some(exchange) = self.exchanges.find(key) else { return };
@@ -407,7 +356,7 @@ fn too_long(what: &str, bytes: usize) -> String {
     format!("{what} has {bytes} bytes, and the most that can be subscribed to has {SUBSCRIBED_URI_BYTES_MAX}")
 }
 
-fn subscription_meta(object: &mut Object<'_>, id: &[u8]) {
+pub(super) fn subscription_meta(object: &mut Object<'_>, id: &[u8]) {
     let mut meta = object.object("_meta");
     meta.raw("io.modelcontextprotocol/subscriptionId", id);
     meta.end();

@@ -5,8 +5,10 @@
 
 use super::connection::{Connection, Phase, Wire};
 use super::core::{Core, TICK, Timer};
+use super::drain::Drain;
 use super::exchange::ExchangeKey;
 use super::service::{Nanos, Service};
+use super::settings::Settings;
 use crate::ids::ConnectionId;
 use crate::metrics::CloseCause;
 
@@ -15,8 +17,7 @@ impl<S: Service> Core<S> {
     pub(super) fn deadline_of(&self, connection: &Connection) -> Nanos {
         let settings = &self.settings;
         if connection.sending > 0 {
-            // What the peer sends meanwhile is no progress in what it reads.
-            return connection.sent_at + settings.write_stall;
+            return send_deadline(settings, &self.drain, connection);
         }
         match connection.phase {
             Phase::Closing => Nanos::MAX,
@@ -116,4 +117,11 @@ impl<S: Service> Core<S> {
             Phase::Open => self.frame_too_slow(connection),
         }
     }
+}
+
+/// When a send that made no progress until then is given up. What the peer sends meanwhile is none.
+pub(super) fn send_deadline(settings: &Settings, drain: &Drain, connection: &Connection) -> Nanos {
+    // Who started us may stop for a while, in a debugger say, and finds us as it left us.
+    let is_awaited = settings.ends_when_empty && !connection.ended && !drain.is_on();
+    if is_awaited { Nanos::MAX } else { connection.sent_at + settings.write_stall }
 }

@@ -111,6 +111,8 @@ pub struct HeadFinder {
     request_start: usize,
     /// The request line has ended.
     past_request_line: bool,
+    /// The empty line that may stand before a request line is gone already.
+    had_empty_line: bool,
 }
 
 impl HeadFinder {
@@ -121,7 +123,14 @@ impl HeadFinder {
 
     /// Whether nothing of a head was searched yet.
     pub(super) fn is_fresh(&self) -> bool {
-        self.scanned == 0
+        self.scanned == 0 && !self.had_empty_line
+    }
+
+    /// Lets go of the empty line before a request line, if nothing else has come: some clients end a body with one, and
+    /// then have no request under way (RFC 9112, 2.2). How long it is; the finder then stands behind it.
+    pub fn skip_empty_line(&mut self) -> Option<usize> {
+        let is_all = self.request_start > 0 && self.scanned == self.request_start;
+        is_all.then(|| std::mem::replace(self, HeadFinder { had_empty_line: true, ..HeadFinder::new() }).request_start)
     }
 
     /// Reads the head that `buffer` begins with, once it is whole: its length, and what it says. `buffer` is as for
@@ -166,7 +175,7 @@ impl HeadFinder {
                     *self = Self::default();
                     return Ok(Some(at + 1));
                 }
-                (true, false) if self.request_start > 0 => return Err(HeadError::LeadingLines),
+                (true, false) if self.request_start > 0 || self.had_empty_line => return Err(HeadError::LeadingLines),
                 (true, false) => self.request_start = at + 1,
                 (false, _) => self.past_request_line = true,
             }

@@ -24,7 +24,7 @@ pub use answer::{Eof, Piece, ResponseError, ResponseFraming, ResponseHead, Respo
 pub use body::{ChunkError, ChunkedDecoder};
 pub use head::{BodyFraming, Head, HeadError, HeadFinder, Method, mcp_params, parse};
 pub use media::{Accepts, MediaType, is_json};
-pub use origin::{HostRule, HostRules, OriginError, OriginRule, origin_in};
+pub use origin::{HostRule, HostRules, OriginError, OriginRule, field_in};
 pub use request::{RequestError, RequestWriter, Target, finish_post};
 pub use respond::{
     Field, Stamp, StreamFraming, begin_chunk, begin_event_stream, begin_json, chunk, continue_100, empty, finish_chunk,

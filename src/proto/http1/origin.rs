@@ -178,13 +178,13 @@ impl HostRules {
     }
 }
 
-/// The `Origin` of a request whose head is not whole, or is none: what stands in a line of that name, if there is one
-/// such line. Good for whom an answer may be shown to, and for nothing else.
-pub fn origin_in(begun: &[u8]) -> Option<&[u8]> {
+/// A field of a request whose head is not whole, or is none: what stands in a line of that `name`, which ends in a
+/// colon, if there is one such line. Good for how a refusal is dressed, and for nothing else.
+pub fn field_in<'a>(begun: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let lines = begun.split(|&byte| byte == b'\n').skip(1).map(<[u8]>::trim_ascii_end);
     let mut found = lines.take_while(|line| !line.is_empty()).filter_map(|line| {
-        let (name, value) = line.split_at_checked(b"origin:".len())?;
-        name.eq_ignore_ascii_case(b"origin:").then(|| value.trim_ascii())
+        let (front, value) = line.split_at_checked(name.len())?;
+        front.eq_ignore_ascii_case(name.as_bytes()).then(|| value.trim_ascii())
     });
     let first = found.next()?;
     found.next().is_none().then_some(first)
@@ -408,7 +408,7 @@ mod tests {
             (b"POST /mcp HTTP/1.1\r\nOrigin", None),
             (b"", None),
         ] {
-            assert_eq!(origin_in(begun), found, "{:?}", String::from_utf8_lossy(begun));
+            assert_eq!(field_in(begun, "Origin:"), found, "{:?}", String::from_utf8_lossy(begun));
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Not here: what our side can do (that follows from what the service serves).
 //! Invariant: a bit is set only if the client declared the capability as an object.
 
+use super::version::Version;
 use crate::proto::json::{Object, Value, ValueKind};
 
 /// The client's capabilities that change what a server may ask or answer.
@@ -77,6 +78,19 @@ impl Capabilities {
     /// Whether all of `other` are declared.
     pub const fn has(self, other: Capabilities) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// Those of them that a revision knows: what was declared beyond is no promise, since the revision does not say how
+    /// it would be kept. (2025-06-18 brought elicitation, 2025-11-25 its mode "url" and tools in sampling.)
+    pub fn known_to(self, version: Version) -> Capabilities {
+        let mut unknown = Capabilities::default();
+        if version < Version::V2025_06_18 {
+            unknown = unknown.with(Capabilities::ELICITATION_FORM);
+        }
+        if version < Version::V2025_11_25 {
+            unknown = unknown.with(Capabilities::ELICITATION_URL).with(Capabilities::SAMPLING_TOOLS);
+        }
+        self.without(unknown)
     }
 
     /// The `ClientCapabilities` object that says so.
@@ -195,5 +209,23 @@ mod tests {
         assert!(Capabilities::parse(br#"{"elicitation":{}}"#).expect("ok").has(Capabilities::ELICITATION_FORM));
         assert_eq!(Capabilities::parse(br#"{"sampling":true}"#), Some(Capabilities::default()));
         assert_eq!(Capabilities::parse(b"[]"), None);
+    }
+
+    #[test]
+    fn a_revision_knows_no_capability_that_came_after_it() {
+        let all = Capabilities::from_bits(u16::MAX);
+        let (form, url) = (Capabilities::ELICITATION_FORM, Capabilities::ELICITATION_URL);
+        for (version, knows_forms, knows_visits) in [
+            (Version::V2024_11_05, false, false),
+            (Version::V2025_03_26, false, false),
+            (Version::V2025_06_18, true, false),
+            (Version::V2025_11_25, true, true),
+            (Version::V2026_07_28, true, true),
+        ] {
+            let known = all.known_to(version);
+            assert_eq!((known.has(form), known.has(url)), (knows_forms, knows_visits), "{version}");
+            assert_eq!(known.has(Capabilities::SAMPLING_TOOLS), knows_visits, "{version}");
+            assert!(known.has(Capabilities::SAMPLING.with(Capabilities::ROOTS)), "{version}");
+        }
     }
 }

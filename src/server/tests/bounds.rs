@@ -7,6 +7,7 @@ use crate::server::connection::Wire;
 use crate::server::core::{End, Input};
 use crate::server::outbox::Delivery;
 use crate::server::service::Mail;
+use crate::server::settings::Eras;
 
 fn cancel(id: &str) -> String {
     format!("{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\",\"params\":{{\"requestId\":{id}}}}}\n")
@@ -120,6 +121,18 @@ fn a_modern_error_carries_the_requests_id_or_none() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && !answer.contains("\"id\""), "{answer}");
         let old = rig.ask(peer, request.replace("2026-07-28", "2025-11-25"));
         assert!(old.contains("\"id\":null"), "{old}");
+    }
+    let long = whole.replace("Content-Length: ", "Content-Length: 9999");
+    let chunked = "Transfer-Encoding: chunked\r\n\r\nx";
+    let at = whole.find("Content-Length").expect("a length");
+    let torn = format!("{}{chunked}", &whole[..at]);
+    for (request, status) in [(&long, "413"), (&torn, "400")] {
+        for (request, has_id) in [(request.clone(), false), (request.replace("2026-07-28", "2025-11-25"), true)] {
+            let peer = rig.connect(0, Wire::Http);
+            let answer = rig.ask(peer, request);
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+            assert_eq!(answer.contains("\"id\":null"), has_id, "{answer}");
+        }
     }
     for (accept, method, status) in [
         ("text/event-stream", "tools/call", "406"),
@@ -300,5 +313,22 @@ fn what_comes_after_the_last_answer_buys_no_time() {
             rig.pass(SECOND / 2);
         }
         assert!(rig.seen[&peer].closed, "{wire:?}");
+    }
+}
+
+#[test]
+fn where_only_the_modern_era_is_served_a_line_needs_no_claim_to_cancel() {
+    for (eras, null_id) in [(Eras::Modern, false), (Eras::Both, true)] {
+        let mut rig = Rig::new(1);
+        rig.cores[0].settings.eras = eras;
+        let peer = rig.connect(0, Wire::Lines);
+        assert_eq!(rig.ask(peer, line("1", "wait")), "");
+        assert_eq!(rig.ask(peer, cancel("1")), "");
+        assert_eq!((rig.cores[0].service().cancelled.len(), rig.cores[0].population().1), (1, 0), "{eras:?}");
+        for garbage in ["{\"jsonrpc\"\n", "{\"jsonrpc\":\"1.0\",\"method\":\"corelane/attach\"}\n"] {
+            let other = rig.connect(0, Wire::Lines);
+            let answer = rig.ask(other, garbage);
+            assert!(answer.contains("\"error\"") && answer.contains("\"id\":null") == null_id, "{answer}");
+        }
     }
 }

@@ -1,12 +1,13 @@
 //! What is over holds no memory, and what a client can have kept for it has an end.
 
-use super::rig::{MS, Rig, SECOND, WAIT, call, delete, get, legacy, line};
+use super::rig::{INITIALIZE, MS, Rig, SECOND, WAIT, call, delete, get, legacy, line};
 use crate::ids::ConnectionId;
 use crate::limits::ID_BYTES_MAX;
 use crate::server::connection::Wire;
-use crate::server::core::{End, Input, TICK};
-use crate::server::service::Mail;
+use crate::server::core::{Effect, End, Input, TICK};
+use crate::server::service::{Change, Mail};
 use crate::server::sessions::SWEPT_AT_ONCE;
+use crate::server::telling::TOLD_AT_ONCE;
 
 impl Rig {
     fn leave(&mut self, at: (usize, u32)) {
@@ -185,4 +186,46 @@ fn sessions_that_were_idle_for_too_long_are_not_all_ended_in_one_step() {
     assert_eq!(before, 10, "as many as may end in one step");
     rig.pass(2 * TICK);
     assert_eq!(rig.cores[0].population().2, 0, "and the rest soon");
+}
+
+#[test]
+fn what_changed_is_not_told_to_all_in_one_turn_and_told_once() {
+    let mut rig = Rig::new(1);
+    let count = TOLD_AT_ONCE + 10;
+    rig.cores[0].settings.sessions_max = count;
+    rig.cores[0].admission = crate::server::accept::Admission::new(count, 1);
+    let peers: Vec<_> = (0..count)
+        .map(|_| {
+            let peer = rig.connect(0, Wire::Lines);
+            rig.send(peer, format!("{INITIALIZE}\n"));
+            rig.take(peer);
+            peer
+        })
+        .collect();
+    let turn = |rig: &mut Rig| {
+        let mut sends = 0;
+        rig.cores[0].effects(|effect| sends += usize::from(matches!(effect, Effect::Send(..))));
+        sends
+    };
+    let now = rig.now;
+    let changes = [Change::Tools, Change::Prompts, Change::Tools, Change::Prompts];
+    changes.into_iter().for_each(|change| rig.cores[0].step(now, Input::Mail(Mail::ChangedHere(change))));
+    assert_eq!(turn(&mut rig), TOLD_AT_ONCE);
+    // Some heard of the first already, so what comes now is another change.
+    rig.cores[0].step(now, Input::Mail(Mail::ChangedHere(Change::Tools)));
+    // The sends of that turn were taken off the rig, so what is told from now on waits behind them.
+    let mut turns = 1;
+    while rig.cores[0].has_work() {
+        turn(&mut rig);
+        turns += 1;
+    }
+    assert_eq!(turns, (3 * count).div_ceil(TOLD_AT_ONCE), "tools, prompts, and tools again");
+    let unsent = peers.iter().map(|&(_, slot)| {
+        let connection = rig.cores[0].find(ConnectionId { slot, generation: 0 }).expect("open");
+        connection.egress()
+    });
+    let told =
+        |method: &str| format!("{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/{method}\",\"params\":{{}}}}\n").len();
+    let all = 2 * told("tools/list_changed") + told("prompts/list_changed");
+    assert!(unsent.into_iter().all(|bytes| bytes == all), "each of them heard each");
 }

@@ -2,6 +2,7 @@
 
 mod at_once;
 mod bounds;
+mod carried;
 mod cores;
 mod early;
 mod filtered;

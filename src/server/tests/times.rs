@@ -301,3 +301,31 @@ proptest! {
         prop_assert_eq!(rig.take(peer), expected);
     }
 }
+
+#[test]
+fn an_empty_line_behind_a_body_leaves_a_connection_idle() {
+    for pieces in [&["\r\n"][..], &["\r", "\n"]] {
+        let mut rig = Rig::new(1);
+        let peer = rig.connect(0, Wire::Http);
+        assert_eq!(status(&rig.ask(peer, call("1", "echo", "") + pieces[0])), "200");
+        for rest in &pieces[1..] {
+            assert_eq!(rig.ask(peer, rest), "");
+        }
+        rig.pass(60 * SECOND);
+        assert_eq!(rig.take(peer), "", "no request has begun");
+        assert_eq!(rig.cores[0].carried.sums(), (0, 0), "an idle connection holds no buffer");
+        let next = call("2", "echo", "");
+        assert_eq!(rig.ask(peer, &next[..9]), "");
+        rig.pass(2 * SECOND);
+        assert_eq!(status(&rig.ask(peer, &next[9..])), "200", "the next one has all its time");
+        rig.send(peer, "\r\n");
+        rig.pass(76 * SECOND);
+        assert!(rig.take(peer).is_empty() && rig.seen[&peer].shut, "and nothing in answer when it idled too long");
+        assert_eq!(rig.metrics[0].closed(CloseCause::KeepAliveTimeout), 1);
+    }
+    // One is tolerated, however it comes (RFC 9112, 2.2).
+    let mut rig = Rig::new(1);
+    let peer = rig.connect(0, Wire::Http);
+    assert_eq!(rig.ask(peer, "\r\n"), "");
+    assert_eq!(status(&rig.ask(peer, "\r\n")), "400");
+}

@@ -590,7 +590,8 @@ impl<S: 'static> ServerBuilder<S> {
     /// Hears when the client of a legacy session says that its roots are others now; what was learned by
     /// [`Context::roots`] in calls of that session, which [`Context::session`] names, is out of date then.
     ///
-    /// It is run on the session's core and must not block. A panic in it ends the core, as anything of the core's own.
+    /// It is run on the session's core and must not block. If it panics, that is counted like a handler's panic and
+    /// nothing else comes of it.
     /// Modern clients have no such message: ask for the roots in every call that needs them.
     ///
     /// ```

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::arguments::RawJson;
 use super::ask::AskError;
+use super::builder::SessionHandler;
 use super::catalog::Catalog;
 use super::content::JsonText;
 use super::context::{Context, Station, TaskWish};
@@ -191,6 +192,14 @@ impl<S: 'static> NativeService<S> {
     fn count_panic(&self, index: usize) -> RpcError {
         self.desk().count_panic(index);
         panicked()
+    }
+
+    /// Tells a handler of a session, if there is such a handler.
+    fn tell(&self, handler: Option<&SessionHandler<S>>, session: u64) {
+        let told = handler.map(|handler| catch_unwind(AssertUnwindSafe(|| handler(self.state(), session))));
+        if let Some(Err(_)) = told {
+            self.desk().count_panic(self.others());
+        }
     }
 
     /// Runs a plain handler that is not a tool.
@@ -442,15 +451,11 @@ impl<S: 'static> Service for NativeService<S> {
     }
 
     fn roots_changed(&mut self, _: Nanos, _: View, session: u64, _: Capabilities) {
-        if let Some(handler) = &self.catalog.roots_changed {
-            handler(self.state(), session);
-        }
+        self.tell(self.catalog.roots_changed.as_ref(), session);
     }
 
     fn session_ended(&mut self, _: Nanos, session: u64) {
-        if let Some(handler) = &self.catalog.session_ended {
-            handler(self.state(), session);
-        }
+        self.tell(self.catalog.session_ended.as_ref(), session);
     }
 
     fn cancel(&mut self, _now: Nanos, key: CallKey) {

@@ -327,6 +327,16 @@ fn a_server_hears_of_roots_that_changed_and_of_sessions_that_ended() {
     rig.service.roots_changed(0, crate::ids::View::ALL, 8, none);
     rig.service.session_ended(0, 7);
     assert_eq!(rig.service.state().get(), 70_857, "once each, in order, by the number of the session");
+    let server = Server::builder("test", "1")
+        .state(Counter::default)
+        .on_roots_changed(|_, _| panic!("told"))
+        .on_session_end(|count, session| assert_eq!(count.replace(7), session as u32, "told"))
+        .build()
+        .expect("right");
+    let mut rig = Rig::new(&server);
+    rig.service.roots_changed(0, crate::ids::View::ALL, 7, none);
+    rig.service.session_ended(0, 8);
+    assert_eq!((rig.service.other_counts().panics, rig.service.state().get()), (2, 7), "the core goes on");
     let early = Server::builder("test", "1").on_session_end(|(), _| ()).state(Counter::default).build();
     assert_eq!(early.err(), Some(BuildError::StateTooLate), "it would be made for a state that is no more");
 }
