@@ -82,3 +82,47 @@ fn a_server_that_does_not_give_its_list_keeps_nobody_waiting_and_is_back_by_itse
     assert_eq!(names(&list["result"]), ["bad_t", "bad_u", "good_t", "good_u"]);
     assert_eq!(list["result"].get("_meta"), None, "{list}");
 }
+
+#[test]
+fn a_list_that_is_good_for_no_time_and_slow_keeps_nobody_waiting_who_has_seen_it() {
+    let is_slow = Arc::new(AtomicBool::new(false));
+    let slow = Arc::clone(&is_slow);
+    let hasty = Upstream::start("modern", json!({"tools": {}}), move |heard| {
+        if heard.method() != "tools/list" {
+            return Reply::Usual;
+        }
+        let was_slow = slow.load(Ordering::Relaxed);
+        while slow.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let name = if was_slow { "new" } else { "old" };
+        let tool = json!({"name": name, "inputSchema": {"type": "object"}});
+        Reply::Result(json!({"resultType": "complete", "tools": [tool], "ttlMs": 0, "cacheScope": "private"}))
+    });
+    let good = Upstream::start("modern", json!({"tools": {}}), |_| Reply::Usual);
+    let gateway = Server::configured(&(hasty.section("hasty", LONG) + &good.section("good", "")));
+    for path in ["/mcp/hasty", "/mcp/good"] {
+        reached(&gateway, path);
+    }
+    let list = until("both are listed", || {
+        let list = listed(&gateway, 0);
+        (names(&list).len() == 3).then_some(list)
+    });
+    assert_eq!((names(&list)[2], list["_meta"].get("corelane/stale")), ("hasty_old", None), "{list}");
+    let session = open(&mut gateway.connect_on(0), "2025-11-25");
+    let mut stream = gateway.connect_on(0);
+    stream.open(&Request::stream(&session));
+    stream.primed();
+    is_slow.store(true, Ordering::Relaxed);
+    for _ in 0..2 {
+        let list = listed(&gateway, 0);
+        assert_eq!((names(&list)[2], &list["_meta"]["corelane/stale"]), ("hasty_old", &json!(["hasty"])), "{list}");
+        assert_eq!(list["ttlMs"], 0, "{list}");
+    }
+    is_slow.store(false, Ordering::Relaxed);
+    // What they were told was old, and it is another by now.
+    while stream.event().expect("the stream goes on").json()["method"] != "notifications/tools/list_changed" {}
+    let list = gateway.connect_on(0).ask(&Request::legacy(&session, &legacy(2, "tools/list", json!({})))).json();
+    assert!(names(&list["result"]).iter().any(|name| name.starts_with("hasty_")), "{list}");
+    assert_eq!(list["result"].get("_meta"), None, "{list}");
+}

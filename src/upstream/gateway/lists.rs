@@ -8,7 +8,7 @@ use std::rc::Rc;
 use super::cursors::{Cursor, with_cursor};
 use super::flight::ListKind;
 use super::items;
-use super::merge::{self, Hint, Job};
+use super::merge::{self, Hint, Job, PATIENCE};
 use super::request::Era;
 use super::server::Verdict;
 use super::told::Told;
@@ -29,7 +29,9 @@ impl<S: Service> Gateway<S> {
         let start = cursor.map_or(0, |cursor| cursor.at as usize);
         let Some(seen) = self.seen(call.view) else { return invalid("there is no such view") };
         let servers = seen.servers.clone();
-        let (mut waits, mut asked) = (Vec::new(), Vec::new());
+        // Whoever asks one server only has nobody else's list to be told.
+        let patience = if seen.alone.is_some() { Nanos::MAX } else { PATIENCE };
+        let (mut waits, mut asked, mut left) = (Vec::new(), Vec::new(), Vec::new());
         for server in servers {
             let cached = self.lists.entry((server, kind)).or_default();
             if cached.is_fresh(call.now, self.list_ttl) {
@@ -46,8 +48,10 @@ impl<S: Service> Gateway<S> {
             }
             // A server that could not give its list when it was asked last keeps nobody waiting: what was told before
             // is told again, and said to be old, or it is left out until it was read.
-            if cached.is_worth_waiting() {
-                waits.push(server);
+            match cached.is_worth_waiting() {
+                true if patience != Nanos::MAX && cached.was_told_old => left.push(server),
+                true => waits.push(server),
+                false => {}
             }
             if cached.may_be_read() {
                 self.read(call.now, server, kind);
@@ -56,7 +60,8 @@ impl<S: Service> Gateway<S> {
         }
         let (native, native_hint) = self.native_items(call, kind);
         let (key, view, version) = (call.key, call.view, call.version);
-        let job = Job { key, view, kind, version, start, native, native_hint, waits };
+        let patient_until = call.now.saturating_add(patience);
+        let job = Job { key, view, kind, version, start, native, native_hint, waits, left, patient_until };
         if job.waits.is_empty() {
             out.extend_from_slice(&self.render(&job, call.now));
             asked.into_iter().for_each(|server| self.settle(call.now, server));
@@ -87,6 +92,7 @@ impl<S: Service> Gateway<S> {
     pub(super) fn listed(&mut self, at: Nanos, index: u16, kind: ListKind, outcome: Result<Vec<Box<[u8]>>, RpcError>) {
         let is_there = matches!(self.servers[usize::from(index)].verdict, Verdict::Known(_));
         let cached = self.lists.entry((index, kind)).or_default();
+        let was_told_old = std::mem::take(&mut cached.was_told_old);
         if cached.failures > 0 && outcome.is_ok() {
             // Whoever asked meanwhile was told without it.
             self.mailbox.push(Mail::Changed(kind.change()));
@@ -100,6 +106,9 @@ impl<S: Service> Gateway<S> {
             (cached.at, cached.hint) = (at, server.hints.get(&kind).copied().flatten());
             // What was made of the same holds, and takes far longer to make than to compare.
             if cached.is_modern != is_modern || cached.items.as_ref() != Some(&items) {
+                if was_told_old {
+                    self.mailbox.push(Mail::Changed(kind.change()));
+                }
                 self.take_list(index, kind, is_modern, items);
             }
         }
@@ -107,6 +116,41 @@ impl<S: Service> Gateway<S> {
             job.waits.retain(|&server| server != index);
         }
         self.waits_no_longer(index, kind);
+    }
+
+    /// Tells those who wait for nothing any more.
+    pub(super) fn end_jobs(&mut self, now: Nanos) {
+        for job in self.jobs.extract_if(.., |job| job.waits.is_empty()).collect::<Vec<_>>() {
+            let outcome = Ok(self.render(&job, now));
+            self.mailbox.push(Mail::Reply { key: job.key, outcome });
+        }
+    }
+
+    /// When somebody has waited long enough for a list of which there is an older one.
+    pub(super) fn patience(&self) -> Option<Nanos> {
+        let is_old = |job: &Job| job.waits.iter().any(|&server| self.has_list(server, job.kind));
+        let waiting = self.jobs.iter().filter(|job| job.patient_until != Nanos::MAX);
+        waiting.filter(|job| is_old(job)).map(|job| job.patient_until).min()
+    }
+
+    /// Whoever has waited long enough is told what there is.
+    pub(super) fn lose_patience(&mut self, now: Nanos) {
+        let mut jobs = std::mem::take(&mut self.jobs);
+        for job in jobs.iter_mut().filter(|job| job.patient_until <= now) {
+            for server in job.waits.extract_if(.., |server| self.has_list(*server, job.kind)) {
+                job.left.push(server);
+            }
+            for server in &job.left {
+                self.lists.entry((*server, job.kind)).or_default().was_told_old = true;
+            }
+        }
+        self.jobs = jobs;
+        self.end_jobs(now);
+    }
+
+    /// Whether it is known what a server had in its list.
+    fn has_list(&self, server: u16, kind: ListKind) -> bool {
+        self.lists.get(&(server, kind)).is_some_and(|cached| cached.items.is_some())
     }
 
     /// Notes when lists of a server are read again that could not be read.
@@ -187,8 +231,9 @@ impl<S: Service> Gateway<S> {
         let page = self.written_page(job, seen);
         let mut marks = merge::Marks::default();
         for &server in &seen.servers {
+            let is_left = job.left.contains(&server);
             let (cached, server) = (self.lists.get(&(server, kind)), &self.servers[usize::from(server)]);
-            let has_failed = cached.is_some_and(|cached| cached.has_failed);
+            let has_failed = is_left || cached.is_some_and(|cached| cached.has_failed);
             if matches!(server.verdict, Verdict::Known(_)) && !has_failed {
                 continue;
             }

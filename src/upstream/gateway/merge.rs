@@ -17,6 +17,9 @@ use crate::server::service::{CallKey, Nanos};
 /// Pause before a list that could not be read is read again; it doubles with each failure, up to the second of these.
 const RETRY: Nanos = 100_000_000;
 const RETRY_MAX: Nanos = 30_000_000_000;
+/// How long a caller of several servers' lists waits for one that is read anew. Then it is told what that server had
+/// before, which is said to be old: what one calls good for no time is no reason to wait for it at each call.
+pub(super) const PATIENCE: Nanos = 250_000_000;
 
 /// One list of one server.
 #[derive(Default)]
@@ -39,6 +42,8 @@ pub(super) struct Cached {
     /// How often it could not be read, one time after the other, of a server that was there: nobody waits for it again
     /// before it was read.
     pub failures: u32,
+    /// It was told as it was before, since reading it took too long: if it is another, whoever was told is told so.
+    pub was_told_old: bool,
     /// When it is read again of our own accord.
     pub retry_at: Option<Nanos>,
     /// The server spoke 2026-07-28 when it was read.
@@ -116,6 +121,10 @@ pub(super) struct Job {
     pub native_hint: Option<Hint>,
     /// Servers whose lists are still being read.
     pub waits: Vec<u16>,
+    /// Servers that it does not wait for any longer, since what they had before can be told.
+    pub left: Vec<u16>,
+    /// Until when it waits for such.
+    pub patient_until: Nanos,
 }
 
 /// The server's own name of an item of its list.

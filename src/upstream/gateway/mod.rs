@@ -79,8 +79,7 @@ use crate::proto::json::{Key, Scanner};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, HeaderParam, Method, Version};
 use crate::server::service::{
-    About, Call, CallKey, Change, Host, LinkEvent, Mail, Mailbox, Nanos, Offers, Served, Service, Subject, Watched,
-    Wish,
+    About, Call, CallKey, Change, Host, LinkEvent, Mailbox, Nanos, Offers, Served, Service, Subject, Watched, Wish,
 };
 use crate::sys::guard::GuardHandle;
 use crate::upstream::missing;
@@ -401,13 +400,7 @@ impl<S: Service> Gateway<S> {
         self.read_ahead(now, index);
         self.servers[usize::from(index)].publish();
         self.servers[usize::from(index)].close_if_idle(now, self.draining);
-        let (done, waiting): (Vec<Job>, Vec<Job>) =
-            std::mem::take(&mut self.jobs).into_iter().partition(|job| job.waits.is_empty());
-        self.jobs = waiting;
-        for job in done {
-            let outcome = Ok(self.render(&job, now));
-            self.mailbox.push(Mail::Reply { key: job.key, outcome });
-        }
+        self.end_jobs(now);
         self.go_on(now);
     }
 
@@ -644,7 +637,7 @@ impl<S: Service> Service for Gateway<S> {
     fn deadline(&self) -> Option<Nanos> {
         let unnamed = self.unnamed.iter().map(|one| one.until);
         let quieted = self.quieted.iter().map(|(until, _)| *until);
-        self.servers.deadline().into_iter().chain(unnamed).chain(quieted).min()
+        self.servers.deadline().into_iter().chain(unnamed).chain(quieted).chain(self.patience()).min()
     }
 
     fn tick(&mut self, now: Nanos) {
@@ -655,6 +648,7 @@ impl<S: Service> Service for Gateway<S> {
             self.retry_lists(now, index);
             self.settle(now, index);
         }
+        self.lose_patience(now);
         self.hear_again(now);
         self.go_on(now);
     }

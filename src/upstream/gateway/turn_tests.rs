@@ -15,6 +15,7 @@ use crate::proto::http1::Target;
 use crate::proto::json::{Envelope, Value};
 use crate::server::alarms::{Alarm, Alarms};
 use crate::server::service::LocalFuture;
+use crate::server::service::Mail;
 use crate::shard::breaker::Try;
 
 const SECOND: Nanos = 1_000_000_000;
