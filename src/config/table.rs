@@ -205,7 +205,7 @@ keys! {
         memory "up to this much per connection whose peer reads slowly",
         wrong "closes by cause egress_full from clients that do read: too low for their largest results";
     limits.write_stall_ms, "milliseconds",
-        "How long a send may make no progress before the connection is cut. Who started `corelane stdio` may take as long as it likes, as long as it keeps its side open.",
+        "How long a send may make no progress before the connection is cut. Who started `corelane stdio` may take longer, as long as it keeps its side open and no more than limits.egress_bytes is told it unasked.",
         memory "limits.egress_bytes per stalled connection that long",
         wrong "closes by cause write_stall from clients on lossy links";
 

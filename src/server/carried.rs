@@ -1,9 +1,9 @@
 //! Carried: bytes of all connections of a core together that came and are used by nothing yet.
 //!
-//! Two kinds, each with a budget of its own. Messages that are coming in, in parts: if they are more than they may be,
-//! the one that has been coming for longest is refused, so who sends slowly makes room for who does not. Messages that
-//! are whole and wait, for the answer to an earlier one or for a server to be reached: if they are more than they may
-//! be, who waits for an answer is not read, and nobody else begins to wait.
+//! Two kinds, each with a budget of its own. Messages that are coming in, in parts, and are not short: if they are more
+//! than they may be, the one that has been coming for longest is refused, so who sends slowly makes room for who does
+//! not. Messages that are whole and wait, for the answer to an earlier one or for a server to be reached: if they are
+//! more than they may be, who waits for an answer is not read, and nobody else begins to wait.
 //! Not here: what one connection may carry (`settings`).
 //! Invariant: both sums are those of what connections are said to carry, each counted when its last step ended.
 
@@ -14,6 +14,12 @@ use super::core::Core;
 use super::service::{Nanos, Service};
 use crate::ids::ConnectionId;
 use crate::limits::{COMING_BYTES_PER_CORE_MAX, STANDING_BYTES_PER_CORE_MAX};
+
+/// Part of a message that is no longer than this is not counted: there are as many of them as there are connections,
+/// and refusing them all would make no room.
+pub(super) const LITTLE: usize = 4096;
+/// How many are refused in one turn.
+const REFUSED_AT_ONCE: usize = 256;
 
 /// What a connection carries.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -76,10 +82,9 @@ impl Carried {
         (self.coming, self.standing)
     }
 
-    /// Whose message has been coming in for longest, if there is more of them than there may be.
-    fn excess(&self) -> Option<ConnectionId> {
-        let is_over = self.coming > COMING_BYTES_PER_CORE_MAX;
-        self.oldest.first().filter(|_| is_over).map(|&(_, id)| id)
+    /// Whether more is coming in than there may be.
+    pub fn is_over(&self) -> bool {
+        self.coming > COMING_BYTES_PER_CORE_MAX
     }
 }
 
@@ -115,16 +120,20 @@ impl<S: Service> Core<S> {
     }
 
     fn load_of(&self, connection: &Connection) -> Load {
-        match self.carried_by(connection) {
-            0 => Load::None,
-            bytes if self.is_occupied(connection) => Load::Standing { bytes },
-            bytes => Load::Coming { bytes, since: connection.frame_since },
+        let bytes = self.carried_by(connection);
+        match self.is_occupied(connection) {
+            _ if bytes == 0 => Load::None,
+            true => Load::Standing { bytes },
+            false if bytes <= LITTLE => Load::None,
+            false => Load::Coming { bytes, since: connection.frame_since },
         }
     }
 
-    /// Refuses what is coming in beyond what there is room for.
+    /// Refuses what is coming in beyond what there is room for, so much of it in one turn.
     pub(super) fn make_room(&mut self) {
-        while let Some(id) = self.carried.excess() {
+        for _ in 0..REFUSED_AT_ONCE {
+            let oldest = self.carried.oldest.first().filter(|_| self.carried.is_over());
+            let Some(&(_, id)) = oldest else { return };
             self.with(id, Core::no_room_to_come);
         }
     }

@@ -23,7 +23,7 @@ use super::service::{LinkEvent, Mail, Nanos, Service, Wish};
 use super::settings::Settings;
 use super::subscriptions::Subscriptions;
 use super::telling::Telling;
-use super::timers::send_deadline;
+use super::timers::{send_deadline, set_timer};
 use super::wheel::Wheel;
 use crate::ids::{ConnectionId, CoreId, OutboundAddress, View};
 use crate::limits::STDIO_LAST_CALLS_NS;
@@ -329,6 +329,9 @@ impl<S: Service> Core<S> {
         while let Some(id) = self.resumable.pop_front() {
             self.resume(id);
         }
+        if self.carried.is_over() {
+            self.make_room();
+        }
         while let Some(id) = self.dirty.pop() {
             let Some(connection) = lookup(&mut self.connections, id) else { continue };
             connection.dirty = false;
@@ -392,6 +395,7 @@ impl<S: Service> Core<S> {
             || !self.dirty.is_empty()
             || !self.effects.is_empty()
             || !self.telling.is_over()
+            || self.carried.is_over()
             || registry()
     }
 
@@ -682,17 +686,4 @@ impl<S: Service> Core<S> {
 /// A connection in the table, unless its slot has another tenant by now.
 fn lookup(table: &mut [Option<Box<Connection>>], id: ConnectionId) -> Option<&mut Connection> {
     table.get_mut(id.slot as usize)?.as_deref_mut().filter(|connection| connection.id == id)
-}
-
-/// Sees to it that the wheel comes by at the connection's deadline, or before.
-fn set_timer(wheel: &mut Wheel<Timer>, connection: &mut Connection) {
-    if connection.deadline != Nanos::MAX {
-        let tick = connection.deadline.div_ceil(TICK);
-        match connection.timer {
-            Some((before, _)) if before <= tick => return,
-            Some((_, later)) => drop(wheel.remove(later)),
-            None => {}
-        }
-        connection.timer = Some((tick, wheel.insert(tick, Timer::Connection(connection.id))));
-    }
 }

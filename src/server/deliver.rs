@@ -419,10 +419,10 @@ impl<S: Service> Core<S> {
     /// replay.
     pub(super) fn abandon(&mut self, connection: &mut Connection) {
         self.forget_early(connection);
-        for key in std::mem::take(&mut connection.calls) {
-            self.lost_its_sink(key);
-        }
-        if let Some(key) = connection.exchange.take().filter(|_| connection.duplex.is_none()) {
+        // One that stands for a batch is among its calls.
+        let one = connection.exchange.take().filter(|_| connection.duplex.is_none());
+        let others = std::mem::take(&mut connection.calls);
+        for key in one.into_iter().filter(|key| !others.contains(key)).chain(others.iter().copied()) {
             self.lost_its_sink(key);
         }
         connection.answer = None;

@@ -66,7 +66,11 @@ impl<S: Service> Core<S> {
         let ids: Vec<_> = self.connections.iter().flatten().map(|connection| connection.id).collect();
         for id in ids {
             // Each is looked at as it is put back.
-            self.with(id, |_, connection| {
+            self.with(id, |core, connection| {
+                // Until now nobody minded how long it reads nothing, if it started us.
+                if core.settings.ends_when_empty {
+                    connection.sent_at = core.now;
+                }
                 if let Some(HttpAnswer::Undecided { keep_alive, .. }) = &mut connection.answer {
                     *keep_alive = false;
                 }

@@ -316,7 +316,8 @@ impl<S: Service> Loop<'_, S> {
         self.core.flush_outbox(|to, header, payload| match port.try_send(to, header, payload) {
             Ok(_) => Delivery::Done,
             Err(Refused::Full) => Delivery::Full,
-            // A payload that no ring can carry cannot have come in by a socket, whose limits are lower.
+            // What comes in by a socket has lower limits than a ring, an answer that is too long was replaced
+            // (`pump`), and of a notification that no ring can carry nobody hears.
             Err(Refused::TooLarge) => Delivery::Done,
             // Nobody is there any more, and perhaps nobody will be: who waits for an answer is told now.
             Err(Refused::Gone) => {

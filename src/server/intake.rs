@@ -26,7 +26,6 @@ impl<S: Service> Core<S> {
             self.take_bytes(&mut connection, bytes);
         }
         self.put(connection);
-        self.make_room();
     }
 
     /// Bytes that a filter has to open first.
@@ -86,7 +85,7 @@ impl<S: Service> Core<S> {
             self.give_buffer(carry);
         } else {
             carry.drain(..used);
-            connection.carry = carry;
+            connection.carry = self.pool.fitted(carry);
         }
     }
 

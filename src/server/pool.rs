@@ -26,6 +26,15 @@ impl Pool {
         buffer
     }
 
+    /// A buffer with the same in it. One that could not be kept and is nearly empty goes: what is left of a long
+    /// message would hold the room of all of it.
+    pub fn fitted(&mut self, buffer: Vec<u8>) -> Vec<u8> {
+        if buffer.capacity() <= BUFFER_BYTES_MAX || buffer.len() > buffer.capacity() / 4 {
+            return buffer;
+        }
+        self.filled(&[&buffer])
+    }
+
     /// Takes a buffer back.
     pub fn give(&mut self, mut buffer: Vec<u8>) {
         if self.free.len() < BUFFERS_MAX && (1..=BUFFER_BYTES_MAX).contains(&buffer.capacity()) {

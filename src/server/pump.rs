@@ -16,8 +16,9 @@ use super::parcel::{Header, Numbers};
 use super::router::{Lane, Told, valid_id};
 use super::service::{Change, Service, Subject};
 use crate::ids::{CoreId, Ticket, View};
+use crate::limits::RING_LEASED_BYTES_MAX;
 use crate::metrics::{Refusal, Step};
-use crate::proto::json::{Envelope, Key};
+use crate::proto::json::{Envelope, Key, Value, ValueKind};
 use crate::proto::jsonrpc::{self, Code, RpcError};
 use crate::proto::mcp::Version;
 use crate::shard::replay::EventId;
@@ -298,6 +299,7 @@ impl<S: Service> Core<S> {
         event: Option<EventId>,
         message: Vec<u8>,
     ) {
+        let message = if message.len() > RING_LEASED_BYTES_MAX { too_long(&message) } else { message };
         let header = Header::Reply { ticket: ticket.into(), status, event: event.map(Numbers::from) };
         self.outbox.post(core, header, message);
         self.metrics.parcels_sent.add(1);
@@ -357,7 +359,8 @@ impl<S: Service> Core<S> {
             Told::Streaming { pending } => {
                 self.remotes.extend(pending.iter().map(|&key| (from, ticket.into(), key.into())));
                 let pending = pending.len() as u16;
-                self.outbox.post(from, Header::Batch { ticket: ticket.into(), pending }, out);
+                let lines = if out.len() > RING_LEASED_BYTES_MAX { lines_too_long(&out) } else { out };
+                self.outbox.post(from, Header::Batch { ticket: ticket.into(), pending }, lines);
             }
             Told::Listening(key) => {
                 // Subscription streams are served where they arrive; none comes this way.
@@ -471,6 +474,42 @@ pub(super) fn request_id<'a>(envelope: &Envelope, text: &'a [u8]) -> Option<&'a 
     valid_id(envelope, text).filter(|_| envelope.has(Key::Method))
 }
 
+/// What is said in place of an answer, or of the answers to a batch, that no ring can carry.
+fn too_long(message: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let text = format!(
+        "the answer has {} bytes and comes from another core; at most {RING_LEASED_BYTES_MAX} can: ask for less",
+        message.len()
+    );
+    let error = RpcError::new(Code::INTERNAL, text);
+    let fail =
+        |out: &mut Vec<u8>, answer: Value<'_>| jsonrpc::error(out, answer.get("id").map(Value::raw), true, &error);
+    let message = Value::new(message);
+    if message.kind() != ValueKind::Array {
+        fail(&mut out, message);
+        return out;
+    }
+    out.push(b'[');
+    for (index, answer) in message.elements().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        fail(&mut out, answer);
+    }
+    out.push(b']');
+    out
+}
+
+/// The same for answers that stand on lines.
+fn lines_too_long(lines: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for line in lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+        out.extend_from_slice(&too_long(line));
+        out.push(b'\n');
+    }
+    out
+}
+
 const PROMPTS: u8 = 0;
 const RESOURCES: u8 = 1;
 const RESOURCE: u8 = 2;
@@ -505,6 +544,28 @@ fn change_from(what: u8, split: usize, payload: &[u8]) -> Option<Change> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_answer_that_is_too_long_for_a_ring_is_an_error_with_its_id() {
+        let ids = |text: &[u8]| -> Vec<String> {
+            let all = Value::new(text);
+            let answers: Vec<Value<'_>> =
+                if all.kind() == ValueKind::Array { all.elements().collect() } else { vec![all] };
+            answers
+                .into_iter()
+                .map(|answer| {
+                    assert!(answer.get("error").and_then(|error| error.get("message")).is_some());
+                    String::from_utf8_lossy(answer.get("id").expect("an id").raw()).into_owned()
+                })
+                .collect()
+        };
+        assert_eq!(ids(&too_long(br#"{"jsonrpc":"2.0","id":"a","result":{}}"#)), [r#""a""#]);
+        let (one, other) = (r#"{"jsonrpc":"2.0","id":1,"result":{}}"#, r#"{"jsonrpc":"2.0","id":2,"error":{}}"#);
+        assert_eq!(ids(&too_long(format!("[{one},{other}]").as_bytes())), ["1", "2"]);
+        let lines = lines_too_long(format!("{one}\n{other}\n").as_bytes());
+        let lines: Vec<&[u8]> = lines.split(|&byte| byte == b'\n').collect();
+        assert_eq!((ids(lines[0]), ids(lines[1]), lines[2]), (vec!["1".to_owned()], vec!["2".to_owned()], &b""[..]));
+    }
 
     #[test]
     fn changes_survive_the_way() {

@@ -29,10 +29,15 @@ struct Filter {
     tasks: BTreeMap<Box<str>, Box<str>>,
 }
 
+/// Something that streams hear of by its name.
+type Topic = (Watched, Box<str>);
+
 /// A core's subscriptions.
 #[derive(Default)]
 pub struct Subscriptions {
     listens: BTreeMap<(u32, u32), Filter>,
+    /// Streams by topic.
+    listens_by_topic: BTreeMap<Topic, BTreeSet<(u32, u32)>>,
     /// Sessions by topic, and the URI by which each knows it.
     by_topic: BTreeMap<Box<str>, BTreeMap<SessionKey, Box<str>>>,
     /// Bytes that all of it takes.
@@ -48,16 +53,40 @@ impl Filter {
     fn weight(&self) -> usize {
         self.uris.iter().chain(&self.tasks).map(|(topic, name)| weight(topic, name)).sum()
     }
+
+    /// What it wants to hear of beside lists.
+    fn topics(&self) -> impl Iterator<Item = (Watched, Box<str>)> {
+        let tasks = self.tasks.keys().map(|topic| (Watched::Task, topic.clone()));
+        self.uris.keys().map(|topic| (Watched::Resource, topic.clone())).chain(tasks)
+    }
 }
 
 impl Subscriptions {
     /// A stream is over; the topics that it wanted to hear of.
     pub(super) fn remove(&mut self, key: ExchangeKey) -> Vec<(Watched, Box<str>)> {
-        let Some(filter) = self.listens.remove(&(key.index, key.generation)) else { return Vec::new() };
+        let key = (key.index, key.generation);
+        let Some(filter) = self.listens.remove(&key) else { return Vec::new() };
         self.bytes -= filter.weight();
-        let Filter { uris, tasks, .. } = filter;
-        let tasks = tasks.into_keys().map(|topic| (Watched::Task, topic));
-        uris.into_keys().map(|topic| (Watched::Resource, topic)).chain(tasks).collect()
+        let topics: Vec<(Watched, Box<str>)> = filter.topics().collect();
+        for topic in &topics {
+            if let Some(streams) = self.listens_by_topic.get_mut(topic) {
+                streams.remove(&key);
+                if streams.is_empty() {
+                    self.listens_by_topic.remove(topic);
+                }
+            }
+        }
+        topics
+    }
+
+    /// A stream begins.
+    fn insert(&mut self, key: ExchangeKey, filter: Filter) {
+        let key = (key.index, key.generation);
+        self.bytes += filter.weight();
+        for topic in filter.topics() {
+            self.listens_by_topic.entry(topic).or_default().insert(key);
+        }
+        self.listens.insert(key, filter);
     }
 
     pub(super) fn unsubscribe(&mut self, topic: &str, session: SessionKey) {
@@ -92,15 +121,30 @@ impl Subscriptions {
 
     /// The streams that want to hear of a change.
     pub(super) fn listening(&self, change: &Change) -> Vec<ExchangeKey> {
-        let wants = |filter: &Filter| match change {
-            Change::Prompts => filter.prompts,
-            Change::Resources => filter.resources,
-            Change::Resource(topic) => filter.uris.contains_key(topic.as_str()),
-            Change::Task { id, .. } => filter.tasks.contains_key(id.as_str()),
-            Change::Tools => filter.tools,
+        let key = |&(index, generation): &(u32, u32)| ExchangeKey { index, generation };
+        let of_topic = |what, topic: &str| {
+            let streams = self.listens_by_topic.get(&(what, topic.into()));
+            streams.into_iter().flatten().map(key).collect()
         };
-        let found = self.listens.iter().filter(|(_, filter)| wants(filter));
-        found.map(|(&(index, generation), _)| ExchangeKey { index, generation }).collect()
+        let of_list = |wants: fn(&Filter) -> bool| {
+            let found = self.listens.iter().filter(|(_, filter)| wants(filter));
+            found.map(|(stream, _)| key(stream)).collect()
+        };
+        match change {
+            Change::Prompts => of_list(|filter| filter.prompts),
+            Change::Resources => of_list(|filter| filter.resources),
+            Change::Resource(topic) => of_topic(Watched::Resource, topic),
+            Change::Task { id, .. } => of_topic(Watched::Task, id),
+            Change::Tools => of_list(|filter| filter.tools),
+        }
+    }
+
+    /// How many streams and sessions are looked at to find who wants to hear of a change, not counting those who do.
+    pub(super) fn looked_at(&self, change: &Change) -> usize {
+        match change {
+            Change::Resource(_) | Change::Task { .. } => 0,
+            Change::Prompts | Change::Resources | Change::Tools => self.listens.len(),
+        }
     }
 
     /// The sessions that subscribe to a topic.
@@ -216,8 +260,7 @@ impl<S: Service> Core<S> {
         self.metrics.streams_open.add(1);
         let exchange = Exchange::new(Kind::Listen, lane.sink, id, Version::V2026_07_28, self.now);
         let key = self.exchanges.insert(exchange);
-        self.subscriptions.bytes += filter.weight();
-        self.subscriptions.listens.insert((key.index, key.generation), filter);
+        self.subscriptions.insert(key, filter);
         Told::Listening(key)
     }
 

@@ -19,7 +19,9 @@ use crate::shard::session::SessionKey;
 
 /// How many are told in one turn.
 pub(super) const TOLD_AT_ONCE: usize = 1024;
-/// How many changes wait to be told; what comes beyond is told to all at once.
+/// How many streams are looked at in the time in which one is told.
+const LOOKED_AT_FOR_ONE: usize = 64;
+/// How many changes of resources wait to be told; what comes beyond is told to all at once.
 const CHANGES_MAX: usize = 64;
 
 /// Somebody who is to be told.
@@ -53,7 +55,7 @@ impl<S: Service> Core<S> {
             // What is said of a task is another thing each time, and few want to hear it.
             Change::Task { .. } => self.tell_all(change),
             _ if waiting.contains(change) => {}
-            _ if waiting.len() >= CHANGES_MAX => self.tell_all(change),
+            Change::Resource(_) if waiting.len() >= CHANGES_MAX => self.tell_all(change),
             _ => waiting.push_back(change.clone()),
         }
     }
@@ -67,11 +69,13 @@ impl<S: Service> Core<S> {
                 None => {
                     let Some(change) = self.telling.waiting.pop_front() else { return };
                     let left = self.listeners(&change);
+                    // Finding them takes time as well.
+                    let looked_at = self.subscriptions.looked_at(&change) / LOOKED_AT_FOR_ONE;
+                    room = room.saturating_sub(looked_at).max(1);
                     (change, left)
                 }
             };
             let now = left.split_off(left.len().saturating_sub(room));
-            // That one came to its end, and looking for whom to tell took time as well.
             room -= now.len().max(1);
             now.into_iter().for_each(|listener| self.tell(listener, &change));
             if !left.is_empty() {

@@ -9,6 +9,7 @@ use super::drain::Drain;
 use super::exchange::ExchangeKey;
 use super::service::{Nanos, Service};
 use super::settings::Settings;
+use super::wheel::Wheel;
 use crate::ids::ConnectionId;
 use crate::metrics::CloseCause;
 
@@ -124,4 +125,17 @@ pub(super) fn send_deadline(settings: &Settings, drain: &Drain, connection: &Con
     // Who started us may stop for a while, in a debugger say, and finds us as it left us.
     let is_awaited = settings.ends_when_empty && !connection.ended && !drain.is_on();
     if is_awaited { Nanos::MAX } else { connection.sent_at + settings.write_stall }
+}
+
+/// Sees to it that the wheel comes by at the connection's deadline, or before.
+pub(super) fn set_timer(wheel: &mut Wheel<Timer>, connection: &mut Connection) {
+    if connection.deadline != Nanos::MAX {
+        let tick = connection.deadline.div_ceil(TICK);
+        match connection.timer {
+            Some((before, _)) if before <= tick => return,
+            Some((_, later)) => drop(wheel.remove(later)),
+            None => {}
+        }
+        connection.timer = Some((tick, wheel.insert(tick, Timer::Connection(connection.id))));
+    }
 }

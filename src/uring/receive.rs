@@ -51,6 +51,8 @@ impl Driver {
     pub(super) fn want(&mut self, id: ConnectionId) {
         let Some(stream) = self.streams.find(id) else { return };
         stream.set(State::WANTED);
+        // If it is left again, somebody wants to hear of it again.
+        stream.clear(State::HUNG_UP);
         if stream.is(State::HANG_UP_POLLED) && !stream.is(State::STOPPING) {
             stream.set(State::STOPPING);
             self.cancel(user_data(Operation::Receive, id));
@@ -191,6 +193,9 @@ impl Driver {
         match -result {
             libc::ENOBUFS => {
                 self.stats.buffer_shortages += 1;
+                if !stream.is(State::WANTED) {
+                    return self.receive_again(id);
+                }
                 if !stream.is(State::QUEUED) {
                     stream.set(State::QUEUED);
                     self.starved.push_back(id);

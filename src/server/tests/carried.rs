@@ -2,6 +2,7 @@
 //! waits for an answer is not read when too much waits.
 
 use super::rig::{MS, Rig, call, line};
+use crate::ids::ConnectionId;
 use crate::limits::{COMING_BYTES_PER_CORE_MAX, STANDING_BYTES_PER_CORE_MAX};
 use crate::metrics::{CloseCause, Refusal};
 use crate::server::connection::Wire;
@@ -96,4 +97,53 @@ fn who_waits_for_an_answer_is_not_read_while_too_much_waits() {
     rig.reply(0);
     assert_eq!(rig.take(last).matches("HTTP/1.1 200").count(), 2);
     assert!(!rig.seen[&last].unread);
+}
+
+#[test]
+fn what_is_left_of_a_long_message_holds_no_more_than_it_needs() {
+    for wire in [Wire::Http, Wire::Lines] {
+        let mut rig = rig(10);
+        let peer = rig.connect(0, wire);
+        let whole = match wire {
+            Wire::Http => call("1", "wait", "").replace("Content-Length: ", "Content-Length: 900"),
+            Wire::Lines => line("1", "wait"),
+        };
+        // The body is that much longer, and behind it comes the first byte of another message.
+        let length = whole.find("Content-Length: ").map_or(0, |at| {
+            let digits = whole[at + 16..].lines().next().expect("a length");
+            digits.parse::<usize>().expect("a number")
+        });
+        let body = whole.find("\r\n\r\n").map_or(0, |at| at + 4);
+        let padding = length.saturating_sub(whole.len() - body).max(900_000 * usize::from(wire == Wire::Lines));
+        let mut message = whole.clone().into_bytes();
+        let end = message.len() - 1;
+        message.splice(end..end, std::iter::repeat_n(b' ', padding));
+        message.push(b'P');
+        for piece in message.chunks(4096) {
+            assert_eq!(rig.ask(peer, piece), "");
+        }
+        assert_eq!(rig.cores[0].service().waiting.len(), 1);
+        let connection = rig.cores[0].find(ConnectionId { slot: peer.1, generation: 0 }).expect("open");
+        assert_eq!(connection.carry, b"P");
+        assert!(connection.carry.capacity() < 20_000, "{}", connection.carry.capacity());
+    }
+}
+
+#[test]
+fn short_ones_are_not_refused_for_the_sake_of_long_ones() {
+    let mut rig = rig(1000);
+    let short: Vec<_> = (0..500)
+        .map(|_| {
+            let peer = rig.connect(0, Wire::Lines);
+            assert_eq!(rig.ask(peer, "{"), "");
+            peer
+        })
+        .collect();
+    for _ in 0..COMING_BYTES_PER_CORE_MAX / PART + 5 {
+        let peer = rig.connect(0, Wire::Http);
+        rig.now += MS;
+        rig.send(peer, begun(&format!("Content-Length: {BODY}\r\n")));
+    }
+    assert!((5..=6).contains(&rig.metrics[0].refused(Refusal::ComingFull)));
+    assert!(short.iter().all(|peer| !rig.seen[peer].shut));
 }

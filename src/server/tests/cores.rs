@@ -2,7 +2,7 @@
 
 use super::rig::{KEY, PING, Rig, SECOND, WAIT, call, core, delete, get, legacy, line, status};
 use crate::ids::{ConnectionId, CoreId, ShardId};
-use crate::limits::OUTBOX_BYTES_MAX;
+use crate::limits::{OUTBOX_BYTES_MAX, RING_LEASED_BYTES_MAX};
 use crate::metrics::{Metric, Refusal};
 use crate::server::connection::Wire;
 use crate::server::core::{End, Input};
@@ -305,12 +305,12 @@ fn call_line_in_two() -> (String, String) {
 
 #[test]
 fn every_member_of_a_batch_is_known_to_the_core_that_answers_it() {
-    for home_dies in [false, true] {
+    for (at, home_dies) in [(1, false), (1, true), (0, false)] {
         let mut rig = Rig::new(2);
         let home = rig.connect(0, Wire::Http);
         let session = rig.open_as(home, "2025-03-26");
         let wait = |id| WAIT.replace("\"id\":3", &format!("\"id\":{id}"));
-        let peer = rig.connect(1, Wire::Http);
+        let peer = rig.connect(at, Wire::Http);
         rig.send(peer, legacy(Some(&session), &format!("[{},{},{}]", wait(1), wait(2), wait(3))));
         let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":2}}"#;
         assert_eq!(status(&rig.ask(home, legacy(Some(&session), cancel))), "202");
@@ -318,8 +318,10 @@ fn every_member_of_a_batch_is_known_to_the_core_that_answers_it() {
         if home_dies {
             rig.step(0, Input::PeerLost(CoreId(1)));
         } else {
-            rig.step(1, Input::Ended { id: ConnectionId { slot: peer.1, generation: 0 }, how: End::Reset });
+            rig.step(at, Input::Ended { id: ConnectionId { slot: peer.1, generation: 0 }, how: End::Reset });
         }
+        // That its client has gone calls off no legacy call, the first of a batch or another.
+        assert_eq!((rig.cores[0].service().cancelled.len(), rig.cores[0].population().1), (1, 2), "from core {at}");
         let sent = rig.metrics[0].value(Metric::ParcelsSent);
         let key = rig.cores[0].service().cancelled[0];
         rig.cores[0].service().waiting.retain(|one| *one != key);
@@ -385,4 +387,18 @@ fn what_is_said_while_a_stream_is_lost_waits_for_its_client() {
         rig.pass(2000 * SECOND);
         assert_eq!((rig.cores[0].population().2, rig.cores[0].population().1, open(&rig)), (0, 0, 0));
     }
+}
+
+#[test]
+fn an_answer_that_no_ring_can_carry_is_an_error() {
+    let mut rig = Rig::new(2);
+    let home = rig.connect(0, Wire::Http);
+    let session = rig.open(home);
+    let peer = rig.connect(1, Wire::Http);
+    assert_eq!(rig.ask(peer, legacy(Some(&session), WAIT)), "");
+    let key = rig.cores[0].service().waiting.remove(0);
+    let outcome = Ok([b"\"", &vec![b'x'; RING_LEASED_BYTES_MAX][..], b"\""].concat());
+    rig.step(0, Input::Mail(Mail::Reply { key, outcome }));
+    let answer = rig.take(peer);
+    assert!(answer.contains("\"id\":3") && answer.contains("-32603") && answer.contains("another core"), "{answer}");
 }

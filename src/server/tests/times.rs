@@ -329,3 +329,19 @@ fn an_empty_line_behind_a_body_leaves_a_connection_idle() {
     assert_eq!(rig.ask(peer, "\r\n"), "");
     assert_eq!(status(&rig.ask(peer, "\r\n")), "400");
 }
+
+#[test]
+fn who_started_us_may_read_nothing_for_long_and_has_its_time_once_we_are_to_end() {
+    let mut rig = Rig::new(1);
+    rig.cores[0].settings.ends_when_empty = true;
+    let peer = rig.connect(0, Wire::Lines);
+    rig.seen.get_mut(&peer).expect("connected").stalled = true;
+    rig.send(peer, line("1", "echo"));
+    rig.pass(600 * SECOND);
+    assert!(!rig.seen[&peer].closed, "it may be in a debugger");
+    rig.step(0, Input::Drain);
+    rig.pass(4 * SECOND);
+    assert!(!rig.seen[&peer].closed, "it may have been woken by the same signal");
+    rig.pass(2 * SECOND);
+    assert!(rig.seen[&peer].closed);
+}

@@ -6,6 +6,7 @@ use std::io::Write;
 
 use super::*;
 use crate::uring::operation::{Operation, user_data};
+use crate::uring::streams::State;
 
 fn tiny(buffers: u16, buffers_max: u16) -> DriverSettings {
     DriverSettings { descriptors: 400, buffers, buffers_max, accepts: 32, ..small() }
@@ -104,6 +105,22 @@ fn who_finds_no_buffer_stands_at_the_end_of_the_line() {
     }
     assert!(rig.driver.next_event().is_none());
     assert!(rig.driver.starved == line);
+}
+
+#[test]
+fn who_finds_no_buffer_and_is_not_to_be_read_any_more_is_watched_instead() {
+    let (mut rig, _listener, address) = Rig::listening(tiny(2, 2), Disabled::default());
+    let clients = rig.clients(address, 1);
+    rig.linger(Duration::from_millis(10));
+    let id = clients[0].1;
+    // Its receive has ended already when it is stopped.
+    rig.driver.read(id, false);
+    rig.driver.reaped.push_back((user_data(Operation::Receive, id), -libc::ENOBUFS, 0));
+    assert!(rig.driver.next_event().is_none());
+    assert!(rig.driver.starved.is_empty(), "it stands in no line");
+    assert!(rig.driver.streams.find(id).is_some_and(|stream| stream.is(State::HANG_UP_POLLED)));
+    drop(clients);
+    rig.until("it is told that its peer has left", |rig| rig.hung_up == [id]);
 }
 
 #[test]
