@@ -363,7 +363,7 @@ fn memlock(seen: &HostReadings, needs: &HostNeeds) -> Finding {
     let Limit { soft, hard } = seen.memlock;
     let (severity, advice) = if soft >= wanted {
         (Severity::Ok, String::new())
-    } else if seen.memlock_privileged {
+    } else if seen.memlock_privileged && hard >= needs.memlock_bytes_per_core {
         (Severity::Note, "the limit does not bind a process with CAP_IPC_LOCK; the service must have it too".into())
     } else if hard >= wanted {
         (Severity::Note, "the soft limit is raised at start".into())

@@ -7,7 +7,7 @@
 use memchr::memchr;
 use thiserror::Error;
 
-/// A line is longer than the limit, whether it has ended or not. There is no telling where the next one begins.
+/// A line is longer than the limit, whether it has ended or not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 #[error("a line is longer than {max} bytes; send smaller messages or raise the limit")]
 pub struct LineTooLong {
@@ -20,12 +20,19 @@ pub struct LineTooLong {
 pub struct LineFinder {
     /// Bytes at the beginning of the buffer that were searched and hold no line end.
     scanned: usize,
+    /// What comes up to the next line end is the rest of a line that is not wanted.
+    skips: bool,
 }
 
 impl LineFinder {
     /// A finder for an empty buffer.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Lets the line go that was too long, whatever is still to come of it: the next one begins behind its end.
+    pub fn skip_line(&mut self) {
+        self.skips = true;
     }
 
     /// The complete lines of `buffer`, in order, without copying: line ends (LF or CRLF) taken off, blank lines
@@ -66,6 +73,14 @@ impl<'b> Iterator for Lines<'_, 'b> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let rest = self.remainder();
+            if self.finder.skips {
+                let end = memchr(b'\n', rest);
+                self.finder.scanned = 0;
+                self.consumed += end.map_or(rest.len(), |at| at + 1);
+                self.finder.skips = end.is_none();
+                end?;
+                continue;
+            }
             let from = self.finder.scanned.min(rest.len());
             let line_end = memchr(b'\n', &rest[from..]).map(|at| from + at);
             let line = &rest[..line_end.unwrap_or(rest.len())];
@@ -122,6 +137,32 @@ mod tests {
             assert!(buffer.len() <= max + 1);
         }
         (found, buffer, false)
+    }
+
+    #[test]
+    fn what_is_left_of_a_line_that_was_too_long_is_skipped_however_it_comes() {
+        for piece in 1..12 {
+            let (mut finder, mut buffer, mut found, mut refused) = (LineFinder::new(), Vec::new(), Vec::new(), 0);
+            for piece in b"ab\naaaaaaaaa\ncd\n\nbbbbbbbb\r\ne\n".chunks(piece) {
+                buffer.extend_from_slice(piece);
+                loop {
+                    let mut lines = finder.lines(&buffer, 5);
+                    let line = lines.next().map(|line| line.map(<[u8]>::to_vec));
+                    let consumed = lines.consumed();
+                    buffer.drain(..consumed);
+                    match line {
+                        Some(Ok(line)) => found.push(line),
+                        Some(Err(LineTooLong { .. })) => {
+                            refused += 1;
+                            finder.skip_line();
+                        }
+                        None => break,
+                    }
+                }
+                assert!(buffer.len() <= 7);
+            }
+            assert_eq!((found, refused), (vec![b"ab".to_vec(), b"cd".to_vec(), b"e".to_vec()], 2), "{piece}");
+        }
     }
 
     fn whole(bytes: &[u8], max: usize) -> (Vec<Vec<u8>>, Vec<u8>, bool) {

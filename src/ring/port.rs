@@ -224,6 +224,12 @@ impl<H: Parcel> Port<H> {
         self.outlet.shared.bell(self.outlet.me).get_up();
     }
 
+    /// Whether its peers have read all that was sent to them, as far as they live. Once this port is dead, nobody reads
+    /// any more what it has left in a ring.
+    pub fn is_heard(&self) -> bool {
+        self.outlet.producers.iter().flatten().all(|producer| producer.unread() == 0)
+    }
+
     /// What this port has counted.
     pub fn counts(&self) -> PortCounts {
         let SendCounts { sent, lent, refused_full, refused_gone, rings_made, discarded } = self.outlet.counts;

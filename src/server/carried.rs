@@ -52,7 +52,6 @@ pub struct Carried {
 
 impl Carried {
     /// A connection carries this now, and not any more what it did before.
-    #[cold]
     fn exchange(&mut self, id: ConnectionId, before: Load, now: Load) {
         match before {
             Load::None => {}
@@ -101,7 +100,18 @@ impl Load {
 
 impl<S: Service> Core<S> {
     /// Counts what a connection carries, at the end of its step.
+    #[inline]
     pub(super) fn weigh(&mut self, connection: &mut Connection) {
+        // As at the end of nearly every step.
+        let holds_none = connection.carry.is_empty() && connection.early.is_none();
+        if holds_none && connection.load == Load::None && !matches!(connection.framing, Framing::Chunked(_)) {
+            return;
+        }
+        self.weigh_anew(connection);
+    }
+
+    #[cold]
+    fn weigh_anew(&mut self, connection: &mut Connection) {
         let load = self.load_of(connection);
         if load != connection.load {
             self.carried.exchange(connection.id, connection.load, load);

@@ -654,8 +654,11 @@ impl<S: Service> Core<S> {
 
     /// Whether a connection holds as many unread bytes as it may while its turn has not come.
     fn holds_enough(&self, connection: &Connection) -> bool {
+        if connection.carry.is_empty() {
+            return false;
+        }
         let most = if self.carried.has_room(0) { self.settings.pipeline_bytes } else { 1 };
-        self.is_occupied(connection) && connection.carry.len() >= most
+        connection.carry.len() >= most && self.is_occupied(connection)
     }
 
     /// Seconds since the Unix epoch, by the host's clock as it was at the start.

@@ -28,6 +28,9 @@ const LOOK_AHEAD: usize = 1;
 /// How often the host's clock is read, for the `Date` of answers, while there is something to do.
 const WALL_CLOCK_EVERY: Duration = Duration::from_secs(1);
 
+/// How long a core that has ended waits for others to have read what it said last.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// What a core thread is told from outside, besides its eventfd.
 #[derive(Debug, Default)]
 pub struct Orders {
@@ -211,7 +214,23 @@ impl<S: Service> Loop<'_, S> {
             self.send_parcels(nanos);
             self.publish(&mut published);
         }
+        self.be_heard()?;
         unwritten.map_or(Ok(()), |error| Err(LoopError::Output(error)))
+    }
+
+    /// The last turns: bells leave with a turn, and a ring that nobody has looked into is lost with whoever filled it.
+    /// So what was said last to other cores, which may be the answer to a call, is waited for until they have read it.
+    fn be_heard(&mut self) -> io::Result<()> {
+        let until = self.clock.now() + LAST_WORDS;
+        loop {
+            let now = self.clock.now();
+            self.driver.turn(now, Some(Duration::from_millis(1)))?;
+            // Who is gone as well reads nothing.
+            self.port.observe(|_, _| ());
+            if self.port.is_heard() || now >= until {
+                return Ok(());
+            }
+        }
     }
 
     /// How long the turn may wait: not at all if anything is left to do, else until the next deadline.

@@ -4,6 +4,8 @@
 //! message means (`router`), the bytes of HTTP (`proto::http1`), whom a request is meant for (`entrance`).
 //! Invariant: a request is answered exactly once, in the order in which requests came.
 
+use std::borrow::Cow;
+
 use super::connection::{Assembly, Connection, Fault, Framing, HttpAnswer, Wire};
 use super::core::Core;
 use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
@@ -45,6 +47,10 @@ const ALLOW_POST: Field<'static> = ("Allow", b"POST");
 /// Advice for whoever takes no answer that could be given.
 pub(super) const NOT_ACCEPTABLE: &str =
     "the answer is application/json or text/event-stream; the Accept header has to list both";
+/// The same, where it can only be events.
+pub(super) const NO_EVENTS: &str = "the answer is a stream of events; the Accept header has to list text/event-stream";
+/// The same, where it is always JSON.
+pub(super) const NO_JSON: &str = "the answer is JSON; the Accept header has to list application/json";
 const ALLOW_GET: Field<'static> = ("Allow", b"GET");
 
 impl<S: Service> Core<S> {
@@ -99,7 +105,7 @@ impl<S: Service> Core<S> {
         // No Accept at all accepts everything (RFC 9110, 12.5.1).
         let accepts = head.accepts().unwrap_or(Accepts { json: true, event_stream: true });
         if !accepts.json && !accepts.event_stream {
-            return self.not_acceptable(connection);
+            return self.not_acceptable(connection, NOT_ACCEPTABLE);
         }
         if let Some(HttpAnswer::Undecided { stream, .. }) = &mut connection.answer {
             *stream = accepts.event_stream;
@@ -182,9 +188,9 @@ impl<S: Service> Core<S> {
         false
     }
 
-    fn not_acceptable(&mut self, connection: &mut Connection) {
+    fn not_acceptable(&mut self, connection: &mut Connection, text: &str) {
         self.refused(Refusal::NotAcceptable);
-        self.refuse(connection, 406, &[], Code::INVALID_REQUEST, NOT_ACCEPTABLE);
+        self.refuse(connection, 406, &[], Code::INVALID_REQUEST, text);
     }
 
     fn method_not_allowed(&mut self, connection: &mut Connection, allow: Field<'static>) {
@@ -197,7 +203,7 @@ impl<S: Service> Core<S> {
     fn is_legacy_request(&mut self, connection: &mut Connection, head: &Head<'_>) -> bool {
         if let Err((cause, text)) = self.legacy_headers_do(head) {
             self.refused(cause);
-            self.refuse(connection, 400, &[], Code::INVALID_REQUEST, text);
+            self.refuse(connection, 400, &[], Code::INVALID_REQUEST, &text);
             return false;
         }
         if connection.is_modern {
@@ -240,7 +246,7 @@ impl<S: Service> Core<S> {
             return;
         }
         if !head.accepts().is_some_and(|accepts| accepts.event_stream) {
-            return self.not_acceptable(connection);
+            return self.not_acceptable(connection, NO_EVENTS);
         }
         let found = match self.named_session(connection, head.session_id) {
             Ok(found) => found,
@@ -339,14 +345,14 @@ impl<S: Service> Core<S> {
     ///
     /// # Errors
     /// Why not: one stands twice, so that somebody in between may go by the other; or no such revision is served.
-    pub(super) fn legacy_headers_do(&self, head: &Head<'_>) -> Result<(), (Refusal, &'static str)> {
-        if head.duplicate.is_some() {
-            return Err((Refusal::BadRequest, "an Mcp-* header stands twice"));
+    pub(super) fn legacy_headers_do(&self, head: &Head<'_>) -> Result<(), (Refusal, Cow<'static, str>)> {
+        if let Some(name) = head.duplicate {
+            return Err((Refusal::BadRequest, format!("the header {name} stands twice").into()));
         }
         match head.protocol_version {
             Some(version) if !self.is_served(version) => Err((
                 Refusal::UnsupportedVersion,
-                "the MCP-Protocol-Version header names a revision that is not served here",
+                "the MCP-Protocol-Version header names a revision that is not served here".into(),
             )),
             _ => Ok(()),
         }
@@ -361,7 +367,7 @@ impl<S: Service> Core<S> {
     /// GET of the 2024-11-05 transport: the stream, which begins with the address to post to.
     fn open_event_stream(&mut self, connection: &mut Connection, head: &Head<'_>) {
         if !head.accepts().is_none_or(|accepts| accepts.event_stream) {
-            return self.not_acceptable(connection);
+            return self.not_acceptable(connection, NO_EVENTS);
         }
         // A request before it on this connection may have been for one server only; here all are seen.
         connection.view = View::ALL;
@@ -439,6 +445,13 @@ impl<S: Service> Core<S> {
             _ => Refusal::BadHead,
         });
         let error = RpcError::new(Code::INVALID_REQUEST, fault.to_string());
+        // Whoever started us has no other to go to, and the next line is a message again.
+        if let (Fault::LineTooLong { .. }, Framing::Lines(finder), true) =
+            (&fault, &mut connection.framing, self.settings.ends_when_empty)
+        {
+            finder.skip_line();
+            return self.last_words(connection, status, &error, begun);
+        }
         self.give_up_lines(connection);
         self.last_words(connection, status, &error, begun);
         self.finish(connection, CloseCause::ProtocolError);
@@ -450,7 +463,11 @@ impl<S: Service> Core<S> {
             Framing::Head(_) | Framing::Lines(_) => (Refusal::HeadTimeout, CloseCause::HeadTimeout),
             _ => (Refusal::BodyTimeout, CloseCause::BodyTimeout),
         };
-        let error = RpcError::new(Code::INVALID_REQUEST, "the message took too long to arrive");
+        let text = match self.drain.is_on() {
+            true => "this process is ending, and the message has not come in time; send it again",
+            false => "the message took too long to arrive",
+        };
+        let error = RpcError::new(Code::INVALID_REQUEST, text);
         self.give_up_frame(connection, refusal, 408, &error, cause);
     }
 

@@ -265,7 +265,8 @@ impl<S: Service> Core<S> {
             // A plain name that is the same to the byte needs no decoding, unless it looks like an encoded one.
             Some(body) if body.as_bytes() == header && !header.starts_with(b"=?") => {}
             Some(body) if agrees(header, BodyValue::Text(body)).is_ok() => {}
-            _ => return mismatch(format!("the Mcp-Name header does not agree with {member}")),
+            None => return mismatch(format!("{member} has to be a string, which the Mcp-Name header repeats")),
+            Some(_) => return mismatch(format!("the Mcp-Name header does not agree with {member}")),
         }
         if name == b"tools/call"
             && let Some(tool) = &body
@@ -287,15 +288,15 @@ impl<S: Service> Core<S> {
                 .mcp_params()
                 .find(|(suffix, _)| suffix.eq_ignore_ascii_case(&param.header_suffix))
                 .map(|(_, header)| header);
-            let agreed = match (value, header) {
-                (None, None) => true,
-                (Some(value), Some(header)) => is_mirrored(header, value),
-                _ => false,
+            let problem = match (value, header) {
+                (None, None) => continue,
+                (Some(value), Some(header)) if is_mirrored(header, value) => continue,
+                (Some(_), None) => "is missing: it repeats the argument",
+                (None, Some(_)) => "is there, and the argument that it repeats is not",
+                (Some(_), Some(_)) => "does not agree with the argument that it repeats",
             };
-            if !agreed {
-                let text = format!("the Mcp-Param-{} header does not agree with the arguments", param.header_suffix);
-                return Err(RpcError::new(Code::HEADER_MISMATCH, text));
-            }
+            let text = format!("the Mcp-Param-{} header {problem}", param.header_suffix);
+            return Err(RpcError::new(Code::HEADER_MISMATCH, text));
         }
         Ok(())
     }

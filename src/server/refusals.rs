@@ -4,7 +4,6 @@
 //! Invariant: what the core itself does not take is counted by its cause, once, in the call that writes the answer.
 
 use super::core::Core;
-use super::http::NOT_ACCEPTABLE;
 use super::router::{MILLISECOND, Told};
 use super::service::Service;
 use crate::metrics::Refusal;
@@ -50,15 +49,15 @@ impl<S: Service> Core<S> {
     }
 
     /// Refuses what could only be answered in a form that its sender does not take.
-    pub(super) fn takes_no_answer(&mut self, id: Option<&[u8]>, null_id: bool, out: &mut Vec<u8>) -> Told {
-        self.refuse_message(
-            Refusal::NotAcceptable,
-            id,
-            null_id,
-            406,
-            RpcError::new(Code::INVALID_REQUEST, NOT_ACCEPTABLE),
-            out,
-        )
+    pub(super) fn takes_no_answer(
+        &mut self,
+        text: &'static str,
+        id: Option<&[u8]>,
+        null_id: bool,
+        out: &mut Vec<u8>,
+    ) -> Told {
+        let error = RpcError::new(Code::INVALID_REQUEST, text);
+        self.refuse_message(Refusal::NotAcceptable, id, null_id, 406, error, out)
     }
 
     pub(super) fn unknown_method(&mut self, id: &[u8], name: &[u8], status: u16, out: &mut Vec<u8>) -> Told {

@@ -10,6 +10,7 @@ use std::cell::Cell;
 use super::connection::Connection;
 use super::core::Core;
 use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
+use super::http::{NO_JSON, NOT_ACCEPTABLE};
 use super::parcel::Header;
 use super::pump::{Whereabouts, request_id};
 use super::service::{Call, Nanos, Served, Service};
@@ -178,7 +179,7 @@ impl<S: Service> Core<S> {
             // Every answer but a subscription stream is JSON, or may be.
             let listens = is_method(&envelope, text, Method::SubscriptionsListen);
             if !lane.accepts.json && !listens {
-                return self.takes_no_answer(valid_id(&envelope, text), false, out);
+                return self.takes_no_answer(NO_JSON, valid_id(&envelope, text), false, out);
             }
             return self.modern(lane, &envelope, text, out);
         }
@@ -187,7 +188,7 @@ impl<S: Service> Core<S> {
         }
         // Legacy from here on.
         if !(lane.accepts.json && lane.accepts.event_stream) {
-            return self.takes_no_answer(valid_id(&envelope, text), true, out);
+            return self.takes_no_answer(NOT_ACCEPTABLE, valid_id(&envelope, text), true, out);
         }
         if let Err((cause, problem)) = self.legacy_headers_do(head) {
             let error = RpcError::new(Code::INVALID_REQUEST, problem);

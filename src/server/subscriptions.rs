@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::core::Core;
 use super::exchange::{Exchange, ExchangeKey, Kind};
+use super::http::NO_EVENTS;
 use super::router::{Lane, Told, write_result};
 use super::service::{Change, Service, Watched};
 use crate::limits::{SUBSCRIBED_BYTES_MAX, SUBSCRIBED_BYTES_PER_CORE_MAX, SUBSCRIBED_URI_BYTES_MAX};
@@ -193,7 +194,7 @@ impl<S: Service> Core<S> {
             );
         }
         if !lane.accepts.event_stream {
-            return self.takes_no_answer(Some(id), false, out);
+            return self.takes_no_answer(NO_EVENTS, Some(id), false, out);
         }
         let is_listen =
             |key: &&ExchangeKey| self.exchanges.get(**key).is_some_and(|exchange| exchange.kind == Kind::Listen);

@@ -17,7 +17,7 @@ pub(super) fn needs(capabilities: Capabilities) -> &'static str {
     } else if capabilities.has(Capabilities::ELICITATION_URL) {
         "`elicitation.url`"
     } else {
-        "`elicitation`"
+        "`elicitation` by form"
     }
 }
 
@@ -29,7 +29,7 @@ pub(super) fn capability(required: Capabilities) -> RpcError {
     let (form, url) = (required.has(Capabilities::ELICITATION_FORM), required.has(Capabilities::ELICITATION_URL));
     if form || url {
         let mut elicitation = object.object("elicitation");
-        if form && url {
+        if form {
             elicitation.raw("form", b"{}");
         }
         if url {

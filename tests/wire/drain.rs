@@ -73,6 +73,34 @@ fn what_is_in_flight_is_answered() {
 }
 
 #[test]
+fn what_another_core_answers_is_answered_although_it_has_nothing_else_to_do() {
+    for with_progress in [false, true] {
+        let mut server = Server::with(&[FAR]);
+        let mut first = server.connect_on(0);
+        let session = open(&mut first, "2025-11-25");
+        drop(first);
+        let mut peer = server.connect_on(1);
+        let mut params = sleep(700);
+        if with_progress {
+            params["_meta"] = json!({"progressToken": 1});
+        }
+        peer.send(Request::legacy(&session, &legacy(1, "tools/call", params)).bytes());
+        server.until_total("corelane_calls_in_flight", 1);
+        server.until_total("corelane_connections_open", 1);
+        let since = Instant::now();
+        server.signal("TERM");
+        // The first that it says to the other core may also be the last that it says at all.
+        let answer = peer.answer();
+        let text = String::from_utf8(answer.body.clone()).expect("UTF-8");
+        assert!(text.contains("slept 700 ms"), "{text}");
+        assert!(peer.ends());
+        assert_eq!(server.wait().code(), Some(0));
+        // Sessions are swept every five seconds, which is what it would come with if nobody were told.
+        assert!(since.elapsed() < Duration::from_secs(4), "{:?}", since.elapsed());
+    }
+}
+
+#[test]
 fn streams_end_with_what_their_clients_need() {
     let mut server = Server::conformance();
     let session = open(&mut server.connect_on(0), "2025-11-25");

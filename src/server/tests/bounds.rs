@@ -332,3 +332,22 @@ fn where_only_the_modern_era_is_served_a_line_needs_no_claim_to_cancel() {
         }
     }
 }
+
+#[test]
+fn a_line_that_is_too_long_ends_any_connection_but_that_of_who_started_us() {
+    for ends_when_empty in [false, true] {
+        let mut rig = Rig::new(1);
+        rig.cores[0].settings.ends_when_empty = ends_when_empty;
+        rig.cores[0].settings.line_bytes = 1000;
+        let peer = rig.connect(0, Wire::Lines);
+        assert_eq!(rig.ask(peer, line("1", "wait")), "");
+        let answer = rig.ask(peer, "x".repeat(1500));
+        assert!(answer.contains("limits.line_bytes") && answer.contains("\"id\":null"), "{answer}");
+        assert_eq!(rig.ask(peer, "x".repeat(1500)), "", "it is the same line");
+        let answer = rig.ask(peer, format!("x\n{}", line("2", "echo")));
+        assert_eq!(answer.contains("\"id\":2"), ends_when_empty, "{answer}");
+        assert_eq!(rig.seen[&peer].shut, !ends_when_empty);
+        assert_eq!(rig.cores[0].population().1, usize::from(ends_when_empty), "what is in flight goes on");
+        assert_eq!(rig.metrics[0].refused(Refusal::LineTooLarge), 1);
+    }
+}

@@ -5,6 +5,7 @@
 //! outcome can be written for a call, for `tasks/get` and for `tasks/result`.
 
 use super::output::{close_result, open_result};
+use crate::proto::json::Value;
 use crate::proto::jsonrpc::RpcError;
 use crate::proto::mcp::Version;
 
@@ -24,6 +25,12 @@ impl Rendered {
     /// How many bytes it holds.
     pub fn size(&self) -> usize {
         self.members.len() + self.meta.len()
+    }
+
+    /// Whether it is the result of a tool that failed.
+    pub fn is_error(&self) -> bool {
+        let whole = [b"{", &self.members[..], b"}"].concat();
+        Value::new(&whole).get("isError").and_then(Value::as_bool) == Some(true)
     }
 
     /// Appends the whole result object.

@@ -94,7 +94,7 @@ impl<S: 'static> NativeService<S> {
         let entry = &self.catalog.tools[index];
         self.desk().count_call(index);
         match &entry.handler {
-            ToolHandler::Plain(handler) if !asks_for_task(call) => {
+            ToolHandler::Plain(handler) if !self.asks_for_task(call)? => {
                 Ok(self.call_plain_tool(call, handler, index, arguments, out))
             }
             ToolHandler::Plain(_) => Err(no_task()),
@@ -275,6 +275,24 @@ impl<S: 'static> NativeService<S> {
         Ok(Rc::new(exchange))
     }
 
+    /// Whether a call asks to be a task. Modern clients may still send `task`, which means nothing there, and where no
+    /// tool can be one it is ignored as well (2025-11-25, "Task Support and Handling"). A null is as good as nothing.
+    #[inline]
+    fn asks_for_task(&self, call: &Call<'_>) -> Result<bool, RpcError> {
+        let is_asked = call.version == Version::V2025_11_25 && call.envelope.has(Key::Task);
+        if !is_asked || !self.catalog.about.offers.tasks {
+            return Ok(false);
+        }
+        let Some(task) = call.envelope.value(Key::Task, call.text).filter(|task| !task.is_null()) else {
+            return Ok(false);
+        };
+        let ttl = task.get("ttl").filter(|ttl| !ttl.is_null());
+        if task.kind() != ValueKind::Object || ttl.is_some_and(|ttl| ttl.as_u64().is_none()) {
+            return Err(invalid("params.task has to be an object, and its ttl a whole number of milliseconds"));
+        }
+        Ok(true)
+    }
+
     fn task_wish(&self, call: &Call<'_>, support: TaskSupport) -> Result<TaskWish, RpcError> {
         let ttl_ms = self.catalog.settings.task_ttl.as_millis() as u64;
         if call.version.is_modern() {
@@ -285,7 +303,7 @@ impl<S: 'static> NativeService<S> {
                 _ => Ok(TaskWish::No),
             };
         }
-        match (support, asks_for_task(call)) {
+        match (support, self.asks_for_task(call)?) {
             (TaskSupport::Forbidden, true) => Err(no_task()),
             (TaskSupport::Required, false) => {
                 Err(RpcError::new(Code::METHOD_NOT_FOUND, "this tool only runs as a task: send `task` with the call"))
@@ -396,12 +414,6 @@ fn arguments<'a>(call: &Call<'a>) -> Result<&'a [u8], RpcError> {
         Some(value) if value.kind() == ValueKind::Object => Ok(value.raw()),
         Some(_) => Err(invalid("`arguments` must be an object")),
     }
-}
-
-/// Modern clients may still send `task`; it means nothing there.
-#[inline]
-fn asks_for_task(call: &Call<'_>) -> bool {
-    call.version == Version::V2025_11_25 && call.envelope.has(Key::Task)
 }
 
 fn no_task() -> RpcError {

@@ -34,6 +34,12 @@ pub(super) fn write_members(object: &mut Object<'_>, desk: &Desk, task: &Task) {
     let modern = task.version.is_modern();
     object.string("taskId", &task.id);
     object.string("status", task.status.as_str());
+    if task.status == Status::Failed {
+        match &task.outcome {
+            Some(Err(error)) => object.string("statusMessage", &error.message),
+            _ => object.string("statusMessage", "the tool failed, and its result says how"),
+        }
+    }
     object.string("createdAt", &iso_8601(task.created_ms));
     object.string("lastUpdatedAt", &iso_8601(task.updated_ms));
     object.integer(if modern { "ttlMs" } else { "ttl" }, task.ttl_ms);

@@ -277,7 +277,11 @@ pub(super) fn ended(desk: &Desk, key: TaskKey, outcome: Outcome) {
         outcome = Some(Err(RpcError::new(Code::OVERLOADED, "the task's result is larger than what may be kept")));
     }
     let added = outcome_bytes(&outcome);
-    let status = if matches!(outcome, Some(Ok(_))) { Status::Completed } else { Status::Failed };
+    let status = match &outcome {
+        // In the extension it is the result that says so (SEP-2663), in 2025-11-25 the status as well.
+        Some(Ok(rendered)) if task.version.is_modern() || !rendered.is_error() => Status::Completed,
+        _ => Status::Failed,
+    };
     task.outcome = outcome;
     finish(desk, task, status);
     table.bytes = bytes - held + added;

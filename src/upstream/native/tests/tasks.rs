@@ -97,6 +97,38 @@ fn failures_of_tools_and_of_the_protocol_differ() {
     let created = rig.tool(MODERN, "rpc", json!({})).expect("a task");
     let done = rig.ask(MODERN, "tasks/get", id(&created)).expect("the task");
     assert_eq!((&done["status"], &done["error"]["code"], done.get("result")), (&json!("failed"), &json!(-32603), None));
+    // In 2025-11-25 a task has failed as well if its tool has, and says why ("Task Execution Errors").
+    let mut rig = Rig::new(&server());
+    for (name, why) in [("error", "the tool failed, and its result says how"), ("rpc", "broken")] {
+        let created = rig.ask(LEGACY, "tools/call", json!({"name": name, "task": {}})).expect("a task");
+        let done = rig.ask(LEGACY, "tasks/get", id(&created["task"])).expect("the task");
+        assert_eq!((&done["status"], &done["statusMessage"]), (&json!("failed"), &json!(why)), "{name}");
+    }
+    let created = rig.ask(LEGACY, "tools/call", json!({"name": "error", "task": {}})).expect("a task");
+    assert_eq!(rig.ask(LEGACY, "tasks/result", id(&created["task"])).expect("a result")["isError"], true);
+}
+
+#[test]
+fn what_asks_for_a_task_is_looked_at_only_where_there_are_tasks() {
+    let mut rig = Rig::new(&server());
+    for task in [json!("yes"), json!([]), json!(7), json!({"ttl": "x"}), json!({"ttl": -1})] {
+        let refusal = rig.ask(LEGACY, "tools/call", json!({"name": "slow", "task": task})).expect_err("no object");
+        assert!(refusal.0 == -32602 && refusal.1.contains("params.task"), "{task}: {refusal:?}");
+    }
+    for task in [json!({}), json!({"ttl": null}), json!({"ttl": 5, "more": 1})] {
+        let created = rig.ask(LEGACY, "tools/call", json!({"name": "slow", "task": task})).expect("a task");
+        assert!(created["task"]["taskId"].is_string(), "{task}");
+    }
+    let answer = rig.ask(LEGACY, "tools/call", json!({"name": "plain", "task": null})).expect("no task was asked for");
+    assert_eq!(text_of(&answer), "plain");
+    assert_eq!(rig.ask(LEGACY, "tools/call", json!({"name": "plain", "task": {}})).expect_err("none of its").0, -32601);
+    // Whoever declares no tasks takes no notice ("Task Support and Handling").
+    let plain = Server::builder("test", "1").tool(Tool::new("plain"), |_: NoArguments, _: &Context| "plain");
+    let mut rig = Rig::new(&plain.build().expect("right"));
+    for task in [json!({}), json!({"ttl": 60_000}), json!("yes")] {
+        let answer = rig.ask(LEGACY, "tools/call", json!({"name": "plain", "task": task})).expect("an answer");
+        assert_eq!(text_of(&answer), "plain");
+    }
 }
 
 #[test]
