@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::ids::{CoreId, ShardId};
 use crate::ring::{Bell, Port, PortId, Refused};
@@ -21,6 +21,8 @@ use crate::uring::Chime;
 
 /// How long a wait lasts at most before the port is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long whoever waits for a message leaves the port to others, before it is looked at again.
+const LET_OTHERS: Duration = Duration::from_micros(200);
 
 /// The registry, for any thread that is no core. Clones are the same.
 #[derive(Clone)]
@@ -316,8 +318,16 @@ impl OutsideOwner {
 
     /// The next message, if one comes in time.
     pub fn next(&self, patience: Duration) -> Option<Message> {
-        let owner = self.owner;
-        self.registry.lock().drive(patience, |member| member.take_message(owner, None))
+        let (owner, until) = (self.owner, Instant::now() + patience);
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let found = self.registry.lock().drive(left.min(LOOK_AGAIN), |member| member.take_message(owner, None));
+            if found.is_some() || left.is_zero() {
+                return found;
+            }
+            // Others use the registry by the same port, and it may be a long time until a message comes.
+            std::thread::sleep(LET_OTHERS);
+        }
     }
 }
 

@@ -204,7 +204,7 @@ pub(super) const SERVER_ROWS: &[Row<ServerDraft>] = rows! { ServerDraft;
         memory "none",
         wrong "its tools are missing from lists now and then: too short; lists are slow while it hangs: too long";
     "concurrency" concurrency ANY, "calls",
-        "Most calls in flight, over all cores; further ones wait, and are refused with -31503 when 64 wait for each. Set, one core speaks to the server for all, and calls in which a server before 2026-07-28 asks its caller something may take half of it: with 1 such questions are refused.",
+        "Most calls in flight, over all cores; further ones wait, and are refused with -31503 when 64 wait for each. Set, one core speaks to the server for all, and calls in which a server before 2026-07-28 asks its caller something may take half of it: with 1 such questions are refused. With sessions = \"per_session\" it holds for each session.",
         default "256; of http what its connections take",
         example "256",
         memory "what a call in flight holds, that often",

@@ -234,6 +234,8 @@ pub fn spawn(
             drop(end);
             let _ = tokio::time::timeout(STOP_GRACE, server).await;
         });
+        // A thread that looks up a name may take as long as name servers do: nobody waits for that any more.
+        runtime.shutdown_background();
     };
     let thread = thread::Builder::new().name(THREAD_NAME.to_owned()).spawn(body).map_err(ControlError::Start)?;
     Ok(ControlHandle { address, stop, thread })
@@ -294,7 +296,9 @@ impl Signals {
             let name = tokio::select! {
                 _ = self.hangup.recv() => match &reload {
                     Some(reload) => {
-                        read_again("SIGHUP", reload).await;
+                        // Beside this loop: a signal that ends the process is heard while names are looked up.
+                        let reload = Arc::clone(reload);
+                        tokio::spawn(async move { read_again("SIGHUP", &reload).await });
                         continue;
                     }
                     None => "SIGHUP",

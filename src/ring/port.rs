@@ -224,10 +224,11 @@ impl<H: Parcel> Port<H> {
         self.outlet.shared.bell(self.outlet.me).get_up();
     }
 
-    /// Whether its peers have read all that was sent to them, as far as they live. Once this port is dead, nobody reads
-    /// any more what it has left in a ring.
+    /// Whether the cores have read all that was sent to them, as far as they live. Once this port is dead, nobody reads
+    /// any more what it has left in a ring. The control thread's port, which is the last, is read when somebody asks.
     pub fn is_heard(&self) -> bool {
-        self.outlet.producers.iter().flatten().all(|producer| producer.unread() == 0)
+        let cores = self.outlet.producers.split_last().map_or(&[][..], |(_, cores)| cores);
+        cores.iter().flatten().all(|producer| producer.unread() == 0)
     }
 
     /// What this port has counted.

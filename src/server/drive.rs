@@ -221,13 +221,19 @@ impl<S: Service> Loop<'_, S> {
     /// The last turns: bells leave with a turn, and a ring that nobody has looked into is lost with whoever filled it.
     /// So what was said last to other cores, which may be the answer to a call, is waited for until they have read it.
     fn be_heard(&mut self) -> io::Result<()> {
+        // Nobody is to take this for a core that stands still.
+        self.metrics.pulse.rest();
         let until = self.clock.now() + LAST_WORDS;
         loop {
             let now = self.clock.now();
-            self.driver.turn(now, Some(Duration::from_millis(1)))?;
-            // Who is gone as well reads nothing.
+            self.driver.turn(now, Some(Duration::from_millis(2)))?;
+            while self.driver.next_event().is_some() {}
+            let nanos = self.clock.nanos();
+            // Others may be at their last words as well.
+            self.take_parcels(nanos);
             self.port.observe(|_, _| ());
-            if self.port.is_heard() || now >= until {
+            self.send_parcels(nanos);
+            if now >= until || self.core.has_said_all() && self.port.is_heard() {
                 return Ok(());
             }
         }

@@ -39,6 +39,11 @@ impl<S: Service> Core<S> {
         self.metrics.parcels_parked.add(parked as u64);
     }
 
+    /// Whether nothing waits to be sent to another core.
+    pub fn has_said_all(&self) -> bool {
+        self.outbox.waiting() == 0
+    }
+
     /// Sends a request of a connection to the core that can answer it. The connection is occupied until then.
     pub(super) fn forward(
         &mut self,

@@ -161,6 +161,11 @@ pub trait Talk {
     /// The requests that wait for their answers.
     fn outstanding(&mut self) -> &mut Outstanding;
 
+    /// Nobody waits for an errand's answer any more.
+    fn drop_errand(&mut self, _now: Nanos, errand: u32) {
+        self.outstanding().drop_errand(errand);
+    }
+
     /// What was heard, the oldest first.
     fn heard(&mut self, now: Nanos) -> Option<Heard>;
 

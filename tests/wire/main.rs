@@ -32,6 +32,7 @@ mod legacy;
 mod legacy_streams;
 mod levels;
 mod lines;
+mod lost_sessions;
 mod modern;
 mod named;
 mod no_lock;

@@ -299,16 +299,20 @@ impl Member {
             }
         }
         let Origin { core, ticket } = origin;
-        let mut forwarded = 0;
+        let (mut forwarded, mut out_of_reach) = (0, 0);
         for (peer, receivers) in self.peers.iter_mut().zip(&receivers) {
             debug_assert!(receivers.len() % RECEIVER_BYTES == 0, "receivers are written whole");
-            if !receivers.is_empty() {
+            // What is broadcast to a core that takes nothing would gather without an end.
+            if peer.is_jammed() {
+                out_of_reach += (receivers.len() / RECEIVER_BYTES) as u32;
+            } else if !receivers.is_empty() {
                 peer.say(&Item::DeliverMany { origin: core, ticket, from: server, message, receivers });
                 forwarded += 1;
             }
         }
+        self.undelivered += u64::from(out_of_reach);
         let (told, refused) = self.deliver_many(server, message, here.into_iter());
-        self.reply(origin, &Reply::Delivered { told, refused, forwarded });
+        self.reply(origin, &Reply::Delivered { told, refused: refused + out_of_reach, forwarded });
     }
 
     /// Lays one message into many inboxes of this core; how many took it, and how many did not.

@@ -89,8 +89,16 @@ impl Server {
             return Some(relay);
         };
         let may = self.repeatable.contains(&relay.tool) && !self.is_retired;
-        let admitted = may.then(|| self.breakers.admit(now, &relay.tool, self.settings.call_time));
-        let Some(Ok(tried)) = admitted.filter(|admitted| admitted.is_ok() && self.retry_budget.take(now)) else {
+        let admitted = may.then(|| self.breakers.admit(now, &relay.tool, self.settings.call_time)).and_then(Result::ok);
+        if let Some(tried) = admitted
+            && !self.retry_budget.take(now)
+        {
+            // The next call is the one that tries whether its tool is well again.
+            self.breakers.untold(&relay.tool, tried);
+            relay.kept = Some(kept);
+            return Some(relay);
+        }
+        let Some(tried) = admitted else {
             relay.kept = Some(kept);
             return Some(relay);
         };

@@ -165,6 +165,16 @@ impl Server {
             Ok(result) => {
                 *slot = Some(result.to_vec());
                 let bytes: usize = round.answers.iter().flat_map(|(.., answer)| answer).map(Vec::len).sum();
+                if self.rounds.len() > 1 && self.waiting_bytes() > WAITING_CALL_BYTES_MAX {
+                    self.rounds.swap_remove(place);
+                    let text = format!(
+                        "calls and answers that wait for server {} have as many bytes as there may be; try again \
+                         shortly",
+                        self.settings.name
+                    );
+                    self.callers.reply(caller, Err(RpcError::new(Code::OVERLOADED, text)));
+                    return true;
+                }
                 if bytes > ROUND_BYTES_PER_CALL_MAX {
                     self.rounds.swap_remove(place);
                     let text = format!(
@@ -181,7 +191,7 @@ impl Server {
                 return true;
             }
         }
-        if round.answers.iter().all(|(_, _, answer)| answer.is_some()) {
+        if self.rounds[place].answers.iter().all(|(_, _, answer)| answer.is_some()) {
             let round = self.rounds.swap_remove(place);
             self.enqueue(now, next_round(round));
         }

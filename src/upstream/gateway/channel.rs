@@ -2,9 +2,10 @@
 //!
 //! Not here: what is sent. Invariant: what is submitted is answered, failed or dropped, whichever way it goes.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use crate::ids::{ConnectionId, CoreId};
+use crate::limits::WAITING_CALL_BYTES_MAX;
 use crate::server::service::{CallKey, End, Nanos, Wish};
 use crate::upstream::dial_in::Dialled;
 use crate::upstream::http::{Pool, Request};
@@ -25,7 +26,48 @@ pub(super) struct Remote {
     /// That core.
     pub owner: CoreId,
     /// Calls that it was handed and that have no outcome yet.
-    pub calls: HashSet<CallKey>,
+    pub calls: HandedOn,
+}
+
+/// Calls that another core was handed, by their keys, and how many bytes their messages have: as long as it takes
+/// nothing they lie in this core's outbox.
+#[derive(Default)]
+pub(super) struct HandedOn {
+    calls: HashMap<CallKey, usize>,
+    bytes: usize,
+}
+
+impl HandedOn {
+    /// Whether a message of so many bytes may be handed on as well.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.calls.is_empty() || self.bytes + bytes <= WAITING_CALL_BYTES_MAX
+    }
+
+    pub fn insert(&mut self, key: CallKey, bytes: usize) {
+        self.bytes += bytes;
+        self.bytes -= self.calls.insert(key, bytes).unwrap_or_default();
+    }
+
+    /// Whether it was one of them.
+    pub fn remove(&mut self, key: CallKey) -> bool {
+        let removed = self.calls.remove(&key);
+        self.bytes -= removed.unwrap_or_default();
+        removed.is_some()
+    }
+
+    pub fn contains(&self, key: CallKey) -> bool {
+        self.calls.contains_key(&key)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    /// All of them, which it has no more.
+    pub fn take(&mut self) -> Vec<CallKey> {
+        self.bytes = 0;
+        std::mem::take(&mut self.calls).into_keys().collect()
+    }
 }
 
 impl Channel {
@@ -141,7 +183,7 @@ impl Channel {
         match self {
             Channel::Elsewhere(_) => {}
             Channel::Http(pool) => pool.drop_errand(now, errand),
-            Channel::Talk(talk) => talk.outstanding().drop_errand(errand),
+            Channel::Talk(talk) => talk.drop_errand(now, errand),
         }
     }
 

@@ -26,6 +26,8 @@ use crate::upstream::talk::{Line, Passage};
 /// Pause before somebody comes back to a stream, if the server does not say, and at most.
 const RESUME_MS: u64 = 1000;
 const RESUME_MS_MAX: u64 = 60_000;
+/// Pause before a server is asked again for its stream that answered it with a 5xx, or with 429.
+const LISTEN_AGAIN: Nanos = 5_000_000_000;
 /// How often one call's stream is taken up again.
 const RESUMES_MAX: u8 = 16;
 
@@ -69,8 +71,12 @@ impl Server {
         let Some(flight) = self.flights.find(number) else { return };
         flight.session_id.clone_from(&reply.session_id);
         let (session, serial) = (flight.session, flight.serial);
+        // What is said by the way tells nothing that the next request will not: a server that refuses it would have its
+        // session opened again and again.
+        let is_by_the_way = matches!(flight.errand, Errand::Level | Errand::Notice);
         if let Some(session) = session
             && !self.is_retired
+            && !is_by_the_way
             && !is_first_stream
             && is_session_lost(&mut self.scanner, reply.status, text, serial)
         {
@@ -78,10 +84,17 @@ impl Server {
         }
         match flight.errand {
             Errand::Farewell | Errand::Notice | Errand::Over => drop(self.flights.remove(number)),
-            // A server that has no such stream is not asked again.
+            // A server that has no such stream is not asked again; one that has none to give now is, later.
             Errand::Events => {
+                let session = flight.session;
                 self.flights.remove(number);
-                self.has_no_stream(number);
+                match reply.status {
+                    408 | 429 | 500 | 502..=599 if self.events_before != Some(number) => {
+                        self.forget_events(session);
+                        self.listen_at = now + LISTEN_AGAIN;
+                    }
+                    _ => self.has_no_stream(number),
+                }
             }
             _ if reply.media == MediaType::Json && !text.is_empty() => {
                 self.message(now, number, reply.status, text);
@@ -314,6 +327,7 @@ impl Server {
         }
         let place = self.place_for(now, capabilities);
         self.sessions[place].id = Some(session_id.unwrap_or_default());
+        self.sessions[place].since = self.serial;
         self.sessions[place].version = version;
         let body = |out: &mut Vec<u8>| {
             out.extend_from_slice(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);

@@ -49,7 +49,7 @@ impl<S: Service> Gateway<S> {
             // A server that could not give its list when it was asked last keeps nobody waiting: what was told before
             // is told again, and said to be old, or it is left out until it was read.
             match cached.is_worth_waiting() {
-                true if patience != Nanos::MAX && cached.was_told_old => left.push(server),
+                true if patience != Nanos::MAX && cached.is_told_old() => left.push(server),
                 true => waits.push(server),
                 false => {}
             }
@@ -114,6 +114,8 @@ impl<S: Service> Gateway<S> {
         }
         for job in self.jobs.iter_mut().filter(|job| job.kind == kind) {
             job.waits.retain(|&server| server != index);
+            // One that still waits for another is told what there is by then.
+            job.left.retain(|&server| server != index);
         }
         self.waits_no_longer(index, kind);
     }
@@ -137,12 +139,11 @@ impl<S: Service> Gateway<S> {
     pub(super) fn lose_patience(&mut self, now: Nanos) {
         let mut jobs = std::mem::take(&mut self.jobs);
         for job in jobs.iter_mut().filter(|job| job.patient_until <= now) {
-            for server in job.waits.extract_if(.., |server| self.has_list(*server, job.kind)) {
-                job.left.push(server);
-            }
-            for server in &job.left {
+            let left: Vec<u16> = job.waits.extract_if(.., |server| self.has_list(*server, job.kind)).collect();
+            for server in &left {
                 self.lists.entry((*server, job.kind)).or_default().was_told_old = true;
             }
+            job.left.extend(left);
         }
         self.jobs = jobs;
         self.end_jobs(now);

@@ -81,6 +81,11 @@ impl Cached {
         self.failures == 0
     }
 
+    /// Whether it is told as it was before while it is being read, because that takes too long.
+    pub fn is_told_old(&self) -> bool {
+        self.fetching && self.was_told_old && self.items.is_some()
+    }
+
     /// Whether it can be told without asking again.
     pub fn is_fresh(&self, now: Nanos, most: Nanos) -> bool {
         self.items.is_some() && self.fresh_for(now, most) > 0

@@ -35,6 +35,10 @@ impl Server {
         let Verdict::Known(era) = self.verdict else {
             return self.reports.push(Report::List(pages.kind, Err(self.unreachable())));
         };
+        if !era.is_modern() && !self.has_own_session(now) {
+            let text = format!("server {} is opening its session again; try again", self.settings.name);
+            return self.reports.push(Report::List(pages.kind, Err(RpcError::new(Code::BAD_GATEWAY, text))));
+        }
         let session = (!era.is_modern()).then(|| self.own_session());
         let serial = self.next_serial();
         let method = pages.kind.method().as_str();

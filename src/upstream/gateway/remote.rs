@@ -9,8 +9,9 @@ use super::channel::Channel;
 use super::flight::ListKind;
 use super::server::{Report, Sent, Server, Verdict};
 use super::words::{self, CallWord, Stand, kind};
-use super::{Gateway, bridge, owed, uris};
+use super::{Gateway, bridge, mirrors, owed, uris};
 use crate::ids::CoreId;
+use crate::limits::WAITING_CALL_BYTES_MAX;
 use crate::proto::json::{Envelope, Scanner};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::Capabilities;
@@ -129,12 +130,12 @@ impl<S: Service> Gateway<S> {
     fn owner_said(&mut self, index: u16, said: u8, key: CallKey, text: &[u8]) {
         let Channel::Elsewhere(remote) = &mut self.servers[usize::from(index)].channel else { return };
         // Nobody waits for a call that was cancelled.
-        if !remote.calls.contains(&key) {
+        if !remote.calls.contains(key) {
             return;
         }
         if said == kind::REPLY {
             let Some(outcome) = words::read_outcome(text) else { return };
-            remote.calls.remove(&key);
+            remote.calls.remove(key);
             return self.mailbox.push(Mail::Reply { key, outcome: outcome.map(<[u8]>::to_vec) });
         }
         if said == kind::STREAM_ENDED {
@@ -270,7 +271,7 @@ impl<S: Service> Gateway<S> {
                 if remote.owner != peer {
                     continue;
                 }
-                let calls = std::mem::take(&mut remote.calls);
+                let calls = remote.calls.take();
                 let name = &server.settings.name;
                 let error = RpcError::new(Code::INTERNAL, format!("the core that speaks to server {name} died"));
                 for key in calls {
@@ -286,6 +287,47 @@ impl<S: Service> Gateway<S> {
 }
 
 impl Server {
+    /// Hands a call to the core that speaks to this server.
+    ///
+    /// # Errors
+    /// If too much waits for that core.
+    pub(super) fn hand_on(
+        &mut self,
+        call: &Call<'_>,
+        caller: Caller,
+        name: Option<&str>,
+        uris: Option<&str>,
+    ) -> Result<Sent, RpcError> {
+        let Channel::Elsewhere(remote) = &mut self.channel else { return Err(self.unreachable()) };
+        if !remote.calls.has_room(call.text.len()) {
+            let text = format!(
+                "calls of {WAITING_CALL_BYTES_MAX} bytes wait for server {} on this core, the most there may be; try \
+                 again shortly",
+                self.settings.name
+            );
+            return Err(RpcError::new(Code::OVERLOADED, text));
+        }
+        remote.calls.insert(caller.key, call.text.len());
+        let word = CallWord {
+            view: call.view,
+            version: call.version,
+            session: call.session,
+            method: call.method,
+            capabilities: call.capabilities,
+            log_level: call.log_level,
+            is_level_chosen: call.is_level_chosen,
+            may_ask: call.may_ask,
+            latest: call.latest(),
+            name,
+            uris,
+            text: call.text,
+            param_lines: &mirrors::param_lines(call.param_lines),
+        };
+        let owner = remote.owner;
+        self.callers.tell(owner, kind::CALL, words::number_of(caller.key), word.write());
+        Ok(Sent::Waits)
+    }
+
     /// A core died. Its next life counts calls and sessions from the beginning, so whatever is left for one of this
     /// life would reach a stranger.
     fn forget_callers_on(&mut self, now: Nanos, core: CoreId) {

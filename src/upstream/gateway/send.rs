@@ -323,7 +323,7 @@ impl Server {
     pub fn cancel(&mut self, now: Nanos, caller: Caller, number: Option<u32>) {
         if let super::channel::Channel::Elsewhere(remote) = &mut self.channel {
             let owner = remote.owner;
-            if remote.calls.remove(&caller.key) {
+            if remote.calls.remove(caller.key) {
                 self.callers.tell(owner, kind::CANCEL, words::number_of(caller.key), Vec::new());
             }
             return;

@@ -26,7 +26,7 @@ use super::sessions::Session;
 use super::settings::{EraChoice, HttpLink, LinkSettings, ServerSettings};
 use super::task_ids::NO_SUCH_TASK;
 use super::unanswered::Unanswered;
-use super::words::{self, CallWord, kind};
+use super::words::kind;
 use crate::ids::{CoreId, OutboundAddress};
 use crate::metrics::{ServerMetrics, ServerState};
 use crate::proto::json::{Envelope, Scanner};
@@ -329,26 +329,8 @@ impl Server {
         name: Option<&str>,
         uris: Option<&str>,
     ) -> Result<Sent, RpcError> {
-        if let Channel::Elsewhere(remote) = &mut self.channel {
-            remote.calls.insert(caller.key);
-            let word = CallWord {
-                view: call.view,
-                version: call.version,
-                session: call.session,
-                method: call.method,
-                capabilities: call.capabilities,
-                log_level: call.log_level,
-                is_level_chosen: call.is_level_chosen,
-                may_ask: call.may_ask,
-                latest: call.latest(),
-                name,
-                uris,
-                text: call.text,
-                param_lines: &mirrors::param_lines(call.param_lines),
-            };
-            let owner = remote.owner;
-            self.callers.tell(owner, kind::CALL, words::number_of(caller.key), word.write());
-            return Ok(Sent::Waits);
+        if let Channel::Elsewhere(_) = self.channel {
+            return self.hand_on(call, caller, name, uris);
         }
         // Another core may not have heard of it yet.
         if self.is_retired {

@@ -36,6 +36,8 @@ pub(super) struct Session {
     pub has_streamed: bool,
     /// Calls that wait for it.
     pub waiting: VecDeque<Kept>,
+    /// The serial that was given last when it was opened.
+    pub since: u64,
     /// How much the server logs in it.
     pub level: Level,
     /// The server will say more of what it said in it.
@@ -106,6 +108,7 @@ impl Server {
             events: None,
             has_streamed: false,
             waiting: VecDeque::new(),
+            since: 0,
             level: Level::default(),
             owes: false,
             roots: Paced::default(),
@@ -123,6 +126,19 @@ impl Server {
         (is_open && self.level_does(place, call.log_level, call.is_level_chosen)).then_some(wanted)
     }
 
+    /// Whether the session of the gateway's own requests is open; it is opened if there is none. That of a server which
+    /// was away may have been lost.
+    pub(super) fn has_own_session(&mut self, now: Nanos) -> bool {
+        let own = self.own_session();
+        match self.sessions.iter().find(|session| session.capabilities == own) {
+            Some(session) => session.id.is_some(),
+            None => {
+                self.begin_session(now, own);
+                false
+            }
+        }
+    }
+
     /// A session could not be opened: whoever waits for it is told.
     pub(super) fn session_failed(&mut self, capabilities: Capabilities, error: &RpcError) {
         let Some(place) = self.sessions.iter().position(|session| session.capabilities == capabilities) else { return };
@@ -137,7 +153,11 @@ impl Server {
     pub(super) fn session_lost(&mut self, now: Nanos, number: u32, capabilities: Capabilities) {
         let Some(flight) = self.flights.remove(number) else { return };
         let place = self.sessions.iter().position(|session| session.capabilities == capabilities);
-        let is_that_one = place.is_some_and(|place| self.sessions[place].id.is_some());
+        // What was said before it was opened was said in another, which is lost already. A stream has no serial.
+        let is_that_one = place.is_some_and(|place| {
+            let session = &self.sessions[place];
+            session.id.is_some() && (flight.serial == 0 || flight.serial > session.since)
+        });
         if is_that_one && let Some(place) = place {
             let lost = self.sessions.swap_remove(place);
             // Nothing more is said on it, whether or not the server lets go of it.
@@ -147,7 +167,10 @@ impl Server {
             self.initialize(now, capabilities);
         }
         match flight.errand {
-            Errand::Call(Relay { kept: Some(mut kept), is_parked: false, .. }) if !kept.again => {
+            // One whose stream is taken up again was taken by the server.
+            Errand::Call(Relay { kept: Some(mut kept), is_parked: false, .. })
+                if !kept.again && flight.resumed == 0 =>
+            {
                 kept.again = true;
                 self.enqueue(now, *kept);
             }
@@ -156,7 +179,8 @@ impl Server {
                 self.reports.push(Report::List(pages.kind, Err(RpcError::new(Code::BAD_GATEWAY, text))));
             }
             other => {
-                let text = format!("server {} lost its session twice", self.settings.name);
+                let when = if flight.resumed == 0 { "twice" } else { "in the midst of the call" };
+                let text = format!("server {} lost its session {when}", self.settings.name);
                 self.errand_lost(now, other, Some(capabilities), &RpcError::new(Code::BAD_GATEWAY, text));
             }
         }

@@ -39,10 +39,21 @@ impl<S: Service> Gateway<S> {
             Ok(cursor) => cursor,
             Err(error) => return Served::Failed(error),
         };
+        // By the order of all, so that one that has gone since does not take those behind it along.
+        let everybody =
+            seen.native.then_some(NATIVE).into_iter().chain(seen.servers.iter().map(|one| u32::from(*one) + 1));
+        let order: Vec<u32> = everybody.collect();
+        let behind = |at: u32| {
+            let left = order.iter().skip_while(move |turn| **turn != at).skip(1);
+            left.into_iter().find_map(|turn| turns.iter().find(|there| *there == turn))
+        };
         let (turn, own) = match &cursor {
             None => (turns.first(), ""),
-            Some(Cursor { at, own, .. }) if own.is_empty() => (turns.iter().skip_while(|turn| *turn != at).nth(1), ""),
-            Some(Cursor { at, own, .. }) => (turns.iter().find(|turn| *turn == at), &**own),
+            Some(Cursor { at, own, .. }) if own.is_empty() => (behind(*at), ""),
+            Some(Cursor { at, own, .. }) => match turns.iter().find(|turn| *turn == at) {
+                Some(turn) => (Some(turn), &**own),
+                None => (behind(*at), ""),
+            },
         };
         let Some(&turn) = turn else {
             out.extend_from_slice(br#"{"tasks":[]}"#);

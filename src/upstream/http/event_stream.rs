@@ -151,7 +151,10 @@ impl EventStream {
         self.address = None;
         self.pool.drop_errand(now, STREAM);
         self.unsent.clear();
-        self.posts.clear();
+        // Of what was not sent nothing is: whoever it was for is told that it failed.
+        for (post, _) in std::mem::take(&mut self.posts) {
+            self.pool.drop_errand(now, post);
+        }
         self.outstanding.fail(ONLY, &why, &mut self.heard);
         let pause = (PAUSE << self.failures.min(10)).min(PAUSE_MAX);
         self.failures += 1;
@@ -195,6 +198,19 @@ impl Talk for EventStream {
 
     fn outstanding(&mut self) -> &mut Outstanding {
         &mut self.outstanding
+    }
+
+    fn drop_errand(&mut self, now: Nanos, errand: u32) {
+        self.outstanding.drop_errand(errand);
+        // A post that waits would be sent after its caller was told that it failed, and one that is not answered would
+        // keep its link.
+        let is_of = |other: u32, id: Option<u64>| other == errand && id.is_some();
+        self.unsent.retain(|&(other, id, _)| !is_of(other, id));
+        let post = self.posts.iter().find(|(_, (other, id))| is_of(*other, *id)).map(|(post, _)| *post);
+        if let Some(post) = post {
+            self.posts.remove(&post);
+            self.pool.drop_errand(now, post);
+        }
     }
 
     fn heard(&mut self, now: Nanos) -> Option<Heard> {
@@ -253,14 +269,15 @@ fn written(out: &mut Vec<u8>, address: &Target, fields: &Fields, text: &[u8]) ->
 /// The address that the stream at `path` means by `said`, a URI or a path (2024-11-05, "HTTP with SSE"); none if it is
 /// on another host.
 fn resolved(own_scheme: &str, authority: &str, path: &str, said: &str) -> Option<Target> {
-    let path = if let Some((scheme, rest)) = said.split_once("://") {
-        let (host, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
-        let is_same = scheme.eq_ignore_ascii_case(own_scheme) && host.eq_ignore_ascii_case(authority);
-        is_same.then(|| path.to_owned())?
-    } else if said.starts_with("//") {
+    let is_scheme = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    let path = if said.starts_with("//") {
         return None;
     } else if said.starts_with('/') {
         said.to_owned()
+    } else if let Some((scheme, rest)) = said.split_once("://").filter(|(scheme, _)| is_scheme(scheme)) {
+        let (host, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
+        let is_same = scheme.eq_ignore_ascii_case(own_scheme) && host.eq_ignore_ascii_case(authority);
+        is_same.then(|| path.to_owned())?
     } else {
         let folder = path.split('?').next().unwrap_or_default();
         let folder = folder.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -285,6 +302,9 @@ mod tests {
             ("http://h:2/m", None),
             ("https://h:1/m", None),
             ("//evil/m", None),
+            ("/message?next=http://evil/x", Some("/message?next=http://evil/x")),
+            ("message?next=http://evil/x", Some("/a/message?next=http://evil/x")),
+            ("ftp://h:1/m", None),
             ("/with space", None),
             ("http://h:1@evil/m", None),
         ] {
