@@ -101,6 +101,7 @@ pub(super) fn serve<S: 'static>(
 pub(super) fn stdio<S: 'static>(
     server: Server<S>,
     config: Config,
+    hooks: Hooks,
     view: String,
     is_demonstration: bool,
 ) -> Result<(), BootError> {
@@ -108,7 +109,7 @@ pub(super) fn stdio<S: 'static>(
         return Err(BootError::NoOutput);
     }
     gateway::find_view(config.settings(), &view)?;
-    Launch::prepare(server, config, &Doors::Pipes { view }, is_demonstration)?.run()
+    Launch::hooked(server, config, &Doors::Pipes { view }, hooks, is_demonstration)?.run()
 }
 
 /// Whether a standard stream is what the standard library puts in the place of a closed one before `main`: /dev/null,
@@ -153,8 +154,8 @@ pub(super) struct Launch<S> {
 }
 
 impl<S: 'static> Launch<S> {
-    /// Opens everything that cores need, and reports what was decided.
-    /// `is_demonstration` if the native server is the one that is built in.
+    /// The same, with nothing that an embedding program adds.
+    #[cfg(test)]
     pub(super) fn prepare(
         server: Server<S>,
         config: Config,
@@ -164,7 +165,8 @@ impl<S: 'static> Launch<S> {
         Launch::hooked(server, config, doors, Hooks::default(), is_demonstration)
     }
 
-    /// The same, with what an embedding program adds.
+    /// Opens everything that cores need, and reports what was decided.
+    /// `is_demonstration` if the native server is the one that is built in.
     pub(super) fn hooked(
         server: Server<S>,
         config: Config,

@@ -180,15 +180,15 @@ pub fn serve_native<S: 'static>(server: Server<S>, config: Config, hooks: Hooks)
 /// # Errors
 /// As `serve`, and if there is no such view.
 pub fn stdio(config: Config, view: &str) -> Result<(), BootError> {
-    launch::stdio(demonstration::server()?, config, view.to_owned(), true)
+    launch::stdio(demonstration::server()?, config, Hooks::default(), view.to_owned(), true)
 }
 
 /// Serves a native server to one client on standard input and output until its end of file.
 ///
 /// # Errors
 /// As `serve`.
-pub fn stdio_native<S: 'static>(server: Server<S>, config: Config) -> Result<(), BootError> {
-    launch::stdio(server, config, String::new(), false)
+pub fn stdio_native<S: 'static>(server: Server<S>, config: Config, hooks: Hooks) -> Result<(), BootError> {
+    launch::stdio(server, config, hooks, String::new(), false)
 }
 
 /// Prints what this host offers and whether `serve` would start with this configuration; an error if it would not.

@@ -50,10 +50,10 @@ impl OnCore {
         self.clock.nanos()
     }
 
-    /// Waits.
+    /// Waits; a time that never comes is waited for for ever.
     pub fn sleep(&self, time: Duration) -> impl Future<Output = ()> + use<> {
         let (alarms, clock) = (self.alarms.clone(), self.clock);
-        let until = clock.nanos() + time.as_nanos() as Nanos;
+        let until = clock.nanos().saturating_add(Nanos::try_from(time.as_nanos()).unwrap_or(Nanos::MAX));
         let mut alarm: Option<Alarm> = None;
         poll_fn(move |context| {
             if clock.nanos() >= until {

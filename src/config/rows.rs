@@ -102,7 +102,7 @@ pub(super) const SERVER_ROWS: &[Row<ServerDraft>] = rows! { ServerDraft;
         memory "their size, once for each server",
         wrong "the server cannot be reached, because its certificate is said to be of an unknown issuer";
     "headers" headers HTTP, "fields of requests",
-        "Fields added to each request. What the client sent, its Authorization included, is never passed on. Keep secrets out of this file with env or file; with before = \"Bearer \" the scheme is put before them.",
+        "Fields added to each request. What the client sent, its Authorization included, is not passed on, but for the Mcp-Param-* that repeat its arguments and what is left of its X-Request-Timeout-Ms. Keep secrets out of this file with env or file; with before = \"Bearer \" the scheme is put before them.",
         default "",
         example "{ X-Team = \"a\", Authorization = { env = \"WEATHER_TOKEN\", before = \"Bearer \" } }",
         memory "their size",
@@ -186,7 +186,7 @@ pub(super) const SERVER_ROWS: &[Row<ServerDraft>] = rows! { ServerDraft;
         memory "per_session: a session, or a child, for each session of a client",
         wrong "callers see each other's state, or it may not ask them things: shared; there are too many children: per_session";
     "timeout_ms" timeout_ms ANY, "milliseconds",
-        "Longest time a call may take; the caller's own deadline counts if it is nearer.",
+        "Longest time for an answer, or from one sign of progress or answer to a question to the next. What the caller asks for, or else calls.timeout_ms, ends a call before if it is nearer: for a longer time raise both.",
         default "",
         example "30000",
         memory "what a call in flight holds, that long",

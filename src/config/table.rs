@@ -161,7 +161,7 @@ keys! {
         memory "up to this much per connection while a long message is being received, and 64 MiB for all of a core; beyond that the one that has been coming for longest gets 503",
         wrong "refusals by cause body_too_large grow from clients you trust";
     limits.line_bytes, "bytes",
-        "Largest message on a line transport (tcp, unix, stdio); a longer one ends the connection.",
+        "Largest message on a line transport (tcp, unix, stdio); a longer one ends the connection, on stdio it is refused and skipped.",
         memory "up to this much per connection while a long line is being received, and as limits.body_bytes for all of a core",
         wrong "refusals by cause line_too_large grow from clients you trust";
     limits.connections_per_core, "connections",
@@ -201,16 +201,16 @@ keys! {
         memory "none",
         wrong "refusals by cause rate_limited grow for clients that send little on average";
     limits.egress_bytes, "bytes",
-        "Most bytes waiting to be sent on one connection; beyond it nothing more is read for that connection.",
-        memory "up to this much per connection whose peer reads slowly",
-        wrong "closes by cause egress_full from clients that do read: too low for their largest results";
+        "Bytes waiting to be sent on one connection beyond which nothing more is read for it. What is told unasked beyond that, behind a send that makes no progress, ends it.",
+        memory "this much, and the answers to what was read before, per connection whose peer reads slowly",
+        wrong "closes by cause egress_full from clients that do read: too low for what they are told between two reads";
     limits.write_stall_ms, "milliseconds",
         "How long a send may make no progress before the connection is cut. Who started `corelane stdio` may take longer, as long as it keeps its side open and no more than limits.egress_bytes is told it unasked.",
         memory "limits.egress_bytes per stalled connection that long",
         wrong "closes by cause write_stall from clients on lossy links";
 
     sessions.idle_ms, "milliseconds",
-        "How long a session lives without a request or an open stream.",
+        "How long a session lives without a request or an open stream. Over HTTP its id is good for a week in any case.",
         memory "about 256 B per session that long, its replay buffer, and what it subscribes to (256 KiB of URIs at most, 64 MiB for all of a core)",
         wrong "refusals by cause unknown_session from clients that come back: too short; sessions_open only grows: too long";
     sessions.per_core_max, "sessions",
@@ -248,7 +248,7 @@ keys! {
         wrong "refusals by cause streams_full for a client that multiplexes many agents";
 
     calls.timeout_ms, "milliseconds",
-        "Deadline of a call whose caller names none; after it the answer is -31504, with HTTP 504 unless it is in a session.",
+        "Deadline of a call whose caller names none; after it the answer is -31504, with HTTP 504 unless it is in a session. A call that shows progress has as long again, up to calls.timeout_max_ms in all.",
         memory "what a call in flight holds, that long",
         wrong "refusals by cause deadline_passed for tools that are merely slow";
     calls.timeout_max_ms, "milliseconds",
@@ -261,9 +261,9 @@ keys! {
         wrong "people find that their answer came too late";
 
     gateway.demonstration, "word",
-        "Whether the built-in demonstration server is one of the servers: \"auto\" means if no other is configured.",
+        "Whether the built-in demonstration server is one of the servers: \"auto\" and \"off\" mean if no other is configured.",
         memory "none",
-        wrong "callers see tools such as echo and add besides those of your servers, or nothing at all";
+        wrong "callers see tools such as echo and add besides those of your servers, or instead of them";
     gateway.list_ttl_ms, "milliseconds",
         "How long the lists of servers (tools, prompts, resources) are kept before they are asked for again; a server that announces a change is asked at once.",
         memory "the lists themselves, per core",

@@ -78,7 +78,7 @@ closed_set! {
         HeadTimeout = "head_timeout", "HTTP 408 and close: no whole head within limits.head_timeout_ms";
         HeadTooLarge = "head_too_large", "HTTP 431 and close: the request head is over its limit";
         InFlightFull = "in_flight_full", "HTTP 429, JSON-RPC -31429: limits.in_flight_per_connection calls are open";
-        LineTooLarge = "line_too_large", "JSON-RPC -32600 and close: a line is longer than limits.line_bytes";
+        LineTooLarge = "line_too_large", "JSON-RPC -32600 and close (on stdio the line is skipped): a line is longer than limits.line_bytes";
         MethodNotAllowed = "method_not_allowed", "HTTP 405: the endpoint does not know this HTTP method";
         NotAcceptable = "not_acceptable", "HTTP 406: Accept lacks what the answer would be";
         NotFound = "not_found", "HTTP 404: no such path";

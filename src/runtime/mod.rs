@@ -103,6 +103,9 @@ struct Slot {
     future: Option<LocalFuture>,
     /// The executor's own waker.
     waker: Option<Waker>,
+    /// It is one of the tasks that are counted as runnable. Not every one that was woken is: what another thread woke
+    /// is counted once this thread has heard of it.
+    is_counted: bool,
 }
 
 struct Shared {
@@ -199,7 +202,7 @@ impl Spawner {
         });
         let generation = {
             let slot = &mut shared.slots.borrow_mut()[slot as usize];
-            slot.future = Some(future);
+            (slot.future, slot.is_counted) = (Some(future), true);
             slot.generation
         };
         let id = TaskId { slot, generation };
@@ -219,15 +222,23 @@ impl Spawner {
 
 impl Shared {
     fn wake_here(&self, id: TaskId) {
-        let waker = self
-            .slots
-            .borrow()
-            .get(id.slot as usize)
-            .filter(|slot| slot.generation == id.generation)
-            .and_then(|slot| slot.waker.clone());
-        if let Some(waker) = waker {
-            self.runnable.set(self.runnable.get() + 1);
-            waker.wake();
+        let waker = {
+            let mut slots = self.slots.borrow_mut();
+            let slot = slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation);
+            let Some(slot) = slot else { return };
+            let Some(waker) = slot.waker.clone() else { return };
+            if !std::mem::replace(&mut slot.is_counted, true) {
+                self.runnable.set(self.runnable.get() + 1);
+            }
+            waker
+        };
+        waker.wake();
+    }
+
+    /// A task runs, or has ended.
+    fn discount(&self, slot: &mut Slot) {
+        if std::mem::take(&mut slot.is_counted) {
+            self.runnable.set(self.runnable.get() - 1);
         }
     }
 }
@@ -251,11 +262,11 @@ impl Future for Task {
             if !slot.waker.as_ref().is_some_and(|known| known.will_wake(context.waker())) {
                 slot.waker = Some(context.waker().clone());
             }
+            task.shared.discount(slot);
             slot.future.take()
         };
-        if task.state.queued.swap(false, Ordering::AcqRel) {
-            task.shared.runnable.set(task.shared.runnable.get().saturating_sub(1));
-        }
+        // Acquire: what whoever woke it had done is seen.
+        task.state.queued.swap(false, Ordering::AcqRel);
         let Some(mut future) = future else { return Poll::Ready(()) };
         let mut inner = Context::from_waker(&task.waker);
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut inner))) {
@@ -274,11 +285,11 @@ impl Future for Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
-        if self.state.queued.swap(true, Ordering::AcqRel) {
-            self.shared.runnable.set(self.shared.runnable.get().saturating_sub(1));
-        }
+        // Nobody wakes it any more.
+        self.state.queued.store(true, Ordering::Release);
         let left = {
             let slot = &mut self.shared.slots.borrow_mut()[self.id.slot as usize];
+            self.shared.discount(slot);
             slot.generation = slot.generation.wrapping_add(1);
             (slot.future.take(), slot.waker.take())
         };
@@ -355,12 +366,48 @@ mod tests {
         .expect("glommio works here");
     }
 
+    struct Silent;
+
+    impl Knock for Silent {
+        fn knock(&self) {}
+    }
+
+    #[test]
+    fn a_task_that_ends_as_another_thread_wakes_it_hides_no_other() {
+        run("test", async {
+            let tasks = Tasks::new(Arc::new(Silent));
+            let spawner = tasks.spawner();
+            let (parked, ran) = (Rc::new(RefCell::<Option<Waker>>::default()), Rc::new(Cell::new(false)));
+            let (place, runs) = (Rc::clone(&parked), Rc::clone(&ran));
+            let mut is_parked = false;
+            spawner.spawn(Box::pin(async move {
+                poll_fn(|context| {
+                    if std::mem::replace(&mut is_parked, true) {
+                        return Poll::Ready(());
+                    }
+                    place.replace(Some(context.waker().clone()));
+                    Poll::Pending
+                })
+                .await;
+                runs.set(true);
+            }));
+            spawner.spawn(Box::pin(poll_fn(move |context| {
+                let waker = context.waker().clone();
+                std::thread::spawn(move || waker.wake()).join().expect("the thread ends");
+                parked.take().expect("the other waits").wake();
+                Poll::Ready(())
+            })));
+            assert_eq!((tasks.runnable(), tasks.alive()), (1, 1), "the one that was woken has not run");
+            tasks.wake_foreign();
+            assert_eq!(tasks.runnable(), 1, "who has ended does not count");
+            tasks.run().await;
+            assert_eq!((ran.get(), tasks.runnable(), tasks.alive()), (true, 0, 0));
+        })
+        .expect("glommio works here");
+    }
+
     #[test]
     fn what_waits_when_main_panics_is_dropped_with_it() {
-        struct Silent;
-        impl Knock for Silent {
-            fn knock(&self) {}
-        }
         struct Counted(Rc<Cell<u32>>);
         impl Drop for Counted {
             fn drop(&mut self) {

@@ -234,7 +234,8 @@ impl<S: Service> Loop<'_, S> {
             self.port.observe(|_, _| ());
             self.send_parcels(nanos);
             if now >= until || self.core.has_said_all() && self.port.is_heard() {
-                return Ok(());
+                // What was read just now may have been waited for.
+                return self.driver.turn(self.clock.now(), Some(Duration::ZERO));
             }
         }
     }
@@ -307,7 +308,10 @@ impl<S: Service> Loop<'_, S> {
             return None;
         }
         // The last chime is the control thread's.
-        self.turn_of = (self.turn_of + 1) % (self.chimes.len() - 1);
+        let cores = self.chimes.len() - 1;
+        let moves = |turn: &usize| !self.chimes[*turn].is_avoided.load(Ordering::Relaxed);
+        let next = (1..=cores).map(|further| (self.turn_of + further) % cores).find(moves);
+        self.turn_of = next.unwrap_or(self.core.id.index());
         let ring = self.chimes[self.turn_of].ring.load(Ordering::Acquire);
         (ring >= 0 && self.turn_of != self.core.id.index()).then_some(ring)
     }

@@ -5,7 +5,7 @@
 //! of the core, wakes its next one.
 
 use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use super::Driver;
 use crate::sys::eventfd::EventFd;
@@ -17,6 +17,8 @@ pub struct Chime {
     pub ring: AtomicI32,
     /// Read by the core's ring.
     pub eventfd: EventFd,
+    /// The core stands still, and is to be given no connections until it moves.
+    pub is_avoided: AtomicBool,
 }
 
 impl Chime {
@@ -25,7 +27,7 @@ impl Chime {
     /// # Errors
     /// When the process or the host is out of descriptors.
     pub fn new() -> std::io::Result<Chime> {
-        Ok(Chime { ring: AtomicI32::new(-1), eventfd: EventFd::for_ring()? })
+        Ok(Chime { ring: AtomicI32::new(-1), eventfd: EventFd::for_ring()?, is_avoided: AtomicBool::new(false) })
     }
 
     /// Makes this the chime of the core whose driver that is: the driver hears it from now on. It must outlive it.

@@ -93,9 +93,14 @@ fn new_connections_go_to_others_while_a_core_stands_still_and_come_back() {
         while !(0..16).all(|_| lands_beside()) {
             assert!(since.elapsed() < Duration::from_secs(60), "still they come to where nobody answers");
         }
+        // What one core accepts for all is dealt out by these.
+        let avoided =
+            || running.chimes.iter().map(|chime| chime.is_avoided.load(Ordering::Relaxed)).collect::<Vec<_>>();
+        assert_eq!(avoided(), [true, false, false], "the last is the control thread's");
         GO_ON.store(true, Ordering::Relaxed);
         assert!(client.answer().expect("an answer").text.contains("stalled"));
         until("it is seen to go on", || running.health.is_ready());
+        until("connections are dealt to it again", || avoided() == [false; 3]);
         running.connect_to(0);
         running.end().expect("it drains");
     });

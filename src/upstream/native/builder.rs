@@ -335,7 +335,7 @@ impl<S: 'static> ServerBuilder<S> {
     }
 
     /// Adds a tool that reads its arguments and writes its result itself: nothing is parsed, nothing is copied twice.
-    /// The schema goes out as it is written here, byte for byte.
+    /// The schema goes out as it is written here, byte for byte but for line breaks, which become spaces.
     pub fn raw_tool<F>(self, tool: Tool, schema: impl AsRef<str>, handler: F) -> Self
     where
         F: Fn(RawJson<'_>, &Context<S>, &mut ToolOutput<'_>) -> Result<(), Failure> + Send + Sync + 'static,

@@ -549,7 +549,9 @@ impl<S> Context<S> {
     }
 
     /// Runs `work` once per call, however often the handler runs: the value is remembered in the `requestState` and
-    /// returned at once when the handler runs again (see [`ask_all`](Context::ask_all)).
+    /// returned at once when the handler runs again (see [`ask_all`](Context::ask_all)). That is as good as the client:
+    /// one that comes back with an older state, or with none, has it run again, and so has one whose last answer was
+    /// lost. What must never happen twice wants a key of its own where it happens.
     ///
     /// ```
     /// use corelane::{Context, Failure, Form, NoArguments, Server, Tool};

@@ -249,12 +249,14 @@ impl<S: 'static> Server<S> {
         self.serve_stdio_with(ServeOptions::default())
     }
 
-    /// The same with options; addresses to listen on mean nothing to it.
+    /// The same with options. It is one core without addresses, so how many cores there are and where they listen means
+    /// nothing to it.
     ///
     /// # Errors
     /// What kept it from serving.
     pub fn serve_stdio_with(self, options: ServeOptions) -> Result<(), ServeError> {
-        Ok(boot::stdio_native(self, options.configured()?)?)
+        let hooks = options.hooks.clone();
+        Ok(boot::stdio_native(self, options.configured()?, hooks)?)
     }
 
     /// Another handle to the same definition.

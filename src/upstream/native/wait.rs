@@ -19,7 +19,7 @@ use crate::server::service::{Alarm, CallKey, Host, Mail, Nanos};
 /// Why work handed to the offload pool has no result.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum OffloadError {
-    /// The pool is full or shutting down; the work was not done.
+    /// The pool is full, and the work was not done; or it is shutting down, and nobody knows.
     #[error("the offload pool has no room for this work")]
     NoRoom,
     /// It panicked.
