@@ -94,7 +94,7 @@ pub(super) fn serve<S: 'static>(
     hooks: Hooks,
     is_demonstration: bool,
 ) -> Result<(), BootError> {
-    Launch::hooked(server, config, &Doors::Listeners, hooks, is_demonstration)?.run()
+    Launch::prepare(server, config, &Doors::Listeners, hooks, is_demonstration)?.run()
 }
 
 /// Serves one client on standard input and output.
@@ -109,7 +109,7 @@ pub(super) fn stdio<S: 'static>(
         return Err(BootError::NoOutput);
     }
     gateway::find_view(config.settings(), &view)?;
-    Launch::hooked(server, config, &Doors::Pipes { view }, hooks, is_demonstration)?.run()
+    Launch::prepare(server, config, &Doors::Pipes { view }, hooks, is_demonstration)?.run()
 }
 
 /// Whether a standard stream is what the standard library puts in the place of a closed one before `main`: /dev/null,
@@ -154,20 +154,9 @@ pub(super) struct Launch<S> {
 }
 
 impl<S: 'static> Launch<S> {
-    /// The same, with nothing that an embedding program adds.
-    #[cfg(test)]
-    pub(super) fn prepare(
-        server: Server<S>,
-        config: Config,
-        doors: &Doors,
-        is_demonstration: bool,
-    ) -> Result<Launch<S>, BootError> {
-        Launch::hooked(server, config, doors, Hooks::default(), is_demonstration)
-    }
-
     /// Opens everything that cores need, and reports what was decided.
-    /// `is_demonstration` if the native server is the one that is built in.
-    pub(super) fn hooked(
+    /// `hooks` are what an embedding program adds; `is_demonstration` if the native server is the one that is built in.
+    pub(super) fn prepare(
         server: Server<S>,
         config: Config,
         doors: &Doors,

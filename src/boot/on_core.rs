@@ -14,7 +14,7 @@ use crate::runtime::Spawner;
 use crate::server::alarms::{Alarm, Alarms};
 use crate::server::drive::Clock;
 use crate::server::registry::CoreRegistry;
-use crate::server::service::{Change, Mail, Mailbox};
+use crate::server::service::{Change, Mail, Mailbox, nanos};
 use crate::shard::registry::{Nanos, WRITE_LATENCY_LIMIT_DEFAULT};
 
 /// A core, as a hook sees it. Clones are the same.
@@ -53,7 +53,7 @@ impl OnCore {
     /// Waits; a time that never comes is waited for for ever.
     pub fn sleep(&self, time: Duration) -> impl Future<Output = ()> + use<> {
         let (alarms, clock) = (self.alarms.clone(), self.clock);
-        let until = clock.nanos().saturating_add(Nanos::try_from(time.as_nanos()).unwrap_or(Nanos::MAX));
+        let until = clock.nanos().saturating_add(nanos(time));
         let mut alarm: Option<Alarm> = None;
         poll_fn(move |context| {
             if clock.nanos() >= until {

@@ -124,10 +124,9 @@ impl<S: 'static> Supervisor<S> {
     /// Has new connections come to the cores that move.
     fn steer(&self) {
         let avoided: Vec<CoreId> = self.watchdog.avoided().map(|place| self.slots[place].seed.core).collect();
-        for core in self.slots.iter().map(|slot| slot.seed.core) {
+        for slot in &self.slots {
             // Of what local clients open one core accepts all, and deals it out.
-            let is_avoided = &self.slots[core.index()].seed.chimes[core.index()].is_avoided;
-            is_avoided.store(avoided.contains(&core), Ordering::Relaxed);
+            slot.seed.chime().is_avoided.store(avoided.contains(&slot.seed.core), Ordering::Relaxed);
         }
         // The table is the same for all.
         let (Some(opened), Some(slot)) = (&self.opened, self.slots.first()) else { return };

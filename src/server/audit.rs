@@ -131,7 +131,7 @@ impl<S: Service> Core<S> {
             let idles = connection.sending == 0 && waits_for_none && connection.paced_until == 0;
             let stuck = idles && connection.phase == Phase::Open && !connection.reading && !connection.ended;
             hold(!stuck, || format!("{id} waits for nothing, and is not read"))?;
-            let ((comes, stands), carries) = (connection.load.sums(), self.carried_by(connection));
+            let ((comes, stands), carries) = (connection.load.sums(), connection.carries());
             let is_counted = comes + stands == carries || (comes + stands == 0 && carries <= LITTLE);
             hold(is_counted, || format!("{id} carries {carries}, counted as {comes} and {stands}"))?;
             (coming, standing) = (coming + comes, standing + stands);

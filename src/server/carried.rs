@@ -53,27 +53,20 @@ pub struct Carried {
 impl Carried {
     /// A connection carries this now, and not any more what it did before.
     fn exchange(&mut self, id: ConnectionId, before: Load, now: Load) {
-        match before {
-            Load::None => {}
-            Load::Coming { bytes, since } => {
-                self.coming -= bytes;
-                self.oldest.remove(&(since, id));
-            }
-            Load::Standing { bytes } => self.standing -= bytes,
+        let ((came, stood), (comes, stands)) = (before.sums(), now.sums());
+        self.coming = self.coming - came + comes;
+        self.standing = self.standing - stood + stands;
+        if let Load::Coming { since, .. } = before {
+            self.oldest.remove(&(since, id));
         }
-        match now {
-            Load::None => {}
-            Load::Coming { bytes, since } => {
-                self.coming += bytes;
-                self.oldest.insert((since, id));
-            }
-            Load::Standing { bytes } => self.standing += bytes,
+        if let Load::Coming { since, .. } = now {
+            self.oldest.insert((since, id));
         }
     }
 
-    /// Whether so many bytes more may stand and wait.
-    pub fn has_room(&self, bytes: usize) -> bool {
-        self.standing + bytes <= STANDING_BYTES_PER_CORE_MAX
+    /// Whether more messages may begin to stand and wait.
+    pub fn has_room(&self) -> bool {
+        self.standing <= STANDING_BYTES_PER_CORE_MAX
     }
 
     /// What is coming in, and what stands and waits.
@@ -98,6 +91,18 @@ impl Load {
     }
 }
 
+impl Connection {
+    /// How many bytes it carries.
+    pub(super) fn carries(&self) -> usize {
+        let assembled = match &self.framing {
+            Framing::Chunked(assembly) => assembly.bytes(),
+            _ => 0,
+        };
+        let waits = self.early.as_ref().map_or(0, |early| early.bytes());
+        self.carry.len() + assembled + waits
+    }
+}
+
 impl<S: Service> Core<S> {
     /// Counts what a connection carries, at the end of its step.
     #[inline]
@@ -119,18 +124,8 @@ impl<S: Service> Core<S> {
         }
     }
 
-    /// How many bytes a connection carries.
-    pub(super) fn carried_by(&self, connection: &Connection) -> usize {
-        let assembled = match &connection.framing {
-            Framing::Chunked(assembly) => assembly.bytes(),
-            _ => 0,
-        };
-        let waits = connection.early.as_ref().map_or(0, |early| early.bytes());
-        connection.carry.len() + assembled + waits
-    }
-
     fn load_of(&self, connection: &Connection) -> Load {
-        let bytes = self.carried_by(connection);
+        let bytes = connection.carries();
         match self.is_occupied(connection) {
             _ if bytes == 0 => Load::None,
             true => Load::Standing { bytes },

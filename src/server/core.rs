@@ -657,7 +657,7 @@ impl<S: Service> Core<S> {
         if connection.carry.is_empty() {
             return false;
         }
-        let most = if self.carried.has_room(0) { self.settings.pipeline_bytes } else { 1 };
+        let most = if self.carried.has_room() { self.settings.pipeline_bytes } else { 1 };
         connection.carry.len() >= most && self.is_occupied(connection)
     }
 

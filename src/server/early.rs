@@ -49,7 +49,7 @@ impl<S: Service> Core<S> {
     ) -> Told {
         // Neither a stream of 2024-11-05 nor a session of another core: what is known there was known before.
         let can_wait = lane.head.is_some() || matches!(lane.sink, Sink::Lines(_));
-        if can_wait && !lane.has_waited && !self.drain.is_on() && self.carried.has_room(0) {
+        if can_wait && !lane.has_waited && !self.drain.is_on() && self.carried.has_room() {
             let time = self.service.awaits(lane.view).min(lane.patience.unwrap_or(Nanos::MAX));
             if time > 0 {
                 self.service.wanted(self.now, lane.view);

@@ -682,12 +682,7 @@ fn allowed_headers(asked: Option<&[u8]>) -> Vec<u8> {
 }
 
 impl Assembly {
-    /// Bytes of the body so far.
-    pub fn body_bytes(&self) -> usize {
-        self.body.len()
-    }
-
-    /// Bytes of it in all.
+    /// Bytes of it so far.
     pub fn bytes(&self) -> usize {
         self.head.len() + self.body.len()
     }

@@ -99,7 +99,7 @@ impl<S: Service> Core<S> {
                 return true;
             }
             (Err(error), _) => {
-                let null_id = self.settings.eras != Eras::Modern;
+                let null_id = !self.is_of_modern_era(None);
                 self.refuse_message(Refusal::BadRequest, valid_id(&envelope, text), null_id, 400, error, out);
             }
         }
@@ -143,7 +143,7 @@ impl<S: Service> Core<S> {
     fn duplex_body(&mut self, lane: Lane<'_>, text: &[u8], out: &mut Vec<u8>) -> Told {
         let mut envelope = Envelope::default();
         if let Err(error) = self.scanner.scan(text, &mut envelope) {
-            return self.unreadable(&error, self.settings.eras != Eras::Modern, out);
+            return self.unreadable(&error, !self.is_of_modern_era(None), out);
         }
         self.laps.lap(Step::Scan);
         self.metrics.messages_in.add(u64::from(!lane.has_waited));

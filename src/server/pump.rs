@@ -18,7 +18,7 @@ use super::service::{Change, Service, Subject};
 use crate::ids::{CoreId, Ticket, View};
 use crate::limits::RING_LEASED_BYTES_MAX;
 use crate::metrics::{Refusal, Step};
-use crate::proto::json::{Envelope, Key, Value, ValueKind};
+use crate::proto::json::{Array, Envelope, Key, Value, ValueKind};
 use crate::proto::jsonrpc::{self, Code, RpcError};
 use crate::proto::mcp::Version;
 use crate::shard::replay::EventId;
@@ -490,18 +490,13 @@ fn too_long(message: &[u8]) -> Vec<u8> {
     let fail =
         |out: &mut Vec<u8>, answer: Value<'_>| jsonrpc::error(out, answer.get("id").map(Value::raw), true, &error);
     let message = Value::new(message);
-    if message.kind() != ValueKind::Array {
+    if message.kind() == ValueKind::Array {
+        let mut answers = Array::begin(&mut out);
+        message.elements().for_each(|answer| fail(answers.element(), answer));
+        answers.end();
+    } else {
         fail(&mut out, message);
-        return out;
     }
-    out.push(b'[');
-    for (index, answer) in message.elements().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        fail(&mut out, answer);
-    }
-    out.push(b']');
     out
 }
 

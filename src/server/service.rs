@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Waker;
+use std::time::Duration;
 
 pub use super::alarms::Alarm;
 use crate::ids::{ConnectionId, CoreId, OutboundAddress, View};
@@ -20,6 +21,11 @@ use crate::proto::mcp::{Capabilities, HeaderParam, LogLevel, Method, Version};
 
 /// Nanoseconds since the process started, from the monotonic clock.
 pub type Nanos = u64;
+
+/// A length of time; one that is longer than any clock runs is as long as that.
+pub fn nanos(time: Duration) -> Nanos {
+    Nanos::try_from(time.as_nanos()).unwrap_or(Nanos::MAX)
+}
 
 /// A future that lives and dies on one core.
 pub type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;

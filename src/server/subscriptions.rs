@@ -56,7 +56,7 @@ impl Filter {
     }
 
     /// What it wants to hear of beside lists.
-    fn topics(&self) -> impl Iterator<Item = (Watched, Box<str>)> {
+    fn topics(&self) -> impl Iterator<Item = Topic> {
         let tasks = self.tasks.keys().map(|topic| (Watched::Task, topic.clone()));
         self.uris.keys().map(|topic| (Watched::Resource, topic.clone())).chain(tasks)
     }
@@ -64,11 +64,11 @@ impl Filter {
 
 impl Subscriptions {
     /// A stream is over; the topics that it wanted to hear of.
-    pub(super) fn remove(&mut self, key: ExchangeKey) -> Vec<(Watched, Box<str>)> {
+    pub(super) fn remove(&mut self, key: ExchangeKey) -> Vec<Topic> {
         let key = (key.index, key.generation);
         let Some(filter) = self.listens.remove(&key) else { return Vec::new() };
         self.bytes -= filter.weight();
-        let topics: Vec<(Watched, Box<str>)> = filter.topics().collect();
+        let topics: Vec<Topic> = filter.topics().collect();
         for topic in &topics {
             if let Some(streams) = self.listens_by_topic.get_mut(topic) {
                 streams.remove(&key);
@@ -140,7 +140,7 @@ impl Subscriptions {
         }
     }
 
-    /// How many streams and sessions are looked at to find who wants to hear of a change, not counting those who do.
+    /// How many streams are looked at to find those that want to hear of a change, beside these.
     pub(super) fn looked_at(&self, change: &Change) -> usize {
         match change {
             Change::Resource(_) | Change::Task { .. } => 0,

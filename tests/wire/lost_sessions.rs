@@ -71,15 +71,15 @@ impl Loser {
         let tool = json!({"name": "t", "inputSchema": {"type": "object"}});
         let result = match heard.method() {
             "initialize" => {
-                let number = self.with(|memory| {
+                let (number, is_refused) = self.with(|memory| {
                     memory.session += 1;
                     memory.refusals = memory.refusals.saturating_sub(1);
                     (memory.session, memory.refusals > 0)
                 });
-                if number.1 {
+                if is_refused {
                     return refuse(stream, "503 No");
                 }
-                self.with(|memory| memory.known.insert(number.0));
+                self.with(|memory| memory.known.insert(number));
                 let about = json!({"name": "loser", "version": "1"});
                 let result =
                     json!({"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": about});
@@ -87,7 +87,7 @@ impl Loser {
                 let head = format!(
                     "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nMcp-Session-Id: {}\r\nContent-Length: {}\r\n\
                      \r\n",
-                    number.0,
+                    number,
                     text.len()
                 );
                 return drop(stream.write_all((head + &text).as_bytes()));

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::rig::{Client, Life, Running, alone, server};
 use crate::boot::launch::{Doors, Launch};
+use crate::boot::on_core::Hooks;
 use crate::config::Config;
 use crate::server::filter::reframing::Reframing;
 use crate::server::filter::{ByteFilter, FilterKind};
@@ -81,7 +82,7 @@ fn start() -> Running {
                 [control]\nlisten = \"127.0.0.1:0\"\n";
     let config = Config::from_toml("test", text).unwrap_or_else(|error| panic!("{error}"));
     let mut launch: Launch<Life> =
-        Launch::prepare(server(), config, &Doors::Listeners, false).expect("this host serves");
+        Launch::prepare(server(), config, &Doors::Listeners, Hooks::default(), false).expect("this host serves");
     for slot in &mut launch.slots {
         slot.seed.settings.filters = vec![FilterKind::Reframing];
     }

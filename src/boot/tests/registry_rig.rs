@@ -90,7 +90,7 @@ impl Cores {
         );
         let config = Config::from_toml("test", &text).unwrap_or_else(|error| panic!("{error}"));
         let launch: Launch<Life> =
-            Launch::hooked(server(), config, &Doors::Listeners, hooks, false).expect("this host serves");
+            Launch::prepare(server(), config, &Doors::Listeners, hooks, false).expect("this host serves");
         let registry = launch.registry.clone();
         Cores { running: Running::launch(launch, Intensity::CORE), registry, jobs }
     }

@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use crate::boot::BootError;
 use crate::boot::launch::{Doors, Launch, News};
+use crate::boot::on_core::Hooks;
 use crate::config::Config;
 use crate::control::Health;
 use crate::metrics::CoreMetrics;
@@ -139,7 +140,7 @@ impl Running {
         );
         let config = Config::from_toml("test", &text).unwrap_or_else(|error| panic!("{error}"));
         Running::launch(
-            Launch::prepare(server(), config, &Doors::Listeners, false).expect("this host serves"),
+            Launch::prepare(server(), config, &Doors::Listeners, Hooks::default(), false).expect("this host serves"),
             intensity,
         )
     }

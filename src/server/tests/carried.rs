@@ -1,7 +1,7 @@
 //! What all connections of a core carry together: what comes in pieces makes room for what comes after it, and who
 //! waits for an answer is not read when too much waits.
 
-use super::rig::{MS, Rig, call, line};
+use super::rig::{MS, Rig, call, line, post};
 use crate::ids::ConnectionId;
 use crate::limits::{COMING_BYTES_PER_CORE_MAX, STANDING_BYTES_PER_CORE_MAX};
 use crate::metrics::{CloseCause, Refusal};
@@ -104,20 +104,10 @@ fn what_is_left_of_a_long_message_holds_no_more_than_it_needs() {
     for wire in [Wire::Http, Wire::Lines] {
         let mut rig = rig(10);
         let peer = rig.connect(0, wire);
-        let whole = match wire {
-            Wire::Http => call("1", "wait", "").replace("Content-Length: ", "Content-Length: 900"),
-            Wire::Lines => line("1", "wait"),
-        };
-        // The body is that much longer, and behind it comes the first byte of another message.
-        let length = whole.find("Content-Length: ").map_or(0, |at| {
-            let digits = whole[at + 16..].lines().next().expect("a length");
-            digits.parse::<usize>().expect("a number")
-        });
-        let body = whole.find("\r\n\r\n").map_or(0, |at| at + 4);
-        let padding = length.saturating_sub(whole.len() - body).max(900_000 * usize::from(wire == Wire::Lines));
-        let mut message = whole.clone().into_bytes();
-        let end = message.len() - 1;
-        message.splice(end..end, std::iter::repeat_n(b' ', padding));
+        let long = line("1", "wait").replace("\"params\"", &format!("{}\"params\"", " ".repeat(PART)));
+        let head = "MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: wait\r\n";
+        let mut message = if wire == Wire::Http { post(head, &long) } else { long }.into_bytes();
+        // Behind it comes the first byte of another one.
         message.push(b'P');
         for piece in message.chunks(4096) {
             assert_eq!(rig.ask(peer, piece), "");

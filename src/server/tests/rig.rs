@@ -364,7 +364,8 @@ pub fn line(id: &str, tool: &str) -> String {
     )
 }
 
-fn post(fields: &str, body: &str) -> String {
+/// A POST of a message.
+pub fn post(fields: &str, body: &str) -> String {
     format!(
         "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{fields}Content-Length: {}\r\n\r\n{body}",
         body.len()

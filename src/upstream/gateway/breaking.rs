@@ -90,15 +90,15 @@ impl Server {
         };
         let may = self.repeatable.contains(&relay.tool) && !self.is_retired;
         let admitted = may.then(|| self.breakers.admit(now, &relay.tool, self.settings.call_time)).and_then(Result::ok);
-        if let Some(tried) = admitted
-            && !self.retry_budget.take(now)
-        {
-            // The next call is the one that tries whether its tool is well again.
-            self.breakers.untold(&relay.tool, tried);
-            relay.kept = Some(kept);
-            return Some(relay);
-        }
-        let Some(tried) = admitted else {
+        let tried = match admitted {
+            Some(tried) if !self.retry_budget.take(now) => {
+                // The next call is the one that tries whether its tool is well again.
+                self.breakers.untold(&relay.tool, tried);
+                None
+            }
+            admitted => admitted,
+        };
+        let Some(tried) = tried else {
             relay.kept = Some(kept);
             return Some(relay);
         };

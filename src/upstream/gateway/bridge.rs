@@ -161,41 +161,45 @@ impl Server {
         let Some(place) = self.rounds.iter().position(|round| round.caller == caller) else { return false };
         let round = &mut self.rounds[place];
         let Some((_, _, slot)) = round.answers.iter_mut().find(|(known, ..)| *known == ask) else { return true };
-        match answer {
+        let refusal = match answer {
             Ok(result) => {
                 *slot = Some(result.to_vec());
                 let bytes: usize = round.answers.iter().flat_map(|(.., answer)| answer).map(Vec::len).sum();
-                if self.rounds.len() > 1 && self.waiting_bytes() > WAITING_CALL_BYTES_MAX {
-                    self.rounds.swap_remove(place);
-                    let text = format!(
-                        "calls and answers that wait for server {} have as many bytes as there may be; try again \
-                         shortly",
-                        self.settings.name
-                    );
-                    self.callers.reply(caller, Err(RpcError::new(Code::OVERLOADED, text)));
-                    return true;
-                }
-                if bytes > ROUND_BYTES_PER_CALL_MAX {
-                    self.rounds.swap_remove(place);
-                    let text = format!(
-                        "answers of {bytes} bytes to a server's questions in one call are more than the \
-                         {ROUND_BYTES_PER_CALL_MAX} there may be; answer with less"
-                    );
-                    self.callers.reply(caller, Err(RpcError::new(Code::OVERLOADED, text)));
-                    return true;
-                }
+                self.has_room_for_answers(bytes).err()
             }
-            Err(error) => {
-                self.rounds.swap_remove(place);
-                self.callers.reply(caller, Err(error.clone()));
-                return true;
-            }
+            Err(error) => Some(error.clone()),
+        };
+        if let Some(error) = refusal {
+            self.rounds.swap_remove(place);
+            self.callers.reply(caller, Err(error));
+            return true;
         }
         if self.rounds[place].answers.iter().all(|(_, _, answer)| answer.is_some()) {
             let round = self.rounds.swap_remove(place);
             self.enqueue(now, next_round(round));
         }
         true
+    }
+
+    /// Whether answers of so many bytes to the questions in one call may be kept, beside what others have kept.
+    ///
+    /// # Errors
+    /// What the call's caller is told if they may not.
+    fn has_room_for_answers(&self, bytes: usize) -> Result<(), RpcError> {
+        let text = if self.rounds.len() > 1 && self.waiting_bytes() > WAITING_CALL_BYTES_MAX {
+            let name = &self.settings.name;
+            format!(
+                "calls and answers that wait for server {name} have as many bytes as there may be; try again shortly"
+            )
+        } else if bytes > ROUND_BYTES_PER_CALL_MAX {
+            format!(
+                "answers of {bytes} bytes to a server's questions in one call are more than the \
+                 {ROUND_BYTES_PER_CALL_MAX} there may be; answer with less"
+            )
+        } else {
+            return Ok(());
+        };
+        Err(RpcError::new(Code::OVERLOADED, text))
     }
 
     /// The caller of a call is gone, and with it the answers.

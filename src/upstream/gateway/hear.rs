@@ -89,10 +89,7 @@ impl Server {
                 let session = flight.session;
                 self.flights.remove(number);
                 match reply.status {
-                    408 | 429 | 500 | 502..=599 if self.events_before != Some(number) => {
-                        self.forget_events(session);
-                        self.listen_at = now + LISTEN_AGAIN;
-                    }
+                    408 | 429 | 500 | 502..=599 => self.stream_lost(number, session, now + LISTEN_AGAIN),
                     _ => self.has_no_stream(number),
                 }
             }
@@ -566,12 +563,7 @@ impl Server {
             Errand::Events => {
                 let session = flight.session;
                 self.flights.remove(number);
-                if self.events_before == Some(number) {
-                    self.events_before = None;
-                    return;
-                }
-                self.forget_events(session);
-                self.listen_at = now + pause.max(RESUME_MS * 1_000_000);
+                self.stream_lost(number, session, now + pause.max(RESUME_MS * 1_000_000));
             }
             Errand::Call(relay)
                 if flight.session.is_some() && !last_event_id.is_empty() && flight.resumed < RESUMES_MAX =>
@@ -615,14 +607,6 @@ impl Server {
             return;
         }
         self.errand_lost(now, flight.errand, flight.session, error);
-    }
-
-    /// A stream of what belongs to no request is there no longer.
-    fn forget_events(&mut self, session: Option<Capabilities>) {
-        match self.sessions.iter_mut().find(|one| Some(one.capabilities) == session) {
-            Some(session) => session.events = None,
-            None => self.events = None,
-        }
     }
 
     pub(super) fn errand_lost(&mut self, now: Nanos, errand: Errand, session: Option<Capabilities>, error: &RpcError) {

@@ -28,9 +28,7 @@ impl<S: Service> Gateway<S> {
         };
         let start = cursor.map_or(0, |cursor| cursor.at as usize);
         let Some(seen) = self.seen(call.view) else { return invalid("there is no such view") };
-        let servers = seen.servers.clone();
-        // Whoever asks one server only has nobody else's list to be told.
-        let patience = if seen.alone.is_some() { Nanos::MAX } else { PATIENCE };
+        let (servers, seen_alone) = (seen.servers.clone(), seen.alone);
         let (mut waits, mut asked, mut left) = (Vec::new(), Vec::new(), Vec::new());
         for server in servers {
             let cached = self.lists.entry((server, kind)).or_default();
@@ -48,10 +46,9 @@ impl<S: Service> Gateway<S> {
             }
             // A server that could not give its list when it was asked last keeps nobody waiting: what was told before
             // is told again, and said to be old, or it is left out until it was read.
-            match cached.is_worth_waiting() {
-                true if patience != Nanos::MAX && cached.is_told_old() => left.push(server),
-                true => waits.push(server),
-                false => {}
+            if cached.is_worth_waiting() {
+                let is_left = seen_alone.is_none() && cached.is_told_old();
+                if is_left { &mut left } else { &mut waits }.push(server);
             }
             if cached.may_be_read() {
                 self.read(call.now, server, kind);
@@ -60,7 +57,8 @@ impl<S: Service> Gateway<S> {
         }
         let (native, native_hint) = self.native_items(call, kind);
         let (key, view, version) = (call.key, call.view, call.version);
-        let patient_until = call.now.saturating_add(patience);
+        // Whoever asks one server only has nobody else's list to be told.
+        let patient_until = if seen_alone.is_some() { Nanos::MAX } else { call.now + PATIENCE };
         let job = Job { key, view, kind, version, start, native, native_hint, waits, left, patient_until };
         if job.waits.is_empty() {
             out.extend_from_slice(&self.render(&job, call.now));
@@ -93,10 +91,8 @@ impl<S: Service> Gateway<S> {
         let is_there = matches!(self.servers[usize::from(index)].verdict, Verdict::Known(_));
         let cached = self.lists.entry((index, kind)).or_default();
         let was_told_old = std::mem::take(&mut cached.was_told_old);
-        if cached.failures > 0 && outcome.is_ok() {
-            // Whoever asked meanwhile was told without it.
-            self.mailbox.push(Mail::Changed(kind.change()));
-        }
+        // Whoever asked meanwhile was told without it.
+        let mut is_news = cached.failures > 0 && outcome.is_ok();
         cached.was_read(at, is_there, outcome.is_ok());
         self.note_retries(index);
         let cached = self.lists.entry((index, kind)).or_default();
@@ -106,11 +102,12 @@ impl<S: Service> Gateway<S> {
             (cached.at, cached.hint) = (at, server.hints.get(&kind).copied().flatten());
             // What was made of the same holds, and takes far longer to make than to compare.
             if cached.is_modern != is_modern || cached.items.as_ref() != Some(&items) {
-                if was_told_old {
-                    self.mailbox.push(Mail::Changed(kind.change()));
-                }
+                is_news |= was_told_old;
                 self.take_list(index, kind, is_modern, items);
             }
+        }
+        if is_news {
+            self.mailbox.push(Mail::Changed(kind.change()));
         }
         for job in self.jobs.iter_mut().filter(|job| job.kind == kind) {
             job.waits.retain(|&server| server != index);

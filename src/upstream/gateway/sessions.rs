@@ -195,6 +195,25 @@ impl Server {
         streams.filter(|stream| **stream == Some(number)).for_each(|stream| *stream = Some(NO_STREAM));
     }
 
+    /// A stream of what belongs to no request has ended, or was not given: it is asked for again then, unless there is
+    /// another in its place.
+    pub(super) fn stream_lost(&mut self, number: u32, session: Option<Capabilities>, again_at: Nanos) {
+        if self.events_before == Some(number) {
+            self.events_before = None;
+            return;
+        }
+        self.forget_events(session);
+        self.listen_at = again_at;
+    }
+
+    /// A stream of what belongs to no request is there no longer.
+    pub(super) fn forget_events(&mut self, session: Option<Capabilities>) {
+        match self.sessions.iter_mut().find(|one| Some(one.capabilities) == session) {
+            Some(session) => session.events = None,
+            None => self.events = None,
+        }
+    }
+
     /// A stream of what belongs to no request has begun.
     pub(super) fn has_stream(&mut self, number: u32) {
         if let Some(session) = self.sessions.iter_mut().find(|session| session.events == Some(number)) {

@@ -28,32 +28,24 @@ impl<S: Service> Gateway<S> {
         if let Some(server) = seen.alone {
             return self.relay(call, server, None, None);
         }
-        let lists = |server: &u16| {
-            let server = &self.servers[usize::from(*server)];
-            let is_legacy = matches!(server.verdict, Verdict::Known(Era::Legacy(_)));
-            is_legacy && server.about.as_ref().is_some_and(|about| about.offers.tasks)
-        };
-        let servers = seen.servers.iter().filter(|server| lists(server)).map(|server| u32::from(*server) + 1);
-        let turns: Vec<u32> = seen.native.then_some(NATIVE).into_iter().chain(servers).collect();
         let cursor = match self.cursor_of(call) {
             Ok(cursor) => cursor,
             Err(error) => return Served::Failed(error),
         };
-        // By the order of all, so that one that has gone since does not take those behind it along.
-        let everybody =
-            seen.native.then_some(NATIVE).into_iter().chain(seen.servers.iter().map(|one| u32::from(*one) + 1));
-        let order: Vec<u32> = everybody.collect();
-        let behind = |at: u32| {
-            let left = order.iter().skip_while(move |turn| **turn != at).skip(1);
-            left.into_iter().find_map(|turn| turns.iter().find(|there| *there == turn))
+        let lists = |turn: &u32| {
+            let Some(server) = turn.checked_sub(1) else { return true };
+            let server = &self.servers[server as usize];
+            let is_legacy = matches!(server.verdict, Verdict::Known(Era::Legacy(_)));
+            is_legacy && server.about.as_ref().is_some_and(|about| about.offers.tasks)
         };
+        // All of them, so that one that has gone since does not take those behind it along.
+        let servers = seen.servers.iter().map(|server| u32::from(*server) + 1);
+        let turns: Vec<u32> = seen.native.then_some(NATIVE).into_iter().chain(servers).collect();
+        let behind = |at: u32| turns.iter().skip_while(|turn| **turn != at).skip(1).find(|turn| lists(turn));
         let (turn, own) = match &cursor {
-            None => (turns.first(), ""),
-            Some(Cursor { at, own, .. }) if own.is_empty() => (behind(*at), ""),
-            Some(Cursor { at, own, .. }) => match turns.iter().find(|turn| *turn == at) {
-                Some(turn) => (Some(turn), &**own),
-                None => (behind(*at), ""),
-            },
+            None => (turns.iter().find(|turn| lists(turn)), ""),
+            Some(Cursor { at, own, .. }) if !own.is_empty() && turns.contains(at) && lists(at) => (Some(at), &**own),
+            Some(Cursor { at, .. }) => (behind(*at), ""),
         };
         let Some(&turn) = turn else {
             out.extend_from_slice(br#"{"tasks":[]}"#);

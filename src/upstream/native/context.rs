@@ -19,7 +19,7 @@ use super::tasks;
 use super::wait::{self, Asking, Cancelled, Offloaded, Sleep};
 use crate::proto::json::{self, Object};
 use crate::proto::mcp::{Capabilities, LogLevel, Version};
-use crate::server::service::{Call, CallKey, Change, Mail, Nanos};
+use crate::server::service::{Call, CallKey, Change, Mail, Nanos, nanos};
 
 /// What handlers on one core share.
 pub(super) struct Station<S> {
@@ -331,8 +331,7 @@ impl<S> Context<S> {
 
     /// Waits.
     pub fn sleep(&self, duration: Duration) -> Sleep {
-        let nanos = Nanos::try_from(duration.as_nanos()).unwrap_or(Nanos::MAX);
-        Sleep::new(Rc::clone(&self.station.desk.host), self.now().saturating_add(nanos))
+        Sleep::new(Rc::clone(&self.station.desk.host), self.now().saturating_add(nanos(duration)))
     }
 
     /// Runs a future on the offload pool, where tokio's reactor and timers are. It is dropped there when this one is

@@ -16,7 +16,7 @@ use super::tasks::{TaskKey, TaskTable};
 use crate::proto::json::Object;
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::Version;
-use crate::server::service::{CallKey, Host, Mail, Mailbox, Nanos};
+use crate::server::service::{CallKey, Host, Mail, Mailbox, Nanos, nanos};
 
 /// A poll longer than this holds up everybody else on the core and is counted.
 const SLOW_POLL_NANOS: Nanos = 1_000_000;
@@ -185,7 +185,7 @@ impl Desk {
 
     /// The result of an attempt that ended with questions.
     pub fn input_required(&self, exchange: &Exchange) -> Result<Vec<u8>, RpcError> {
-        let ttl = Nanos::try_from(self.settings.request_state_ttl.as_nanos()).unwrap_or(Nanos::MAX);
+        let ttl = nanos(self.settings.request_state_ttl);
         let expiry = self.host.now().saturating_add(ttl);
         let Some(plain) = request_state::write(exchange, expiry) else {
             return Err(RpcError::new(
