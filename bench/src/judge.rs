@@ -17,6 +17,9 @@ pub const STEADY_MIN: usize = 3;
 pub const WIDTH_MAX: f64 = 0.2;
 /// A round in which more than one call in so many failed says what failing costs, and not what a call does.
 const ERRORS_SHARE_MAX: u64 = 100;
+/// In a closed loop fewer calls than this on each connection say little of what one costs: a server may answer all
+/// connections in one burst, and a window may hold one burst more or less than the time it was measured for.
+pub const LAPS_MIN: u64 = 5;
 const DRAWS: usize = 10_000;
 /// A fixed seed: the same rounds give the same table.
 const SEED: u64 = 0x636f_7265_6c61_6e65;
@@ -109,9 +112,12 @@ pub fn median(values: &[f64]) -> Option<f64> {
 /// One figure of a report.
 pub type Figure = fn(&Report) -> Option<f64>;
 
-/// CPU time of the server per call; of a server that broke down under the load there is none.
+/// CPU time of the server per call; of a server that broke down under the load there is none, nor of one that answered
+/// too few calls for it to be known.
 pub fn cpu(report: &Report) -> Option<f64> {
-    if report.errors.values().sum::<u64>() > report.calls / ERRORS_SHARE_MAX {
+    let broke_down = report.errors.values().sum::<u64>() > report.calls / ERRORS_SHARE_MAX;
+    let has_few = report.rate_asked.is_none() && report.calls < LAPS_MIN * report.connections as u64;
+    if broke_down || has_few {
         return None;
     }
     report.server?.cpu_us_per_call

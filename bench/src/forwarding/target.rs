@@ -174,7 +174,7 @@ mod tests {
         serde_json::from_value(json!({
             "target": "", "wire": "", "loop_kind": "", "connections": 1, "connections_ready": 1,
             "connections_lost": 0, "depth": 1, "verified": true, "rate_asked": null, "request_bytes": 1,
-            "response_bytes": null, "warmup_seconds": 0.0, "seconds": 1.0, "offered": null, "calls": 1,
+            "response_bytes": null, "warmup_seconds": 0.0, "seconds": 1.0, "offered": null, "calls": 100,
             "ended_in_window": 1, "calls_per_second": 1.0, "send_lag_us": null, "errors": {},
             "latency_us": {"p50": p50, "p90": p50, "p99": p99, "p99_9": p99, "max": p99},
             "server": {"pid": 1, "cpu_seconds": 1.0, "window_seconds": 1.0, "cpu_us_per_call": cpu,

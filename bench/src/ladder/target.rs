@@ -183,7 +183,7 @@ mod tests {
             let report = json!({
                 "target": "", "wire": "", "loop_kind": "", "connections": 1, "connections_ready": 1,
                 "connections_lost": 0, "depth": 1, "verified": true, "rate_asked": null, "request_bytes": 1,
-                "response_bytes": null, "warmup_seconds": 0.0, "seconds": 1.0, "offered": null, "calls": 1,
+                "response_bytes": null, "warmup_seconds": 0.0, "seconds": 1.0, "offered": null, "calls": 100,
                 "ended_in_window": 1, "calls_per_second": 1.0, "latency_us": null, "send_lag_us": null, "errors": {},
                 "server": {"pid": 1, "cpu_seconds": 1.0, "window_seconds": 1.0, "cpu_us_per_call": cpu + step * spread,
                            "rss_before_bytes": null, "rss_after_bytes": null},
@@ -232,6 +232,24 @@ mod tests {
         assert_eq!(of(0.6, 0.26), Verdict::Met, "2.3 times the floor, but below 0.75 us");
         assert_eq!(of(0.9, 0.6), Verdict::Met, "above 0.75 us, but 1.5 times the floor");
         assert_eq!(of(0.9, 0.3), Verdict::Missed);
+    }
+
+    #[test]
+    fn rounds_of_few_calls_on_each_connection_decide_nothing() {
+        let of = |calls: u64, broken: u64| {
+            let mut record = blank();
+            cost(&mut record, &Scenario::closed(MANY), "c", 3.0, 0.01);
+            cost(&mut record, &Scenario::closed(MANY), "e1", 30.0, 0.01);
+            for report in record.rounds.iter_mut().filter_map(|round| round.report.as_mut()) {
+                (report.connections, report.calls) = (MANY, calls);
+                report.errors.extend((broken > 0).then(|| ("stalled".to_owned(), broken)));
+            }
+            verdict(&record, "c / e1, 8000 ")
+        };
+        let enough = judge::LAPS_MIN * MANY as u64;
+        assert_eq!(of(enough, 0), Verdict::Met);
+        assert_eq!(of(enough - 1, 0), Verdict::NotMeasured);
+        assert_eq!(of(enough, enough / 50), Verdict::NotMeasured, "most of what it did was to fail");
     }
 
     #[test]
