@@ -173,10 +173,10 @@ fn live<S: 'static>(seed: Seed<S>, incarnation: u32, port: Port<Header>, mut hei
     seed.metrics.pulse.rest();
     // From here on nobody rings a ring that is about to be closed.
     seed.chime().ring.store(-1, Ordering::Release);
-    // Closed, a ring lets go of the listeners some time later, and until then swallows the wake-ups of its successor's.
-    driver.let_go();
     let outcome = ended.unwrap_or(Outcome::Panicked);
     seed.health.set(seed.core, if matches!(outcome, Outcome::Drained) { CoreState::Draining } else { CoreState::Dead });
+    // Closed, a ring lets go of the listeners some time later, and until then swallows the wake-ups of its successor's.
+    driver.let_go();
     Remains { driver: Some(driver), outcome, heirs }
 }
 
@@ -281,7 +281,7 @@ fn run<S: 'static>(
             port,
             chimes: seed.chimes.clone(),
             batch_max: seed.batch_max,
-            accepts_for_all_from: seed.accepts_for_all_from,
+            accepts_for_all_from: if seed.features.hand_over { seed.accepts_for_all_from } else { usize::MAX },
             turn_of: seed.core.index(),
             pipes: accepted_by_hand,
             is_unread: || is_without_reader(std::io::stdout().as_fd()),

@@ -100,11 +100,14 @@ impl Driver {
     /// Accepts no more. Connections that the kernel has accepted already still come in as events.
     pub fn stop_accepting(&mut self) {
         self.accepting.on = false;
-        for number in 0..self.accepting.armed.len() {
-            if self.accepting.armed[number] {
-                self.cancel(user_data(Operation::Accept, accept_id(number)));
-            }
-        }
+        let names: Vec<u64> = self.accepts_in_flight().collect();
+        names.into_iter().for_each(|name| self.cancel(name));
+    }
+
+    /// The user data of each accept in flight.
+    pub(super) fn accepts_in_flight(&self) -> impl Iterator<Item = u64> {
+        let armed = self.accepting.armed.iter().enumerate().filter(|(_, armed)| **armed);
+        armed.map(|(number, _)| user_data(Operation::Accept, accept_id(number)))
     }
 
     /// A completion of an accept.

@@ -306,9 +306,8 @@ impl Driver {
                     self.shut(id);
                     None
                 }
-                // Its ring is gone: who rings does not depend on it.
                 Some(Operation::BellSent) => {
-                    self.stats.bells_lost += 1;
+                    self.bell_failed(id.slot, result);
                     None
                 }
                 // A cancel that found nothing: what it was for has ended by itself.

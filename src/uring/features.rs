@@ -13,6 +13,8 @@ use io_uring::{IoUring, cqueue, opcode, types};
 /// Features that can be switched off, for tests of each fallback and for kernels that misbehave.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Disabled {
+    /// What comes by a Unix socket stays with the core that accepts it.
+    pub hand_over: bool,
     /// Cores ring each other by eventfd in place of `MSG_RING`.
     pub msg_ring: bool,
     /// No byte limit on a multishot receive.
@@ -26,7 +28,7 @@ pub struct Disabled {
 }
 
 /// The names `CORELANE_DISABLE` knows.
-const NAMES: [&str; 5] = ["msg-ring", "recv-limit", "recv-multishot", "ring-descriptor", "steering"];
+const NAMES: [&str; 6] = ["hand-over", "msg-ring", "recv-limit", "recv-multishot", "ring-descriptor", "steering"];
 
 impl Disabled {
     /// Reads a comma-separated list of names.
@@ -37,6 +39,7 @@ impl Disabled {
         let mut disabled = Disabled::default();
         for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
             match name {
+                "hand-over" => disabled.hand_over = true,
                 "msg-ring" => disabled.msg_ring = true,
                 "recv-limit" => disabled.recv_limit = true,
                 "recv-multishot" => disabled.recv_multishot = true,
@@ -65,6 +68,8 @@ impl Disabled {
 /// What the driver may use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Features {
+    /// `MSG_RING` of a descriptor, whose receiver is told the slot it came into (6.1.21; before, it is told 0).
+    pub hand_over: bool,
     /// `MSG_RING` between rings (5.18).
     pub msg_ring: bool,
     /// A multishot receive that ends by itself after so many bytes (6.18). Without it a receive is armed singly once
@@ -119,8 +124,10 @@ impl Features {
             .register_files_sparse(1)
             .map_err(|source| ProbeError::TooOld { missing: "sparse direct descriptors", source })?;
         let recv_multishot = !disabled.recv_multishot && receive_works(&mut ring, 0)?;
+        let msg_ring = !disabled.msg_ring && message_works(&mut ring)?;
         Ok(Features {
-            msg_ring: !disabled.msg_ring && message_works(&mut ring)?,
+            hand_over: !disabled.hand_over && msg_ring && hand_over_works(&mut ring)?,
+            msg_ring,
             recv_limit: !disabled.recv_limit && recv_multishot && receive_works(&mut ring, 4096)?,
             recv_multishot,
             ring_descriptor: !disabled.ring_descriptor && registration_works(&ring),
@@ -130,6 +137,7 @@ impl Features {
     /// The names of those that are there.
     pub fn found(&self) -> Vec<&'static str> {
         let features = [
+            ("hand-over", self.hand_over),
             ("msg-ring", self.msg_ring),
             ("recv-limit", self.recv_limit),
             ("recv-multishot", self.recv_multishot),
@@ -142,7 +150,12 @@ impl Features {
     pub fn missing(&self) -> Vec<&'static str> {
         let mut lines = Vec::new();
         if !self.msg_ring {
-            lines.push("msg-ring: cores wake each other by eventfd, one system call more per wake-up");
+            lines.push(
+                "msg-ring: cores wake each other by eventfd, one system call more per wake-up; what comes by a Unix \
+                 socket stays with one core",
+            );
+        } else if !self.hand_over {
+            lines.push("hand-over (Linux 6.1.21): what comes by a Unix socket stays with one core");
         }
         if !self.recv_multishot {
             lines.push("recv-multishot: one more submission per message read, about 0.2 us");
@@ -183,6 +196,23 @@ fn message_works(ring: &mut IoUring) -> io::Result<bool> {
     unsafe { ring.submission().push(&entry) }.map_err(io::Error::other)?;
     ring.submit_and_wait(1)?;
     Ok(ring.completion().next().is_some_and(|completion| completion.result() >= 0))
+}
+
+/// Hands a socket over to another ring, which is to be told that it came into its second slot; false if it is not.
+fn hand_over_works(ring: &mut IoUring) -> io::Result<bool> {
+    let (socket, _peer) = UnixStream::pair()?;
+    let mut other = IoUring::new(2)?;
+    other.submitter().register_files_sparse(2)?;
+    other.submitter().register_files_update(0, &[socket.as_raw_fd()])?;
+    ring.submitter().register_files_update(0, &[socket.as_raw_fd()])?;
+    let to = types::Fd(other.as_raw_fd());
+    let entry = opcode::MsgRingSendFd::new(to, types::Fixed(0), types::DestinationSlot::auto_target(), 1).build();
+    // SAFETY: needed because an operation may point to memory. This one does not, and ends before the other ring goes.
+    unsafe { ring.submission().push(&entry) }.map_err(io::Error::other)?;
+    ring.submit_and_wait(1)?;
+    let has_gone = ring.completion().next().is_some_and(|completion| completion.result() >= 0);
+    ring.submitter().register_files_update(0, &[-1])?;
+    Ok(has_gone && other.completion().next().is_some_and(|completion| completion.result() == 1))
 }
 
 /// Receives one byte by a multishot receive with the given total limit (0: none); false if the kernel refuses.
@@ -235,10 +265,13 @@ mod tests {
     #[test]
     fn a_disabled_feature_is_not_found() {
         let found = Features::probe(Disabled::default()).expect("io_uring works here");
-        assert!(found.recv_multishot && found.msg_ring);
+        assert!(found.recv_multishot && found.msg_ring && found.hand_over);
+        let disabled = Disabled { hand_over: true, ..Disabled::default() };
+        let alone = Features::probe(disabled).expect("io_uring works here");
+        assert_eq!((alone.missing().len(), alone), (1, Features { hand_over: false, ..found }));
         let disabled = Disabled { recv_multishot: true, msg_ring: true, ..Disabled::default() };
         let found = Features::probe(disabled).expect("io_uring works here");
-        assert!(!found.recv_multishot && !found.recv_limit && !found.msg_ring);
+        assert!(!found.recv_multishot && !found.recv_limit && !found.msg_ring && !found.hand_over);
         assert_eq!(found.missing().len(), 2);
         let named = found.found();
         assert!(!named.iter().any(|name| ["msg-ring", "recv-limit", "recv-multishot"].contains(name)), "{named:?}");

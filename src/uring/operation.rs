@@ -19,6 +19,7 @@ pub(super) enum Operation {
     /// A connection that another core hands over; its slot is the listener's index.
     Arrive = 10,
     Bell = 2,
+    /// A bell that could not be rung; its slot is the descriptor of the ring it was for.
     BellSent = 3,
     Cancel = 4,
     Close = 5,

@@ -11,7 +11,8 @@ use io_uring::{opcode, squeue, types};
 
 use super::driver::Driver;
 use super::event::Event;
-use super::operation::Operation;
+use super::operation::{Operation, SLOTS_MAX, user_data};
+use crate::ids::ConnectionId;
 
 impl Driver {
     /// Wakes up when this eventfd is written. Once per driver; the descriptor must outlive it.
@@ -28,7 +29,19 @@ impl Driver {
     /// `Event::Bell`. Harmless when the ring is gone, whatever has its number now.
     pub fn bell(&mut self, ring: RawFd) {
         let entry = opcode::MsgRingData::new(types::Fd(ring), 0, Operation::Bell.alone(), None).build();
-        self.push(entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(Operation::BellSent.alone()));
+        // No descriptor has a number with more bits, unless somebody raised fs.nr_open to what no ring can hold.
+        let target = ConnectionId { slot: ring as u32 % SLOTS_MAX, generation: 0 };
+        self.push(entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(user_data(Operation::BellSent, target)));
+    }
+
+    /// A bell that did not ring.
+    pub(super) fn bell_failed(&mut self, ring: u32, result: i32) {
+        match -result {
+            // Whoever was to be woken sleeps, and nobody else rings for what is in its mesh already.
+            libc::ENOMEM | libc::EOVERFLOW | libc::EAGAIN => self.bell(ring as RawFd),
+            // Its ring is gone: who rings does not depend on it.
+            _ => self.stats.bells_lost += 1,
+        }
     }
 
     pub(super) fn arm_eventfd(&mut self) {

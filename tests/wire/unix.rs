@@ -53,13 +53,15 @@ fn the_connections_of_a_unix_socket_are_dealt_out_to_all_cores() {
 }
 
 #[test]
-fn without_msg_ring_one_core_serves_what_it_accepts() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("mcp.sock");
-    let server = Server::on(2, &[("SERVE_UNIX", path.to_str().expect("UTF-8")), ("DISABLE", "msg-ring")]);
-    let mut clients: Vec<Client> = (0..4).map(|_| Client::connect(&path)).collect();
-    for client in &mut clients {
-        client.adds_up();
+fn where_nothing_can_be_handed_over_one_core_serves_what_it_accepts() {
+    for missing in ["msg-ring", "hand-over"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("mcp.sock");
+        let server = Server::on(2, &[("SERVE_UNIX", path.to_str().expect("UTF-8")), ("DISABLE", missing)]);
+        let mut clients: Vec<Client> = (0..4).map(|_| Client::connect(&path)).collect();
+        for client in &mut clients {
+            client.adds_up();
+        }
+        assert_eq!(server.metric("corelane_connections_accepted_total"), [4, 0], "{missing}");
     }
-    assert_eq!(server.metric("corelane_connections_accepted_total"), [4, 0]);
 }

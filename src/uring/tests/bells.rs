@@ -9,6 +9,7 @@ use std::sync::mpsc;
 use super::*;
 use crate::sys::eventfd::EventFd;
 use crate::uring::Chime;
+use crate::uring::operation::{Operation, user_data};
 
 fn watched(disabled: Disabled) -> (Rig, Arc<EventFd>) {
     let mut rig = Rig::new(small(), disabled);
@@ -48,6 +49,20 @@ fn a_write_before_the_sleep_is_not_missed() {
     eventfd.write().expect("room");
     rig.turn(None);
     assert_eq!(rig.foreign, 1, "two writes are one wake-up");
+}
+
+/// No kernel is short of memory at will, so the completion is put where the kernel's would be.
+#[test]
+fn a_bell_that_found_no_memory_is_rung_again() {
+    let mut here = Rig::new(small(), Disabled::default());
+    let mut there = Rig::new(small(), Disabled::default());
+    let ring = there.driver.bell_address().expect("MSG_RING works here");
+    let sent = user_data(Operation::BellSent, ConnectionId { slot: ring as u32, generation: 0 });
+    here.driver.reaped.push_back((sent, -libc::ENOMEM, 0));
+    here.turn(Some(Duration::ZERO));
+    here.turn(Some(Duration::ZERO));
+    there.until("a bell", |rig| rig.bells == 1);
+    assert_eq!(here.driver.stats().bells_lost, 0);
 }
 
 /// What `sys/eventfd.rs` says about rings.

@@ -17,8 +17,14 @@ fn settings() -> DriverSettings {
     DriverSettings { buffers: 1024, buffers_max: 1024, receive_credit_bytes: CREDIT as u32, ..small() }
 }
 
-const LIMIT: Disabled =
-    Disabled { msg_ring: false, recv_limit: false, recv_multishot: false, ring_descriptor: false, steering: false };
+const LIMIT: Disabled = Disabled {
+    hand_over: false,
+    msg_ring: false,
+    recv_limit: false,
+    recv_multishot: false,
+    ring_descriptor: false,
+    steering: false,
+};
 const NO_LIMIT: Disabled = Disabled { recv_limit: true, ..LIMIT };
 const SINGLY: Disabled = Disabled { recv_multishot: true, ..LIMIT };
 

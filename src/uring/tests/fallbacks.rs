@@ -61,8 +61,14 @@ fn echo(disabled: Disabled) {
 
 #[test]
 fn an_echo_is_an_echo_under_each_fallback() {
-    let all =
-        Disabled { msg_ring: true, recv_limit: true, recv_multishot: true, ring_descriptor: true, steering: true };
+    let all = Disabled {
+        hand_over: true,
+        msg_ring: true,
+        recv_limit: true,
+        recv_multishot: true,
+        ring_descriptor: true,
+        steering: true,
+    };
     let none = Disabled::default();
     for disabled in [
         none,

@@ -91,6 +91,33 @@ fn the_ring_is_closed_before_its_memory_goes() {
     assert!(seen.load(std::sync::atomic::Ordering::Relaxed));
 }
 
+#[test]
+fn letting_go_ends_what_the_next_ring_needs_and_looks_at_no_connection() {
+    let (mut rig, listener, address) = Rig::listening(small(), Disabled::default());
+    let eventfd = EventFd::for_ring().expect("a descriptor");
+    rig.driver.watch(eventfd.as_fd().as_raw_fd());
+    let clients = rig.clients(address, 6);
+    rig.turn(Some(Duration::ZERO));
+    assert!(rig.driver.accepting.in_flight() > 0 && rig.driver.eventfd_armed);
+    rig.driver.let_go();
+    // Whoever comes now is the next ring's, and so is whoever writes to the eventfd.
+    let mut next = Rig::new(small(), Disabled::default());
+    next.driver.listen(&[listener.as_raw_fd()]);
+    next.driver.watch(eventfd.as_fd().as_raw_fd());
+    let (mut client, stream) = next.client(address);
+    client.write_all(b"hello").expect("somebody reads");
+    next.until("its bytes", |rig| rig.bytes_of(stream) == b"hello");
+    eventfd.write().expect("room");
+    next.until("a wake-up", |rig| rig.foreign == 1);
+    // A receive that was armed still is: the old ring was not searched for all that there is.
+    for (client, stream) in &clients {
+        (&*client).write_all(b"still").expect("somebody reads");
+        rig.until("its bytes", |rig| rig.bytes_of(*stream) == b"still");
+    }
+    // As `boot` closes it: on another thread, which waits for nothing.
+    std::thread::spawn(move || drop(rig.driver)).join().expect("no panic");
+}
+
 /// Open descriptors of the process that other tests do not have: rings.
 fn rings() -> usize {
     let open = std::fs::read_dir("/proc/self/fd").expect("it is Linux");
