@@ -10,6 +10,10 @@ use crate::proto::mcp::{Capabilities, Version};
 pub(super) fn needs(capabilities: Capabilities) -> &'static str {
     if capabilities.has(Capabilities::TASKS_EXTENSION) {
         "the tasks extension"
+    } else if capabilities.has(Capabilities::SAMPLING_TOOLS) {
+        "`sampling.tools`"
+    } else if capabilities.has(Capabilities::SAMPLING_CONTEXT) {
+        "`sampling.context`"
     } else if capabilities.has(Capabilities::SAMPLING) {
         "`sampling`"
     } else if capabilities.has(Capabilities::ROOTS) {
@@ -25,28 +29,7 @@ pub(super) fn needs(capabilities: Capabilities) -> &'static str {
 pub(super) fn capability(required: Capabilities) -> RpcError {
     let mut data = Vec::new();
     let mut outer = Object::begin(&mut data);
-    let mut object = outer.object("requiredCapabilities");
-    let (form, url) = (required.has(Capabilities::ELICITATION_FORM), required.has(Capabilities::ELICITATION_URL));
-    if form || url {
-        let mut elicitation = object.object("elicitation");
-        if form {
-            elicitation.raw("form", b"{}");
-        }
-        if url {
-            elicitation.raw("url", b"{}");
-        }
-    }
-    if required.has(Capabilities::ROOTS) {
-        object.raw("roots", b"{}");
-    }
-    if required.has(Capabilities::SAMPLING) {
-        let tools = required.has(Capabilities::SAMPLING_TOOLS);
-        object.raw("sampling", if tools { br#"{"tools":{}}"# } else { b"{}" });
-    }
-    if required.has(Capabilities::TASKS_EXTENSION) {
-        object.raw("extensions", br#"{"io.modelcontextprotocol/tasks":{}}"#);
-    }
-    object.end();
+    outer.raw("requiredCapabilities", &required.to_json());
     outer.end();
     let message = format!("Missing required client capability: this call needs {}", needs(required));
     RpcError::new(Code::MISSING_CAPABILITY, message).with_data(data)

@@ -24,6 +24,9 @@ impl Capabilities {
     /// Knows the tasks extension (`extensions["io.modelcontextprotocol/tasks"]`).
     pub const TASKS_EXTENSION: Capabilities = Capabilities(1 << 5);
 
+    /// Adds what it knows of servers to a sample (`sampling.context`).
+    pub const SAMPLING_CONTEXT: Capabilities = Capabilities(1 << 7);
+
     /// Tells when its roots are others (`roots.listChanged`, until 2025-11-25).
     pub const ROOTS_LIST_CHANGED: Capabilities = Capabilities(1 << 6);
 
@@ -39,8 +42,8 @@ impl Capabilities {
                 bits = bits.with(Capabilities::of_elicitation(&capability));
             } else if name.is("sampling") {
                 bits = bits.with(Capabilities::SAMPLING);
-                if capability.get("tools").is_some() {
-                    bits = bits.with(Capabilities::SAMPLING_TOOLS);
+                for (_, bit) in SAMPLING.into_iter().filter(|(name, _)| capability.get(name).is_some()) {
+                    bits = bits.with(bit);
                 }
             } else if name.is("roots") {
                 bits = bits.with(Capabilities::ROOTS);
@@ -88,7 +91,8 @@ impl Capabilities {
             unknown = unknown.with(Capabilities::ELICITATION_FORM);
         }
         if version < Version::V2025_11_25 {
-            unknown = unknown.with(Capabilities::ELICITATION_URL).with(Capabilities::SAMPLING_TOOLS);
+            unknown =
+                SAMPLING.into_iter().fold(unknown.with(Capabilities::ELICITATION_URL), |all, (_, bit)| all.with(bit));
         }
         self.without(unknown)
     }
@@ -106,8 +110,11 @@ impl Capabilities {
             elicitation.end();
         }
         if self.has(Capabilities::SAMPLING) {
-            let tools = self.has(Capabilities::SAMPLING_TOOLS);
-            object.raw("sampling", if tools { br#"{"tools":{}}"# } else { b"{}" });
+            let mut sampling = object.object("sampling");
+            for (name, _) in SAMPLING.into_iter().filter(|(_, bit)| self.has(*bit)) {
+                sampling.raw(name, b"{}");
+            }
+            sampling.end();
         }
         if self.has(Capabilities::ROOTS) {
             let tells = self.has(Capabilities::ROOTS_LIST_CHANGED);
@@ -130,6 +137,10 @@ impl Capabilities {
         Capabilities(bits)
     }
 }
+
+/// What a client may declare within `sampling`. (2025-11-25)
+const SAMPLING: [(&str, Capabilities); 2] =
+    [("context", Capabilities::SAMPLING_CONTEXT), ("tools", Capabilities::SAMPLING_TOOLS)];
 
 fn is_object(value: &Value<'_>) -> bool {
     value.kind() == ValueKind::Object
@@ -197,7 +208,7 @@ mod tests {
     #[test]
     fn capabilities_follow_what_the_client_declared() {
         let all = Capabilities::parse(
-            br#"{"elicitation":{"url":{}},"sampling":{"tools":{}},"roots":{"listChanged":true},
+            br#"{"elicitation":{"url":{}},"sampling":{"tools":{},"context":{}},"roots":{"listChanged":true},
                 "extensions":{"io.modelcontextprotocol/tasks":{}}}"#,
         )
         .expect("an object");
@@ -205,6 +216,7 @@ mod tests {
         assert!(all.has(Capabilities::ROOTS_LIST_CHANGED));
         let again = Capabilities::parse(&all.to_json());
         assert_eq!(again, Some(all), "what is written is read back");
+        assert!(all.has(Capabilities::SAMPLING_CONTEXT));
         assert!(all.has(Capabilities::SAMPLING_TOOLS.with(Capabilities::ROOTS).with(Capabilities::TASKS_EXTENSION)));
         assert!(Capabilities::parse(br#"{"elicitation":{}}"#).expect("ok").has(Capabilities::ELICITATION_FORM));
         assert_eq!(Capabilities::parse(br#"{"sampling":true}"#), Some(Capabilities::default()));
@@ -225,6 +237,7 @@ mod tests {
             let known = all.known_to(version);
             assert_eq!((known.has(form), known.has(url)), (knows_forms, knows_visits), "{version}");
             assert_eq!(known.has(Capabilities::SAMPLING_TOOLS), knows_visits, "{version}");
+            assert_eq!(known.has(Capabilities::SAMPLING_CONTEXT), knows_visits, "{version}");
             assert!(known.has(Capabilities::SAMPLING.with(Capabilities::ROOTS)), "{version}");
         }
     }

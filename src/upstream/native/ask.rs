@@ -7,7 +7,7 @@
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use super::content::JsonText;
+use super::content::{Content, JsonText};
 use super::failure::Failure;
 use crate::proto::json::{self, Object, Value, ValueKind};
 use crate::proto::jsonrpc::{Code, RpcError};
@@ -95,7 +95,8 @@ impl Ask {
 
     /// A sample from the client's model.
     pub fn sample(key: impl Into<String>, sampling: Sampling) -> Ask {
-        Ask { key: key.into(), needs: Capabilities::SAMPLING, question: Question::Sample(sampling) }
+        let needs = Capabilities::SAMPLING.with(sampling.needs);
+        Ask { key: key.into(), needs, question: Question::Sample(sampling) }
     }
 
     pub(super) fn method(&self) -> &'static str {
@@ -120,7 +121,7 @@ impl Ask {
                 form.write_schema(object.key("requestedSchema"));
             }
             Question::Roots => {}
-            Question::Sample(sampling) => sampling.write(&mut object),
+            Question::Sample(sampling) => sampling.write(&mut object, version),
             Question::Visit(visit) => visit.write(&mut object, version, elicitation_id),
         }
         object.end();
@@ -329,26 +330,64 @@ impl Elicited {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Sampling {
     max_tokens: u32,
-    messages: Vec<(&'static str, String)>,
+    messages: Vec<Said>,
     system_prompt: Option<String>,
     members: Vec<(String, String)>,
+    /// What a client has to declare besides `sampling`.
+    needs: Capabilities,
 }
+
+/// A message of a conversation.
+#[derive(Clone, PartialEq, Debug)]
+enum Said {
+    By(&'static str, Content),
+    /// Written out, a JSON object.
+    Whole(String),
+}
+
+/// Members that have a method of their own.
+const OWN_METHODS: [&str; 3] = ["maxTokens", "messages", "systemPrompt"];
 
 impl Sampling {
     /// An empty conversation; at most so many tokens may be sampled.
     pub fn new(max_tokens: u32) -> Sampling {
-        Sampling { max_tokens, messages: Vec::new(), system_prompt: None, members: Vec::new() }
+        Sampling {
+            max_tokens,
+            messages: Vec::new(),
+            system_prompt: None,
+            members: Vec::new(),
+            needs: Capabilities::default(),
+        }
     }
 
-    /// Adds what the user said.
-    pub fn user(mut self, text: impl Into<String>) -> Sampling {
-        self.messages.push(("user", text.into()));
+    /// Adds what the user said: text, an image or a sound.
+    pub fn user(mut self, content: impl Into<Content>) -> Sampling {
+        self.messages.push(Said::By("user", content.into()));
         self
     }
 
     /// Adds what the assistant said.
-    pub fn assistant(mut self, text: impl Into<String>) -> Sampling {
-        self.messages.push(("assistant", text.into()));
+    pub fn assistant(mut self, content: impl Into<Content>) -> Sampling {
+        self.messages.push(Said::By("assistant", content.into()));
+        self
+    }
+
+    /// Adds a message that is written out, a JSON object (`SamplingMessage`): what a tool was asked, and what it said.
+    ///
+    /// ```
+    /// use corelane::Sampling;
+    ///
+    /// let asked = r#"{"role":"assistant","content":[{"type":"tool_use","id":"1","name":"warmth","input":{}}]}"#;
+    /// let result = r#"{"type":"tool_result","toolUseId":"1","content":[{"type":"text","text":"21"}]}"#;
+    /// let request = Sampling::new(500)
+    ///     .user("How warm is it?")
+    ///     .message(asked)
+    ///     .message(format!(r#"{{"role":"user","content":[{result}]}}"#))
+    ///     .member("tools", r#"[{"name":"warmth","inputSchema":{"type":"object"}}]"#);
+    /// # let _ = request;
+    /// ```
+    pub fn message(mut self, message: impl Into<String>) -> Sampling {
+        self.messages.push(Said::Whole(one_line(message.into())));
         self
     }
 
@@ -358,20 +397,36 @@ impl Sampling {
         self
     }
 
-    /// Adds any other parameter (`temperature`, `modelPreferences`, ...); `value` is a JSON text.
+    /// Adds any other parameter (`temperature`, `modelPreferences`, ...); `value` is a JSON text. `tools` and
+    /// `toolChoice` make it a question for clients that declare `sampling.tools`, `includeContext` (but for `"none"`)
+    /// one for those that declare `sampling.context` (2025-11-25, "Sampling").
+    ///
+    /// # Panics
+    /// If there is a method for it: `messages`, `maxTokens`, `systemPrompt`.
     pub fn member(mut self, name: impl Into<String>, value: impl Into<String>) -> Sampling {
-        self.members.push((name.into(), one_line(value.into())));
+        let (name, value) = (name.into(), one_line(value.into()));
+        assert!(!OWN_METHODS.contains(&&*name), "`{name}` of a sample is set by a method of its own");
+        self.needs = match &*name {
+            "tools" | "toolChoice" => self.needs.with(Capabilities::SAMPLING_TOOLS),
+            "includeContext" if value.trim() != r#""none""# => self.needs.with(Capabilities::SAMPLING_CONTEXT),
+            _ => self.needs,
+        };
+        self.members.push((name, value));
         self
     }
 
-    fn write(&self, object: &mut Object<'_>) {
+    fn write(&self, object: &mut Object<'_>, version: Version) {
         let mut messages = object.array("messages");
-        for (role, text) in &self.messages {
-            let mut message = messages.object();
-            message.string("role", role);
-            let mut content = message.object("content");
-            content.string("type", "text");
-            content.string("text", text);
+        for said in &self.messages {
+            match said {
+                Said::By(role, content) => {
+                    let mut message = messages.object();
+                    message.string("role", role);
+                    content.write(message.key("content"), version);
+                    message.end();
+                }
+                Said::Whole(message) => messages.raw(message.as_bytes()),
+            }
         }
         messages.end();
         object.integer("maxTokens", self.max_tokens);

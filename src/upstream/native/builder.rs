@@ -14,15 +14,14 @@ use serde::de::DeserializeOwned;
 
 use super::arguments::{RawArguments, RawJson};
 use super::catalog::Catalog;
+use super::completion::{self, Completer, Completing, IntoCompletion};
 use super::context::Context;
 use super::desk::Settings;
 use super::failure::Failure;
 use super::label::{Icon, Label};
 use super::listing::CacheHint;
 use super::output::{IntoToolResult, ToolOutput};
-use super::prompt::{
-    self, Completer, Completing, IntoPromptResult, Prompt, PromptArguments, PromptEntry, PromptHandler,
-};
+use super::prompt::{self, IntoPromptResult, Prompt, PromptArguments, PromptEntry, PromptHandler};
 use super::resource::{self, IntoContents, Reader, Reading, Resource, ResourceEntry, ResourceTemplate, TemplateEntry};
 use super::schema::{self, SchemaError};
 use super::service::NativeService;
@@ -122,7 +121,6 @@ impl Server {
                 prompts_change: false,
                 resources_change: false,
                 subscriptions: false,
-                logging: true,
                 page_size: LIST_PAGE_DEFAULT,
                 list_cache: CacheHint::private(60_000),
                 read_cache: CacheHint::private(0),
@@ -131,6 +129,7 @@ impl Server {
                     task_ttl: Duration::from_secs(600),
                     task_poll_interval: Duration::from_millis(500),
                     tasks_max: TASKS_PER_CORE_MAX,
+                    logging: true,
                 },
             },
             state: Box::new(|| ()),
@@ -168,7 +167,6 @@ pub(super) struct Draft {
     pub prompts_change: bool,
     pub resources_change: bool,
     pub subscriptions: bool,
-    pub logging: bool,
     pub page_size: usize,
     pub list_cache: CacheHint,
     pub read_cache: CacheHint,
@@ -301,7 +299,7 @@ impl<S: 'static> ServerBuilder<S> {
 
     /// Says that handlers never call [`Context::log`].
     pub fn without_logging(mut self) -> Self {
-        self.draft.logging = false;
+        self.draft.settings.logging = false;
         self
     }
 
@@ -520,10 +518,24 @@ impl<S: 'static> ServerBuilder<S> {
     }
 
     /// Completes an argument of a prompt that was added before.
-    pub fn complete_prompt<F>(mut self, prompt: &str, argument: &str, complete: F) -> Self
+    pub fn complete_prompt<F>(self, prompt: &str, argument: &str, complete: F) -> Self
     where
         F: Fn(&Completing, &Context<S>) -> Vec<String> + Send + Sync + 'static,
     {
+        self.add_prompt_completer(prompt, argument, completion::plain(complete))
+    }
+
+    /// The same with an asynchronous function, which may fail. It cannot ask the client.
+    pub fn async_complete_prompt<R, F, Fut>(self, prompt: &str, argument: &str, complete: F) -> Self
+    where
+        R: IntoCompletion,
+        F: Fn(Completing, Context<S>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = R> + 'static,
+    {
+        self.add_prompt_completer(prompt, argument, completion::asynchronous(complete))
+    }
+
+    fn add_prompt_completer(mut self, prompt: &str, argument: &str, completer: Completer<S>) -> Self {
         let found = self
             .prompts
             .iter()
@@ -533,7 +545,7 @@ impl<S: 'static> ServerBuilder<S> {
             return self
                 .fail(BuildError::UnknownCompletion(format!("prompt `{prompt}` with an argument `{argument}`")));
         };
-        self.prompt_completers.push((index, argument.to_owned(), Box::new(complete)));
+        self.prompt_completers.push((index, argument.to_owned(), completer));
         self
     }
 
@@ -573,17 +585,31 @@ impl<S: 'static> ServerBuilder<S> {
     /// # assert!(answer.contains(r#""values":["bathroom","basement"]"#), "{answer}");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn complete_template<F>(mut self, template: &str, variable: &str, complete: F) -> Self
+    pub fn complete_template<F>(self, template: &str, variable: &str, complete: F) -> Self
     where
         F: Fn(&Completing, &Context<S>) -> Vec<String> + Send + Sync + 'static,
     {
+        self.add_template_completer(template, variable, completion::plain(complete))
+    }
+
+    /// The same with an asynchronous function, as of [`async_complete_prompt`](Self::async_complete_prompt).
+    pub fn async_complete_template<R, F, Fut>(self, template: &str, variable: &str, complete: F) -> Self
+    where
+        R: IntoCompletion,
+        F: Fn(Completing, Context<S>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = R> + 'static,
+    {
+        self.add_template_completer(template, variable, completion::asynchronous(complete))
+    }
+
+    fn add_template_completer(mut self, template: &str, variable: &str, completer: Completer<S>) -> Self {
         let found = self.templates.iter().position(|other| other.template.template == template);
         let found = found.filter(|&index| self.templates[index].matcher.names().any(|name| name == variable));
         let Some(index) = found else {
             let what = format!("template `{template}` with a variable `{variable}`");
             return self.fail(BuildError::UnknownCompletion(what));
         };
-        self.template_completers.push((index, variable.to_owned(), Box::new(complete)));
+        self.template_completers.push((index, variable.to_owned(), completer));
         self
     }
 

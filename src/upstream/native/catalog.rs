@@ -6,12 +6,13 @@
 use std::collections::HashMap;
 
 use super::builder::{Draft, ServerBuilder, SessionHandler};
+use super::completion::Completer;
 use super::desk::Settings;
 use super::label::write_icons;
 use super::listing::{CacheHint, Listing};
 use super::names::Names;
 use super::output::modern_tail;
-use super::prompt::{Completer, PromptEntry};
+use super::prompt::PromptEntry;
 use super::request_state::BindingKeys;
 use super::resource::Reading;
 use super::resource::{Reader, ResourceEntry, TemplateEntry};
@@ -63,7 +64,7 @@ impl<S> Catalog<S> {
             resources_list_changed: draft.resources_change,
             resources_subscribe: draft.subscriptions,
             completions: !builder.prompt_completers.is_empty() || !builder.template_completers.is_empty(),
-            logging: draft.logging,
+            logging: draft.settings.logging,
             tasks: has_tasks,
             tasks_extension: has_tasks,
         };

@@ -90,7 +90,7 @@ impl<S> Context<S> {
             key: call.key,
             version: call.version,
             capabilities: call.capabilities,
-            log_level: call.log_level,
+            log_level: call.log_level.filter(|_| station.desk.settings.logging),
             session: call.session,
             deadline: Cell::new(call.deadline),
             since: call.now,

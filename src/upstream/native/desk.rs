@@ -43,6 +43,8 @@ pub(super) struct Settings {
     pub task_ttl: Duration,
     pub task_poll_interval: Duration,
     pub tasks_max: usize,
+    /// Whether it sends log messages.
+    pub logging: bool,
 }
 
 /// A call that waits.

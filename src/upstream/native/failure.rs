@@ -40,6 +40,7 @@ enum Reason {
 /// What the handler was for, which decides how its failure is told.
 #[derive(Clone, Copy)]
 pub(super) enum Asked<'a> {
+    Completion,
     Prompt,
     Resource { uri: &'a str },
     Tool,
@@ -84,13 +85,13 @@ impl Failure {
             }
             Reason::NotFound => match asked {
                 Asked::Resource { uri } => return Err(missing::resource(uri, version)),
-                Asked::Prompt | Asked::Tool => Cow::Borrowed("not found"),
+                Asked::Completion | Asked::Prompt | Asked::Tool => Cow::Borrowed("not found"),
             },
             Reason::Text(text) => text,
         };
         match asked {
             Asked::Tool => Ok(text),
-            Asked::Prompt | Asked::Resource { .. } => Err(RpcError::new(Code::INTERNAL, text)),
+            Asked::Completion | Asked::Prompt | Asked::Resource { .. } => Err(RpcError::new(Code::INTERNAL, text)),
         }
     }
 }

@@ -10,7 +10,6 @@ use super::context::Context;
 use super::failure::{Asked, Failure};
 use super::label::{Label, labelled};
 use super::outcome::{Outcome, Rendered};
-use crate::limits::COMPLETION_VALUES_MAX;
 use crate::proto::json::{Object, Value};
 use crate::proto::mcp::Version;
 use crate::server::service::LocalFuture;
@@ -285,38 +284,4 @@ fn render(result: impl IntoPromptResult, version: Version) -> Outcome {
     }
     members.push(b']');
     Ok(Rendered { members, meta: Vec::new() })
-}
-
-/// What is to be completed.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Completing {
-    pub(super) value: String,
-    pub(super) others: PromptArguments,
-}
-
-impl Completing {
-    /// What was typed so far.
-    pub fn value(&self) -> &str {
-        &self.value
-    }
-
-    /// An argument that was chosen before.
-    pub fn argument(&self, name: &str) -> Option<&str> {
-        self.others.get(name)
-    }
-}
-
-pub(super) type Completer<S> = Box<dyn Fn(&Completing, &Context<S>) -> Vec<String> + Send + Sync>;
-
-/// The members of a completion's result: at most a hundred values, and how many there would be.
-pub(super) fn completion(values: &[String]) -> Rendered {
-    let mut members = br#""completion":"#.to_vec();
-    let mut object = Object::begin(&mut members);
-    let mut array = object.array("values");
-    values.iter().take(COMPLETION_VALUES_MAX).for_each(|value| array.string(value));
-    array.end();
-    object.integer("total", values.len());
-    object.boolean("hasMore", values.len() > COMPLETION_VALUES_MAX);
-    object.end();
-    Rendered { members, meta: Vec::new() }
 }

@@ -225,6 +225,11 @@ impl std::fmt::Debug for ServeError {
 impl<S: 'static> Server<S> {
     /// Serves over HTTP on every core until the process is told to stop.
     ///
+    /// It takes a process for its own: SIGINT, SIGTERM and SIGHUP are its to answer from here on, the soft limits of
+    /// open files and locked memory are raised to the hard ones, settings come from `CORELANE_*` of the environment
+    /// too, and logging is set up if the program has not done so, with a panic hook for the threads made here. The
+    /// calling thread stays in here; threads of the program's own go on beside it.
+    ///
     /// # Errors
     /// What kept it from serving.
     pub fn serve(self, options: ServeOptions) -> Result<(), ServeError> {

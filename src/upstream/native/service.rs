@@ -12,15 +12,16 @@ use super::arguments::RawJson;
 use super::ask::AskError;
 use super::builder::SessionHandler;
 use super::catalog::Catalog;
+use super::completion::{self, Completer, Completing};
 use super::content::JsonText;
 use super::context::{Context, Station, TaskWish};
 use super::desk::{Desk, HandlerCounts, Open, panicked};
 use super::exchange::{Exchange, Way};
 use super::listing::Listing;
 use super::names;
-use super::outcome::{Outcome, Rendered};
+use super::outcome::Outcome;
 use super::output::{ToolOutput, close_result, open_result};
-use super::prompt::{Completing, PromptArguments, PromptHandler, completion};
+use super::prompt::{PromptArguments, PromptHandler};
 use super::request_state;
 use super::resource::{self, Reader};
 use super::run::{Run, Sink};
@@ -242,6 +243,10 @@ impl<S: 'static> NativeService<S> {
 
     /// The questions and answers of a call: for a retry, those of the rounds before.
     fn exchange(&self, call: &Call<'_>, name: &str, arguments: &[u8]) -> Result<Rc<Exchange>, RpcError> {
+        if call.method == Method::CompletionComplete {
+            // Its result cannot be `input_required` (2026-07-28, "Multi Round-Trip Requests").
+            return Ok(Rc::new(Exchange::new(Way::Live, call.version, call.capabilities, false, 0)));
+        }
         if !call.version.is_modern() {
             return Ok(Rc::new(Exchange::new(Way::Live, call.version, call.capabilities, call.may_ask, 0)));
         }
@@ -383,10 +388,13 @@ impl<S: 'static> NativeService<S> {
         let others = PromptArguments::read(chosen).ok_or_else(|| invalid("`context.arguments` must be strings"))?;
         let completing = Completing { value, others };
         self.desk().count_call(self.others());
-        Ok(self.call_plain(call, out, |ctx| {
-            let values = found.map(|completer| completer(&completing, ctx)).unwrap_or_default();
-            Ok::<Rendered, RpcError>(completion(&values))
-        }))
+        match found {
+            None => Ok(self.call_plain(call, out, |_| Ok(completion::render(&[])))),
+            Some(Completer::Plain(completer)) => Ok(self.call_plain(call, out, |ctx| completer(&completing, ctx))),
+            Some(Completer::Async(completer)) => {
+                self.call_async(call, out, &name, b"{}", |ctx| completer(completing, ctx))
+            }
+        }
     }
 
     fn list(&self, list: &Listing, call: &Call<'_>, out: &mut Vec<u8>) -> Result<Served, RpcError> {

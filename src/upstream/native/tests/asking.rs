@@ -51,6 +51,19 @@ fn server() -> Server<Counter> {
         .async_tool(Tool::new("greet"), greet)
         .async_tool(Tool::new("rounds"), rounds)
         .async_tool(Tool::new("many"), many)
+        .async_tool(Tool::new("tooled"), async |_: NoArguments, ctx: Context<Counter>| -> Result<String, Failure> {
+            let sampling = Sampling::new(5)
+                .user(Content::image(b"x", "image/png"))
+                .message("{\"role\":\"assistant\",\n\"content\":[{\"type\":\"tool_use\",\"id\":\"1\"}]}")
+                .member("tools", "[]");
+            Ok(ctx.ask_all([Ask::sample("s", sampling)]).await?.sampled("s").and_then(|s| s.text()).unwrap_or_default())
+        })
+        .async_tool(Tool::new("knowing"), async |_: NoArguments, ctx: Context<Counter>| -> Result<(), Failure> {
+            let asking = |what: &str| Ask::sample(what, Sampling::new(5).member("includeContext", format!("{what:?}")));
+            ctx.ask_all([asking("none")]).await?;
+            ctx.ask_all([asking("thisServer")]).await?;
+            Ok(())
+        })
         .async_tool(Tool::new("visit"), async |_: NoArguments, ctx: Context<Counter>| -> Result<String, Failure> {
             let done = ctx.elicit_url("pay", "Please pay", "https://example.com/").await?;
             Ok(done.action().to_owned())
@@ -243,6 +256,22 @@ fn only_what_was_declared_is_asked() {
     assert_eq!((code, data), (-32021, json!({"requiredCapabilities": {"sampling": {}}})));
     let (code, _, data) = rig.tool(MODERN, "visit", json!({})).expect_err("refused");
     assert_eq!((code, data), (-32021, json!({"requiredCapabilities": {"elicitation": {"url": {}}}})));
+    // Within `sampling` as well: what makes a sample one with tools, or with what the client knows of servers.
+    rig.capabilities = Capabilities::SAMPLING;
+    let (code, text, data) = rig.tool(MODERN, "tooled", json!({})).expect_err("refused");
+    assert_eq!((code, data), (-32021, json!({"requiredCapabilities": {"sampling": {"tools": {}}}})));
+    assert!(text.contains("`sampling.tools`"), "{text}");
+    let first = rig.tool(MODERN, "knowing", json!({})).expect("a result");
+    assert_eq!(first["resultType"], "input_required", "of none it asks nobody more");
+    let sample = json!({"role": "assistant", "content": {"type": "text", "text": "Hi"}, "model": "m"});
+    let params = retry("knowing", json!({"none": sample}), &first["requestState"]);
+    let (code, _, data) = rig.ask(MODERN, "tools/call", params).expect_err("refused");
+    assert_eq!((code, data), (-32021, json!({"requiredCapabilities": {"sampling": {"context": {}}}})));
+    rig.capabilities = Capabilities::SAMPLING.with(Capabilities::SAMPLING_TOOLS);
+    let first = rig.tool(MODERN, "tooled", json!({})).expect("a result");
+    let params = &first["inputRequests"]["s"]["params"];
+    assert_eq!((&params["messages"][0]["content"]["type"], &params["tools"]), (&json!("image"), &json!([])));
+    assert_eq!(params["messages"][1]["content"][0]["type"], "tool_use");
     rig.capabilities = Capabilities::default();
     let result = rig.tool(LEGACY, "greet", json!({})).expect("a result");
     assert_eq!((&result["isError"], rig.asked.len()), (&json!(true), 0));

@@ -142,6 +142,14 @@ fn server() -> Server<Drops> {
         .complete_template("test://{id}/data", "id", |completing, _| {
             vec![completing.argument("how").unwrap_or("?").to_owned()]
         })
+        .async_complete_prompt("p", "how", async |completing: Completing, ctx: Context<Drops>| {
+            ctx.sleep(Duration::from_millis(1)).await;
+            match completing.value() {
+                "none" => Err(Failure::new("nothing begins so")),
+                "ask" => ctx.roots("r").await.map(|_| Vec::new()).map_err(Failure::from),
+                value => Ok(vec![format!("{value}!")]),
+            }
+        })
         .build()
         .expect("a good server")
 }
@@ -420,6 +428,21 @@ fn resources_are_read_by_uri_and_by_template() {
 }
 
 #[test]
+fn a_server_without_logging_logs_nothing() {
+    let say = |_: NoArguments, ctx: &Context| ctx.log(LogLevel::Emergency, None, "it burns");
+    for (server, said) in [
+        (Server::builder("t", "1").tool(Tool::new("say"), say), 1),
+        (Server::builder("t", "1").without_logging().tool(Tool::new("say"), say), 0),
+    ] {
+        let mut rig = Rig::new(&server.build().expect("a good server"));
+        rig.log_level = Some(LogLevel::Debug);
+        rig.tool(LEGACY, "say", json!({})).expect("a result");
+        let messages = rig.sent.iter().filter(|sent| sent.starts_with("notifications/message"));
+        assert_eq!(messages.count(), said, "{:?}", rig.sent);
+    }
+}
+
+#[test]
 fn prompts_and_completion() {
     let mut rig = Rig::new(&server());
     let get = |arguments: Value| json!({"name": "p", "arguments": arguments});
@@ -435,7 +458,17 @@ fn prompts_and_completion() {
     let completion = &result["completion"];
     assert_eq!(completion["values"].as_array().map(Vec::len), Some(100));
     assert_eq!((&completion["total"], &completion["hasMore"]), (&json!(150), &json!(true)));
-    let result = rig.ask(LEGACY, "completion/complete", complete(prompt, "how")).expect("nobody completes it");
+    for version in [LEGACY, MODERN] {
+        let result = rig.ask(version, "completion/complete", complete(prompt.clone(), "how")).expect("values, later");
+        assert_eq!(result["completion"]["values"], json!(["x!"]));
+        for (value, why) in [("none", "nothing begins so"), ("ask", "cannot be asked")] {
+            let mut params = complete(prompt.clone(), "how");
+            params["argument"]["value"] = json!(value);
+            let (code, text, _) = rig.ask(version, "completion/complete", params).expect_err("it fails");
+            assert!(code == -32603 && text.contains(why), "{version}: {text}");
+        }
+    }
+    let result = rig.ask(LEGACY, "completion/complete", complete(prompt, "else")).expect("nobody completes it");
     assert_eq!(result["completion"]["values"], json!([]));
     let mut params = complete(json!({"type": "ref/resource", "uri": "test://{id}/data"}), "id");
     params["context"] = json!({"arguments": {"how": "this"}});
