@@ -418,12 +418,6 @@ impl<S: Service> Core<S> {
         lookup(&mut self.connections, id)
     }
 
-    /// Whatever connection has this one's place. Nothing of it is read, so as not to wait for its memory.
-    #[cfg(feature = "host")]
-    pub(super) fn in_place_of(&self, id: ConnectionId) -> Option<&Connection> {
-        self.connections.get(id.slot as usize)?.as_deref()
-    }
-
     /// Takes a connection out of the table for a step; `put` brings it back.
     pub(super) fn take(&mut self, id: ConnectionId) -> Option<Box<Connection>> {
         let entry = self.connections.get_mut(id.slot as usize)?;
@@ -634,6 +628,10 @@ impl<S: Service> Core<S> {
         if connection.phase != Phase::Open {
             self.give_buffer(std::mem::take(&mut connection.carry));
             connection.framing.let_go();
+        }
+        // Taken for an answer, and then there was none.
+        if connection.out.is_empty() && connection.out.capacity() > 0 {
+            self.give_buffer(std::mem::take(&mut connection.out));
         }
         self.weigh(connection);
         let wanted = match connection.phase {

@@ -494,6 +494,10 @@ impl<S: Service> Core<S> {
         if exchange.deadline > now {
             return self.remind(key);
         }
+        if let Kind::Forwarded { to } = exchange.kind {
+            let is_modern = exchange.version.is_modern();
+            return self.forwarded_due(key, to, is_modern);
+        }
         self.refused(Refusal::DeadlinePassed);
         self.service.cancel(self.now, key.into());
         let error = RpcError::new(Code::DEADLINE, "the call took longer than its time limit and was cancelled");

@@ -124,11 +124,19 @@ impl<S: Service> Core<S> {
         self.begin_drain();
         if !std::mem::replace(&mut self.drain.is_over, true) {
             self.log_drain("its time is up, calls are told so");
+            let text = "the server is ending, and waits for this call no longer; try again shortly";
             for key in self.exchanges.keys(|exchange| exchange.kind == Kind::Call) {
                 self.refused(Refusal::Draining);
                 self.service.cancel(self.now, key.into());
-                let text = "the server is ending, and waits for this call no longer; try again shortly";
                 self.reply(key, Err(RpcError::new(Code::OVERLOADED, text)));
+            }
+            // Their owners say so as well, unless they stand still.
+            for key in self.exchanges.keys(|exchange| matches!(exchange.kind, Kind::Forwarded { .. })) {
+                let kind = self.exchanges.find(key).map(|exchange| exchange.kind);
+                let Some(Kind::Forwarded { to }) = kind else { continue };
+                self.refused(Refusal::Draining);
+                self.tell_gone(to, key);
+                self.end_forwarded(key, 503, &RpcError::new(Code::OVERLOADED, text));
             }
             return self.remind_of_drain(self.now + LAST_WORDS);
         }

@@ -315,7 +315,8 @@ impl<S: Service> Core<S> {
         header: impl FnOnce(Numbers) -> Header,
         payload: Vec<u8>,
     ) {
-        match self.forward(owner, Sink::Http(connection.id), &[], header, payload) {
+        let no_call: (&[u8], Version) = (&[], Version::LEGACY_DEFAULT);
+        match self.forward(owner, Sink::Http(connection.id), no_call, None, header, payload) {
             Ok(key) => connection.exchange = Some(key),
             Err(error) => self.refuse_with(connection, 503, &[], &error),
         }

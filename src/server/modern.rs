@@ -102,7 +102,8 @@ impl<S: Service> Core<S> {
                 }
                 let view = lane.view.0;
                 let payload = self.pool.filled(&[text]);
-                match self.forward(owner, lane.sink, id, |ticket| Header::Modern { ticket, view }, payload) {
+                let header = |ticket| Header::Modern { ticket, view };
+                match self.forward(owner, lane.sink, (id, Version::V2026_07_28), lane.patience, header, payload) {
                     Ok(key) => Told::Pending(key),
                     Err(error) => self.fail(Some(id), false, 503, error, out),
                 }

@@ -50,6 +50,20 @@ pub enum Header {
     StreamPost { ticket: Numbers, life: u32, stream: Numbers },
 }
 
+impl Header {
+    /// The ticket that waits for an answer to this, if it asks for one.
+    pub fn asks(&self) -> Option<Numbers> {
+        match *self {
+            Header::Delete { ticket }
+            | Header::Get { ticket, .. }
+            | Header::Modern { ticket, .. }
+            | Header::Post { ticket, .. }
+            | Header::StreamPost { ticket, .. } => Some(ticket),
+            _ => None,
+        }
+    }
+}
+
 impl From<ExchangeKey> for Numbers {
     fn from(key: ExchangeKey) -> Numbers {
         (key.index, key.generation)

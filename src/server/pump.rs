@@ -4,7 +4,8 @@
 //! exchange (`Kind::Forwarded`) whose key is the ticket of reply; the owner keeps one whose sink is that ticket. The
 //! work is done by the same code as for a connection of the owner's own.
 //! Not here: the rings (`drive` moves parcels between outbox and ring).
-//! Invariant: a ticket hears one last word: `Reply` or `End`, unless its home says `Gone` first.
+//! Invariant: a ticket hears one last word: `Reply` or `End`, unless its home says `Gone` first. The owner keeps the
+//! time of a call; its home waits a little longer, for an owner that stands still.
 
 use super::connection::{Connection, HttpAnswer, Wire};
 use super::core::Core;
@@ -14,7 +15,7 @@ use super::http::{Posted, STREAM_BEHIND};
 use super::outbox::Delivery;
 use super::parcel::{Header, Numbers};
 use super::router::{Lane, Told, valid_id};
-use super::service::{Change, Service, Subject};
+use super::service::{Change, Nanos, Service, Subject};
 use crate::ids::{CoreId, Ticket, View};
 use crate::limits::RING_LEASED_BYTES_MAX;
 use crate::metrics::{Refusal, Step};
@@ -22,6 +23,9 @@ use crate::proto::json::{Array, Envelope, Key, Value, ValueKind};
 use crate::proto::jsonrpc::{self, Code, RpcError};
 use crate::proto::mcp::Version;
 use crate::shard::replay::EventId;
+
+/// How much longer than a call may take its home waits for the word of its owner, in nanoseconds.
+const GRACE: Nanos = 500_000_000;
 
 /// Where a session lives that an id names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,12 +48,15 @@ impl<S: Service> Core<S> {
         self.outbox.waiting() == 0
     }
 
-    /// Sends a request of a connection to the core that can answer it. The connection is occupied until then.
+    /// Sends a request of a connection to the core that can answer it. The connection is occupied until then, or until
+    /// its owner has had all the time there is: what the caller said (`patience`), or the most that a call may take.
+    /// A stream has no such time.
     pub(super) fn forward(
         &mut self,
         to: CoreId,
         lane_sink: Sink,
-        id: &[u8],
+        (id, version): (&[u8], Version),
+        patience: Option<Nanos>,
         header: impl FnOnce(Numbers) -> Header,
         payload: Vec<u8>,
     ) -> Result<ExchangeKey, RpcError> {
@@ -60,9 +67,17 @@ impl<S: Service> Core<S> {
                 "the way to the core that owns this is full; try again shortly",
             ));
         }
-        let exchange = Exchange::new(Kind::Forwarded { to }, lane_sink, id, Version::LEGACY_DEFAULT, self.now);
+        let mut exchange = Exchange::new(Kind::Forwarded { to }, lane_sink, id, version, self.now);
+        let most = self.settings.call_time_max;
+        let until = |time: Nanos| self.now.saturating_add(time.min(most)).saturating_add(GRACE);
+        exchange.latest = patience.map_or(Nanos::MAX, until);
+        exchange.deadline = until(patience.unwrap_or(most));
         let key = self.exchanges.insert(exchange);
-        self.outbox.post(to, header(key.into()), payload);
+        let header = header(key.into());
+        if !matches!(header, Header::Get { .. }) {
+            self.remind(key);
+        }
+        self.outbox.post(to, header, payload);
         self.metrics.parcels_sent.add(1);
         Ok(key)
     }
@@ -70,6 +85,19 @@ impl<S: Service> Core<S> {
     /// A parcel from another core.
     pub(super) fn parcel(&mut self, from: CoreId, header: Header, payload: &[u8]) {
         self.metrics.parcels_received.add(1);
+        if let Some(ticket) = header.asks()
+            && !self.outbox.has_room(from)
+        {
+            // What is said to a core that takes nothing would gather here, whoever waits for it or not.
+            self.refused(Refusal::OutboxFull);
+            let id = match header {
+                Header::Post { id, .. } => payload.get(usize::from(id)..).and_then(|text| self.id_in(text)),
+                Header::Modern { .. } => self.id_in(payload),
+                _ => None,
+            };
+            let text = "the way back from the core that owns this is full; try again shortly";
+            return self.send_error(from, ticket.into(), 503, id, &RpcError::new(Code::OVERLOADED, text));
+        }
         match header {
             Header::Post { ticket, id, patience, sent } => {
                 self.metrics.step(Step::MeshHop).record(self.now.saturating_sub(sent));
@@ -143,22 +171,7 @@ impl<S: Service> Core<S> {
         let error = RpcError::new(Code::OVERLOADED, "the core that owned this was lost; try again");
         for key in self.exchanges.keys(|exchange| exchange.kind == Kind::Forwarded { to: peer }) {
             self.refused(Refusal::ShardLost);
-            let Some(exchange) = self.exchanges.find(key) else { continue };
-            let mut message = Vec::new();
-            let id = if exchange.id.is_empty() { None } else { Some(&*exchange.id) };
-            let is_call = id.is_some();
-            jsonrpc::error(&mut message, id, true, &error);
-            self.home(key.into(), |core, connection, key| {
-                // None of a batch's calls is answered any more, so one word is the last for all of them.
-                let is_batch = std::mem::take(&mut connection.batch_left) > 0;
-                if is_call || is_batch || !matches!(connection.answer, Some(HttpAnswer::Stream { .. })) {
-                    return core.home_reply(connection, key, 503, None, &message);
-                }
-                // A stream that answers no request just ends; its client comes back.
-                core.end_stream(connection);
-                core.forget(key);
-                core.resumable.push_back(connection.id);
-            });
+            self.end_forwarded(key, 503, &error);
         }
         // All of them: its next life counts its tickets from the beginning, and a late answer would reach a stranger.
         let orphans: Vec<Numbers> =
@@ -166,6 +179,38 @@ impl<S: Service> Core<S> {
         for key in orphans {
             self.lost_its_sink(key.into());
         }
+    }
+
+    /// The owner of a request has had all its time and more, and has not said a last word.
+    pub(super) fn forwarded_due(&mut self, key: ExchangeKey, to: CoreId, is_modern: bool) {
+        self.refused(Refusal::DeadlinePassed);
+        self.tell_gone(to, key);
+        let error =
+            RpcError::new(Code::DEADLINE, "the core that owns this did not answer within the call's time limit");
+        let is_call = self.exchanges.find(key).is_some_and(|exchange| !exchange.id.is_empty());
+        // As its owner would have answered it.
+        self.end_forwarded(key, if is_call && !is_modern { 200 } else { error.code.http_status() }, &error);
+    }
+
+    /// Answers a request in place of its owner.
+    pub(super) fn end_forwarded(&mut self, key: ExchangeKey, status: u16, error: &RpcError) {
+        let Some(exchange) = self.exchanges.find(key) else { return };
+        let mut message = Vec::new();
+        let id = if exchange.id.is_empty() { None } else { Some(&*exchange.id) };
+        let is_call = id.is_some();
+        jsonrpc::error(&mut message, id, true, error);
+        self.home(key.into(), |core, connection, key| {
+            // None of a batch's calls is answered any more, so one word is the last for all of them.
+            let is_batch = std::mem::take(&mut connection.batch_left) > 0;
+            if is_call || is_batch || !matches!(connection.answer, Some(HttpAnswer::Stream { .. })) {
+                return core.home_reply(connection, key, status, None, &message);
+            }
+            // A stream that answers no request just ends; its client comes back.
+            core.tell_retry(connection);
+            core.end_stream(connection);
+            core.forget(key);
+            core.resumable.push_back(connection.id);
+        });
     }
 
     /// Posts what this core's member of the registry has to say.
@@ -215,8 +260,14 @@ impl<S: Service> Core<S> {
     /// Does something for a ticket of this home, if its connection still waits.
     fn home(&mut self, ticket: Numbers, then: impl FnOnce(&mut Self, &mut Connection, ExchangeKey)) {
         let key = ExchangeKey::from(ticket);
-        let Some(Exchange { kind: Kind::Forwarded { .. }, sink, .. }) = self.exchanges.find(key) else { return };
-        let (Sink::Http(id) | Sink::Lines(id)) = *sink else { return };
+        let (now, more) = (self.now, self.settings.call_time_max.max(self.settings.ask_time));
+        let Some(exchange) = self.exchanges.find(key) else { return };
+        if !matches!(exchange.kind, Kind::Forwarded { .. }) {
+            return;
+        }
+        // Its owner moves, and may have given it more time: for progress, or for a question to its client.
+        exchange.deadline = exchange.deadline.max(now.saturating_add(more + GRACE).min(exchange.latest));
+        let (Sink::Http(id) | Sink::Lines(id)) = exchange.sink else { return };
         self.with(id, |core, connection| then(core, connection, key));
     }
 
@@ -322,13 +373,18 @@ impl<S: Service> Core<S> {
         self.send_error(core, ticket, 404, id, &error);
     }
 
+    /// The id of the request in a text, if it is one that can be read.
+    fn id_in<'t>(&mut self, text: &'t [u8]) -> Option<&'t [u8]> {
+        let mut envelope = Envelope::default();
+        let scanned = self.scanner.scan(text, &mut envelope);
+        request_id(&envelope, text).filter(|_| scanned.is_ok())
+    }
+
     fn remote_post(&mut self, from: CoreId, ticket: Ticket, id: u16, patience: u64, payload: &[u8]) {
         let Some((id, text)) = payload.split_at_checked(usize::from(id)) else { return };
         let Some(session) = self.find_session(id) else {
-            // As its home would answer it: by the request's id, if it is one that can be read.
-            let mut envelope = Envelope::default();
-            let scanned = self.scanner.scan(text, &mut envelope);
-            let id = request_id(&envelope, text).filter(|_| scanned.is_ok());
+            // As its home would answer it.
+            let id = self.id_in(text);
             return self.send_unknown_session(from, ticket, id);
         };
         let view = self.shards.find(session).map_or(View::ALL, |session| session.view);

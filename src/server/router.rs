@@ -242,7 +242,7 @@ impl<S: Service> Core<S> {
         let (length, patience) = (session.len() as u16, lane.patience.unwrap_or(0));
         let sent = self.now;
         let header = |ticket| Header::Post { ticket, id: length, patience, sent };
-        match self.forward(owner, lane.sink, id, header, payload) {
+        match self.forward(owner, lane.sink, (id, Version::LEGACY_DEFAULT), lane.patience, header, payload) {
             Ok(key) => Told::Pending(key),
             Err(error) => self.fail(request_id(envelope, text), true, 503, error, out),
         }
@@ -330,7 +330,10 @@ impl<S: Service> Core<S> {
                     self.refuse_message(Refusal::BadRequest, None, true, 400, error, &mut answer)
                 }
                 Ok(()) if is_method(&envelope, message, Method::Initialize) => {
-                    let error = RpcError::new(Code::INVALID_REQUEST, "initialize cannot be part of a batch");
+                    let error = RpcError::new(
+                        Code::INVALID_REQUEST,
+                        "initialize cannot be part of a batch; send it by itself, and batches once it is answered",
+                    );
                     self.refuse_message(
                         Refusal::BadRequest,
                         valid_id(&envelope, message),

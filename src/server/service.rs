@@ -125,6 +125,19 @@ pub struct Offers {
     pub tasks_extension: bool,
 }
 
+impl Offers {
+    /// Whether it was promised that clients are told of such a change of a list.
+    pub fn tells(&self, change: &Change) -> bool {
+        match change {
+            Change::Prompts => self.prompts_list_changed,
+            Change::Resources => self.resources_list_changed,
+            Change::Tools => self.tools_list_changed,
+            Change::Resource(_) => self.resources_subscribe,
+            Change::Task { .. } => self.tasks_extension,
+        }
+    }
+}
+
 /// Who a service says it is.
 #[derive(Clone, Debug)]
 pub struct About {

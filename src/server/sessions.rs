@@ -13,7 +13,7 @@ use super::router::{Lane, Told};
 use super::service::{GATEWAY, Service, Watched};
 use crate::ids::{CoreId, View};
 use crate::metrics::Refusal;
-use crate::proto::json::{Envelope, Key, Object};
+use crate::proto::json::{Envelope, Key, Object, Value};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, Version};
 use crate::shard::Heir;
@@ -37,6 +37,11 @@ pub(super) struct Reopened {
     pub stream: Option<ExchangeKey>,
 }
 
+/// Whether this is an `Implementation`, as far as it has to be one: a name and a version.
+fn is_implementation(object: Value<'_>) -> bool {
+    ["name", "version"].iter().all(|name| object.get(name).and_then(Value::as_str).is_some())
+}
+
 impl<S: Service> Core<S> {
     pub(super) fn initialize(
         &mut self,
@@ -53,9 +58,10 @@ impl<S: Service> Core<S> {
         let (Some(requested), Some(capabilities), true) = (
             envelope.str(Key::ProtocolVersion, text),
             envelope.text(Key::Capabilities, text).and_then(Capabilities::parse),
-            envelope.has(Key::ClientInfo),
+            envelope.value(Key::ClientInfo, text).is_some_and(is_implementation),
         ) else {
-            let problem = "initialize needs params.protocolVersion (string), capabilities (object) and clientInfo";
+            let problem = "initialize needs params.protocolVersion (string), capabilities (object) and clientInfo (object \
+                           with a name and a version, both strings)";
             return self.refuse_message(
                 Refusal::BadRequest,
                 Some(id),
@@ -231,12 +237,12 @@ impl<S: Service> Core<S> {
             return None;
         }
         let name = std::str::from_utf8(id).ok()?;
-        let used = self.shards.take_heir(ticket.key.shard, name)?;
-        if used + self.settings.session_idle <= self.now {
+        let bequest = self.shards.take_heir(ticket.key.shard, name)?;
+        if bequest.used + self.settings.session_idle <= self.now {
             return None;
         }
         let mut session = Session::new(ticket.view, ticket.version, ticket.capabilities, ticket.principal, self.now);
-        session.log_level = ticket.log_level;
+        (session.log_level, session.is_level_chosen) = (bequest.log_level, bequest.is_level_chosen);
         session.id = name.into();
         session.begin_life(incarnation);
         let key = self.shards.recreate(ticket.key.shard, session);

@@ -97,7 +97,12 @@ impl<S: Service> Core<S> {
             Change::Resource(topic) => self.subscriptions.subscribed(topic),
             // Legacy tasks tell their own session, through the call that made them.
             Change::Task { .. } => Vec::new(),
-            _ => self.shards.keys(|session| session.stream.is_some()),
+            _ => {
+                let service = &self.service;
+                // Who is behind a view may not be known yet, and then nobody can have heard what it offers.
+                let offers = |view| service.about(view).is_ok_and(|about| about.offers.tells(change));
+                self.shards.keys(|session| session.stream.is_some() && offers(session.view))
+            }
         };
         streams.chain(sessions.into_iter().map(Listener::Session)).collect()
     }

@@ -17,16 +17,27 @@ pub mod watchdog;
 use std::collections::BTreeMap;
 
 use crate::ids::ShardId;
+use crate::proto::mcp::LogLevel;
 use range::ShardRange;
 use session::{Session, SessionKey, Sessions};
 
-/// A session that outlives its shard: what its core's next life is told of it, beside what its id says.
+/// A session that outlives its shard: what its core's next life is told of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Heir {
     shard: ShardId,
     id: Box<str>,
+    bequest: Bequest,
+}
+
+/// What is known of such a session beside what its id says: what changed since that was made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bequest {
     /// When it was last used.
-    used: u64,
+    pub used: u64,
+    /// Least severe level that its client wants logged.
+    pub log_level: LogLevel,
+    /// Whether it said so itself.
+    pub is_level_chosen: bool,
 }
 
 struct Shard<K> {
@@ -35,9 +46,8 @@ struct Shard<K> {
     sessions: Sessions<K>,
     /// Sessions that were re-created from ids of an earlier incarnation, by those ids.
     recreated: BTreeMap<Box<[u8]>, SessionKey>,
-    /// Sessions of an earlier incarnation that may be re-created, by their ids, with when they were last used: no other
-    /// may, however good its id is.
-    heirs: BTreeMap<Box<str>, u64>,
+    /// Sessions of an earlier incarnation that may be re-created, by their ids: no other may, however good its id is.
+    heirs: BTreeMap<Box<str>, Bequest>,
 }
 
 /// The shards of one core: a contiguous range. `K` names a sink for messages on that core.
@@ -103,6 +113,11 @@ impl<K> Shards<K> {
         self.shard_mut(key.shard)?.sessions.find(key)
     }
 
+    /// The same to look at only.
+    pub fn peek(&self, key: SessionKey) -> Option<&Session<K>> {
+        self.shard(key.shard)?.sessions.peek(key)
+    }
+
     /// Ends a session.
     pub fn remove(&mut self, key: SessionKey) -> Option<Box<Session<K>>> {
         let shard = self.shard_mut(key.shard)?;
@@ -140,12 +155,14 @@ impl<K> Shards<K> {
             let has_id = shard.sessions.iter_mut().filter(|(_, session)| !session.id.is_empty());
             heirs.extend(has_id.map(|(key, session)| {
                 let used = if session.busy > 0 { now } else { session.used };
-                Heir { shard: key.shard, id: std::mem::take(&mut session.id), used }
+                let Session { log_level, is_level_chosen, .. } = *session;
+                let bequest = Bequest { used, log_level, is_level_chosen };
+                Heir { shard: key.shard, id: std::mem::take(&mut session.id), bequest }
             }));
         }
         for (shard, place) in self.shards.iter_mut().zip(self.first..) {
             let heirs_of_heirs = std::mem::take(&mut shard.heirs).into_iter();
-            heirs.extend(heirs_of_heirs.map(|(id, used)| Heir { shard: ShardId(place), id, used }));
+            heirs.extend(heirs_of_heirs.map(|(id, bequest)| Heir { shard: ShardId(place), id, bequest }));
         }
         heirs.truncate(most);
         heirs
@@ -153,22 +170,22 @@ impl<K> Shards<K> {
 
     /// Learns which sessions of an earlier incarnation may be re-created.
     pub fn inherit(&mut self, heirs: Vec<Heir>) {
-        for Heir { shard, id, used } in heirs {
+        for Heir { shard, id, bequest } in heirs {
             if let Some(shard) = self.shard_mut(shard) {
-                shard.heirs.insert(id, used);
+                shard.heirs.insert(id, bequest);
             }
         }
     }
 
-    /// Takes the right to be re-created from an id: when its session was last used.
-    pub fn take_heir(&mut self, shard: ShardId, id: &str) -> Option<u64> {
+    /// Takes the right to be re-created from an id.
+    pub fn take_heir(&mut self, shard: ShardId, id: &str) -> Option<Bequest> {
         self.shard_mut(shard)?.heirs.remove(id)
     }
 
     /// Forgets those that were last used so long ago.
     pub fn forget_heirs(&mut self, is_over: impl Fn(u64) -> bool) {
         for shard in self.shards.iter_mut().filter(|shard| !shard.heirs.is_empty()) {
-            shard.heirs.retain(|_, used| !is_over(*used));
+            shard.heirs.retain(|_, bequest| !is_over(bequest.used));
         }
     }
 

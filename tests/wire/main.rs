@@ -13,6 +13,7 @@ mod changes;
 mod children;
 mod churn;
 mod confined;
+mod credentials;
 mod described;
 mod dialled;
 mod drain;

@@ -1,11 +1,14 @@
 //! Several cores: requests that another one owns, cores that die or are full, shards that were rebuilt, drains.
 
-use super::rig::{KEY, PING, Rig, SECOND, WAIT, call, core, delete, get, legacy, line, status};
+use super::rig::{KEY, MS, PING, Rig, SECOND, WAIT, call, core, delete, get, legacy, line, status};
 use crate::ids::{ConnectionId, CoreId, ShardId};
 use crate::limits::{OUTBOX_BYTES_MAX, RING_LEASED_BYTES_MAX};
 use crate::metrics::{Metric, Refusal};
+use crate::proto::mcp::LogLevel;
 use crate::server::connection::Wire;
 use crate::server::core::{End, Input};
+use crate::server::outbox::Delivery;
+use crate::server::parcel::Header;
 use crate::server::service::{Change, Mail};
 use crate::shard::seal::{Purpose, Sealer};
 
@@ -52,16 +55,128 @@ fn who_waits_for_a_core_that_died_is_told() {
     let session = rig.open(home);
     let peer = rig.connect(1, Wire::Http);
     rig.send(peer, legacy(Some(&session), WAIT));
+    let stream = rig.connect(1, Wire::Http);
+    assert_eq!(status(&rig.ask(stream, get(&session, None))), "200");
     rig.step(1, Input::PeerLost(CoreId(0)));
+    assert!(rig.take(stream).contains("retry: 1000"), "its client is to come back");
     let answer = rig.take(peer);
     assert!(status(&answer) == "503" && answer.contains("-31503") && answer.contains("\"id\":3"), "{answer}");
     assert!(answer.contains("Retry-After: 1"));
-    assert_eq!((rig.metrics[1].refused(Refusal::ShardLost), rig.cores[1].population().1), (1, 0));
+    assert_eq!((rig.metrics[1].refused(Refusal::ShardLost), rig.cores[1].population().1), (2, 0));
     // The other way round: the owner drops what the dead home waited for; a legacy call goes on for replay.
     rig.step(0, Input::PeerLost(CoreId(1)));
     assert!(rig.cores[0].service().cancelled.is_empty());
     rig.reply(0);
-    assert_eq!(rig.cores[0].population().1, 0);
+    assert_eq!(rig.cores[0].population().1, 1, "the stream, which its client may go on with");
+}
+
+#[test]
+fn who_waits_for_a_core_that_stands_still_waits_no_longer_than_a_call_may_take() {
+    let mut rig = Rig::new(2);
+    let home = rig.connect(0, Wire::Http);
+    let session = rig.open(home);
+    let peers = [(); 3].map(|()| rig.connect(1, Wire::Http));
+    rig.jammed = true;
+    rig.send(peers[0], legacy(Some(&session), WAIT));
+    let chosen = legacy(Some(&session), WAIT).replace("Host:", "X-Request-Timeout-Ms: 2000\r\nHost:");
+    rig.send(peers[1], chosen);
+    rig.send(peers[2], delete(&session));
+    rig.pass(2 * SECOND);
+    assert_eq!(rig.take(peers[1]), "", "its owner is the first to say that its time is up");
+    rig.pass(SECOND);
+    let answer = rig.take(peers[1]);
+    assert!(status(&answer) == "200" && answer.contains("-31504") && answer.contains("\"id\":3"), "{answer}");
+    rig.pass(296 * SECOND);
+    assert_eq!((rig.take(peers[0]), rig.take(peers[2])), (String::new(), String::new()));
+    rig.pass(2 * SECOND);
+    let answer = rig.take(peers[0]);
+    assert!(status(&answer) == "200" && answer.contains("-31504") && answer.contains("\"id\":3"), "{answer}");
+    assert_eq!(status(&rig.take(peers[2])), "504", "no call");
+    assert_eq!((rig.metrics[1].refused(Refusal::DeadlinePassed), rig.cores[1].population().1), (3, 0));
+    // It moves again: what was asked of it is called off, and what it says comes to nobody.
+    rig.jammed = false;
+    rig.settle();
+    assert_eq!(peers.map(|peer| rig.take(peer)), [const { String::new() }; 3]);
+    assert_eq!(rig.cores[1].population().1, 0);
+}
+
+#[test]
+fn an_owner_that_moves_is_waited_for_as_long_as_it_says_something() {
+    let mut rig = Rig::new(2);
+    let home = rig.connect(0, Wire::Http);
+    let session = rig.open(home);
+    let peer = rig.connect(1, Wire::Http);
+    rig.send(peer, legacy(Some(&session), WAIT));
+    let key = rig.cores[0].service().waiting[0];
+    // A question to the client may wait for ten minutes.
+    let params = b"{}".to_vec();
+    rig.step(0, Input::Mail(Mail::Ask { key, ask: 1, method: "elicitation/create", params }));
+    assert!(rig.take(peer).contains("elicitation/create"));
+    rig.pass(500 * SECOND);
+    rig.reply(0);
+    assert!(rig.take(peer).contains("late"));
+    assert_eq!(rig.metrics[1].refused(Refusal::DeadlinePassed), 0);
+}
+
+#[test]
+fn a_drain_tells_who_waits_for_a_core_that_stands_still() {
+    let mut rig = Rig::new(2);
+    let home = rig.connect(0, Wire::Http);
+    let session = rig.open(home);
+    let peer = rig.connect(1, Wire::Http);
+    rig.jammed = true;
+    rig.send(peer, legacy(Some(&session), WAIT));
+    rig.step(1, Input::Drain);
+    rig.pass(10 * SECOND + 10 * MS);
+    let answer = rig.take(peer);
+    assert!(answer.contains("-31503") && answer.contains("\"id\":3"), "{answer}");
+}
+
+#[test]
+fn what_is_said_to_a_core_that_takes_nothing_does_not_gather() {
+    let mut rig = Rig::new(2);
+    let home = rig.connect(0, Wire::Http);
+    let session = rig.open(home);
+    rig.jammed = true;
+    let filler = "u".repeat(OUTBOX_BYTES_MAX);
+    rig.step(0, Input::Mail(Mail::Changed(Change::Resource(filler))));
+    let waiting = rig.cores[0].outbox.waiting();
+    let asked = [
+        (Header::Get { ticket: (7, 0), last: None }, session.clone()),
+        (Header::Delete { ticket: (7, 1) }, session.clone()),
+        (
+            Header::Post { ticket: (7, 2), id: session.len() as u16, patience: 0, sent: 0 },
+            format!("{session}{}", PING.replace("\"id\":2", "\"id\":\"mine\"")),
+        ),
+    ];
+    for (header, payload) in asked {
+        rig.step(0, Input::Parcel { from: CoreId(1), header, payload: payload.as_bytes() });
+    }
+    assert_eq!(rig.metrics[0].refused(Refusal::OutboxFull), 3);
+    assert_eq!(rig.cores[0].outbox.waiting() - waiting, 3, "a word for each");
+    assert_eq!((rig.cores[0].population().1, rig.cores[0].population().2), (0, 1), "no stream, and nothing deleted");
+    let mut said = Vec::new();
+    rig.cores[0].flush_outbox(|_, header, payload| {
+        said.extend(matches!(header, Header::Reply { status: 503, .. }).then(|| payload.to_vec()));
+        Delivery::Done
+    });
+    let said: Vec<_> = said.into_iter().map(|said| String::from_utf8(said).expect("JSON")).collect();
+    assert!(said.iter().all(|said| said.contains("-31503")) && said[2].contains("\"id\":\"mine\""), "{said:?}");
+}
+
+#[test]
+fn a_rebuilt_shard_knows_what_its_sessions_want_logged() {
+    let mut rig = Rig::new(1);
+    let peer = rig.connect(0, Wire::Http);
+    let session = rig.open(peer);
+    let set = r#"{"jsonrpc":"2.0","id":9,"method":"logging/setLevel","params":{"level":"error"}}"#;
+    assert_eq!(status(&rig.ask(peer, legacy(Some(&session), set))), "200");
+    for life in [2, 3] {
+        rebuild(&mut rig, life);
+        let peer = rig.connect(0, Wire::Http);
+        rig.send(peer, legacy(Some(&session), WAIT));
+        assert_eq!(rig.cores[0].service().heard.last().and_then(|(_, level)| *level), Some(LogLevel::Error));
+    }
 }
 
 #[test]
@@ -82,6 +197,19 @@ fn a_full_outbox_refuses_requests() {
     rig.jammed = false;
     rig.settle();
     assert_eq!(status(&rig.ask(peer, legacy(Some(&session), PING))), "200");
+}
+
+#[test]
+fn a_session_hears_of_changes_that_it_was_promised() {
+    let mut rig = Rig::new(1);
+    rig.cores[0].service().about.offers.prompts_list_changed = false;
+    let peer = rig.connect(0, Wire::Http);
+    let session = rig.open(peer);
+    rig.ask(peer, get(&session, None));
+    for (change, told) in [(Change::Prompts, false), (Change::Tools, true), (Change::Resources, true)] {
+        rig.step(0, Input::Mail(Mail::Changed(change.clone())));
+        assert_eq!(rig.take(peer).contains("list_changed"), told, "{change:?}");
+    }
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub const KEY: [u8; 32] = [7; 32];
 
 /// A service whose tool `wait` answers when the test says so, and every other tool at once.
 pub struct Fake {
-    about: About,
+    pub about: About,
     /// Nothing is known yet of who is behind it.
     pub is_early: bool,
     pub waiting: Vec<CallKey>,
@@ -153,6 +153,9 @@ pub fn core(index: usize, cores: usize, incarnation: u32, metrics: &'static Core
     let id = CoreId(index as u16);
     let offers = Offers {
         tools: true,
+        tools_list_changed: true,
+        prompts_list_changed: true,
+        resources_list_changed: true,
         tasks: true,
         tasks_extension: true,
         resources: true,
