@@ -18,6 +18,7 @@ unset NODE_OPTIONS PYTHONPATH PYTHONHOME
 
 passed_steps=()
 failed_steps=()
+left_out_steps=()
 notes=()
 
 say() { printf '%s\n' "$*"; }
@@ -63,7 +64,7 @@ stamp() {
 run_step() {
     local name=$1 log="$LOGS/$1.log" started ended status seconds
     mkdir -p "$LOGS"
-    rm --force "$LOGS/$name.notes"
+    rm --force "$LOGS/$name.notes" "$LOGS/$name.left_out"
     printf '%-22s ' "$name"
     started=$(date +%s%N)
     set +e
@@ -77,7 +78,10 @@ run_step() {
     ended=$(date +%s%N)
     seconds=$(((ended - started) / 10000000))
     printf -v seconds '%d.%02d' $((seconds / 100)) $((seconds % 100))
-    if [[ $status -eq 0 ]]; then
+    if [[ $status -eq 0 && -f $LOGS/$name.left_out ]]; then
+        left_out_steps+=("$name")
+        printf 'NOT RUN %9s s\n' "$seconds"
+    elif [[ $status -eq 0 ]]; then
         passed_steps+=("$name")
         printf 'ok      %9s s\n' "$seconds"
     else
@@ -103,6 +107,12 @@ run_step() {
 remark() {
     say "$2"
     printf '%s\n' "$2" >>"$LOGS/$1.notes"
+}
+
+# leave_out NAME TEXT: said by the step NAME when it has not done what it is for; it is neither passed nor failed.
+leave_out() {
+    remark "$1" "NOT RUN: $2"
+    : >"$LOGS/$1.left_out"
 }
 
 failed() {
@@ -132,6 +142,7 @@ summary() {
     local line
     say ""
     for line in "${notes[@]}"; do say "note: $line"; done
+    [[ ${#left_out_steps[@]} -eq 0 ]] || say "not run: ${left_out_steps[*]}"
     [[ ${#failed_steps[@]} -eq 0 ]] || say "failed: ${failed_steps[*]}"
     say "${#passed_steps[@]} passed, ${#failed_steps[@]} failed"
     [[ ${#failed_steps[@]} -eq 0 ]]

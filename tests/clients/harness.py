@@ -74,9 +74,11 @@ class Server:
     def levels(self):
         """By its own count, how much of each of `LEVELS` a corelane has; empty for a server that tells no address.
 
-        A report is read while it is written: an address counts when what stands behind it is there.
+        A report is read while it is written: an address counts when what stands behind it is there. Others may write
+        to the same log: it is the one that listens where clients are sent.
         """
-        told = re.search(r"^health, metrics: (http://\S+?)/healthz ", self.log_path.read_text(errors="replace"), re.M)
+        report = rf"^MCP over HTTP:  http://\S*:{self.port}/.*?^health, metrics: (http://\S+?)/healthz "
+        told = re.search(report, self.log_path.read_text(errors="replace"), re.M | re.S)
         if not told:
             return {}
         address = told[1].partition("//")[2].partition("/")[0]
