@@ -91,9 +91,13 @@ fuzz_target!(|input: &[u8]| {
 });
 
 fn lines(text: &[u8], seed: u8) {
-    // A request line of HTTP ends the connection; nothing behind it is looked at.
-    let is_http = |line: &[u8]| line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0");
-    if text.split(|&byte| byte == b'\n').any(|line| is_http(line.strip_suffix(b"\r").unwrap_or(line))) {
+    // A request line of HTTP, of whatever version, ends the connection, and so does a handshake of TLS; nothing behind
+    // it is looked at.
+    let is_of_a_browser = |line: &[u8]| {
+        let version = line.len().checked_sub(9).map(|at| &line[at..]).unwrap_or_default();
+        line.starts_with(&[22, 3]) || (version.starts_with(b" HTTP/") && version[8].is_ascii_digit())
+    };
+    if text.split(|&byte| byte == b'\n').any(|line| is_of_a_browser(line.strip_suffix(b"\r").unwrap_or(line))) {
         return;
     }
     let is_blank = |line: &[u8]| line.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'));

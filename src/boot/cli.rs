@@ -98,6 +98,8 @@ pub enum Command {
     Sessions(AskArgs),
     /// Ask a running corelane for the shards of its registry
     Shards(ShardArgs),
+    /// Ask a running corelane how near its limits it is
+    Zones(AskArgs),
     /// Print the servers of another program's configuration (`mcpServers`) as TOML
     Import {
         /// The file: claude_desktop_config.json, .mcp.json or the like
@@ -400,6 +402,7 @@ impl Cli {
             Command::Reload(_) => Question::Reload,
             Command::Sessions(_) => Question::Sessions,
             Command::Shards(args) => Question::Shards { reset: args.reset, admission: args.admission.clone() },
+            Command::Zones(_) => Question::Zones,
             _ => return None,
         };
         Some((question, json))
@@ -425,7 +428,8 @@ impl Cli {
                 | Command::Bindings { ask, action: None }
                 | Command::Sessions(ask)
                 | Command::Reload(ask)
-                | Command::Shards(ShardArgs { ask, .. }),
+                | Command::Shards(ShardArgs { ask, .. })
+                | Command::Zones(ask),
             ) => Some(ask),
             _ => None,
         }

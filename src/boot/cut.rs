@@ -54,6 +54,15 @@ fn shares(descriptors: usize, listeners: usize) -> Result<TableShares, BootError
     share_table(descriptors, listeners).ok_or(BootError::TableTooSmall { descriptors, listeners })
 }
 
+/// Connections that a core may have open, with so many listeners.
+///
+/// # Errors
+/// As `driver`.
+pub(super) fn connections(settings: &Settings, driver: &DriverSettings, listeners: usize) -> Result<usize, BootError> {
+    let most = shares((driver.descriptors - driver.outbound) as usize, listeners)?.connections;
+    Ok(settings.limits.connections_per_core.fixed().map_or(most, |fixed| (fixed as usize).min(most)))
+}
+
 /// A core's part.
 pub(super) fn core(
     settings: &Settings,
@@ -67,8 +76,7 @@ pub(super) fn core(
     let descriptors = (driver.descriptors - driver.outbound) as usize;
     // Standard input is a listener in name only.
     let armed = if ends_when_empty { 0 } else { listeners.len() };
-    let most = shares(descriptors, armed)?.connections;
-    let connections_max = limits.connections_per_core.fixed().map_or(most, |fixed| (fixed as usize).min(most));
+    let connections_max = connections(settings, driver, armed)?;
     // HTTP+SSE is a way of the legacy era.
     let sse = Some(&settings.serve.sse_endpoint).filter(|_| settings.serve.era != ServedEra::Modern);
     Ok(CoreSettings {

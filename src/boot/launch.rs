@@ -29,7 +29,7 @@ use crate::config::{Config, LogFormat, Settings};
 use crate::control::log::LogGuard;
 use crate::control::{
     self, Administration, Beside, ControlError, ControlHandle, DeskCell, Health, PinDesk, ServerDesk, SignalHandle,
-    Stop,
+    Stop, ZoneInputs,
 };
 use crate::ids::CoreId;
 use crate::metrics::{CloseCause, Registry};
@@ -231,7 +231,12 @@ impl<S: 'static> Launch<S> {
                 let pins: Option<Arc<dyn PinDesk>> = Some(Arc::new(pins.clone()));
                 let socket = socket.transpose()?;
                 let beside: Option<Beside> = Some(beside);
-                let administration = Administration { desk, socket, reload, pins, servers, beside };
+                // Every core has as many listeners, and so as much room.
+                let listeners = plan.cores.first().map_or(0, |placement| opened.of(placement.core).0.len());
+                let driver = cut::driver(&settings, nofile, listeners)?;
+                let connections_max = (cut::connections(&settings, &driver, listeners)? * cores) as u64;
+                let zones = ZoneInputs { settings: settings.zones, connections_max };
+                let administration = Administration { desk, socket, reload, pins, servers, beside, zones };
                 let spawned =
                     control::spawn(settings.control.clone(), registry, health, administration, apart, on_signal);
                 (Some(spawned.map_err(control_error)?), None)

@@ -123,6 +123,8 @@ pub enum Question {
         /// `auto`, `on` or `off` is chosen first.
         admission: Option<String>,
     },
+    /// How near its limits it is.
+    Zones,
 }
 
 /// Where it is asked.
@@ -185,6 +187,7 @@ pub fn ask(settings: &Settings, question: &Question, json: bool) -> Result<Said,
         Question::Reload => (format!("{}\n", cell(&answer, "changed")), false),
         Question::Sessions => (sessions(&answer), false),
         Question::Shards { .. } => (shards(&answer), false),
+        Question::Zones => (zones(&answer), false),
     };
     Ok(Said { text: if json { format!("{answer:#}\n") } else { text }, differs })
 }
@@ -225,6 +228,7 @@ async fn answered(door: &Door, question: &Question) -> Result<Value, OperatorErr
         Question::Servers => get(door, "/admin/v1/servers").await,
         Question::Reload => request(door, Method::POST, "/admin/v1/reload", &[], String::new()).await,
         Question::Sessions => get(door, "/admin/v1/sessions").await,
+        Question::Zones => get(door, "/admin/v1/zones").await,
         Question::Shards { reset, admission } => {
             if let Some(admission) = admission {
                 let body = serde_json::json!({ "admission": admission }).to_string();
@@ -415,6 +419,17 @@ fn shards(answer: &Value) -> String {
         contention["shards"],
         table(&columns, &rows_of(answer, "shards", &columns))
     )
+}
+
+fn zones(answer: &Value) -> String {
+    let readings = ["reading", "zone", "value", "unit", "thresholds", "runbook"];
+    let mut out = format!("{}\n\n{}", cell(answer, "zone"), table(&readings, &rows_of(answer, "readings", &readings)));
+    let alerts = ["unix_ms", "reading", "from", "to", "value", "threshold", "unit"];
+    let rows = rows_of(answer, "alerts", &alerts);
+    if !rows.is_empty() {
+        let _ = write!(out, "\nchanges, the last first:\n{}", table(&alerts, &rows));
+    }
+    out
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod sections;
 mod servers;
 mod settings;
 mod shapes;
+mod steps;
 mod table;
 mod text;
 mod url;
@@ -40,8 +41,9 @@ pub use servers::{
 };
 pub use settings::{
     CallSettings, ControlSettings, CoreSettings, DialInSettings, GatewaySettings, LimitSettings, LogSettings,
-    OffloadSettings, ServeSettings, SessionSettings, StreamSettings, UringSettings,
+    OffloadSettings, ServeSettings, SessionSettings, StreamSettings, UringSettings, ZoneSettings,
 };
+pub use steps::Steps;
 pub use url::{ServerUrl, UrlHost};
 pub use words::{
     CoreList, Demonstration, HttpPath, LogFormat, LogLevel, OptionalFilePath, OptionalHttpPath, OptionalUnixPath,
@@ -95,6 +97,8 @@ pub struct Settings {
     pub uring: UringSettings,
     /// Health and metrics.
     pub control: ControlSettings,
+    /// How near its limits the process may come.
+    pub zones: ZoneSettings,
     /// The pool for handlers that block or need tokio.
     pub offload: OffloadSettings,
     /// Logging.

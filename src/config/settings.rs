@@ -8,6 +8,7 @@ use super::given::Setting as _;
 use super::hosts::{AllowedHosts, AllowedOrigins};
 use super::names::ServerName;
 use super::servers::{ServerKind, ServerSettings};
+use super::steps::Steps;
 use super::words::{
     CoreList, Demonstration, HttpPath, LogFormat, LogLevel, OptionalFilePath, OptionalHttpPath, OptionalUnixPath,
     Pinning, ServedEra, SocketMode, TicketKey, UnixPath,
@@ -139,6 +140,20 @@ pub struct ControlSettings {
     pub listen: SocketAddr,
     pub allowed_hosts: AllowedHosts,
     pub socket: OptionalUnixPath,
+}
+
+/// `[zones]`: from where on a reading is yellow, orange and red. For `control`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[expect(missing_docs, reason = "each field is documented in `table`, where operators read it too")]
+pub struct ZoneSettings {
+    pub calls: Steps<100_000_000>,
+    pub connections_percent: Steps<100>,
+    pub cpu_percent: Steps<100>,
+    pub errors_per_million: Steps<1_000_000>,
+    pub memory_percent: Steps<100>,
+    pub wait_ms: Steps<60_000>,
+    pub rise_ms: Millis<0, HOUR_MS>,
+    pub fall_ms: Millis<0, HOUR_MS>,
 }
 
 /// `[offload]`: the pool for handlers that block or need tokio. For `upstream` and `boot`.
@@ -298,6 +313,21 @@ impl Default for ControlSettings {
             listen: (Ipv4Addr::LOCALHOST, 8809).into(),
             allowed_hosts: AllowedHosts::default(),
             socket: OptionalUnixPath::default(),
+        }
+    }
+}
+
+impl Default for ZoneSettings {
+    fn default() -> Self {
+        ZoneSettings {
+            calls: const { Steps::known([25_000, 50_000, 100_000]) },
+            connections_percent: const { Steps::known([75, 90, 98]) },
+            cpu_percent: const { Steps::known([60, 80, 95]) },
+            errors_per_million: const { Steps::known([500, 1_000, 10_000]) },
+            memory_percent: const { Steps::known([60, 75, 90]) },
+            wait_ms: const { Steps::known([100, 150, 200]) },
+            rise_ms: const { Millis::known(10_000) },
+            fall_ms: const { Millis::known(60_000) },
         }
     }
 }

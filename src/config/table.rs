@@ -32,6 +32,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("dial_in", "Where servers connect that dial in (kind = \"dial_in\"), over TCP or WebSocket."),
     ("uring", "Sizes of each core's io_uring. Change them only with a measurement."),
     ("control", "Health and metrics, on a thread of their own."),
+    ("zones", "From where on a reading is yellow, orange and red; what to do then stands in RUNBOOK.md."),
     ("offload", "The thread pool for handlers that block or need tokio. Routing alone does not use it."),
     ("log", "Logging, to standard error."),
 ];
@@ -339,6 +340,39 @@ keys! {
         "A Unix socket, mode 0600, on which the administration API takes changes too, from its own user and root; \"\" is none.",
         memory "none",
         wrong "`corelane shards --reset` says that changes are taken on the Unix socket only";
+
+    zones.calls, "calls",
+        "Calls in flight on all cores.",
+        memory "none",
+        wrong "alarms come while callers are served in time: too low; callers wait and none comes: too high";
+    zones.connections_percent, "percent",
+        "Connections open, of what all cores may hold (limits.connections_per_core).",
+        memory "none",
+        wrong "refusals by cause table_full come before an alarm: too high";
+    zones.cpu_percent, "percent",
+        "CPU time of the busiest core's thread, over ten seconds.",
+        memory "none",
+        wrong "alarms come on a host that is meant to be that busy: too low";
+    zones.errors_per_million, "per million",
+        "Calls that failed, were cancelled or lost with their connection, and requests turned away for want of room, of all that ended within ten seconds. Fewer than 20 of them count for nothing.",
+        memory "none",
+        wrong "alarms come whenever a client gives up calls: too low";
+    zones.memory_percent, "percent",
+        "Resident memory, of what the process may have: that of its control group, or of the machine.",
+        memory "none",
+        wrong "the kernel ends the process before an alarm: too high";
+    zones.wait_ms, "milliseconds",
+        "What 95 of 100 messages wait at most before their work is begun, over ten seconds. How long handlers and servers take is not part of it.",
+        memory "none",
+        wrong "callers see latency and no alarm comes: too high";
+    zones.rise_ms, "milliseconds",
+        "How long a reading has to be beyond a threshold before its zone is worse. It is looked at once a second.",
+        memory "none",
+        wrong "alarms come for what passes by itself: too short";
+    zones.fall_ms, "milliseconds",
+        "How long it has to be below by a tenth before its zone is better.",
+        memory "none",
+        wrong "alarms come and go all the time: too short";
 
     offload.threads, "threads",
         "Threads for handlers that need tokio.",

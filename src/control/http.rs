@@ -8,6 +8,7 @@ use super::admin::{self, DeskCell, Door, Reload};
 use super::pins::PinDesk;
 use super::rates::Rates;
 use super::servers::ServerDesk;
+use super::zones::Watched;
 use crate::ids::CoreId;
 use crate::metrics::{Registry, write_counter};
 use crate::proto::http1::HostRules;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 pub(super) struct Shown {
     pub(super) registry: Arc<Registry>,
     pub(super) rates: Rates,
+    pub(super) zones: Watched,
     pub(super) health: Health,
     pub(super) hosts: HostRules,
     pub(super) desk: DeskCell,
@@ -104,7 +106,10 @@ fn report(shown: &Shown, well: bool) -> (StatusCode, Json<Value>) {
     let alarmed: u64 = cores_of.map(|core| shown.registry.core(core).registry_alarmed.get()).sum();
     let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let cores: Vec<_> = health.states().map(|state| state.label()).collect();
-    (status, Json(json!({ "ok": well, "draining": health.is_draining(), "cores": cores, "alarmed_shards": alarmed })))
+    let zone = shown.zones.worst().label();
+    let draining = health.is_draining();
+    let said = json!({ "ok": well, "draining": draining, "cores": cores, "alarmed_shards": alarmed, "zone": zone });
+    (status, Json(said))
 }
 
 async fn metrics(State(shown): State<Arc<Shown>>) -> impl IntoResponse {
@@ -114,6 +119,7 @@ async fn metrics(State(shown): State<Arc<Shown>>) -> impl IntoResponse {
         let help = "Lines of the log that found no room to wait for being written.";
         write_counter(&mut text, "corelane_log_lines_dropped_total", help, lines as u64);
     }
+    shown.zones.export_prometheus(&mut text);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 

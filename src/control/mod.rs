@@ -14,6 +14,7 @@ mod pins;
 mod rates;
 mod servers;
 mod transports;
+mod zones;
 
 pub use admin::{Desk, DeskCell, Reload};
 pub use condition::{Condition, Unmet};
@@ -22,7 +23,7 @@ pub use pins::{Approved, Definition, Difference, NotApproved, PinDesk, Standing}
 pub use servers::{NotRegistered, Registered, ServerDesk};
 pub use transports::{NotChanged, Sent, TransportShown, Written, tag_of_name};
 
-use crate::config::ControlSettings;
+use crate::config::{ControlSettings, ZoneSettings};
 use crate::metrics::Registry;
 use crate::sys::affinity;
 use crate::sys::cpu::CpuSet;
@@ -35,7 +36,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -93,6 +94,17 @@ pub struct Administration {
     pub servers: Option<Arc<dyn ServerDesk>>,
     /// What the control thread runs besides.
     pub beside: Option<Beside>,
+    /// From where on a reading is in which zone.
+    pub zones: ZoneInputs,
+}
+
+/// What zones are made from.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct ZoneInputs {
+    /// Thresholds and times.
+    pub settings: ZoneSettings,
+    /// Connections that all cores may have open.
+    pub connections_max: u64,
 }
 
 /// Something that the control thread runs besides, for as long as it lives. It must not block.
@@ -200,10 +212,12 @@ pub fn spawn(
         (tokio::net::TcpListener::from_std(listener).map_err(bind_error)?, Signals::new().map_err(ControlError::Start)?)
     };
     let hosts = settings.allowed_hosts.alone();
-    let Administration { desk, socket, reload, pins, servers, beside } = administration;
+    let Administration { desk, socket, reload, pins, servers, beside, zones } = administration;
     let again = reload.as_ref().map(|(_, reload)| Arc::clone(reload));
     let rates = rates::Rates::default();
-    let shown = http::Shown { registry, rates, health: health.clone(), hosts, desk, reload: again, pins, servers };
+    let zones = zones::Watched::new(&zones, Instant::now());
+    let health_shown = health.clone();
+    let shown = http::Shown { registry, rates, zones, health: health_shown, hosts, desk, reload: again, pins, servers };
     let shown = Arc::new(shown);
     let routes = http::routes(Arc::clone(&shown));
     let local = {
@@ -218,6 +232,7 @@ pub fn spawn(
         runtime.block_on(async {
             beside.map(tokio::spawn);
             tokio::spawn(rates::watch(Arc::clone(&shown)));
+            tokio::spawn(zones::watch(Arc::clone(&shown)));
             let ended = async { drop(ended.await) };
             let server = tokio::spawn(async { axum::serve(listener, routes).with_graceful_shutdown(ended).await });
             // Ends with the runtime: who administers waits for nothing that is in flight.

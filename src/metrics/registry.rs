@@ -197,6 +197,21 @@ pub fn write_counter(out: &mut String, family: &str, help: &str, value: u64) {
     let _ = head(out, family, "counter", help).and_then(|()| writeln!(out, "{family} {value}"));
 }
 
+/// Appends a gauge that is no core's, a sample for each value of a label.
+pub fn write_gauges<'l>(
+    out: &mut String,
+    family: &str,
+    help: &str,
+    label: &str,
+    samples: impl Iterator<Item = (&'l str, u64)>,
+) {
+    // Writing to a String cannot fail.
+    let _ = head(out, family, "gauge", help);
+    for (value_of_label, value) in samples {
+        let _ = writeln!(out, "{family}{{{label}=\"{value_of_label}\"}} {value}");
+    }
+}
+
 pub(super) fn head(out: &mut String, family: &str, kind: &str, help: &str) -> std::fmt::Result {
     writeln!(out, "# HELP {family} {help}\n# TYPE {family} {kind}")
 }

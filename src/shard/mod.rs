@@ -13,6 +13,7 @@ pub mod retry_budget;
 pub mod seal;
 pub mod session;
 pub mod watchdog;
+pub mod zone;
 
 use std::collections::BTreeMap;
 

@@ -10,6 +10,7 @@ pub mod entropy;
 pub mod eventfd;
 pub mod guard;
 pub mod limits;
+pub mod memory;
 pub mod outbound;
 pub mod pipe;
 pub mod socket;

@@ -40,8 +40,10 @@ const TABLE: &[(&str, &[&str])] = &[
 ];
 
 /// What a module may name of `config`: its own settings and the values in them, never the whole.
-const OWN_SETTINGS: &[(&str, &[&str])] =
-    &[("control", &["AllowedHosts", "ControlSettings", "HostRule", "LogFormat", "LogLevel", "LogSettings"])];
+const OWN_SETTINGS: &[(&str, &[&str])] = &[(
+    "control",
+    &["AllowedHosts", "ControlSettings", "HostRule", "LogFormat", "LogLevel", "LogSettings", "ZoneSettings"],
+)];
 
 /// Only the crate's root is allowed everything: it declares the modules and says what is public.
 const ROOT: &str = "lib";

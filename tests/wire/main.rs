@@ -69,3 +69,4 @@ mod unix;
 mod unread;
 mod upstream;
 mod watched;
+mod zones;
