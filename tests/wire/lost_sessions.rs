@@ -138,6 +138,84 @@ fn a_call_whose_stream_is_taken_up_again_in_vain_is_not_made_again() {
 }
 
 #[test]
+fn a_session_that_is_lost_is_opened_again_and_the_call_made_once_more_however_the_server_says_so() {
+    let text = |message: &str, code: i64| {
+        json!({"jsonrpc": "2.0", "error": {"code": code, "message": message}, "id": null}).to_string()
+    };
+    for (status, body) in [
+        ("404 Not Found", String::new()),
+        ("404 Not Found", text("Session not found", -32001)),
+        // As the TypeScript SDK's examples and server-everything have it.
+        ("400 Bad Request", text("Bad Request: No valid session ID provided", -32000)),
+        ("400 Bad Request", "unknown session".to_owned()),
+    ] {
+        let loser = Loser::default();
+        let gateway = loser.gateway({
+            let body = body.clone();
+            move |loser, stream, heard| {
+                let session = heard.field("Mcp-Session-Id").and_then(|session| session.parse().ok());
+                let is_known = session.is_none_or(|session: u64| loser.with(|memory| memory.known.contains(&session)));
+                if !is_known {
+                    answer(stream, status, &body);
+                }
+                !is_known
+            }
+        });
+        assert_eq!(called(&gateway)["result"]["content"][0]["text"], "done");
+        let before = loser.count(|heard| heard.method() == "tools/call");
+        loser.with(|memory| memory.known.clear());
+        let answer = called(&gateway);
+        assert_eq!(answer["result"]["content"][0]["text"], "done", "{status} {body}: {answer}");
+        let calls = loser.count(|heard| heard.method() == "tools/call") - before;
+        assert_eq!(calls, 2, "{status} {body}: once in the session that is no more, and once in the next");
+    }
+}
+
+#[test]
+fn a_refusal_of_the_call_itself_is_no_lost_session() {
+    let refusal = |heard: &Heard| {
+        let error = json!({"code": -32602, "message": "the session of parliament is over"});
+        json!({"jsonrpc": "2.0", "id": heard.body["id"], "error": error}).to_string()
+    };
+    let loser = Loser::default();
+    let gateway = loser.gateway(move |_, stream, heard| {
+        let is_call = heard.method() == "tools/call";
+        if is_call {
+            answer(stream, "400 Bad Request", &refusal(heard));
+        }
+        is_call
+    });
+    let answer = called(&gateway);
+    assert_eq!(answer["error"]["code"], -32602, "{answer}");
+    assert_eq!(loser.count(|heard| heard.method() == "tools/call"), 1);
+}
+
+#[test]
+fn a_redirect_is_not_followed_and_is_named() {
+    let elsewhere = Arc::new(Mutex::new(0));
+    let other = listening(SocketAddr::from(([127, 0, 0, 1], 0)), {
+        let elsewhere = Arc::clone(&elsewhere);
+        move |stream, _| {
+            *elsewhere.lock().expect("nobody panics with it") += 1;
+            answer(stream, "200 OK", "{}");
+        }
+    });
+    let address = listening(SocketAddr::from(([127, 0, 0, 1], 0)), move |stream, _| {
+        let head = format!("HTTP/1.1 307 Elsewhere\r\nLocation: http://{other}/mcp\r\nContent-Length: 0\r\n\r\n");
+        drop(stream.write_all(head.as_bytes()));
+    });
+    let mut gateway = Server::configured(&format!("[servers.s]\nkind = \"http\"\nurl = \"http://{address}/mcp\"\n"));
+    gateway.until_said("is not followed");
+    let answer = called(&gateway);
+    assert!(answer["error"]["code"].is_i64(), "{answer}");
+    assert_eq!(
+        *elsewhere.lock().expect("nobody panics with it"),
+        0,
+        "what is sent there is for the server that was named"
+    );
+}
+
+#[test]
 fn a_server_that_knows_no_notifications_is_not_opened_again_and_again() {
     let loser = Loser::default();
     let gateway = loser.gateway(|_, stream, heard| {

@@ -170,6 +170,23 @@ fn calls_go_over_tls_in_both_eras_on_few_connections() {
     assert!(terminator.shaken.load(Ordering::SeqCst) <= 16, "{:?}", terminator.shaken);
 }
 
+/// The host's list is wherever OpenSSL's variable says it is, which is how a test has one of its own.
+#[test]
+fn the_hosts_own_authorities_are_believed_where_that_is_configured() {
+    let server = Server::start();
+    let terminator = Terminator::before(server.http, &["localhost"], true);
+    let section = |name: &str, roots: &str| terminator.section(name, "localhost", Path::new(roots), "");
+    let file = tempfile::NamedTempFile::new().expect("a place for files");
+    std::fs::write(file.path(), section("native", "native") + &section("webpki", "webpki")).expect("room for a file");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_corelane"));
+    command.args(["serve", "--listen", "127.0.0.1:0", "--tcp", "127.0.0.1:0", "--cores", "2", "--config"]);
+    command.arg(file.path()).env("SSL_CERT_FILE", terminator.authority.path());
+    let gateway = Server::run(command, &[]);
+    reached(&gateway, "/mcp/native");
+    assert_eq!(text(&called(&gateway, "native")), "x");
+    until_refused(&gateway, "webpki", "certificate");
+}
+
 #[test]
 fn an_event_stream_of_2024_goes_over_tls() {
     let server = Server::start();

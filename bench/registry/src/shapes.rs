@@ -104,8 +104,8 @@ impl Shapes {
             rows.push(Row::plain(format!("{what}, 100,000 entries, one core: write at the owner"), *write, "ns"));
         }
         let (flat, deep) = (medians[1], medians[2]);
-        rows.push(Row::plain("flat over 256 x 16, look-ups: times as fast", flat.0 / deep.0, "x"));
-        rows.push(Row::plain("flat over 256 x 16, writes: times as fast", flat.1 / deep.1, "x"));
+        rows.push(Row::plain("flat / 256 x 16, time of a look-up", flat.0 / deep.0, "x"));
+        rows.push(Row::plain("flat / 256 x 16, time of a write", flat.1 / deep.1, "x"));
         rows.extend(replicas()?);
         publish(ground, "Sub-shards, and replicas", rows, &self.output)
     }
