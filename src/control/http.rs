@@ -103,13 +103,20 @@ async fn readyz(State(shown): State<Arc<Shown>>) -> (StatusCode, Json<Value>) {
 fn report(shown: &Shown, well: bool) -> (StatusCode, Json<Value>) {
     let health = &shown.health;
     let cores_of = (0..shown.registry.cores()).map(|core| CoreId(core as u16));
-    let alarmed: u64 = cores_of.map(|core| shown.registry.core(core).registry_alarmed.get()).sum();
+    let of_cores: Vec<_> = cores_of.map(|core| shown.registry.core(core)).collect();
+    let alarmed: u64 = of_cores.iter().map(|core| core.registry_alarmed.get()).sum();
+    let admission_closed = of_cores.iter().any(|core| core.registry_closed.get() > 0);
     let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let cores: Vec<_> = health.states().map(|state| state.label()).collect();
     let zone = shown.zones.worst().label();
     let draining = health.is_draining();
-    let said = json!({ "ok": well, "draining": draining, "cores": cores, "alarmed_shards": alarmed, "zone": zone });
-    (status, Json(said))
+    (
+        status,
+        Json(json!({
+            "ok": well, "draining": draining, "cores": cores, "alarmed_shards": alarmed,
+            "admission_closed": admission_closed, "zone": zone,
+        })),
+    )
 }
 
 async fn metrics(State(shown): State<Arc<Shown>>) -> impl IntoResponse {

@@ -47,7 +47,10 @@ fn readiness_follows_the_cores_and_the_drain() {
     registry.core(CoreId(1)).registry_alarmed.set(3);
     let (status, answer) = get(&handle, "/readyz");
     assert_eq!(status, 200);
-    let body = r#"{"alarmed_shards":3,"cores":["ready","ready"],"draining":false,"ok":true,"zone":"green"}"#;
+    let body = concat!(
+        r#"{"admission_closed":false,"alarmed_shards":3,"cores":["ready","ready"],"draining":false,"ok":true,"#,
+        r#""zone":"green"}"#
+    );
     assert!(answer.ends_with(body), "{answer}");
     health.begin_drain();
     assert_eq!((get(&handle, "/readyz").0, get(&handle, "/healthz").0), (503, 200));

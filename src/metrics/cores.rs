@@ -155,6 +155,8 @@ metrics! {
         "corelane_registry_version", "Changes that the core's shards of the registry have seen in this life.";
     RegistryAlarmed registry_alarmed: Gauge Gauge
         "corelane_registry_alarmed", "Shards of the core whose writes are slow.";
+    RegistryClosed registry_closed: Gauge Gauge
+        "corelane_registry_admission_closed", "1 while the core lets no registration in: too many shards are alarmed, or an operator said so.";
     RegistryUndelivered registry_undelivered: Counter Counter
         "corelane_registry_undelivered_total", "Messages whose owner was gone or had no room when they came.";
     ReplicaAge replica_age_ns: Gauge Seconds
@@ -194,6 +196,7 @@ impl CoreMetrics {
             &self.registry_known,
             &self.registry_version,
             &self.registry_alarmed,
+            &self.registry_closed,
             &self.replica_age_ns,
         ] {
             level.set(0);

@@ -227,6 +227,7 @@ impl<S: Service> Core<S> {
             metrics.registry_known.set(census.known);
             metrics.registry_version.set(census.version);
             metrics.registry_alarmed.set(census.alarmed);
+            metrics.registry_closed.set(u64::from(census.admission_closed));
             metrics.registry_undelivered.add(census.undelivered);
             metrics.replica_age_ns.set(census.age);
         }

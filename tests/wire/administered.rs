@@ -73,6 +73,11 @@ fn changes_are_taken_on_the_unix_socket_only() {
     let shown: Value = serde_json::from_str(&shown).expect("JSON");
     assert_eq!(shown["contention"]["admission"], "on");
     assert_eq!(shown["contention"]["admission_closed"], true);
+    until("health and metrics say so", || {
+        let health = crate::peer::Peer::connect(gateway.control).ask(&Request::new("GET", "/healthz")).json();
+        let closed = gateway.metric("corelane_registry_admission_closed");
+        (health["admission_closed"] == true && closed.iter().all(|&closed| closed == 1)).then_some(())
+    });
     assert_eq!(shown["shards"].as_array().expect("a list").len(), 16);
     assert!(
         said(&corelane(&["shards", "--socket", &path, "--admission", "auto"])).contains("registrations are let in")

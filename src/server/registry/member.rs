@@ -116,6 +116,8 @@ pub struct Census {
     pub version: u64,
     /// Its shards with an alarm.
     pub alarmed: u64,
+    /// Whether it lets no registration in.
+    pub admission_closed: bool,
     /// Messages since the last census whose owner was gone or full when they came.
     pub undelivered: u64,
     /// How long the oldest change waits that some live core has not applied.
@@ -533,8 +535,14 @@ impl Member {
     pub fn census(&mut self, now: Nanos) -> Option<Census> {
         let age = self.peers.iter().filter_map(|peer| peer.age(now)).max().unwrap_or(0);
         let alarmed = u64::from(self.contention.alarmed_of(self.id));
-        let mut census =
-            Census { known: self.replica.len() as u64, version: self.version, alarmed, undelivered: 0, age };
+        let mut census = Census {
+            known: self.replica.len() as u64,
+            version: self.version,
+            alarmed,
+            admission_closed: self.contention.status().admission_closed,
+            undelivered: 0,
+            age,
+        };
         if census == self.census {
             return (self.undelivered > 0)
                 .then(|| Census { undelivered: std::mem::take(&mut self.undelivered), ..census });
