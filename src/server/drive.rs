@@ -13,7 +13,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::connection::Connection;
 use super::core::{Core, Effect, End, Input};
-use super::exchange::ExchangeKey;
 use super::outbox::Delivery;
 use super::parcel::Header;
 use super::service::{Mailbox, Nanos, Service};
@@ -21,14 +20,11 @@ use crate::ids::{ConnectionId, CoreId};
 use crate::metrics::CoreMetrics;
 use crate::ring::{Port, PortCounts, PortId, Refused};
 use crate::runtime::Tasks;
-use crate::shard::session::Session;
 use crate::shard::watchdog::STALL;
 use crate::uring::{Chime, Driver, Ended, Event, Stats, prefetch};
 
-/// How many events before its turn a connection's state is asked for, and that of its session, which is found through
-/// it: about as many as take as long as memory does, one after the other.
-const CONNECTION_AHEAD: usize = 2;
-const SESSION_AHEAD: usize = 1;
+/// How many events before its turn a connection's state is asked for: about as many as take as long as memory does.
+const LOOK_AHEAD: usize = 1;
 
 /// How often the host's clock is read, for the `Date` of answers, while there is something to do.
 const WALL_CLOCK_EVERY: Duration = Duration::from_secs(1);
@@ -263,11 +259,8 @@ impl<S: Service> Loop<'_, S> {
     fn take_events(&mut self, now: Nanos) -> Option<io::Error> {
         let mut unwritten = None;
         while let Some(event) = self.driver.next_event() {
-            if let Some(connection) = self.driver.coming(CONNECTION_AHEAD).and_then(|id| self.core.in_place_of(id)) {
+            if let Some(connection) = self.driver.coming(LOOK_AHEAD).and_then(|id| self.core.in_place_of(id)) {
                 prefetch(connection);
-            }
-            if let Some(session) = self.driver.coming(SESSION_AHEAD).and_then(|id| self.core.session_in_place_of(id)) {
-                prefetch(session);
             }
             match event {
                 Event::Accepted { stream, listener, peer } => match self.elsewhere(listener) {
@@ -435,12 +428,5 @@ impl<S: Service> Core<S> {
     /// Whatever connection has this one's place. Nothing of it is read, so as not to wait for its memory.
     fn in_place_of(&self, id: ConnectionId) -> Option<&Connection> {
         self.connections.get(id.slot as usize)?.as_deref()
-    }
-
-    /// The session that whatever connection has this one's place used last; none if its terms stand there anyway. That
-    /// is read of the connection, which has been asked for before.
-    fn session_in_place_of(&self, id: ConnectionId) -> Option<&Session<ExchangeKey>> {
-        let connection = self.in_place_of(id).filter(|connection| connection.terms.is_none())?;
-        self.shards.peek(connection.session?)
     }
 }

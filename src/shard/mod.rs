@@ -114,11 +114,6 @@ impl<K> Shards<K> {
         self.shard_mut(key.shard)?.sessions.find(key)
     }
 
-    /// The same to look at only.
-    pub fn peek(&self, key: SessionKey) -> Option<&Session<K>> {
-        self.shard(key.shard)?.sessions.peek(key)
-    }
-
     /// Ends a session.
     pub fn remove(&mut self, key: SessionKey) -> Option<Box<Session<K>>> {
         let shard = self.shard_mut(key.shard)?;

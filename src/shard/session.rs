@@ -316,11 +316,6 @@ impl<K> Sessions<K> {
         self.slots.get_mut(key.slot as usize).filter(|slot| slot.generation == key.generation)?.session.as_deref_mut()
     }
 
-    /// The same to look at only.
-    pub fn peek(&self, key: SessionKey) -> Option<&Session<K>> {
-        self.slots.get(key.slot as usize).filter(|slot| slot.generation == key.generation)?.session.as_deref()
-    }
-
     /// Ends a session.
     pub fn remove(&mut self, key: SessionKey) -> Option<Box<Session<K>>> {
         let slot = self.slots.get_mut(key.slot as usize).filter(|slot| slot.generation == key.generation)?;

@@ -82,6 +82,10 @@ pub struct Driver {
     pub(super) stats: Stats,
     /// Streams whose receive is to be armed again, in order.
     pub(super) rearm: VecDeque<ConnectionId>,
+    /// Streams whose receive brought bytes, with when to look after them; oldest first.
+    pub(super) doubted: VecDeque<(Duration, ConnectionId)>,
+    /// When the turn began.
+    pub(super) now: Duration,
     /// Streams that found no buffer, first come first served.
     pub(super) starved: VecDeque<ConnectionId>,
     pub(super) leases: usize,
@@ -164,6 +168,8 @@ impl Driver {
             settings,
             stats: Stats::default(),
             rearm: VecDeque::new(),
+            doubted: VecDeque::new(),
+            now: Duration::ZERO,
             starved: VecDeque::new(),
             leases: 0,
             handing: Vec::new(),
@@ -225,17 +231,16 @@ impl Driver {
     /// Only what makes the ring unusable; there is nothing left then but to drop the driver.
     pub fn turn(&mut self, now: Duration, wait: Option<Duration>) -> io::Result<()> {
         self.grown = false;
+        self.now = now;
         self.arena.publish();
+        self.confirm();
         let served = self.rearm_receives();
         self.arm_accepts(now);
         self.arm_eventfd();
         if let Some(error) = self.broken.take() {
             return Err(error);
         }
-        let wait = match (wait, self.accepting.patience(now)) {
-            (Some(wait), Some(pause)) => Some(wait.min(pause)),
-            (wait, pause) => wait.or(pause),
-        };
+        let wait = [wait, self.accepting.patience(now), self.doubt_patience()].into_iter().flatten().min();
         let overflowed = self.ring.submission().cq_overflow();
         self.stats.overflows += u64::from(overflowed);
         let sleep = wait != Some(Duration::ZERO) && self.reaped.is_empty() && !overflowed && served;

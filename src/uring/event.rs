@@ -144,6 +144,8 @@ pub struct Stats {
     pub overflows: u64,
     /// Bells whose ring was not there any more.
     pub bells_lost: u64,
+    /// Receives that were armed anew because nothing followed what they brought.
+    pub receives_confirmed: u64,
     /// Connections that another core could not take.
     pub hand_overs_refused: u64,
 }

@@ -10,6 +10,7 @@ mod alarm;
 mod arena;
 mod chime;
 mod close;
+mod confirm;
 mod connect;
 mod driver;
 mod enter;

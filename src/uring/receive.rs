@@ -108,6 +108,7 @@ impl Driver {
             return false;
         }
         stream.set(State::RECEIVING);
+        stream.clear(State::UNCONFIRMED);
         stream.received = 0;
         let singly = singly || stream.is(State::FLOODING);
         let entry = self.receive_entry(id, singly);
@@ -173,7 +174,7 @@ impl Driver {
         if result > 0 {
             let lease = lease.expect("bytes come in a provided buffer");
             stream.received = stream.received.saturating_add(result as u32);
-            if stopping {
+            if stopping && (stream.is(State::FLOODING) || !stream.is(State::WANTED)) {
                 self.stats.overshoot_bytes += result as u64;
             }
             if !more && (result as usize) < self.settings.buffer_bytes {
@@ -183,6 +184,9 @@ impl Driver {
             if more && spent && !self.features.recv_limit && !stopping {
                 stream.set(State::STOPPING.and(State::FLOODING));
                 self.cancel(user_data(Operation::Receive, id));
+            }
+            if more {
+                self.doubt(id);
             }
             let _: Option<Event> = self.receive_again(id);
             return Some(Event::Received { stream: id, lease });

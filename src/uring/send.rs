@@ -28,6 +28,8 @@ impl Driver {
         assert!(!stream.is(State::SENDING), "{id}: one send in flight at a time");
         let (place, start, length) = self.arena.begin_send(buffer);
         stream.set(State::SENDING);
+        // If the peer has left, this will find it out.
+        stream.clear(State::UNCONFIRMED);
         stream.send = place;
         self.push_send(id, start, length);
         Ok(())

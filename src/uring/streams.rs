@@ -51,6 +51,11 @@ impl State {
     /// The peer has shut its side while nothing was read, and its owner was told.
     pub(super) const HUNG_UP: State = State(1 << 20);
 
+    /// Bytes came, and since then nothing was sent and the receive not armed: its end may have been missed.
+    pub(super) const UNCONFIRMED: State = State(1 << 21);
+    /// In the list of those whose receive is looked after (`confirm`).
+    pub(super) const DOUBTED: State = State(1 << 22);
+
     pub(super) const fn and(self, other: State) -> State {
         State(self.0 | other.0)
     }

@@ -5,6 +5,7 @@
 
 mod accepting;
 mod bells;
+mod confirm;
 mod connecting;
 mod credit;
 mod fallbacks;
