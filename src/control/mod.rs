@@ -66,7 +66,7 @@ pub enum Stop {
 pub enum ControlError {
     /// The address could not be listened on.
     #[error(
-        "control.listen: cannot listen on {address}: {source}; choose another address, by CORELANE_CONTROL_LISTEN or below [control] in the file, or end what uses it"
+        "control.listen: cannot listen on {address}: {source}; choose another address, by --control, by CORELANE_CONTROL_LISTEN or below [control] in the file, or end what uses it"
     )]
     Bind {
         /// The address as configured.

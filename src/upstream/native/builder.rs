@@ -30,8 +30,8 @@ use crate::limits::{LIST_PAGE_DEFAULT, TASKS_PER_CORE_MAX};
 use crate::proto::uri_template::{TemplateError, UriError, UriTemplate, check_uri};
 use crate::server::service::{Host, Mailbox};
 
-/// Why a server cannot be built.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+/// Why a server cannot be built. Its `Debug` is its `Display`: that is what a `main` prints which returns it.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BuildError {
     /// Something is registered twice.
     #[error("{kind} `{name}` is registered twice")]
@@ -77,6 +77,12 @@ pub enum BuildError {
         /// What is wrong.
         error: UriError,
     },
+}
+
+impl std::fmt::Debug for BuildError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
 }
 
 /// A server's tools, resources and prompts, ready to be served on any number of cores.

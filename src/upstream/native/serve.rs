@@ -3,6 +3,7 @@
 //! Not here: anything about cores and sockets; this is the door to `boot`.
 //! Invariant: none of these returns before the server has stopped.
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,11 +44,12 @@ impl ServeOptions {
         match ServeOptions::parse(std::env::args().skip(1)) {
             Ok(Some(options)) => options,
             Ok(None) => {
-                println!("{USAGE}");
-                std::process::exit(0)
+                // Whoever asked may be gone already, as `head` is.
+                let told = writeln!(std::io::stdout(), "{USAGE}");
+                std::process::exit(i32::from(told.is_err()))
             }
             Err(wrong) => {
-                eprintln!("{wrong}\n\n{USAGE}");
+                drop(writeln!(std::io::stderr(), "{wrong}\n\n{USAGE}"));
                 std::process::exit(2)
             }
         }

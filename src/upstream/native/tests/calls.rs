@@ -496,6 +496,8 @@ fn mistakes_are_found_when_the_server_is_built() {
     let refused = |builder: ServerBuilder<()>| builder.build().err().expect("refused");
     let builder = || Server::builder("t", "1");
     assert!(matches!(refused(builder().tool(Tool::new("a b"), none)), BuildError::Name(_)));
+    let told = format!("{:?}", refused(builder().tool(Tool::new("a b"), none)));
+    assert!(told.contains("`a b` does not fit"), "as a `main` prints it: {told}");
     assert!(matches!(refused(builder().tool(Tool::new("x".repeat(65)), none)), BuildError::Name(_)));
     let twice = builder().tool(Tool::new("a"), none).tool(Tool::new("a"), none);
     assert!(matches!(refused(twice), BuildError::Duplicate { .. }));
