@@ -141,6 +141,11 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Whether no answer is to come.
+    pub fn owes_nothing(&self) -> bool {
+        self.exchange.is_none() && self.calls.is_empty() && self.early.is_none()
+    }
+
     /// A connection that has just come in.
     pub fn new(id: ConnectionId, listener: u16, wire: Wire, peer: Option<SocketAddr>, now: Nanos) -> Connection {
         Connection {

@@ -629,8 +629,8 @@ impl<S: Service> Core<S> {
             self.give_buffer(std::mem::take(&mut connection.carry));
             connection.framing.let_go();
         }
-        // Taken for an answer, and then there was none.
-        if connection.out.is_empty() && connection.out.capacity() > 0 {
+        // Taken for an answer, and then there was none, nor will be.
+        if connection.out.is_empty() && connection.out.capacity() > 0 && connection.owes_nothing() {
             self.give_buffer(std::mem::take(&mut connection.out));
         }
         self.weigh(connection);
