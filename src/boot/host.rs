@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 use crate::sys::limits::{self, Limit, Resource};
+use crate::sys::memory;
 
 /// The oldest kernel with all that corelane cannot do without (`SINGLE_ISSUER`, `DEFER_TASKRUN`, multishot,
 /// `MSG_RING`).
@@ -127,7 +128,7 @@ impl HostReadings {
             memlock,
             nr_open: number("proc/sys/fs/nr_open"),
             files: text("proc/sys/fs/file-nr").and_then(|text| parse_file_nr(&text)),
-            memory_available: text("proc/meminfo").and_then(|text| parse_available(&text)),
+            memory_available: text("proc/meminfo").and_then(|text| memory::field_in_bytes(&text, "MemAvailable")),
             somaxconn: number("proc/sys/net/core/somaxconn"),
             local_ports: text("proc/sys/net/ipv4/ip_local_port_range").and_then(|text| parse_port_range(&text)),
             io_uring_disabled: number("proc/sys/kernel/io_uring_disabled"),
@@ -163,12 +164,6 @@ fn parse_port_range(text: &str) -> Option<RangeInclusive<u16>> {
 fn parse_file_nr(text: &str) -> Option<(u64, u64)> {
     let mut numbers = text.split_ascii_whitespace();
     Some((numbers.next()?.parse().ok()?, numbers.nth(1)?.parse().ok()?))
-}
-
-/// MemAvailable in bytes.
-fn parse_available(meminfo: &str) -> Option<u64> {
-    let kib: u64 = status_field(meminfo, "MemAvailable")?.strip_suffix("kB")?.trim().parse().ok()?;
-    kib.checked_mul(1024)
 }
 
 /// The word in brackets of `always [madvise] never`.

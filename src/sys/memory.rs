@@ -42,11 +42,12 @@ fn allowed_below(root: &Path) -> io::Result<u64> {
     Ok(limits.fold(machine, u64::min))
 }
 
-/// A field of `/proc/self/status` or `/proc/meminfo`, which count in kibibytes.
-fn field_in_bytes(text: &str, name: &str) -> Option<u64> {
+/// A field of `/proc/self/status` or `/proc/meminfo`, which count in kibibytes; none if it is not there, or no such
+/// number.
+pub fn field_in_bytes(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
+    kib.checked_mul(1024)
 }
 
 fn unsaid(field: &str) -> io::Error {
