@@ -76,7 +76,7 @@ fn say(machine: &mut Machine<Late>, bytes: &[u8], piece: usize) -> Vec<u8> {
     }
     while !machine.service().waiting.is_empty() {
         let key = machine.service().waiting.remove(0);
-        machine.mail(Mail::Reply { key, outcome: Ok(br#"{"content":["late"]}"#.to_vec()) });
+        machine.mail(Mail::Reply { key, outcome: Ok(br#"{"content":["late"]}"#.to_vec().into()) });
     }
     std::mem::take(machine.heard())
 }

@@ -64,7 +64,7 @@ fn check(said: &Said, limits: SseLimits) {
         return;
     }
     let mut written = Vec::new();
-    event(&mut written, Some(id), Some(text), data);
+    event(&mut written, Some(id), Some(text), &[data]);
     let wide = SseLimits { line_bytes_max: usize::MAX, event_bytes_max: usize::MAX };
     assert_eq!(read(&written, wide, &mut || usize::MAX), std::slice::from_ref(said));
 }

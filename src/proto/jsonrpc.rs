@@ -105,9 +105,12 @@ pub fn begin_result(out: &mut Vec<u8>, id: &[u8]) {
     out.extend_from_slice(br#","result":"#);
 }
 
+/// What closes what `begin_result` opened.
+pub const END: &[u8] = b"}";
+
 /// Closes what `begin_result` opened.
 pub fn end(out: &mut Vec<u8>) {
-    out.push(b'}');
+    out.extend_from_slice(END);
 }
 
 /// Appends an error response. Without an id the member is left out (modern) or null (`null_id`, legacy).

@@ -9,26 +9,32 @@ use thiserror::Error;
 
 use crate::limits::SSE_FIELD_BYTES_MAX;
 
-/// Appends one event. `data` may hold line breaks: each of its lines becomes a `data` line.
+/// Appends one event, whose data is in parts. It may hold line breaks: each of its lines becomes a `data` line.
 ///
-/// A reader gets `data` back with its line breaks (LF, CR, CRLF) as LF.
-pub fn event(out: &mut Vec<u8>, id: Option<&[u8]>, event: Option<&str>, data: &[u8]) {
+/// A reader gets the data back with its line breaks (LF, CR, CRLF) as LF.
+pub fn event(out: &mut Vec<u8>, id: Option<&[u8]>, event: Option<&str>, data: &[&[u8]]) {
     if let Some(name) = event {
         field(out, b"event: ", name.as_bytes());
     }
     if let Some(id) = id {
         field(out, b"id: ", id);
     }
-    let mut rest = data;
-    while let Some(at) = memchr2(b'\r', b'\n', rest) {
-        out.extend_from_slice(b"data: ");
-        out.extend_from_slice(&rest[..at]);
-        out.push(b'\n');
-        let crlf = rest[at..].starts_with(b"\r\n");
-        rest = &rest[at + 1 + usize::from(crlf)..];
-    }
     out.extend_from_slice(b"data: ");
-    out.extend_from_slice(rest);
+    let mut follows_cr = false;
+    for part in data {
+        let mut rest = *part;
+        while let Some(at) = memchr2(b'\r', b'\n', rest) {
+            out.extend_from_slice(&rest[..at]);
+            // The second half of a CRLF ends no line.
+            if !(follows_cr && at == 0 && rest[at] == b'\n') {
+                out.extend_from_slice(b"\ndata: ");
+            }
+            follows_cr = rest[at] == b'\r';
+            rest = &rest[at + 1..];
+        }
+        out.extend_from_slice(rest);
+        follows_cr &= rest.is_empty();
+    }
     out.extend_from_slice(b"\n\n");
 }
 

@@ -1,13 +1,13 @@
 //! Delivery: what the service sends outside a call's return value, brought to whoever waits for it.
 //!
-//! Not here: the service, the bytes of a stream (`http`).
+//! Not here: the service, the bytes of a stream (`answer`).
 //! Invariant: a message goes to exactly one sink; an exchange's outcome is the last thing its sink hears of it.
 
 use super::connection::{Connection, HttpAnswer, Wire};
 use super::core::Core;
 use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
 use super::router::Lane;
-use super::service::{CallKey, Mail, Service};
+use super::service::{CallKey, Mail, ResultObject, Service};
 use crate::metrics::{CloseCause, Refusal, Step};
 use crate::proto::json::{Envelope, Key, Object, Value, compact, has_newline};
 use crate::proto::jsonrpc::{self, Code, RpcError};
@@ -49,28 +49,30 @@ impl<S: Service> Core<S> {
         }
     }
 
-    /// A call's outcome.
-    pub(super) fn reply(&mut self, key: ExchangeKey, outcome: Result<Vec<u8>, RpcError>) {
+    /// A call's outcome. Its result is copied once, to where it is sent from.
+    pub(super) fn reply(&mut self, key: ExchangeKey, outcome: Result<ResultObject, RpcError>) {
         let Some(exchange) = self.exchanges.find(key) else { return };
         let (logged, since) = (exchange.logged.take(), exchange.since);
         self.metrics.step(Step::Handle).record(self.now.saturating_sub(since));
-        let mut message = Vec::new();
+        let mut head = Vec::new();
+        let mut message: [&[u8]; 5] = [b""; 5];
         let status = match &outcome {
             Ok(result) => {
-                jsonrpc::begin_result(&mut message, &exchange.id);
-                message.extend_from_slice(result);
-                jsonrpc::end(&mut message);
+                jsonrpc::begin_result(&mut head, &exchange.id);
+                let [opening, members, closing] = result.parts();
+                message = [&head, opening, members, closing, jsonrpc::END];
                 self.metrics.calls_finished.add(1);
                 200
             }
             Err(error) => {
-                jsonrpc::error(&mut message, Some(&exchange.id), true, error);
+                jsonrpc::error(&mut head, Some(&exchange.id), true, error);
+                message[0] = &head;
                 self.metrics.calls_failed.add(1);
                 if exchange.version.is_modern() { error.code.http_status() } else { 200 }
             }
         };
         self.take_back_asks(key);
-        let code = outcome.err().map(|error| error.code);
+        let code = outcome.as_ref().err().map(|error| error.code);
         self.log_ended(logged, since, if code.is_some() { "failed" } else { "answered" }, code);
         self.conclude(key, &message, status);
     }
@@ -109,14 +111,14 @@ impl<S: Service> Core<S> {
                     if connection.answer.is_some_and(|answer| matches!(answer, HttpAnswer::Undecided { .. })) {
                         core.begin_call_stream(connection, key);
                     }
-                    core.stream_event(connection, resumable, "message", message);
+                    core.stream_event(connection, resumable, "message", &[message]);
                     connection.active_at = core.now;
                 });
             }
             Sink::Lines(id) => {
                 self.with(id, |core, connection| {
                     if core.may_tell(connection, message.len()) {
-                        write_line(&mut connection.out, message);
+                        write_line(&mut connection.out, &[message]);
                     }
                 });
             }
@@ -127,13 +129,13 @@ impl<S: Service> Core<S> {
         }
     }
 
-    /// Sends the last message of an exchange and ends it.
-    pub(super) fn conclude(&mut self, key: ExchangeKey, message: &[u8], status: u16) {
+    /// Sends the last message of an exchange, which is in parts, and ends it.
+    pub(super) fn conclude(&mut self, key: ExchangeKey, message: &[&[u8]], status: u16) {
         self.metrics.messages_out.add(1);
         let Some(exchange) = self.exchanges.find(key) else { return };
         match exchange.sink {
             Sink::Http(id) => {
-                let resumable = if exchange.stream.is_some() { self.event_for(key, message, true) } else { None };
+                let resumable = if exchange.stream.is_some() { self.last_event_for(key, message) } else { None };
                 // Before its connection: if that ends with it, nothing ends it a second time.
                 self.forget(key);
                 self.with(id, |core, connection| match connection.answer {
@@ -156,7 +158,7 @@ impl<S: Service> Core<S> {
                 });
             }
             Sink::Nobody => {
-                self.event_for(key, message, true);
+                self.last_event_for(key, message);
                 self.forget(key);
             }
             Sink::Remote { .. } => {
@@ -228,6 +230,12 @@ impl<S: Service> Core<S> {
             self.kept(owner, kept);
         }
         Some(id)
+    }
+
+    /// The same for the last message, in its parts.
+    pub(super) fn last_event_for(&mut self, key: ExchangeKey, message: &[&[u8]]) -> Option<EventId> {
+        let is_kept = self.exchanges.find(key).is_some_and(|exchange| exchange.is_kept);
+        if is_kept { self.event_for(key, &message.concat(), true) } else { None }
     }
 
     /// Turns a call's pending answer into a stream; from 2025-11-25 on it begins with an event that only carries an id,
@@ -350,8 +358,8 @@ impl<S: Service> Core<S> {
     /// Says what could not be said in the step of the connection that it is for.
     pub(super) fn say_belated(&mut self, connection: &mut Connection, message: &[u8]) {
         match connection.wire() {
-            Wire::Lines => write_line(&mut connection.out, message),
-            Wire::Http => self.stream_event(connection, None, "message", message),
+            Wire::Lines => write_line(&mut connection.out, &[message]),
+            Wire::Http => self.stream_event(connection, None, "message", &[message]),
         }
     }
 
@@ -508,7 +516,7 @@ impl<S: Service> Core<S> {
     pub(super) fn begin_batch_stream(&mut self, connection: &mut Connection, messages: &[u8]) {
         self.begin_stream(connection);
         for message in messages.split(|&byte| byte == b'\n').filter(|message| !message.is_empty()) {
-            self.stream_event(connection, None, "message", message);
+            self.stream_event(connection, None, "message", &[message]);
         }
     }
 
@@ -532,12 +540,12 @@ pub(super) fn primes(version: Version) -> bool {
     version == Version::V2025_11_25
 }
 
-/// Appends a message and the end of its line.
-pub(super) fn write_line(out: &mut Vec<u8>, message: &[u8]) {
-    if has_newline(message) {
-        compact(out, message);
+/// Appends a message, which is in parts, and the end of its line.
+pub(super) fn write_line(out: &mut Vec<u8>, message: &[&[u8]]) {
+    if message.iter().any(|part| has_newline(part)) {
+        compact(out, &message.concat());
     } else {
-        out.extend_from_slice(message);
+        message.iter().for_each(|part| out.extend_from_slice(part));
     }
     out.push(b'\n');
 }

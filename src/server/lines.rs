@@ -116,7 +116,7 @@ impl<S: Service> Core<S> {
                 if let Some(key) = session {
                     self.own_session(stream, key);
                 }
-                self.stream_event(stream, None, "message", &out);
+                self.stream_event(stream, None, "message", &[&out]);
             }
             // Its answer is an event among others, after which the stream goes on.
             Told::Pending(key) => {

@@ -5,6 +5,7 @@
 
 pub mod accept;
 pub mod alarms;
+mod answer;
 pub mod audit;
 pub mod carried;
 pub mod connection;

@@ -282,7 +282,7 @@ impl<S: Service> Core<S> {
     /// A message of a stream whose session is elsewhere.
     fn tell_here(&mut self, connection: &mut Connection, event: Option<Numbers>, prime: Option<u32>, message: &[u8]) {
         self.open_for(connection, prime);
-        self.stream_event(connection, event.map(EventId::from), "message", message);
+        self.stream_event(connection, event.map(EventId::from), "message", &[message]);
         connection.active_at = self.now;
     }
 
@@ -295,7 +295,7 @@ impl<S: Service> Core<S> {
         message: &[u8],
     ) {
         if connection.wire() == Wire::Lines {
-            write_line(&mut connection.out, message);
+            write_line(&mut connection.out, &[message]);
             self.forget(key);
             return self.one_concluded(connection, key);
         }
@@ -304,13 +304,13 @@ impl<S: Service> Core<S> {
                 if message.is_empty() {
                     self.answer_empty(connection, status, &[]);
                 } else {
-                    self.answer_json(connection, status, &[], message);
+                    self.answer_json(connection, status, &[], &[message]);
                 }
             }
             Some(HttpAnswer::Stream { .. }) => {
                 // One member of a batch may have nothing to say: it was cancelled.
                 if !message.is_empty() {
-                    self.stream_event(connection, event, "message", message);
+                    self.stream_event(connection, event, "message", &[message]);
                 }
                 connection.batch_left = connection.batch_left.saturating_sub(1);
                 if connection.batch_left > 0 {
@@ -497,11 +497,11 @@ impl<S: Service> Core<S> {
     }
 
     /// Its last message.
-    pub(super) fn conclude_remote(&mut self, key: ExchangeKey, message: &[u8], status: u16) {
+    pub(super) fn conclude_remote(&mut self, key: ExchangeKey, message: &[&[u8]], status: u16) {
         let Some(exchange) = self.exchanges.find(key) else { return };
         let Sink::Remote { core, ticket } = exchange.sink else { return };
-        let event = if exchange.stream.is_some() { self.event_for(key, message, true) } else { None };
-        let payload = self.pool.filled(&[message]);
+        let event = if exchange.stream.is_some() { self.last_event_for(key, message) } else { None };
+        let payload = self.pool.filled(message);
         self.send_reply(core, ticket, status, event, payload);
     }
 

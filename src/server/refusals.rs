@@ -1,6 +1,6 @@
 //! Refusals: messages that are answered by an error of the core's own.
 //!
-//! Not here: whether a message is refused (`router`, `modern`, `sessions`, `subscriptions`), refusals of HTTP (`http`).
+//! Not here: whether a message is refused (`router`, `modern`, `sessions`, `subscriptions`), HTTP refused (`answer`).
 //! Invariant: what the core itself does not take is counted by its cause, once, in the call that writes the answer.
 
 use super::core::Core;

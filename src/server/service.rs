@@ -398,6 +398,37 @@ pub enum Change {
     Tools,
 }
 
+/// A whole result object, in the parts it was made of: they are put together where it is sent from, which copies each
+/// of them once.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct ResultObject {
+    /// Its beginning.
+    pub opening: &'static [u8],
+    /// What the handler said.
+    pub members: Vec<u8>,
+    /// The rest, with the brace that closes it.
+    pub closing: Vec<u8>,
+}
+
+impl ResultObject {
+    /// The parts in their order.
+    pub fn parts(&self) -> [&[u8]; 3] {
+        [self.opening, &self.members, &self.closing]
+    }
+
+    /// All of it, copied.
+    pub fn whole(&self) -> Vec<u8> {
+        self.parts().concat()
+    }
+}
+
+/// Of a text that is whole already.
+impl From<Vec<u8>> for ResultObject {
+    fn from(whole: Vec<u8>) -> ResultObject {
+        ResultObject { opening: b"", members: whole, closing: Vec::new() }
+    }
+}
+
 /// What a service sends its core outside a return value.
 #[derive(Debug)]
 pub enum Mail {
@@ -443,8 +474,8 @@ pub enum Mail {
     Reply {
         /// The call.
         key: CallKey,
-        /// A complete result object, or the error.
-        outcome: Result<Vec<u8>, RpcError>,
+        /// The whole result, or the error.
+        outcome: Result<ResultObject, RpcError>,
     },
 }
 

@@ -354,7 +354,7 @@ impl<S: Service> Core<S> {
         object.end();
         let mut message = Vec::new();
         write_result(&mut message, &exchange.id, &result);
-        self.conclude(key, &message, 200);
+        self.conclude(key, &[&message], 200);
     }
 }
 

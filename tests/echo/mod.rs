@@ -1,7 +1,8 @@
 //! Calls of the demonstration server's echo through a core without an operating system.
 //!
-//! Not here: what is counted (`tests/instructions.rs`, `tests/call_allocations.rs`).
+//! Not here: what is counted (`tests/instructions.rs`, `tests/call_allocations.rs`, `tests/call_copies.rs`).
 
+use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Waker;
@@ -23,10 +24,16 @@ pub mod pair;
 pub type EchoCore = Machine<NativeService<Demonstration>>;
 
 /// A host for tools that need none.
-struct Nothing;
+#[derive(Default)]
+pub struct Nothing {
+    /// What would run in the background.
+    pub spawned: Rc<RefCell<Vec<LocalFuture<()>>>>,
+}
 
 impl Host for Nothing {
-    fn spawn(&self, _: LocalFuture<()>) {}
+    fn spawn(&self, future: LocalFuture<()>) {
+        self.spawned.borrow_mut().push(future);
+    }
 
     fn now(&self) -> Nanos {
         0
@@ -85,7 +92,7 @@ pub fn modern_post(echo: &str) -> Vec<u8> {
 
 /// A core without sessions.
 pub fn core(wire: Wire) -> EchoCore {
-    Machine::new(wire, server().expect("a good server").per_core(Rc::new(Nothing), Mailbox::default()))
+    Machine::new(wire, server().expect("a good server").per_core(Rc::<Nothing>::default(), Mailbox::default()))
 }
 
 /// A core with a legacy session, and a call in it.

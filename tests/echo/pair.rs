@@ -34,7 +34,7 @@ pub struct Pair {
 impl Pair {
     fn new() -> Pair {
         let cores = [0, 1].map(|index| {
-            let service = server().expect("a good server").per_core(Rc::new(Nothing), Mailbox::default());
+            let service = server().expect("a good server").per_core(Rc::<Nothing>::default(), Mailbox::default());
             core(CoreId(index), 2, Wire::Http, service, COUNTERS.core(CoreId(index)))
         });
         let mut pair = Pair { cores, effects: Vec::new(), sent: Vec::new(), bytes: Vec::new(), parcels: 0 };

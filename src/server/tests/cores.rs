@@ -525,7 +525,7 @@ fn an_answer_that_no_ring_can_carry_is_an_error() {
     let peer = rig.connect(1, Wire::Http);
     assert_eq!(rig.ask(peer, legacy(Some(&session), WAIT)), "");
     let key = rig.cores[0].service().waiting.remove(0);
-    let outcome = Ok([b"\"", &vec![b'x'; RING_LEASED_BYTES_MAX][..], b"\""].concat());
+    let outcome = Ok([b"\"", &vec![b'x'; RING_LEASED_BYTES_MAX][..], b"\""].concat().into());
     rig.step(0, Input::Mail(Mail::Reply { key, outcome }));
     let answer = rig.take(peer);
     assert!(answer.contains("\"id\":3") && answer.contains("-32603") && answer.contains("another core"), "{answer}");

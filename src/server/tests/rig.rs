@@ -267,7 +267,7 @@ impl Rig {
     /// Answers the oldest call that waits on a core.
     pub fn reply(&mut self, core: usize) {
         let key = self.cores[core].service().waiting.remove(0);
-        let outcome = Ok(br#"{"content":["late"]}"#.to_vec());
+        let outcome = Ok(br#"{"content":["late"]}"#.to_vec().into());
         self.step(core, Input::Mail(Mail::Reply { key, outcome }));
     }
 

@@ -71,7 +71,7 @@ fn the_last_answer_is_sent_however_late_and_then_lingers() {
     rig.send(peer, call("1", "wait", "Connection: close\r\nAccept: application/json\r\n"));
     rig.pass(20 * SECOND);
     let key = rig.cores[0].service().waiting.remove(0);
-    let outcome = Ok(b"{}".to_vec());
+    let outcome = Ok(b"{}".to_vec().into());
     // In one turn with a tick, as it happens in the loop.
     rig.cores[0].step(rig.now, Input::Mail(crate::server::service::Mail::Reply { key, outcome }));
     rig.step(0, Input::Tick);

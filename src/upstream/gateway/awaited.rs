@@ -180,7 +180,7 @@ impl<S: Service> Gateway<S> {
             };
             let mut out = Vec::new();
             let outcome = match self.call_merged(&call, false, &mut out) {
-                Served::Done => Ok(out),
+                Served::Done => Ok(out.into()),
                 Served::Failed(error) => Err(error),
                 Served::Pending => continue,
             };

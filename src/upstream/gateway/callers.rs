@@ -44,7 +44,7 @@ impl Callers {
             self.metrics.failures.add(1);
         }
         if caller.core == self.core {
-            return self.mailbox.push(Mail::Reply { key: caller.key, outcome });
+            return self.mailbox.push(Mail::Reply { key: caller.key, outcome: outcome.map(Into::into) });
         }
         self.tell(caller.core, kind::REPLY, words::number_of(caller.key), words::write_outcome(&outcome));
     }

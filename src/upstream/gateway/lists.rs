@@ -120,7 +120,7 @@ impl<S: Service> Gateway<S> {
     /// Tells those who wait for nothing any more.
     pub(super) fn end_jobs(&mut self, now: Nanos) {
         for job in self.jobs.extract_if(.., |job| job.waits.is_empty()).collect::<Vec<_>>() {
-            let outcome = Ok(self.render(&job, now));
+            let outcome = Ok(self.render(&job, now).into());
             self.mailbox.push(Mail::Reply { key: job.key, outcome });
         }
     }

@@ -136,7 +136,7 @@ impl<S: Service> Gateway<S> {
         if said == kind::REPLY {
             let Some(outcome) = words::read_outcome(text) else { return };
             remote.calls.remove(key);
-            return self.mailbox.push(Mail::Reply { key, outcome: outcome.map(<[u8]>::to_vec) });
+            return self.mailbox.push(Mail::Reply { key, outcome: outcome.map(|text| text.to_vec().into()) });
         }
         if said == kind::STREAM_ENDED {
             return self.mailbox.push(Mail::EndStream { key });

@@ -637,7 +637,7 @@ impl<S> Context<S> {
         };
         let created = tasks::create(desk, &run, self.session, ttl_ms)?;
         desk.open.borrow_mut().remove(&self.key);
-        desk.mailbox.push(Mail::Reply { key: self.key, outcome: Ok(created) });
+        desk.mailbox.push(Mail::Reply { key: self.key, outcome: Ok(created.into()) });
         Ok(true)
     }
 }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::exchange::Exchange;
-use super::outcome::{Outcome, Rendered};
+use super::outcome::Outcome;
 use super::request_state;
 use super::run::Run;
 use super::tasks::{TaskKey, TaskTable};
@@ -174,15 +174,8 @@ impl Desk {
 
     /// Answers a call by mail.
     pub fn reply(&self, key: CallKey, version: Version, outcome: Outcome) {
-        let outcome = outcome.map(|rendered| self.whole(&rendered, version));
+        let outcome = outcome.map(|rendered| rendered.whole(version, &self.modern_tail));
         self.mailbox.push(Mail::Reply { key, outcome });
-    }
-
-    /// A whole result object.
-    pub fn whole(&self, rendered: &Rendered, version: Version) -> Vec<u8> {
-        let mut out = Vec::with_capacity(rendered.size() + self.modern_tail.len() + 32);
-        rendered.write(&mut out, version, &self.modern_tail);
-        out
     }
 
     /// The result of an attempt that ended with questions.

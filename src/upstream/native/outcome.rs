@@ -4,10 +4,11 @@
 //! Invariant: `members` is never empty, begins with a quote, and holds no `resultType` and no `_meta`, so that one
 //! outcome can be written for a call, for `tasks/get` and for `tasks/result`.
 
-use super::output::{close_result, open_result};
+use super::output::{close_result, open_result, opening};
 use crate::proto::json::Value;
 use crate::proto::jsonrpc::RpcError;
 use crate::proto::mcp::Version;
+use crate::server::service::ResultObject;
 
 /// A result without the braces around it and without what the revision adds.
 #[derive(Clone, Default, Debug)]
@@ -31,6 +32,13 @@ impl Rendered {
     pub fn is_error(&self) -> bool {
         let whole = [b"{", &self.members[..], b"}"].concat();
         Value::new(&whole).get("isError").and_then(Value::as_bool) == Some(true)
+    }
+
+    /// The whole result object.
+    pub fn whole(self, version: Version, modern_tail: &[u8]) -> ResultObject {
+        let mut closing = Vec::with_capacity(self.meta.len() + modern_tail.len() + 16);
+        close_result(&mut closing, version, &self.meta, modern_tail);
+        ResultObject { opening: opening(version), members: self.members, closing }
     }
 
     /// Appends the whole result object.

@@ -303,11 +303,16 @@ impl IntoToolResult for ToolResult {
     }
 }
 
-/// Appends `{"resultType":"complete"` or `{` — the opening of a result — for the revision.
+/// The opening of a result for the revision.
+#[inline]
+pub(super) fn opening(version: Version) -> &'static [u8] {
+    if version.is_modern() { br#"{"resultType":"complete","# } else { b"{" }
+}
+
+/// Appends it.
 #[inline]
 pub(super) fn open_result(out: &mut Vec<u8>, version: Version) {
-    let head: &[u8] = if version.is_modern() { br#"{"resultType":"complete","# } else { b"{" };
-    out.extend_from_slice(head);
+    out.extend_from_slice(opening(version));
 }
 
 /// Closes a result: `_meta` with the members collected and, in modern revisions, `serverInfo`.

@@ -182,7 +182,10 @@ impl Run {
                 self.desk.open.borrow_mut().remove(&key);
                 match ending {
                     Ending::Outcome(outcome) => self.desk.reply(key, self.version, outcome),
-                    Ending::Questions(outcome) => self.desk.mailbox.push(Mail::Reply { key, outcome }),
+                    Ending::Questions(outcome) => {
+                        let outcome = outcome.map(Into::into);
+                        self.desk.mailbox.push(Mail::Reply { key, outcome });
+                    }
                 }
             }
             (Sink::Task(task), Ending::Outcome(outcome)) => tasks::ended(&self.desk, task, outcome),

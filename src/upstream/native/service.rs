@@ -172,7 +172,7 @@ impl<S: 'static> NativeService<S> {
             return served;
         }
         let outcome = match served {
-            Served::Done => Ok(out.split_off(mark)),
+            Served::Done => Ok(out.split_off(mark).into()),
             Served::Failed(error) => Err(error),
             Served::Pending => return Served::Pending,
         };

@@ -256,7 +256,7 @@ impl<S: 'static> Rig<S> {
                 }
                 Mail::Reply { key, outcome } => {
                     self.sent.push("reply".to_owned());
-                    self.replies.push((key, outcome.map(|text| json(&text)).map_err(plain)));
+                    self.replies.push((key, outcome.map(|result| json(&result.whole())).map_err(plain)));
                 }
             }
         }
