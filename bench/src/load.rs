@@ -248,6 +248,7 @@ impl Load {
             errors: tally.errors,
             server,
             generator_cpu_share: window.generator as f64 / 1e9 / window.seconds,
+            delayed_acks: window.delayed_acks,
         })
     }
 
@@ -256,7 +257,7 @@ impl Load {
         let until = |ns: u64| thread::sleep(Duration::from_nanos(ns.saturating_sub(sys::now_ns())));
         let times = || {
             let server = self.aim.server_pid.and_then(observe::threads);
-            (sys::now_ns(), server, sys::own_cpu_ns())
+            (sys::now_ns(), server, sys::own_cpu_ns(), observe::delayed_acks())
         };
         let first = begin + (self.warmup * 1e9) as u64;
         until(first);
@@ -277,6 +278,7 @@ impl Load {
                 threads
             }),
             generator: after.2.saturating_sub(before.2),
+            delayed_acks: after.3.zip(before.3).map(|(after, before)| after.saturating_sub(before)),
         }
     }
 }
@@ -286,4 +288,5 @@ struct Window {
     /// What each of the server's threads did, the one that ran longest first.
     server: Option<Vec<Spent>>,
     generator: u64,
+    delayed_acks: Option<u64>,
 }

@@ -55,6 +55,20 @@ pub fn slab_bytes() -> Option<(u64, u64)> {
     Some((kib_field("/proc/meminfo", "Slab:")?, kib_field("/proc/meminfo", "SUnreclaim:")?))
 }
 
+/// How many ACKs of this network namespace were sent because a timer ended that waits for something to go with them:
+/// Linux waits 40 ms and longer. Such an ACK costs both sides, whichever of them was late.
+pub fn delayed_acks() -> Option<u64> {
+    delayed_acks_in(&fs::read_to_string("/proc/net/netstat").ok()?)
+}
+
+/// Each group is two lines: the names, then the values.
+fn delayed_acks_in(netstat: &str) -> Option<u64> {
+    let mut lines = netstat.lines().filter_map(|line| line.strip_prefix("TcpExt:"));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let place = names.split_whitespace().position(|name| name == "DelayedACKs")?;
+    values.split_whitespace().nth(place)?.parse().ok()
+}
+
 fn kib_field(path: &str, name: &str) -> Option<u64> {
     let text = fs::read_to_string(path).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
@@ -160,4 +174,18 @@ fn commit() -> Option<String> {
     let commit = git(&["describe", "--always", "--abbrev=12", "--exclude=*"])?;
     let changed = git(&["status", "--porcelain", "--", ":/", ":(top,exclude)bench/results"])?;
     Some(if changed.is_empty() { commit } else { commit + "-dirty" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delayed_acks_are_found_by_their_name() {
+        let netstat =
+            "TcpExt: SyncookiesSent DelayedACKs DelayedACKLocked\nTcpExt: 3 71 9\nIpExt: InNoRoutes\nIpExt: 0\n";
+        assert_eq!(delayed_acks_in(netstat), Some(71));
+        assert_eq!(delayed_acks_in("TcpExt: SyncookiesSent\nTcpExt: 3\n"), None);
+        assert_eq!(delayed_acks_in(""), None);
+    }
 }

@@ -152,6 +152,10 @@ pub struct Report {
     pub server: Option<ServerCost>,
     /// CPU time of the generator in the window, as a share of one CPU: near 1 it was the slower side.
     pub generator_cpu_share: f64,
+    /// ACKs that the kernel sent alone in the window, because whoever owed them had nothing to send for 40 ms: of both
+    /// sides, and of whatever else this network namespace has.
+    #[serde(default)]
+    pub delayed_acks: Option<u64>,
 }
 
 impl Report {

@@ -82,7 +82,24 @@ fn section(page: &mut String, compared: &Compared<'_>, scenario: &Scenario) -> s
             middle(|report| Some(report.generator_cpu_share * 100.0), 0),
         )?;
     }
+    delayed_acks(page, compared, scenario)?;
     comparisons(page, compared, scenario)
+}
+
+/// With thousands of connections a closed loop takes as long to come round as Linux delays an ACK, and what is a little
+/// slower pays for many of them.
+fn delayed_acks(page: &mut String, compared: &Compared<'_>, scenario: &Scenario) -> std::fmt::Result {
+    let each = |report: &Report| {
+        let acks = report.delayed_acks.filter(|_| report.ended_in_window > 0)?;
+        Some(acks as f64 / report.ended_in_window as f64 * 100.0)
+    };
+    let of = |rung: &String| judge::median(&judge::values(&super::figures(compared.rounds, scenario, rung, each)));
+    let found = compared.rungs.iter().filter_map(|(rung, _)| Some((rung, of(rung)?))).collect::<Vec<_>>();
+    if found.iter().all(|(_, acks)| *acks < 1.0) {
+        return Ok(());
+    }
+    let found: Vec<String> = found.iter().map(|(rung, acks)| format!("{rung} {acks:.0}")).collect();
+    writeln!(page, "\nACKs that were sent alone, for each 100 calls: {}.", found.join(", "))
 }
 
 /// An open loop in which fewer than 98 in 100 of the calls asked for ended in the window: it was not at its rate.
