@@ -3,13 +3,15 @@
 //! Not here: the service, the bytes of a stream (`answer`).
 //! Invariant: a message goes to exactly one sink; an exchange's outcome is the last thing its sink hears of it.
 
+use std::borrow::Cow;
+
 use super::connection::{Connection, HttpAnswer, Wire};
 use super::core::Core;
 use super::exchange::{Exchange, ExchangeKey, Kind, Sink};
 use super::router::Lane;
 use super::service::{CallKey, Mail, ResultObject, Service};
 use crate::metrics::{CloseCause, Refusal, Step};
-use crate::proto::json::{Envelope, Key, Object, Value, compact, has_newline};
+use crate::proto::json::{Envelope, Key, Object, Value, compact, has_newline, splice, string};
 use crate::proto::jsonrpc::{self, Code, RpcError};
 use crate::proto::mcp::Version;
 use crate::shard::replay::EventId;
@@ -308,22 +310,17 @@ impl<S: Service> Core<S> {
         let Some(exchange) = self.exchanges.find(key) else { return };
         exchange.asks.push(ask);
         exchange.deadline = exchange.deadline.max((now + patience).min(exchange.latest));
-        let mut message = Vec::new();
-        jsonrpc::request(&mut message, &ask_id(key, ask), method, params);
+        let (mut message, id) = (Vec::new(), ask_id(key, ask));
+        jsonrpc::request(&mut message, &id, method, &with_own_token(params, &id));
         self.deliver(key, &message);
         self.remind(key);
     }
 
     /// The client's answer to a question. The id must be one of ours, for a call of the same session or connection.
     pub(super) fn client_answered(&mut self, lane: Lane<'_>, id: &[u8], envelope: &Envelope, text: &[u8]) {
-        let Some((key, ask)) = Value::new(id).as_str().and_then(|id| parse_ask_id(&id)) else { return };
+        let Some((key, ask)) = self.open_ask(lane, Value::new(id)) else { return };
         let Some(exchange) = self.exchanges.find(key) else { return };
-        let theirs = match (exchange.session, lane.session) {
-            (Some(asked), Some(answering)) => asked == answering,
-            _ => exchange.sink == lane.sink,
-        };
-        let Some(open) = exchange.asks.iter().position(|&open| theirs && open == ask) else { return };
-        exchange.asks.swap_remove(open);
+        exchange.asks.retain(|&open| open != ask);
         if exchange.asks.is_empty() {
             exchange.deadline = exchange.deadline.min(self.now + self.settings.call_time);
             self.remind(key);
@@ -333,6 +330,26 @@ impl<S: Service> Core<S> {
             None => Err(client_error(envelope.text(Key::Error, text).unwrap_or_default())),
         };
         self.service.answered(self.now, CallKey::from(key), ask, answer);
+    }
+
+    /// The client says how far it is with a question. The token is the question's id.
+    pub(super) fn client_progressed(&mut self, lane: Lane<'_>, envelope: &Envelope, text: &[u8]) {
+        let Some(params) = envelope.value(Key::Params, text) else { return };
+        let asked = params.get("progressToken").and_then(|token| self.open_ask(lane, token));
+        if let Some((key, ask)) = asked {
+            self.service.progressed(self.now, CallKey::from(key), ask, params.raw());
+        }
+    }
+
+    /// The question that an id of ours names, if it is not answered yet and was put to who speaks here.
+    fn open_ask(&mut self, lane: Lane<'_>, id: Value<'_>) -> Option<(ExchangeKey, u32)> {
+        let (key, ask) = id.as_str().and_then(|id| parse_ask_id(&id))?;
+        let exchange = self.exchanges.find(key)?;
+        let theirs = match (exchange.session, lane.session) {
+            (Some(asked), Some(answering)) => asked == answering,
+            _ => exchange.sink == lane.sink,
+        };
+        (theirs && exchange.asks.contains(&ask)).then_some((key, ask))
     }
 
     /// Takes back what a call asks its client that is not answered, where it was asked: the call is over.
@@ -548,6 +565,17 @@ pub(super) fn write_line(out: &mut Vec<u8>, message: &[&[u8]]) {
         message.iter().for_each(|part| out.extend_from_slice(part));
     }
     out.push(b'\n');
+}
+
+/// The parameters of a question in which the token of progress, if there is one, is the question's id: two servers
+/// behind a gateway may have given the same.
+fn with_own_token<'a>(params: &'a [u8], id: &str) -> Cow<'a, [u8]> {
+    let token = Value::new(params).get("_meta").and_then(|meta| meta.get("progressToken"));
+    let Some(place) = token.and_then(|token| token.span_in(params)) else { return Cow::Borrowed(params) };
+    let (mut out, mut quoted) = (Vec::new(), Vec::new());
+    string(&mut quoted, id);
+    splice(&mut out, params, &[(place, quoted)]);
+    Cow::Owned(out)
 }
 
 fn ask_id(key: ExchangeKey, ask: u32) -> String {

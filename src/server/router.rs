@@ -210,7 +210,7 @@ impl<S: Service> Core<S> {
         }
         let told = self.legacy_text(lane, &envelope, text, out);
         if let Told::Answered { session: Some(key), .. } = told {
-            connection.session = Some(key);
+            self.uses_session(connection, Some(key));
         }
         told
     }
@@ -421,7 +421,8 @@ impl<S: Service> Core<S> {
                 match Notice::parse(method) {
                     Notice::Cancelled => self.client_cancelled(lane, envelope.get(Key::RequestId).of(text)),
                     Notice::RootsListChanged => self.roots_changed(lane),
-                    Notice::Initialized | Notice::Progress | Notice::Unknown => {}
+                    Notice::Progress => self.client_progressed(lane, envelope, text),
+                    Notice::Initialized | Notice::Unknown => {}
                 }
                 Told::Accepted
             }

@@ -232,6 +232,12 @@ pub trait Service {
     /// The client's answer to `Mail::Ask`: a result object, or the error it answered with.
     fn answered(&mut self, now: Nanos, key: CallKey, ask: u32, answer: Result<&[u8], RpcError>);
 
+    /// The client says how far it is with what `Mail::Ask` asked: the parameters of `notifications/progress`, in which
+    /// the token is one of the core's.
+    fn progressed(&mut self, now: Nanos, key: CallKey, ask: u32, params: &[u8]) {
+        let _ = (now, key, ask, params);
+    }
+
     /// Something happened to a link, a connection that the service asked for by a `Wish`. Told of every connection that
     /// is not a client's, so also of links that are history.
     fn link(&mut self, now: Nanos, event: LinkEvent<'_>) {

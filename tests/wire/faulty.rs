@@ -121,7 +121,7 @@ fn in_time(what: &str, mut took: Vec<Duration>) {
 #[test]
 fn whatever_a_server_does_to_a_call_its_caller_gets_a_typed_error() {
     type Fault = fn(&mut TcpStream, u64);
-    let faults: [(&str, Fault, i64); 12] = [
+    let faults: [(&str, Fault, i64); 13] = [
         ("hangs up", |stream, _| drop(stream.shutdown(std::net::Shutdown::Both)), -31502),
         ("never answers", |_, _| std::thread::sleep(Duration::from_secs(30)), -31504),
         (
@@ -162,6 +162,13 @@ fn whatever_a_server_does_to_a_call_its_caller_gets_a_typed_error() {
             -31502,
         ),
         (
+            "answers with a notice",
+            |stream, _| {
+                answer(stream, "200 OK", &json!({"jsonrpc": "2.0", "method": "notifications/x"}).to_string());
+            },
+            -31502,
+        ),
+        (
             "ends its stream",
             |stream, _| {
                 let _ = stream.write_all(
@@ -199,7 +206,12 @@ fn an_answer_to_another_call_is_not_taken_for_this_one() {
     let gateway = gateway(&good, bad);
     until_reached(&gateway, "bad");
     let (_, message) = call_bad_in_time("an answer to another", &gateway);
-    assert_eq!(message["error"]["code"], -31504, "{message}");
+    assert_eq!(message["error"]["code"], -31502, "{message}");
+    assert!(
+        message["error"]["message"].as_str().is_some_and(|text| text.contains("no answer to its request")),
+        "{message}"
+    );
+    gateway.until_total("corelane_calls_in_flight", 0);
 }
 
 #[test]

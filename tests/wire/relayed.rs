@@ -17,6 +17,7 @@ use crate::upstream::{Heard, Reply, Upstream};
 
 const CHANGED: &str = "notifications/tools/list_changed";
 const COMPLETE: &str = "notifications/elicitation/complete";
+const PROGRESS: &str = "notifications/progress";
 const STATUS: &str = "notifications/tasks/status";
 
 /// A server of 2025-11-25 whose tool `t` needs a visit first and whose tool `u` runs as a task; both are named by the
@@ -123,6 +124,63 @@ fn a_visit_that_is_asked_for_in_a_question_is_told_to_be_done_on_its_own_call() 
     assert_eq!(messages[2]["method"], "notifications/cancelled");
     assert_eq!(messages[2]["params"]["requestId"], messages[0]["id"]);
     assert_eq!((messages.len(), &messages[3]["id"]), (4, &json!(2)));
+}
+
+#[test]
+fn how_far_a_client_is_with_a_question_is_told_to_the_server_that_asked() {
+    let asking = || {
+        Upstream::start("legacy", json!({"tools": {}}), |heard| match heard.method() {
+            "tools/call" => {
+                // Each has the same token.
+                let params = json!({"_meta": {"progressToken": 7}, "messages": [], "maxTokens": 1});
+                let id = &heard.params()["arguments"]["id"];
+                let question =
+                    json!({"jsonrpc": "2.0", "id": id, "method": "sampling/createMessage", "params": params});
+                Reply::Asking(question, json!({"content": []}))
+            }
+            _ => Reply::Usual,
+        })
+    };
+    for more in ["", "concurrency = 8"] {
+        let (one, other) = (asking(), asking());
+        let gateway = Server::configured(&(one.section("one", more) + &other.section("other", more)));
+        for core in 0..2 {
+            ["/mcp/one", "/mcp/other"].iter().for_each(|path| reached(&gateway, path));
+            let open = || {
+                let mut opening = initialize(1, "2025-11-25");
+                opening["params"]["capabilities"] = json!({"sampling": {}});
+                let opened = gateway.connect_on(core).ask(&Request::post(&opening));
+                opened.field("Mcp-Session-Id").expect("a session").to_owned()
+            };
+            let (session, stranger) = (open(), open());
+            let say = |session: &str, message: &Value| {
+                assert_eq!(gateway.connect_on(1 - core).ask(&Request::legacy(session, message)).status, 202);
+            };
+            let mut calls = ["one_t", "other_t"].map(|tool| {
+                let mut peer = gateway.connect_on(core);
+                let params = json!({"name": tool, "arguments": {"id": format!("q{core}")}});
+                peer.open(&Request::legacy(&session, &legacy(tool, "tools/call", params)));
+                peer.primed();
+                let question = peer.event().expect("a question").json();
+                (peer, question)
+            });
+            let token = |call: &(Peer, Value)| call.1["params"]["_meta"]["progressToken"].clone();
+            let (first, second) = (token(&calls[0]), token(&calls[1]));
+            assert!(first.is_string() && first != second, "{first} {second}");
+            let half = |token: &Value| json!({"progressToken": token, "progress": 0.5, "message": "half"});
+            say(&stranger, &notice(PROGRESS, half(&first)));
+            say(&session, &notice(PROGRESS, half(&json!(7))));
+            say(&session, &notice(PROGRESS, half(&second)));
+            until("it is told", || (other.heard(PROGRESS).len() == core + 1).then_some(()));
+            assert_eq!(*other.heard(PROGRESS)[core].params(), half(&json!(7)), "{more} {core}");
+            for (peer, question) in &mut calls {
+                let sampled = json!({"role": "assistant", "content": {"type": "text", "text": "x"}, "model": "m"});
+                say(&session, &json!({"jsonrpc": "2.0", "id": question["id"], "result": sampled}));
+                assert_eq!(peer.event().expect("the result").json()["result"], json!({"content": []}));
+            }
+            assert_eq!((one.heard(PROGRESS).len(), other.heard(PROGRESS).len()), (0, core + 1), "{more} {core}");
+        }
+    }
 }
 
 /// The streams of a modern server's that are asked to tell of tasks, by these.

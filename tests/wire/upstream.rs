@@ -93,6 +93,8 @@ pub enum Reply {
     Error(Value),
     /// These messages on the request's stream, and then this result.
     After(Vec<Value>, Value),
+    /// This question on the request's stream, and this result once it was answered.
+    Asking(Value, Value),
     /// Nothing but this HTTP status, whatever was asked.
     Status(u16),
 }
@@ -158,6 +160,15 @@ impl Upstream {
             Reply::After(messages, result) => {
                 write(events);
                 messages.iter().for_each(|message| write(&format!("data: {message}\n\n")));
+                write(&format!("data: {}\n\n", said("result", &result)));
+                return drop(stream.shutdown(std::net::Shutdown::Both));
+            }
+            Reply::Asking(question, result) => {
+                write(events);
+                write(&format!("data: {question}\n\n"));
+                until("its question is answered", || {
+                    self.heard("").iter().any(|one| one.body["id"] == question["id"]).then_some(())
+                });
                 write(&format!("data: {}\n\n", said("result", &result)));
                 return drop(stream.shutdown(std::net::Shutdown::Both));
             }

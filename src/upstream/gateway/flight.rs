@@ -115,8 +115,8 @@ pub struct Relay {
     pub token: Option<Box<[u8]>>,
     /// What stands before the server's URIs in what the caller reads.
     pub uris: Option<Box<str>>,
-    /// Questions of the server's that the caller was asked, with the server's ids.
-    pub asks: Vec<(u32, Box<[u8]>)>,
+    /// Questions of the server's that the caller was asked.
+    pub asks: Vec<Asked>,
     /// Questions so far.
     pub asked: u32,
     /// Questions of a legacy server's for a modern caller, in order.
@@ -125,6 +125,17 @@ pub struct Relay {
     pub is_parked: bool,
     /// The call itself, where it may have to be sent again.
     pub kept: Option<Box<Kept>>,
+}
+
+/// A question of the server's that a caller was asked.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Names it in `Mail::Ask`.
+    pub number: u32,
+    /// The server's id.
+    pub id: Box<[u8]>,
+    /// The server's token of progress, if it wants to hear how far the caller is.
+    pub token: Option<Box<[u8]>>,
 }
 
 impl Relay {

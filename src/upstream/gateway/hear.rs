@@ -7,7 +7,7 @@ use super::answer;
 use super::bridge::{QUESTIONS_MAX, Question, question};
 use super::callers::Caller;
 use super::channel::Channel;
-use super::flight::{Errand, Flight, Relay};
+use super::flight::{Asked, Errand, Flight, Relay};
 use super::handshake::is_modern_code;
 use super::items;
 use super::owed::Creditor;
@@ -97,6 +97,12 @@ impl Server {
                 self.message(now, number, reply.status, text);
                 // It came whole: there is no stream whose end is to come.
                 self.flights.remove_answered(number);
+                if self.flights.find(number).is_some_and(|flight| flight.serial == serial) {
+                    let (name, status) = (&self.settings.name, reply.status);
+                    let text =
+                        format!("server {name} answered HTTP {status} with a message that is no answer to its request");
+                    self.lost(now, number, &RpcError::new(Code::BAD_GATEWAY, text));
+                }
             }
             _ => {
                 let name = &self.settings.name;
@@ -360,6 +366,7 @@ impl Server {
         self.metrics.reached.add(1);
         self.failures = 0;
         self.last_failure.clear();
+        self.metrics.last_failure.set("");
         self.reports.push(Report::Reached);
         self.reports.push(Report::Changed(Change::Tools));
         self.greet_all(now);
@@ -400,7 +407,8 @@ impl Server {
             if relay.may_ask && relay.can_answer(method) && relay.asked < QUESTIONS_MAX {
                 let ask = relay.asked;
                 relay.asked += 1;
-                relay.asks.push((ask, id));
+                let token = envelope.text(Key::MetaProgressToken, text).map(Into::into);
+                relay.asks.push(Asked { number: ask, id, token });
                 let creditor = Creditor::of(relay);
                 self.callers.ask(relay.caller, ask, method, params);
                 // People need longer than tools, and have as long as the tools of this process give them.
@@ -444,8 +452,8 @@ impl Server {
         let Some(flight) = self.flights.find(number) else { return };
         let (session, serial) = (flight.session, flight.serial);
         let Errand::Call(relay) = &mut flight.errand else { return };
-        let Some(place) = relay.asks.iter().position(|(known, _)| *known == ask) else { return };
-        let (_, id) = relay.asks.swap_remove(place);
+        let Some(place) = relay.asks.iter().position(|asked| asked.number == ask) else { return };
+        let Asked { id, .. } = relay.asks.swap_remove(place);
         if relay.asks.is_empty() {
             self.flights.set_deadline(number, now + self.settings.call_time);
         }

@@ -32,6 +32,7 @@ mod owed;
 mod own;
 mod pages;
 mod pins;
+mod progress;
 mod reload;
 mod remote;
 mod request;
@@ -555,6 +556,10 @@ impl<S: Service> Service for Gateway<S> {
             }
             None => self.native.answered(now, key, ask, answer),
         }
+    }
+
+    fn progressed(&mut self, now: Nanos, key: CallKey, ask: u32, params: &[u8]) {
+        self.caller_progressed(now, key, ask, params);
     }
 
     fn link(&mut self, now: Nanos, event: LinkEvent<'_>) {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::Gateway;
 use super::fleet::OWN_MAX;
-use super::flight::Relay;
+use super::flight::{Asked, Relay};
 use super::server::Server;
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::Capabilities;
@@ -107,7 +107,7 @@ impl Server {
     /// A call is over on whose stream its caller was asked something. A session's own server may have asked it for
     /// another call, and would wait for the answer.
     pub(super) fn give_back_questions(&mut self, now: Nanos, relay: &Relay, session: Option<Capabilities>) {
-        for (_, id) in relay.asks.iter().filter(|_| self.is_own).cloned().collect::<Vec<_>>() {
+        for Asked { id, .. } in relay.asks.iter().filter(|_| self.is_own).cloned().collect::<Vec<_>>() {
             let text = "the call on whose stream this was asked is over; ask again";
             self.tell_answer(now, self.line, session, &id, Err(RpcError::new(Code::OVERLOADED, text)));
         }

@@ -90,6 +90,10 @@ impl<S: Service> Gateway<S> {
                 let Some(outcome) = words::read_outcome(outcome) else { return };
                 self.servers[usize::from(index)].caller_answered(now, Caller { core: from, key }, None, ask, outcome);
             }
+            kind::PROGRESS => {
+                let Some((ask, _, params)) = words::read_said(text) else { return };
+                self.servers[usize::from(index)].caller_progressed(now, Caller { core: from, key }, None, ask, params);
+            }
             kind::FETCH => {
                 let Some(kind) = words::list_of(what.number) else { return };
                 self.fetch_for(now, from, index, kind);

@@ -21,6 +21,8 @@ pub(super) mod kind {
     pub const CANCEL: u8 = 3;
     /// To the owner: the answer to a question (the call's key).
     pub const ANSWER: u8 = 4;
+    /// To the owner: how far a caller is with a question (the call's key).
+    pub const PROGRESS: u8 = 19;
     /// To the owner: a list is wanted (which).
     pub const FETCH: u8 = 5;
     /// To the core that listens to a server: somebody wants to hear of a resource or task (which of these).
