@@ -26,7 +26,10 @@ pub(super) fn shards(settings: &CoreSettings, cores: usize) -> usize {
 pub(super) fn why_so_many(settings: &CoreSettings, cores: usize) -> String {
     let expected = settings.expected_connections.get();
     let chosen = shards(settings, cores);
-    if settings.shards.fixed().is_some() {
+    if let Some(fixed) = settings.shards.fixed() {
+        if (fixed as usize) < chosen {
+            return format!("cores.shards says {fixed}, but each core owns at least one");
+        }
         let policy = default_shards(expected as usize, cores);
         return format!("as configured; {policy} would be chosen for {expected} connections");
     }
@@ -97,6 +100,8 @@ mod tests {
         let mut settings = expecting(100_000);
         settings.cores.shards = AutoOr::Fixed(Bounded::new(5).expect("within bounds"));
         assert_eq!((shards(&settings.cores, 2), shards(&settings.cores, 8)), (5, 8));
+        assert!(why_so_many(&settings.cores, 2).starts_with("as configured"));
+        assert_eq!(why_so_many(&settings.cores, 8), "cores.shards says 5, but each core owns at least one");
         let why = why_so_many(&settings.cores, 2);
         assert_eq!(why, "as configured; 128 would be chosen for 100000 connections");
         assert_eq!(why_so_many(&expecting(50_000).cores, 2), "chosen for 50000 connections, about 782 a shard");

@@ -378,7 +378,17 @@ fn servers(answer: &Value) -> String {
     if rows.is_empty() {
         return "no servers are configured; see [servers] in `corelane config --default`\n".to_owned();
     }
-    table(&columns, &rows)
+    let mut text = table(&columns, &rows);
+    for server in all {
+        if let Some(why) = server["last_failure"].as_str() {
+            text.push('\n');
+            text.push_str(why);
+        }
+    }
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
 }
 
 fn sessions(answer: &Value) -> String {
@@ -396,6 +406,7 @@ fn shards(answer: &Value) -> String {
         "shard",
         "core",
         "sessions",
+        "connections",
         "messages",
         "messages_per_s",
         "queue_depth",

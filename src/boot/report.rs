@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::launch::Steering;
+use super::load;
 use super::plan::Plan;
 use crate::config::{NonDefault, ServeSettings, ServedEra, Settings};
 use crate::shard::range::BoundaryTable;
@@ -56,7 +57,8 @@ impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "corelane {} starting (prepared in {:.0?})", env!("CARGO_PKG_VERSION"), self.took)?;
         writeln!(f, "\n{}", self.plan)?;
-        writeln!(f, "shards: {}, one contiguous range per core", self.table.shards())?;
+        let why = load::why_so_many(&self.settings.cores, self.table.cores());
+        writeln!(f, "shards: {}, one contiguous range per core; {why}", self.table.shards())?;
         match self.steered {
             Steering::On => writeln!(f, "steering: on (a connection's addresses and ports choose its core)")?,
             Steering::Off => writeln!(f, "steering: off (the kernel's own hash chooses the core)")?,

@@ -74,8 +74,9 @@ fn unknown(variable: String) -> Problem {
     }
     let names: Vec<String> = KEYS.iter().map(|key| key.variable()).collect();
     let all = names.iter().map(String::as_str).chain(RESERVED).chain(SHORT.map(|(short, _)| short));
-    let advice = match nearest(&variable, all) {
-        Some(name) => format!("did you mean `{name}`?"),
+    // What all begin with makes no two of them alike.
+    let advice = match nearest(&variable[PREFIX.len()..], all.map(|name| &name[PREFIX.len()..])) {
+        Some(name) => format!("did you mean `{PREFIX}{name}`?"),
         None => {
             "a variable is CORELANE_, the section, `_` and the key in capitals; `corelane config --default` lists them"
                 .to_owned()

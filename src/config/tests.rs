@@ -130,6 +130,8 @@ fn unknown_variables_are_problems() {
     let text = error.to_string();
     assert!(text.contains("CORELANE_SERVE_LISTN: no such setting\n = did you mean `CORELANE_SERVE_LISTEN`?"), "{text}");
     assert!(text.contains("CORELANE_FROBNICATION_RATE") && text.contains("config --default"), "{text}");
+    let short = from_env(&[("CORELANE_FOO", "1")]).expect_err("unknown").to_string();
+    assert!(short.contains("config --default") && !short.contains("did you mean"), "{short}");
     let twice = from_env(&[("CORELANE_CORES", "1"), ("CORELANE_CORES_LIST", "2")]).expect_err("twice").to_string();
     assert!(twice.contains("unset one"), "{twice}");
     assert!(!error.is_usage());

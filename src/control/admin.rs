@@ -210,6 +210,7 @@ async fn shards(State(shown): State<Arc<Shown>>) -> Result<Json<Value>, Refused>
         if let Some(((core, _, own), rate)) = own.get(shard.shard.index()) {
             row["core"] = json!(core.0);
             row["sessions"] = json!(own.sessions.get());
+            row["connections"] = json!(own.connections.get());
             row["messages"] = json!(own.messages.get());
             row["messages_per_s"] = json!(rate);
             row["queue_depth"] = json!(own.queue_depth.get());

@@ -101,6 +101,7 @@ fn described(shown: &Shown, row: &ServerRow, registered: &BTreeMap<String, Strin
         "reached_by": row.reached_by,
         "configured_by": if registered.contains_key(&*row.name) { "request" } else { "file" },
         "state": state.label(),
+        "last_failure": last_failure(row),
         "calls": sum(|core| core.calls.get()),
         "failures": sum(|core| core.failures.get()),
         "in_flight": sum(|core| core.in_flight.get()),
@@ -112,6 +113,11 @@ fn described(shown: &Shown, row: &ServerRow, registered: &BTreeMap<String, Strin
         "pinning": pins::summary(shown, &row.name),
         "cores": states.iter().map(|state| state.label()).collect::<Vec<_>>(),
     })
+}
+
+/// Why a core could not reach it, or lost it; null if every core that tried reached it since.
+fn last_failure(row: &ServerRow) -> Option<String> {
+    row.cores().iter().map(|core| core.last_failure.get()).find(|why| !why.is_empty())
 }
 
 fn registered(shown: &Shown) -> Arc<BTreeMap<String, String>> {

@@ -203,6 +203,7 @@ impl CoreMetrics {
         }
         for (_, shard) in self.shards.iter() {
             shard.sessions.set(0);
+            shard.connections.set(0);
             shard.queue_depth.set(0);
         }
     }

@@ -147,8 +147,14 @@ impl Registry {
 
     fn write_shards(&self, out: &mut String) -> std::fmt::Result {
         type Value = fn(&ShardMetrics) -> u64;
-        let families: [(&str, &str, &str, Value); 3] = [
+        let families: [(&str, &str, &str, Value); 4] = [
             ("corelane_shard_sessions", "gauge", "Legacy sessions that live in the shard.", |own| own.sessions.get()),
+            (
+                "corelane_shard_connections",
+                "gauge",
+                "Connections of the shard's core that used one of its sessions last.",
+                |own| own.connections.get(),
+            ),
             (
                 "corelane_shard_messages_total",
                 "counter",
@@ -284,6 +290,7 @@ mod tests {
         let own = core.shard(ShardId(4)).expect("the last of the second core");
         own.sessions.add(2);
         own.messages.add(9);
+        own.connections.add(5);
         own.queue_depth.add(1);
         core.longest_gap_ns.observe(1_500_000_000);
         core.refuse(Refusal::TableFull);
@@ -302,6 +309,7 @@ mod tests {
         assert_eq!(get("corelane_connections_closed_total", &[("core", "1"), ("cause", "peer_reset")]), 1.0);
         let shard = [("core", "1"), ("shard", "4")];
         assert_eq!(get("corelane_shard_sessions", &shard), 2.0);
+        assert_eq!(get("corelane_shard_connections", &shard), 5.0);
         assert_eq!(get("corelane_shard_messages_total", &shard), 9.0);
         assert_eq!(get("corelane_shard_queue_depth", &shard), 1.0);
         let others = [("core", "0"), ("shard", "2")];

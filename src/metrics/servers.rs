@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use super::cells::{Counter, Gauge};
-use super::{LABEL_CORE, LABEL_SERVER, registry::head};
+use super::{LABEL_CORE, LABEL_SERVER, Phrase, registry::head};
 
 /// How a server stands, as one core sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,6 +67,8 @@ pub struct ServerMetrics {
     pub quarantined: Counter,
     /// Connections of one that dials in.
     pub connections: Gauge,
+    /// Why it could not be reached, or was lost, last; empty once it is reached again.
+    pub last_failure: Phrase,
 }
 
 impl ServerMetrics {

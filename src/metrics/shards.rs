@@ -1,6 +1,7 @@
-//! What one core counts for each shard that it owns: sessions, their messages, what they wait for.
+//! What one core counts for each shard that it owns: sessions, the connections they come by, their messages, what they
+//! wait for.
 //!
-//! Not connections, which belong to a core, and not calls of 2026-07-28, which belong to no session and so to no shard.
+//! Not calls of 2026-07-28, which belong to no session and so to no shard.
 //! Invariant: as for all cells the owning core alone writes; a line of memory holds shards of one core only.
 
 use super::cells::{Counter, Gauge};
@@ -14,6 +15,8 @@ const PER_LINE: usize = 4;
 pub struct ShardMetrics {
     /// Legacy sessions that live in it now.
     pub sessions: Gauge,
+    /// Connections of its core that used one of its sessions last.
+    pub connections: Gauge,
     /// JSON-RPC messages that came for them.
     pub messages: Counter,
     /// Their calls that wait for an outcome: the shard's queue.

@@ -69,6 +69,12 @@ impl<S: Service> Core<S> {
         for (name, counted, there) in gauges {
             hold(counted == there as u64, || format!("{name} says {counted}, and there are {there}"))?;
         }
+        for (shard, own) in self.metrics.shards() {
+            let uses = |connection: &&Connection| connection.session.is_some_and(|key| key.shard == shard);
+            let there = self.connections.iter().flatten().map(|connection| &**connection).filter(uses).count();
+            let counted = own.connections.get();
+            hold(counted == there as u64, || format!("{shard} says {counted} connections, and {there} use it"))?;
+        }
         Ok(census)
     }
 

@@ -571,6 +571,7 @@ impl<S: Service> Core<S> {
             if let Some((_, timer)) = connection.timer {
                 self.wheel.remove(timer);
             }
+            self.uses_session(&mut connection, None);
             self.open -= 1;
             self.metrics.connections_open.set(self.open as u64);
             if self.open == 0 && self.settings.ends_when_empty {

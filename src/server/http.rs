@@ -232,7 +232,11 @@ impl<S: Service> Core<S> {
             return Err((400, RpcError::new(Code::INVALID_REQUEST, text)));
         };
         match self.resolve_session(connection, id) {
-            found @ (Whereabouts::Here(_) | Whereabouts::At(_)) => Ok(found),
+            Whereabouts::Here(key) => {
+                self.uses_session(connection, Some(key));
+                Ok(Whereabouts::Here(key))
+            }
+            Whereabouts::At(owner) => Ok(Whereabouts::At(owner)),
             Whereabouts::Nowhere => {
                 self.refused(Refusal::UnknownSession);
                 Err((404, RpcError::new(Code::SESSION_NOT_FOUND, "Session not found")))
@@ -267,18 +271,14 @@ impl<S: Service> Core<S> {
                 let id = head.session_id.unwrap_or_default().to_vec();
                 self.forward_request(connection, owner, header, id);
             }
-            (Whereabouts::Here(key), Some(last)) => {
-                connection.session = Some(key);
-                match self.reopen_stream(sink, key, last) {
-                    Ok(reopened) => self.go_on(connection, reopened),
-                    Err(error) => {
-                        self.refused(Refusal::BadRequest);
-                        self.refuse_with(connection, 400, &[], &error);
-                    }
+            (Whereabouts::Here(key), Some(last)) => match self.reopen_stream(sink, key, last) {
+                Ok(reopened) => self.go_on(connection, reopened),
+                Err(error) => {
+                    self.refused(Refusal::BadRequest);
+                    self.refuse_with(connection, 400, &[], &error);
                 }
-            }
+            },
             (Whereabouts::Here(key), None) => {
-                connection.session = Some(key);
                 if let Some((stream, prime)) = self.open_get_stream(sink, key) {
                     connection.exchange = Some(stream);
                     self.begin_stream(connection);
@@ -329,7 +329,7 @@ impl<S: Service> Core<S> {
             Ok(Whereabouts::Here(key)) => {
                 self.end_session(key, "its client deleted it");
                 self.metrics.sessions_deleted.add(1);
-                connection.session = None;
+                self.uses_session(connection, None);
                 self.answer_empty(connection, 204, &[]);
             }
             Ok(Whereabouts::At(owner)) => {

@@ -135,9 +135,9 @@ impl<S: Service> Core<S> {
     /// A session was opened that is the connection's own.
     fn own_session(&mut self, connection: &mut Connection, key: SessionKey) {
         let Some(session) = self.shards.find(key) else { return };
-        connection.session = Some(key);
         connection.duplex = session.stream;
         connection.terms = Some(Cell::new(session.terms()));
+        self.uses_session(connection, Some(key));
     }
 
     fn duplex_body(&mut self, lane: Lane<'_>, text: &[u8], out: &mut Vec<u8>) -> Told {

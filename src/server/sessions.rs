@@ -427,6 +427,16 @@ impl<S: Service> Core<S> {
         self.sealer.seal(Purpose::Stream, &plain)
     }
 
+    /// The session that a connection uses is another from now on, or none.
+    pub(super) fn uses_session(&self, connection: &mut Connection, session: Option<SessionKey>) {
+        let before = std::mem::replace(&mut connection.session, session);
+        let cells = |key: Option<SessionKey>| self.metrics.shard(key?.shard);
+        if before.map(|key| key.shard) != session.map(|key| key.shard) {
+            cells(before).inspect(|shard| shard.connections.sub(1));
+            cells(session).inspect(|shard| shard.connections.add(1));
+        }
+    }
+
     /// The core, which of its lives, and the stream that an address leads to. Another life of the core numbers its
     /// streams anew, so an address is good for the life it was made in.
     pub(super) fn open_stream_address(&self, address: &[u8]) -> Option<(CoreId, u32, ExchangeKey)> {

@@ -1,11 +1,14 @@
 //! The administration API and the commands that speak to it.
 
 use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
 use crate::process::{Server, until};
 use crate::request::{Request, echo, modern};
+use crate::upstream::{Reply, Upstream};
 
 fn corelane(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
@@ -57,6 +60,32 @@ fn servers_are_shown_as_they_stand() {
 }
 
 #[test]
+fn why_a_server_is_away_is_said_until_it_is_there() {
+    let is_well = Arc::new(AtomicBool::new(false));
+    let answers = Arc::clone(&is_well);
+    let upstream = Upstream::start("legacy", json!({"tools": {}}), move |heard| match heard.method() {
+        "initialize" if !answers.load(Ordering::Relaxed) => Reply::Error(json!({"code": -32603, "message": "not now"})),
+        _ => Reply::Usual,
+    });
+    let (gateway, _folder, _) = with_socket(&upstream.section("ill", ""));
+    let control = gateway.control.to_string();
+    let shown = || {
+        let shown: Value =
+            serde_json::from_str(&said(&corelane(&["servers", "--json", "--control", &control]))).expect("JSON");
+        shown["servers"][0].clone()
+    };
+    let why = until("it is said why", || shown()["last_failure"].as_str().map(str::to_owned));
+    assert!(why.contains("server ill") && why.contains("not now"), "{why}");
+    let table = said(&corelane(&["servers", "--control", &control]));
+    assert!(table.ends_with(&format!("\n\n{why}\n")), "{table}");
+    is_well.store(true, Ordering::Relaxed);
+    until("both cores have reached it", || {
+        let shown = shown();
+        (shown["last_failure"].is_null() && shown["cores"] == json!(["legacy", "legacy"])).then_some(())
+    });
+}
+
+#[test]
 fn changes_are_taken_on_the_unix_socket_only() {
     let (gateway, _folder, path) = with_socket("");
     let control = gateway.control.to_string();
@@ -82,6 +111,30 @@ fn changes_are_taken_on_the_unix_socket_only() {
     assert!(
         said(&corelane(&["shards", "--socket", &path, "--admission", "auto"])).contains("registrations are let in")
     );
+}
+
+#[test]
+fn a_stranger_is_not_heard_whatever_the_permissions_became() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    use std::os::unix::process::CommandExt as _;
+    let (_gateway, folder, path) = with_socket("");
+    for (path, mode) in [(folder.path(), 0o755), (std::path::Path::new(&path), 0o666)] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("it is ours");
+    }
+    let ask = |user: u32| {
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--max-time", "20", "--unix-socket", &path, "http://localhost/admin/v1/shards"]);
+        command.uid(user).output().expect("curl is installed")
+    };
+    let own = std::fs::metadata(folder.path()).expect("it is there").uid();
+    assert!(said(&ask(own)).contains("\"shards\""));
+    if own != 0 {
+        eprintln!("only its own user was tried: it takes root to be somebody else");
+        return;
+    }
+    let stranger = ask(65_534);
+    // An empty answer, or a reset.
+    assert!(matches!(stranger.status.code(), Some(52 | 56)) && stranger.stdout.is_empty(), "{stranger:?}");
 }
 
 #[test]

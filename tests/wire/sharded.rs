@@ -61,6 +61,13 @@ fn what_a_shard_has_to_do_is_told_everywhere() {
     assert!(shard >= 8, "of 16, core 1 has the second half");
     let value = |name: &str| server.metric(&format!("corelane_shard_{name}"))[shard];
     assert_eq!((value("sessions"), value("messages_total"), value("queue_depth")), (1, 1, 0));
+    assert_eq!(value("connections"), 1);
+    // A second connection of the same client's.
+    let mut second = server.connect_on(1);
+    assert_eq!(second.ask(&Request::legacy(&session, &legacy(1, "ping", json!({})))).status, 200);
+    assert_eq!((value("connections"), value("messages_total")), (2, 2));
+    drop(second);
+    until("it is closed", || (value("connections") == 1).then_some(()));
     // From the other core, two calls that take a while.
     let mut callers: Vec<_> = (0..2).map(|_| server.connect_on(0)).collect();
     for (id, caller) in callers.iter_mut().enumerate() {
@@ -69,15 +76,17 @@ fn what_a_shard_has_to_do_is_told_everywhere() {
     until("both wait", || (value("queue_depth") == 2).then_some(()));
     let row = &rows(&server)[shard];
     assert_eq!((&row["shard"], &row["core"]), (&json!(shard), &json!(1)));
-    assert_eq!((&row["sessions"], &row["messages"], &row["queue_depth"]), (&json!(1), &json!(3), &json!(2)));
+    assert_eq!((&row["sessions"], &row["messages"], &row["queue_depth"]), (&json!(1), &json!(4), &json!(2)));
     let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
     let output = command.args(["shards", "--control", &server.control.to_string()]).output().expect("it runs");
     let table = String::from_utf8(output.stdout).expect("text");
     let cells = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let head = cells(table.lines().nth(2).unwrap_or_default());
-    assert_eq!(head[..6], ["shard", "core", "sessions", "messages", "messages_per_s", "queue_depth"], "{table}");
+    let heads = ["shard", "core", "sessions", "connections", "messages", "messages_per_s", "queue_depth"];
+    assert_eq!(head[..7], heads, "{table}");
     let line = cells(table.lines().nth(3 + shard).unwrap_or_default());
-    assert_eq!((&line[..4], &line[5]), (&[shard.to_string(), "1".into(), "1".into(), "3".into()][..], &"2".into()));
+    assert_eq!(line[..5], [shard.to_string(), "1".into(), "1".into(), "1".into(), "4".into()]);
+    assert_eq!(line[6], "2");
     for caller in &mut callers {
         assert_eq!(caller.answer().status, 200);
     }
@@ -94,4 +103,11 @@ fn what_a_shard_has_to_do_is_told_everywhere() {
     until("it waits", || (value("queue_depth") == 1).then_some(()));
     assert_eq!(owner.ask(&Request::new("DELETE", "/mcp").with("Mcp-Session-Id", &session)).status, 204);
     assert_eq!((value("sessions"), value("queue_depth")), (0, 0));
+    assert_eq!(value("connections"), 0);
+    // A connection that is closed is none of the shard's any more.
+    let mut last = server.connect_on(1);
+    let shard = shard_of(&open(&mut last, "2025-11-25"));
+    assert_eq!(server.metric("corelane_shard_connections")[shard], 1);
+    drop(last);
+    until("it is closed", || (server.metric("corelane_shard_connections")[shard] == 0).then_some(()));
 }

@@ -247,6 +247,7 @@ impl Server {
             LinkSettings::DialIn(_) => format!("server {} has not dialled in", settings.name),
             _ => String::new(),
         };
+        metrics.last_failure.set(&last_failure);
         let callers = Callers {
             core: place.core,
             server: index,
@@ -549,6 +550,7 @@ impl Server {
         if !self.is_retired && (self.failures == 0 || self.last_failure != why) {
             tracing::warn!(server = &*self.settings.name, "{why}; it is tried again");
         }
+        self.metrics.last_failure.set(&why);
         self.last_failure = why;
         let was_there = matches!(self.verdict, Verdict::Known(_));
         self.verdict = Verdict::Unknown;

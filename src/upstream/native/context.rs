@@ -200,6 +200,11 @@ impl<S> Context<S> {
 
     /// Completes when the caller is gone. Usually there is no need for it: a handler whose caller is gone is dropped at
     /// its await. One that waits for this is polled once more before, to put things in order without awaiting.
+    ///
+    /// Gone is who says so (`notifications/cancelled`), whose connection breaks, who closes the stream that an answer
+    /// of 2026-07-28 was to come on, and whose time is up. A client of lines (TCP, Unix, stdio) that only stops
+    /// sending, which closing its socket looks like at first, may still read: its calls go on and are answered. So do
+    /// the calls of a session over HTTP, whose client may come back for the outcome.
     pub fn cancelled(&self) -> Cancelled {
         Cancelled { exchange: self.exchange.clone() }
     }
