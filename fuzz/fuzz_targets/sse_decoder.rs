@@ -1,7 +1,8 @@
 //! Event streams: pieces give the same items as the whole, limits hold, and what was read can be written and read
 //! again.
 //!
-//! The first byte seeds how the rest is cut, the next two are the limits; the rest is the stream.
+//! The first byte seeds how the rest is cut, and what is written again; the next two are the limits; the rest is the
+//! stream.
 #![no_main]
 
 use corelane::limits::SSE_FIELD_BYTES_MAX;
@@ -27,7 +28,7 @@ fuzz_target!(|input: &[u8]| {
     };
     assert_eq!(read(stream, limits, &mut piece), whole);
     for said in &whole {
-        check(said, limits);
+        check(said, limits, usize::from(*seed));
     }
 });
 
@@ -55,7 +56,7 @@ fn read(stream: &[u8], limits: SseLimits, piece: &mut dyn FnMut() -> usize) -> V
     all
 }
 
-fn check(said: &Said, limits: SseLimits) {
+fn check(said: &Said, limits: SseLimits, seed: usize) {
     let Said::Event { id, event: name, data } = said else { return };
     assert!(data.len() <= limits.event_bytes_max && id.len().max(name.len()) <= SSE_FIELD_BYTES_MAX);
     // The writer takes one-line names without NUL in UTF-8, as ours are.
@@ -64,7 +65,8 @@ fn check(said: &Said, limits: SseLimits) {
         return;
     }
     let mut written = Vec::new();
-    event(&mut written, Some(id), Some(text), &[data]);
+    let (one, other) = data.split_at(seed % (data.len() + 1));
+    event(&mut written, Some(id), Some(text), &[one, other]);
     let wide = SseLimits { line_bytes_max: usize::MAX, event_bytes_max: usize::MAX };
     assert_eq!(read(&written, wide, &mut || usize::MAX), std::slice::from_ref(said));
 }

@@ -321,7 +321,7 @@ pub struct ShardArgs {
     #[arg(long)]
     pub reset: bool,
 
-    /// Choose first whether registrations are let in: by the alarms, never, always
+    /// Choose first when registrations are refused: while shards are alarmed (auto), always (on), never (off)
     #[arg(long, value_name = "CHOICE", value_parser = ["auto", "on", "off"])]
     pub admission: Option<String>,
 }

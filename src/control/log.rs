@@ -16,6 +16,9 @@ use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 /// The variable with a finer filter than a level.
 pub const LOG_VARIABLE: &str = "CORELANE_LOG";
 
+/// What a filter may say of how loud it is.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
 /// The format that was set up, or that will be.
 static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 
@@ -34,6 +37,16 @@ pub enum LogError {
         seen: String,
         /// Why it could not be read.
         source: tracing_subscriber::filter::ParseError,
+    },
+    /// A word of the filter would be the name of a module, and is all but a level: nothing would be logged.
+    #[error(
+        "environment variable {LOG_VARIABLE}: `{seen}` is no level; did you mean `{meant}`? A module has a level behind it: `{seen}=debug`"
+    )]
+    NoLevel {
+        /// The word.
+        seen: String,
+        /// The level it is like.
+        meant: &'static str,
     },
 }
 
@@ -124,16 +137,27 @@ pub fn last_words(why: &dyn std::fmt::Display) {
             let line = serde_json::json!({
                 "timestamp": timestamp, "level": "ERROR", "message": why, "target": "corelane"
             });
-            eprintln!("{line}");
+            let _ = writeln!(std::io::stderr(), "{line}");
         }
-        Some(LogFormat::Text) | None => eprintln!("corelane: {why}"),
+        Some(LogFormat::Text) | None => drop(writeln!(std::io::stderr(), "corelane: {why}")),
     }
 }
 
 /// Our own modules at `level`, those of dependencies no louder than warnings.
 fn filter(level: LogLevel, directives: Option<&str>) -> Result<EnvFilter, LogError> {
     match directives.filter(|directives| !directives.is_empty()) {
-        Some(seen) => EnvFilter::try_new(seen).map_err(|source| LogError::BadFilter { seen: seen.to_owned(), source }),
+        Some(seen) => {
+            let words =
+                seen.split(',').map(str::trim).filter(|word| word.bytes().all(|byte| byte.is_ascii_alphabetic()));
+            for word in words {
+                let distance = |level: &&str| strsim::damerau_levenshtein(&word.to_ascii_lowercase(), level);
+                let meant = LEVELS.into_iter().min_by_key(distance).filter(|level| (1..=2).contains(&distance(level)));
+                if let Some(meant) = meant {
+                    return Err(LogError::NoLevel { seen: word.to_owned(), meant });
+                }
+            }
+            EnvFilter::try_new(seen).map_err(|source| LogError::BadFilter { seen: seen.to_owned(), source })
+        }
         None if level == LogLevel::Error => Ok(EnvFilter::new("error")),
         None => Ok(EnvFilter::new(format!("warn,corelane={}", level.as_str()))),
     }
@@ -152,5 +176,12 @@ mod tests {
         assert_eq!(shown(LogLevel::Debug, Some("corelane::control=trace")), "corelane::control=trace");
         let error = filter(LogLevel::Info, Some("corelane=loud")).expect_err("no level");
         assert!(error.to_string().contains("`corelane=loud` is no filter"), "{error}");
+        for (typo, meant) in [("wran", "warn"), ("debgu,corelane=info", "debug"), ("corelane=info,Trce", "trace")] {
+            let error = filter(LogLevel::Info, Some(typo)).expect_err("no level").to_string();
+            assert!(error.contains(&format!("did you mean `{meant}`")), "{error}");
+        }
+        for fine in ["INFO", "off", "glommio", "corelane", "corelane::control"] {
+            filter(LogLevel::Info, Some(fine)).expect("a filter");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The administration API and the commands that speak to it.
 
-use std::process::{Command, Output};
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -69,20 +70,90 @@ fn why_a_server_is_away_is_said_until_it_is_there() {
     });
     let (gateway, _folder, _) = with_socket(&upstream.section("ill", ""));
     let control = gateway.control.to_string();
-    let shown = || {
-        let shown: Value =
-            serde_json::from_str(&said(&corelane(&["servers", "--json", "--control", &control]))).expect("JSON");
-        shown["servers"][0].clone()
-    };
-    let why = until("it is said why", || shown()["last_failure"].as_str().map(str::to_owned));
+    let why = until("it is said why", || shown(&gateway)["last_failure"].as_str().map(str::to_owned));
     assert!(why.contains("server ill") && why.contains("not now"), "{why}");
     let table = said(&corelane(&["servers", "--control", &control]));
     assert!(table.ends_with(&format!("\n\n{why}\n")), "{table}");
     is_well.store(true, Ordering::Relaxed);
     until("both cores have reached it", || {
-        let shown = shown();
+        let shown = shown(&gateway);
         (shown["last_failure"].is_null() && shown["cores"] == json!(["legacy", "legacy"])).then_some(())
     });
+}
+
+/// What is shown of the one server behind a gateway.
+fn shown(gateway: &Server) -> Value {
+    let shown = said(&corelane(&["servers", "--json", "--control", &gateway.control.to_string()]));
+    serde_json::from_str::<Value>(&shown).expect("JSON")["servers"][0].clone()
+}
+
+#[test]
+fn a_server_that_went_away_is_not_shown_as_there() {
+    let mut upstream = Server::start();
+    let (gateway, _folder, _) =
+        with_socket(&format!("[servers.one]\nkind = \"http\"\nurl = \"http://{}/mcp\"\n", upstream.http));
+    let call = Request::modern(&modern(1, "tools/call", echo("x"))).target("/mcp/one");
+    let each = || (0..2).map(|core| gateway.connect_on(core).ask(&call).status).collect::<Vec<_>>();
+    until("both cores reach it", || (each() == [200, 200]).then_some(()));
+    assert_eq!((&shown(&gateway)["lost"], &shown(&gateway)["last_failure"]), (&json!(0), &Value::Null));
+    upstream.signal("KILL");
+    upstream.wait();
+    until("both cores know", || (each() == [502, 502] && shown(&gateway)["state"] == "away").then_some(()));
+    let away = shown(&gateway);
+    let why = away["last_failure"].as_str().expect("why");
+    assert!(why.contains("server one") && why.contains("cannot be reached"), "{away}");
+    assert_eq!((&away["cores"], &away["lost"]), (&json!(["away", "away"]), &json!(2)));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+    command.args(["serve", "--cores", "2", "--tcp", "127.0.0.1:0", "--listen", &upstream.http.to_string()]);
+    let _again = Server::run(command, &[]);
+    until("both cores reach it again", || (each() == [200, 200]).then_some(()));
+    let back = shown(&gateway);
+    assert_eq!((&back["cores"], &back["last_failure"]), (&json!(["modern", "modern"]), &Value::Null), "{back}");
+}
+
+#[test]
+fn a_server_of_one_core_is_not_lost_by_the_others_before_it_was_reached() {
+    let child = format!(
+        "[servers.c]\nkind = \"stdio\"\ncommand = \"{}\"\nargs = [\"stdio\"]\n",
+        env!("CARGO_BIN_EXE_corelane")
+    );
+    let (gateway, _folder, _) = with_socket(&child);
+    until("both cores know it", || (shown(&gateway)["cores"] == json!(["modern", "modern"])).then_some(()));
+    let there = shown(&gateway);
+    assert_eq!((&there["lost"], &there["last_failure"]), (&json!(0), &Value::Null), "{there}");
+}
+
+#[test]
+fn who_asks_for_a_list_before_a_server_was_tried_waits_for_it() {
+    let folder = tempfile::tempdir().expect("a place for files");
+    let file = folder.path().join("slow.toml");
+    let program = env!("CARGO_BIN_EXE_corelane");
+    let child = format!(
+        "[servers.c]\nkind = \"stdio\"\ncommand = \"sh\"\nargs = [\"-c\", \"sleep 0.3; exec {program} stdio\"]\n"
+    );
+    std::fs::write(&file, child).expect("room for a file");
+    let mut command = Command::new(program);
+    command.arg("stdio").arg("--config").arg(&file);
+    let mut stdio =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+    // In the pipe before it is read.
+    writeln!(stdio.stdin.take().expect("a pipe"), "{}", modern(1, "tools/list", json!({}))).expect("it is read");
+    let output = stdio.wait_with_output().expect("it ends");
+    let answer: Value = serde_json::from_slice(&output.stdout).expect("one message");
+    let names: Vec<&str> =
+        answer["result"]["tools"].as_array().expect("a list").iter().filter_map(|tool| tool["name"].as_str()).collect();
+    assert!(names.contains(&"c_echo"), "{answer}");
+    assert_eq!(answer["result"]["_meta"].get("corelane/absent"), None, "{answer}");
+}
+
+#[test]
+fn a_failure_that_cannot_be_told_is_still_one() {
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+    for (arguments, code) in [(&["serve", "--listen", "localhost:1"][..], 2), (&["check", "--config", "/nowhere"], 1)] {
+        let status =
+            Command::new(env!("CARGO_BIN_EXE_corelane")).args(arguments).stderr(full()).stdout(full()).status();
+        assert_eq!(status.expect("it starts").code(), Some(code), "{arguments:?}");
+    }
 }
 
 #[test]
@@ -121,25 +192,36 @@ fn a_stranger_is_not_heard_whatever_the_permissions_became() {
     for (path, mode) in [(folder.path(), 0o755), (std::path::Path::new(&path), 0o666)] {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("it is ours");
     }
-    let ask = |user: u32| {
+    let ask = |path: &str, user: u32| {
         let mut command = Command::new("curl");
-        command.args(["--silent", "--max-time", "20", "--unix-socket", &path, "http://localhost/admin/v1/shards"]);
+        command.args(["--silent", "--max-time", "20", "--unix-socket", path, "http://localhost/admin/v1/shards"]);
         command.uid(user).output().expect("curl is installed")
     };
     let own = std::fs::metadata(folder.path()).expect("it is there").uid();
-    assert!(said(&ask(own)).contains("\"shards\""));
+    assert!(said(&ask(&path, own)).contains("\"shards\""));
     if own != 0 {
         eprintln!("only its own user was tried: it takes root to be somebody else");
         return;
     }
-    let stranger = ask(65_534);
-    // An empty answer, or a reset.
-    assert!(matches!(stranger.status.code(), Some(52 | 56)) && stranger.stdout.is_empty(), "{stranger:?}");
+    let stranger = ask(&path, 65_534);
+    assert!(!stranger.status.success() && stranger.stdout.is_empty(), "{stranger:?}");
+    // Not for want of a way to it.
+    let beside = folder.path().join("beside.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&beside).expect("room for a file");
+    std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(0o666)).expect("it is ours");
+    let answering = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("somebody comes");
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").expect("it is read");
+        // Until it has been.
+        let _ = std::io::copy(&mut stream, &mut std::io::sink());
+    });
+    assert_eq!(said(&ask(beside.to_str().expect("a plain path"), 65_534)), "ok");
+    answering.join().expect("it was asked");
 }
 
 #[test]
 fn a_change_names_what_it_changes() {
-    use std::io::{Read, Write};
+    use std::io::Read as _;
     let (_gateway, _folder, path) = with_socket("");
     let put = |condition: &str, word: &str| {
         let mut stream = std::os::unix::net::UnixStream::connect(&path).expect("it listens");

@@ -201,8 +201,28 @@ impl<S: Service> Gateway<S> {
 
 impl Server {
     /// Whether it is there, or is being reached for the first time.
-    fn is_coming(&self) -> bool {
+    pub(super) fn is_coming(&self) -> bool {
         matches!(self.verdict, Verdict::Known(_)) || (self.last_failure.is_empty() && !self.is_retired)
+    }
+
+    /// There is no way any more to a server that was there. What it speaks is still known, so it is not asked anew: its
+    /// calls find out by themselves when it is back.
+    pub(super) fn went_away(&mut self, why: &str) {
+        if matches!(self.verdict, Verdict::Known(_)) && self.last_failure != why {
+            tracing::warn!(server = &*self.settings.name, "{why}");
+            self.metrics.lost.add(u64::from(self.last_failure.is_empty()));
+            why.clone_into(&mut self.last_failure);
+            self.metrics.last_failure.set(why);
+        }
+    }
+
+    /// It has answered.
+    pub(super) fn came_back(&mut self) {
+        if matches!(self.verdict, Verdict::Known(_)) && !self.last_failure.is_empty() {
+            tracing::info!(server = &*self.settings.name, "it is reached again");
+            self.last_failure.clear();
+            self.metrics.last_failure.set("");
+        }
     }
 
     /// Whether it may have such a list, as far as it has said.

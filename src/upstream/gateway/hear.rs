@@ -41,6 +41,9 @@ impl Server {
                 Channel::Elsewhere(_) | Channel::Http(_) => return,
             };
             for outcome in outcomes {
+                if matches!(outcome, Outcome::Answer { .. } | Outcome::Stream { .. }) {
+                    self.came_back();
+                }
                 match outcome {
                     Outcome::Answer { errand, reply, text } => self.answered(now, errand, &reply, &text),
                     Outcome::Failed { errand, failure } => self.failed(now, errand, &failure),
@@ -602,6 +605,9 @@ impl Server {
                 Failure::Unreachable(_) | Failure::Tls(_) | Failure::Proxy(_) => 2,
                 _ => 1,
             };
+        }
+        if matches!(failure, Failure::Unreachable(_) | Failure::Tls(_) | Failure::Proxy(_)) {
+            self.went_away(&text);
         }
         self.lost(now, number, &RpcError::new(code, text));
     }

@@ -37,9 +37,10 @@ impl<S: Service> Gateway<S> {
             }
             let known = matches!(self.servers[usize::from(server)].verdict, Verdict::Known(_));
             if !known {
-                // A server that is down is not waited for; one that is being reached tells when it is.
-                let asking = self.servers[usize::from(server)].verdict == Verdict::Asking;
-                if asking && cached.items.is_none() {
+                // A server that is down is not waited for; one that is being reached, or about to be, tells when it is.
+                let one = &self.servers[usize::from(server)];
+                let is_awaited = one.verdict == Verdict::Asking || one.is_coming();
+                if is_awaited && cached.items.is_none() {
                     waits.push(server);
                 }
                 continue;

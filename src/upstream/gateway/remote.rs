@@ -244,9 +244,12 @@ impl<S: Service> Gateway<S> {
             Stand::Known(era, about) => {
                 server.verdict = Verdict::Known(era);
                 server.about = Some(about);
+                server.last_failure.clear();
                 server.reports.push(Report::Reached);
                 server.reports.push(Report::Changed(Change::Tools));
             }
+            // It is being reached for the first time: whoever waits goes on to.
+            Stand::Away(why) if why.is_empty() && server.verdict == Verdict::Unknown => {}
             Stand::Away(why) => server.out_of_reach(now, why),
         }
     }

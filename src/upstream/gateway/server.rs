@@ -247,7 +247,9 @@ impl Server {
             LinkSettings::DialIn(_) => format!("server {} has not dialled in", settings.name),
             _ => String::new(),
         };
-        metrics.last_failure.set(&last_failure);
+        if channel.owner().is_none() {
+            metrics.last_failure.set(&last_failure);
+        }
         let callers = Callers {
             core: place.core,
             server: index,
@@ -459,6 +461,7 @@ impl Server {
             _ if self.channel.is_unreachable() => ServerState::Away,
             Verdict::Retired(_) | Verdict::Unknown => ServerState::Away,
             Verdict::Asking => ServerState::Asking,
+            Verdict::Known(_) if !self.last_failure.is_empty() => ServerState::Away,
             Verdict::Known(Era::Legacy(_)) => ServerState::Legacy,
             Verdict::Known(Era::Modern) => ServerState::Modern,
         });
@@ -546,17 +549,20 @@ impl Server {
 
     /// The server could not be reached: whoever waits is told, and the next attempt waits its time.
     pub(super) fn out_of_reach(&mut self, now: Nanos, why: String) {
-        // Once for each reason: it is tried for as long as it is away.
-        if !self.is_retired && (self.failures == 0 || self.last_failure != why) {
+        // The core that speaks to it says so, and counts, once for each reason: it is tried for as long as it is away.
+        let is_ours = self.channel.owner().is_none();
+        if is_ours && !self.is_retired && (self.failures == 0 || self.last_failure != why) {
             tracing::warn!(server = &*self.settings.name, "{why}; it is tried again");
         }
-        self.metrics.last_failure.set(&why);
+        if is_ours {
+            self.metrics.last_failure.set(&why);
+        }
         self.last_failure = why;
         let was_there = matches!(self.verdict, Verdict::Known(_));
         self.verdict = Verdict::Unknown;
         self.is_news = true;
         // One that is taken out, or ends with its session, was not lost.
-        self.metrics.lost.add(u64::from(!self.is_retired));
+        self.metrics.lost.add(u64::from(is_ours && !self.is_retired));
         self.sessions.retain(|session| session.id.is_some());
         let pause = BACK_OFF << self.failures.min(10);
         self.failures += 1;
