@@ -150,7 +150,7 @@ fn little_has_to_be_said_of_a_server() {
         [
             "servers.a = { kind = \"sse\", url = \"http://h/sse\" } (from corelane.toml:4)",
             "servers.b = { kind = \"stdio\", command = \"c\" } (from corelane.toml:1)",
-            "servers.c = { kind = \"http\", url = \"http://h/\", enabled = false } (from corelane.toml:7)",
+            "servers.c = { kind = \"http\", url = \"http://h/\", enabled = false }, with headers (from corelane.toml:7)",
             "views.v = { servers = [\"c\", \"a\"] } (from corelane.toml:12)",
         ]
     );

@@ -41,6 +41,9 @@ struct Named<'a> {
     values: BTreeMap<&'static str, Given>,
 }
 
+/// Keys whose values the start-up report shows.
+const SHOWN: [&str; 6] = ["command", "enabled", "key", "kind", "servers", "url"];
+
 /// Words that others use for what is a key here.
 const FOREIGN: [(&str, &str); 11] = [
     ("cmd", "command"),
@@ -396,7 +399,12 @@ impl<'a> Named<'a> {
         self.file.problem(span, what).advise(Some(advice.to_owned()))
     }
 
-    fn origin(&self, value: String) -> NonDefault {
+    /// For the start-up report: what it is, and the names of what else was given.
+    fn origin(&self, mut value: String) -> NonDefault {
+        let more: Vec<&str> = self.values.keys().copied().filter(|name| !SHOWN.contains(name)).collect();
+        if !more.is_empty() {
+            value = format!("{value}, with {}", more.join(", "));
+        }
         NonDefault { key: self.path.clone(), value, origin: self.file.place(self.span.clone()).to_string() }
     }
 }

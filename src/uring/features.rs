@@ -150,17 +150,19 @@ impl Features {
     pub fn missing(&self) -> Vec<&'static str> {
         let mut lines = Vec::new();
         if !self.msg_ring {
-            lines.push(
-                "msg-ring: cores wake each other by eventfd, one system call more per wake-up; what comes by a Unix \
-                 socket stays with one core",
-            );
-        } else if !self.hand_over {
-            lines.push("hand-over (Linux 6.1.21): what comes by a Unix socket stays with one core");
+            lines.push("msg-ring: cores wake each other by eventfd, one system call more per wake-up");
+        }
+        if !self.hand_over {
+            lines.push("hand-over (Linux 6.1.21, with msg-ring): what comes by a Unix socket stays with one core");
         }
         if !self.recv_multishot {
             lines.push("recv-multishot: one more submission per message read, about 0.2 us");
-        } else if !self.recv_limit {
-            lines.push("recv-limit (Linux 6.18): a flooding connection may fill more buffers before it is stopped");
+        }
+        if !self.recv_limit {
+            lines.push(match self.recv_multishot {
+                true => "recv-limit (Linux 6.18): a flooding connection may fill more buffers before it is stopped",
+                false => "recv-limit (Linux 6.18, with recv-multishot): nothing more than that costs",
+            });
         }
         if !self.ring_descriptor {
             lines.push("ring-descriptor: a descriptor look-up at every io_uring_enter");
