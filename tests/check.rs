@@ -235,7 +235,7 @@ fn a_feature_that_does_not_exist_cannot_be_switched_off() {
     let output = check(&[("CORELANE_DISABLE", "recv-multishot,msg-ring")]);
     let table = printed(&output);
     assert_eq!(output.status.code(), Some(0), "{table}");
-    assert!(table.contains("2 missing") && table.contains("bells by eventfd"), "{table}");
+    assert!(table.contains("4 missing") && table.contains("bells by eventfd"), "{table}");
 }
 
 #[test]

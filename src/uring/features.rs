@@ -274,7 +274,7 @@ mod tests {
         let disabled = Disabled { recv_multishot: true, msg_ring: true, ..Disabled::default() };
         let found = Features::probe(disabled).expect("io_uring works here");
         assert!(!found.recv_multishot && !found.recv_limit && !found.msg_ring && !found.hand_over);
-        assert_eq!(found.missing().len(), 2);
+        assert_eq!(found.missing().len(), 4);
         let named = found.found();
         assert!(!named.iter().any(|name| ["msg-ring", "recv-limit", "recv-multishot"].contains(name)), "{named:?}");
         assert_eq!(named.contains(&"ring-descriptor"), found.ring_descriptor);
