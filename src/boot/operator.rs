@@ -378,17 +378,11 @@ fn servers(answer: &Value) -> String {
     if rows.is_empty() {
         return "no servers are configured; see [servers] in `corelane config --default`\n".to_owned();
     }
-    let mut text = table(&columns, &rows);
-    for server in all {
-        if let Some(why) = server["last_failure"].as_str() {
-            text.push('\n');
-            text.push_str(why);
-        }
+    let reasons: Vec<&str> = all.iter().filter_map(|server| server["last_failure"].as_str()).collect();
+    match reasons.is_empty() {
+        true => table(&columns, &rows),
+        false => format!("{}\n{}\n", table(&columns, &rows), reasons.join("\n")),
     }
-    if !text.ends_with('\n') {
-        text.push('\n');
-    }
-    text
 }
 
 fn sessions(answer: &Value) -> String {

@@ -16,7 +16,7 @@ pub use causes::{CloseCause, Refusal, Step};
 pub use cells::{Counter, Gauge, Peak, Pulse};
 pub use cores::{CoreMetrics, Kind, Metric};
 pub use histogram::{BUCKETS, Histogram, Snapshot, VALUE_NS_MAX};
-pub use phrase::{PHRASE_BYTES_MAX, Phrase};
+pub use phrase::Phrase;
 pub use registry::{Registry, write_counter, write_gauges};
 pub use servers::{ServerMetrics, ServerRow, ServerState};
 pub use shards::ShardMetrics;

@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// Most bytes of one; a longer text is cut between two characters.
-pub const PHRASE_BYTES_MAX: usize = WORDS * 8;
+const PHRASE_BYTES_MAX: usize = WORDS * 8;
 
 const WORDS: usize = 24;
 /// How often a reader looks before it gives up. A writer is in between for nanoseconds.

@@ -211,8 +211,7 @@ impl Server {
         if matches!(self.verdict, Verdict::Known(_)) && self.last_failure != why {
             tracing::warn!(server = &*self.settings.name, "{why}");
             self.metrics.lost.add(u64::from(self.last_failure.is_empty()));
-            why.clone_into(&mut self.last_failure);
-            self.metrics.last_failure.set(why);
+            self.note_failure(why.to_owned());
         }
     }
 
@@ -220,9 +219,16 @@ impl Server {
     pub(super) fn came_back(&mut self) {
         if matches!(self.verdict, Verdict::Known(_)) && !self.last_failure.is_empty() {
             tracing::info!(server = &*self.settings.name, "it is reached again");
-            self.last_failure.clear();
-            self.metrics.last_failure.set("");
+            self.note_failure(String::new());
         }
+    }
+
+    /// Notes why it cannot be reached; nothing, if it can. The core that speaks to it shows that.
+    pub(super) fn note_failure(&mut self, why: String) {
+        if self.channel.owner().is_none() {
+            self.metrics.last_failure.set(&why);
+        }
+        self.last_failure = why;
     }
 
     /// Whether it may have such a list, as far as it has said.

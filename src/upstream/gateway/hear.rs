@@ -368,8 +368,7 @@ impl Server {
         self.is_news = true;
         self.metrics.reached.add(1);
         self.failures = 0;
-        self.last_failure.clear();
-        self.metrics.last_failure.set("");
+        self.note_failure(String::new());
         self.reports.push(Report::Reached);
         self.reports.push(Report::Changed(Change::Tools));
         self.greet_all(now);

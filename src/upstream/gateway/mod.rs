@@ -532,8 +532,7 @@ impl<S: Service> Service for Gateway<S> {
     fn cancel(&mut self, now: Nanos, key: CallKey) {
         self.jobs.retain(|job| job.key != key);
         self.unnamed.retain(|one| one.key() != key);
-        let place = self.calls.get(key.index as usize).copied().flatten();
-        match place.filter(|place| place.generation == key.generation) {
+        match self.whereabouts_of(key) {
             Some(place) => {
                 let caller = Caller { core: self.core, key };
                 let Some(server) = self.servers.get_mut(usize::from(place.server)) else { return };
@@ -546,8 +545,7 @@ impl<S: Service> Service for Gateway<S> {
     }
 
     fn answered(&mut self, now: Nanos, key: CallKey, ask: u32, answer: Result<&[u8], RpcError>) {
-        let place = self.calls.get(key.index as usize).copied().flatten();
-        match place.filter(|place| place.generation == key.generation) {
+        match self.whereabouts_of(key) {
             Some(place) => {
                 let caller = Caller { core: self.core, key };
                 let Some(server) = self.servers.get_mut(usize::from(place.server)) else { return };

@@ -244,7 +244,7 @@ impl<S: Service> Gateway<S> {
             Stand::Known(era, about) => {
                 server.verdict = Verdict::Known(era);
                 server.about = Some(about);
-                server.last_failure.clear();
+                server.note_failure(String::new());
                 server.reports.push(Report::Reached);
                 server.reports.push(Report::Changed(Change::Tools));
             }

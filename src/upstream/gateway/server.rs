@@ -554,10 +554,7 @@ impl Server {
         if is_ours && !self.is_retired && (self.failures == 0 || self.last_failure != why) {
             tracing::warn!(server = &*self.settings.name, "{why}; it is tried again");
         }
-        if is_ours {
-            self.metrics.last_failure.set(&why);
-        }
-        self.last_failure = why;
+        self.note_failure(why);
         let was_there = matches!(self.verdict, Verdict::Known(_));
         self.verdict = Verdict::Unknown;
         self.is_news = true;
