@@ -33,7 +33,7 @@ use crate::{
 };
 use chain::{Chain, Front};
 use crossing::CrossingRound;
-use faults::FaultRound;
+use faults::{Fault, FaultRound};
 use sessions::SessionsRound;
 
 /// `corelane-bench forwarding`.
@@ -78,7 +78,7 @@ pub struct Forwarding {
     /// Rounds of that; fewer than three leave it undecided.
     #[arg(long, default_value_t = 3)]
     rest_rounds: usize,
-    /// Run only these: names of rungs as in the table, `crossing`, `sessions`, `faults`.
+    /// Run only these: names of rungs as in the table, `crossing`, `sessions`, `faults`, `at-once` (all faults).
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Lines of corelane's configuration for the upstream, such as `connections_per_core = 64`.
@@ -200,8 +200,11 @@ impl Forwarding {
         if self.corelane.is_some() && self.wants("sessions") {
             self.sessions(&mut record)?;
         }
+        if self.corelane.is_some() && self.wants("at-once") {
+            self.faults(&mut record, &[Fault::AtOnce])?;
+        }
         if self.corelane.is_some() && self.wants("faults") {
-            self.faults(&mut record)?;
+            self.faults(&mut record, &Fault::EACH)?;
         }
         self.keep(&record)?;
         render_file(&self.file())
@@ -231,7 +234,8 @@ impl Forwarding {
         let closed = self.connections.iter().map(|&connections| all(&loaded(rungs), connections));
         let rounds = closed.sum::<f64>() + all(&alone(rungs), 1);
         let crossing = 4.0 * (self.warmup + self.seconds + 1.5);
-        let faults = 2.0 * faults::Fault::ALL.len() as f64 * (self.warmup + self.seconds + 1.5);
+        let faults = 2.0 * Fault::EACH.len() as f64 * (self.warmup + self.seconds + 1.5);
+        let faults = faults + 12.0 * (self.warmup + 2.0 * self.seconds + 1.5);
         self.rounds as f64 * (rounds + crossing + faults) + self.rest_rounds as f64 * 8.0
     }
 

@@ -38,6 +38,18 @@ pub fn pin(cpu: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// Has the calling thread run before all ordinary ones of its CPU, and whatever it starts from then on, or as an
+/// ordinary one again.
+pub fn real_time(on: bool) -> io::Result<()> {
+    let (policy, priority) = if on { (libc::SCHED_FIFO, 10) } else { (libc::SCHED_OTHER, 0) };
+    let parameters = libc::sched_param { sched_priority: priority };
+    // SAFETY: the kernel reads one sched_param from `parameters`, which outlives the call.
+    match unsafe { libc::sched_setscheduler(0, policy, &parameters) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// CPU time that this process has used, threads that ended included, in ns.
 pub fn own_cpu_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

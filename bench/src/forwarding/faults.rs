@@ -1,7 +1,10 @@
 //! What a broken neighbour costs: calls of a good upstream, beside another that fails in one way or answers well.
 //!
 //! A few callers call the neighbour all the time, whether it fails or not, so both sides of a pair bear the same load.
-//! It judges nothing.
+//! All ways are measured at once as well, with a neighbour for each: what that does not cost, none of them does, and
+//! one comparison may take as long as a narrow interval wants. Whoever is measured runs by SCHED_FIFO if that is
+//! allowed: by the usual scheduler the slowest of a hundred calls is one that waited for something else on its CPU,
+//! neighbours and callers included, for some milliseconds. It judges nothing.
 //!
 //! Invariant: neighbour and callers run on the load's CPU, and the neighbour's way is chosen before corelane starts.
 
@@ -34,6 +37,9 @@ pub struct FaultRound {
     /// Whether it does; else it answers well.
     pub fails: bool,
     pub round: usize,
+    /// Whether those that are measured ran by SCHED_FIFO.
+    #[serde(default)]
+    pub real_time: bool,
     pub report: Option<Report>,
     pub failure: Option<String>,
 }
@@ -55,6 +61,8 @@ pub enum Fault {
     ListsInCircles,
     DiesOnInitialize,
     Flaps,
+    /// A neighbour for each of the above.
+    AtOnce,
 }
 
 /// What the neighbour's callers ask for.
@@ -67,8 +75,8 @@ enum Ask {
 }
 
 impl Fault {
-    /// All of them.
-    pub const ALL: [Self; 13] = [
+    /// Each way by itself.
+    pub const EACH: [Self; 13] = [
         Self::HangsUp,
         Self::NeverAnswers,
         Self::Trickles,
@@ -84,9 +92,33 @@ impl Fault {
         Self::Flaps,
     ];
 
+    /// In the order of the table.
+    pub fn all() -> impl Iterator<Item = Self> {
+        std::iter::once(Self::AtOnce).chain(Self::EACH)
+    }
+
+    /// The ways of its neighbours.
+    fn ways(self) -> Vec<Self> {
+        if self == Self::AtOnce { Self::EACH.to_vec() } else { vec![self] }
+    }
+
+    /// How often it is measured for each round, how many times as long, and callers of each neighbour.
+    fn effort(self) -> (usize, f64, usize) {
+        if self == Self::AtOnce { (6, 2.0, 1) } else { (1, 1.0, CALLERS) }
+    }
+
+    /// What the calls are beside, where it fails and where not.
+    pub fn sides(self) -> (String, &'static str) {
+        match self {
+            Self::AtOnce => ("13 servers that fail, each in another way".into(), "as many that answer well"),
+            _ => (format!("a server that {}", self.title()), "one that answers well"),
+        }
+    }
+
     /// As it stands in the table.
     pub fn title(self) -> &'static str {
         match self {
+            Self::AtOnce => "all of them at once",
             Self::HangsUp => "hangs up",
             Self::NeverAnswers => "never answers",
             Self::Trickles => "sends a byte every 50 ms",
@@ -113,7 +145,7 @@ impl Fault {
     /// The method at which it fails; none of one whose lists or connections do.
     fn at(self) -> Option<&'static str> {
         match self {
-            Self::ListsTenThousandTools | Self::ListsInCircles | Self::Flaps => None,
+            Self::ListsTenThousandTools | Self::ListsInCircles | Self::Flaps | Self::AtOnce => None,
             Self::DiesOnInitialize => Some("initialize"),
             _ => Some("tools/call"),
         }
@@ -138,7 +170,7 @@ impl Fault {
             format!("HTTP/1.1 {status}\r\nContent-Type: {media}\r\nContent-Length: {length}\r\n\r\n")
         };
         match self {
-            Self::ListsTenThousandTools | Self::ListsInCircles | Self::Flaps => Ok(()),
+            Self::ListsTenThousandTools | Self::ListsInCircles | Self::Flaps | Self::AtOnce => Ok(()),
             Self::HangsUp | Self::DiesOnInitialize => stream.shutdown(Shutdown::Both),
             Self::NeverAnswers => {
                 // Until whoever asked gives up.
@@ -181,20 +213,23 @@ const CONNECTIONS: usize = 64;
 const RATE: f64 = 5_000.0;
 
 impl Forwarding {
-    /// Measures all of it.
-    pub(super) fn faults(&self, record: &mut Record) -> Result<(), Failure> {
-        for round in 0..self.rounds {
-            for fault in Fault::ALL {
+    /// Measures these ways.
+    pub(super) fn faults(&self, record: &mut Record, faults: &[Fault]) -> Result<(), Failure> {
+        let rounds = faults.iter().map(|fault| fault.effort().0).max().unwrap_or(1) * self.rounds;
+        for round in 0..rounds {
+            for &fault in faults {
                 for side in rounds::order(2, round) {
                     let fails = side == 1;
-                    let (report, failure) = match self.beside(fault, fails) {
+                    let (real_time, ran) = self.beside(fault, fails)?;
+                    let (report, failure) = match ran {
                         Ok(report) => (Some(report), None),
                         Err(error) => (None, Some(error.to_string())),
                     };
                     let told = report.as_ref().map(Report::in_short).or(failure.clone()).unwrap_or_default();
-                    let beside = if fails { fault.title() } else { "answers well" };
-                    eprintln!("beside a server that {beside}: round {}: {told}", round + 1);
-                    record.faults.push(FaultRound { fault, fails, round, report, failure });
+                    let (failing, well) = fault.sides();
+                    let beside = if fails { &failing } else { well };
+                    eprintln!("beside {beside}: round {}: {told}", round + 1);
+                    record.faults.push(FaultRound { fault, fails, round, real_time, report, failure });
                 }
             }
             self.keep(record)?;
@@ -202,36 +237,52 @@ impl Forwarding {
         Ok(())
     }
 
-    /// One load beside a neighbour.
-    fn beside(&self, fault: Fault, fails: bool) -> Result<Report, Failure> {
-        let neighbour = neighbour(fault, fails, self.load_cpu)?;
-        let section = format!(
-            "[servers.bad]\nkind = \"http\"\nurl = \"http://{neighbour}/mcp\"\nera = \"legacy\"\ntimeout_ms = 1000\n\
-             list_timeout_ms = 1000\nconnect_timeout_ms = 1000\n[gateway]\nlist_ttl_ms = {LIST_TTL_MS}\n"
-        );
+    /// One load beside neighbours, and whether it ran by SCHED_FIFO.
+    fn beside(&self, fault: Fault, fails: bool) -> Result<(bool, Result<Report, Failure>), Failure> {
+        let ways = fault.ways();
+        let mut sections = format!("[gateway]\nlist_ttl_ms = {LIST_TTL_MS}\n");
+        for (number, way) in ways.iter().enumerate() {
+            let neighbour = neighbour(*way, fails, self.load_cpu)?;
+            sections.push_str(&format!(
+                "[servers.bad{number}]\nkind = \"http\"\nurl = \"http://{neighbour}/mcp\"\nera = \"legacy\"\n\
+                 timeout_ms = 1000\nlist_timeout_ms = 1000\nconnect_timeout_ms = 1000\n"
+            ));
+        }
+        // Programs and threads that are started from here on are so as well, but for those that say otherwise.
+        let real_time = sys::real_time(true).is_ok();
+        let ran = self.load_beside(fault, &ways, &sections);
+        if real_time {
+            sys::real_time(false)?;
+        }
+        Ok((real_time, ran))
+    }
+
+    fn load_beside(&self, fault: Fault, ways: &[Fault], sections: &str) -> Result<Report, Failure> {
         let payload = self.says("/mcp/up", "echo");
-        let chain = Chain::with(self, &section, &payload)?;
+        let chain = Chain::with(self, sections, &payload)?;
         let over = Arc::new(AtomicBool::new(false));
-        let callers: Vec<_> = (0..CALLERS)
-            .map(|_| {
-                let (target, over, cpu) = (chain.front.target, Arc::clone(&over), self.load_cpu);
-                let path = if fault.ask() == Ask::Call { "/mcp/bad" } else { "/mcp" };
-                let payload = Payload { path: path.into(), ..payload.clone() };
-                thread::spawn(move || ask_until(&over, target, cpu, fault.ask(), &payload))
+        let (_, times, callers_of_each) = fault.effort();
+        let callers = ways.iter().enumerate().flat_map(|way| std::iter::repeat_n(way, callers_of_each));
+        let callers: Vec<_> = callers
+            .map(|(number, way)| {
+                let (target, over, cpu, ask) = (chain.front.target, Arc::clone(&over), self.load_cpu, way.ask());
+                let path = if ask == Ask::Call { format!("/mcp/bad{number}") } else { "/mcp".into() };
+                let payload = Payload { path, ..payload.clone() };
+                thread::spawn(move || ask_until(&over, target, cpu, ask, &payload))
             })
             .collect();
         let more = [
             ("connections", CONNECTIONS.to_string()),
             ("rate", RATE.to_string()),
             ("warmup", self.warmup.to_string()),
-            ("seconds", self.seconds.to_string()),
+            ("seconds", (self.seconds * times).to_string()),
         ];
         let mut more: Vec<String> = more.into_iter().flat_map(|(name, value)| [format!("--{name}"), value]).collect();
         more.push("--poisson".into());
         let ran = chain.front.measured("load", Wire::HttpModern, self.load_cpu, &payload, &more);
         over.store(true, Ordering::Relaxed);
         for caller in callers {
-            caller.join().map_err(|_| "a caller of the neighbour panicked")??;
+            caller.join().map_err(|_| "a caller of a neighbour panicked")??;
         }
         ran
     }
@@ -239,7 +290,8 @@ impl Forwarding {
 
 /// Asks the neighbour again and again, whatever it answers.
 fn ask_until(over: &AtomicBool, target: SocketAddr, cpu: usize, ask: Ask, payload: &Payload) -> Result<(), String> {
-    sys::pin(cpu).map_err(|error| error.to_string())?;
+    // Callers are no part of what is measured.
+    sys::pin(cpu).and_then(|()| sys::real_time(false)).map_err(|error| error.to_string())?;
     let script = Script::new(Wire::HttpModern, false, target, payload)?;
     let mut id = FIRST_ID;
     while !over.load(Ordering::Relaxed) {
@@ -361,7 +413,7 @@ mod tests {
 
     #[test]
     fn each_fails_where_it_says_and_nowhere_else() {
-        for fault in Fault::ALL {
+        for fault in Fault::EACH {
             for fails in [false, true] {
                 let address = neighbour(fault, fails, 0).expect("a port");
                 let tools = |message: &serde_json::Value| message["result"]["tools"].as_array().map(Vec::len);

@@ -135,11 +135,17 @@ fn faults(page: &mut String, record: &Record) -> std::fmt::Result {
     writeln!(page, "\n## Beside a server that fails\n")?;
     writeln!(
         page,
-        "Calls of the good server, open loop; a few callers call the other one all the time, whether it fails or not.\n"
+        "Calls of the good server, open loop; a few callers call the other one all the time, whether it fails or not.{}\n",
+        if record.faults.iter().all(|round| round.real_time) {
+            " Corelane, the good server and the load run by SCHED_FIFO, the other one and its callers by the usual scheduler: \
+             what else runs on this machine is not waited for."
+        } else {
+            ""
+        }
     )?;
     writeln!(page, "| the other | p99 us beside it | p99 us beside one that answers well | errors | rounds |")?;
     writeln!(page, "|---|---|---|---|---|")?;
-    for fault in Fault::ALL {
+    for fault in Fault::all() {
         let of = |fails: bool| record.faults.iter().filter(move |round| round.fault == fault && round.fails == fails);
         let p99 = |fails: bool| {
             let values: Vec<f64> = of(fails).filter_map(|round| judge::p99(round.report.as_ref()?)).collect();

@@ -64,7 +64,7 @@ pub fn all(record: &Record) -> Vec<Target> {
     }
     targets.push(sessions(record));
     targets.push(crossed(record));
-    targets.extend(Fault::ALL.map(|fault| unharmed(record, fault)));
+    targets.extend(Fault::all().map(|fault| unharmed(record, fault)));
     targets
 }
 
@@ -103,7 +103,8 @@ fn unharmed(record: &Record, fault: Fault) -> Target {
         let rounds = record.faults.iter().filter(|round| round.fault == fault && round.fails == fails);
         rounds.filter_map(|round| Some((round.round, judge::p99(round.report.as_ref()?)?))).collect()
     };
-    let what = format!("p99 beside a server that {} / beside one that answers well", fault.title());
+    let (failing, well) = fault.sides();
+    let what = format!("p99 beside {failing} / beside {well}");
     Target::at_most(what, Unit::Ratio, BESIDE_MAX, judge::ratio(&of(true), &of(false)))
 }
 
@@ -203,8 +204,8 @@ mod tests {
         let targets = all(&blank());
         assert!(targets.iter().all(|target| target.verdict == Verdict::NotMeasured));
         // Three ratios at each of two counts, an added latency and a tail, for both ways; memory and crossing; faults.
-        assert_eq!(targets.len(), (3 * 2 + 1 + 1) * 2 + 2 + 13);
-        assert_eq!(summary(&targets), "31 targets: 0 met, 0 missed, 0 undecided, 31 not measured");
+        assert_eq!(targets.len(), (3 * 2 + 1 + 1) * 2 + 2 + 14);
+        assert_eq!(summary(&targets), "32 targets: 0 met, 0 missed, 0 undecided, 32 not measured");
     }
 
     #[test]
@@ -265,7 +266,8 @@ mod tests {
             for round in 0..5 {
                 for (fails, p99) in [(false, 100.0), (true, beside)] {
                     let (fault, report) = (Fault::HangsUp, Some(report(1.0, 1.0, p99, 0.0)));
-                    record.faults.push(FaultRound { fault, fails, round, report, failure: None });
+                    let real_time = false;
+                    record.faults.push(FaultRound { fault, fails, round, real_time, report, failure: None });
                 }
             }
             verdict(&record, "p99 beside a server that hangs up")
