@@ -29,7 +29,7 @@ use crate::server::registry::{CoreRegistry, Founding};
 use crate::server::service::{Mailbox, Patience};
 use crate::server::settings::Settings;
 use crate::shard::range::{BoundaryTable, ShardRange};
-use crate::shard::registry::Names;
+use crate::shard::registry::{Names, Nanos};
 use crate::shard::seal::Sealer;
 use crate::shard::{Heir, Shards};
 use crate::sys::cpu::{Cpu, CpuSet};
@@ -76,6 +76,8 @@ pub(super) struct Seed<S> {
     pub offload: Arc<OffloadPool>,
     /// Makes keys of names, the same on every core.
     pub names: Names,
+    /// The mean write latency of a shard of the registry that alarms it.
+    pub write_limit: Nanos,
     /// What an embedding program adds.
     pub hooks: Hooks,
 }
@@ -147,6 +149,7 @@ impl<S: 'static> Seed<S> {
             batch_max: self.batch_max,
             offload: Arc::clone(&self.offload),
             names: self.names,
+            write_limit: self.write_limit,
             hooks: self.hooks.clone(),
         }
     }
@@ -256,7 +259,7 @@ fn run<S: 'static>(
             life: incarnation,
             table: seed.table.clone(),
             names: seed.names,
-            limit: seed.hooks.write_limit,
+            limit: seed.write_limit,
         };
         let registry = CoreRegistry::new(founding, Rc::new(move || clock.nanos()));
         core.join(registry.clone());

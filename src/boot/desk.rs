@@ -167,8 +167,9 @@ impl Registry {
         self.lock().cores
     }
 
-    /// How many deaths of cores were heard of.
-    pub(super) fn losses(&self) -> u64 {
+    /// How many deaths of cores were heard of. What a core's shards held is gone when it dies, whoever owned it: an
+    /// owner that means its entries to last registers them anew when this is another.
+    pub fn losses(&self) -> u64 {
         let mut desk = self.lock();
         desk.turn();
         desk.losses

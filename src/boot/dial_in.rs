@@ -15,7 +15,7 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tungstenite::handshake::machine::TryParse as _;
 use tungstenite::handshake::server::{Request, create_response, write_response};
@@ -23,7 +23,7 @@ use tungstenite::http::header;
 
 use super::BootError;
 use crate::config::DialInSettings;
-use crate::control::Health;
+use crate::control::{Health, until_one_panics};
 use crate::limits::DIAL_BYTES_MAX;
 use crate::proto::http1::HostRules;
 use crate::proto::jsonrpc::{Code, RpcError};
@@ -47,7 +47,7 @@ pub(super) struct Entrance {
     listeners: Vec<std::net::TcpListener>,
     /// Where that is, with the ports that the kernel chose.
     pub addresses: Vec<SocketAddr>,
-    hall: Hall,
+    hall: Arc<Hall>,
 }
 
 /// What connections that are not known yet have in common.
@@ -106,19 +106,23 @@ impl Entrance {
             unknown: Mutex::default(),
             refusals: Mutex::new(Refusals { since: Instant::now(), logged: 0, left_out: 0 }),
         };
-        Ok(Entrance { listeners, addresses, hall })
+        Ok(Entrance { listeners, addresses, hall: Arc::new(hall) })
     }
 
-    /// Hears whoever comes, until the thread ends.
-    pub async fn attend(self) {
-        let hall = Arc::new(self.hall);
-        for listener in self.listeners {
-            let listener = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
+    /// Hears whoever comes, until the thread ends; what its life before was hearing is gone.
+    pub async fn attend(&self) {
+        let mut accepting = JoinSet::new();
+        for listener in &self.listeners {
+            let listener = listener.try_clone().and_then(|listener| {
+                listener.set_nonblocking(true)?;
+                TcpListener::from_std(listener)
+            });
             match listener {
-                Ok(listener) => drop(tokio::spawn(accept(listener, Arc::clone(&hall)))),
+                Ok(listener) => drop(accepting.spawn(accept(listener, Arc::clone(&self.hall)))),
                 Err(error) => tracing::error!("servers cannot dial in: {error}"),
             }
         }
+        until_one_panics(&mut accepting).await;
     }
 }
 

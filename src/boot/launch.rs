@@ -28,8 +28,7 @@ use super::{BootError, check, cut, desk, gateway, load};
 use crate::config::{Config, LogFormat, Settings};
 use crate::control::log::LogGuard;
 use crate::control::{
-    self, Administration, Beside, ControlError, ControlHandle, DeskCell, Health, PinDesk, ServerDesk, SignalHandle,
-    Stop, ZoneInputs,
+    self, Administration, Beside, ControlError, ControlThread, DeskCell, Health, PinDesk, ServerDesk, Stop, ZoneInputs,
 };
 use crate::ids::CoreId;
 use crate::metrics::{CloseCause, Registry};
@@ -134,7 +133,7 @@ pub(super) struct Launch<S> {
     ports: Vec<Port<Header>>,
     /// The registry, by the control thread's port, which is kept open for as long as the cores live.
     pub registry: desk::Registry,
-    control: Option<ControlHandle>,
+    control: ControlThread,
     metrics: Arc<Registry>,
     /// What is still to be logged is written when this ends.
     log: Option<LogGuard>,
@@ -142,8 +141,6 @@ pub(super) struct Launch<S> {
     pins: Keeper,
     /// Starts and ends child processes, if some server is one.
     guard: Option<AttendedGuard>,
-    /// Hears signals where there is no control address.
-    signals: Option<SignalHandle>,
     pub news: Sender<News>,
     heard: Receiver<News>,
     /// Cores that have nothing left to do end the process.
@@ -174,7 +171,7 @@ impl<S: 'static> Launch<S> {
             false => file.as_ref().and_then(|_| Guard::fork().ok()),
         };
         // Not shared with the guard, which outlives this process for a moment.
-        let (pins, pin_port, beside) = Keeper::new(&settings)?;
+        let (pins, pin_port) = Keeper::new(&settings)?;
         let log = control::log::detach();
         let disabled = Disabled::from_environment().map_err(BootError::Environment)?;
         let features = Features::probe(disabled)?;
@@ -201,26 +198,17 @@ impl<S: 'static> Launch<S> {
         let servers = Servers::new(&settings, &registry, pins.clone(), is_demonstration, has_guard, resolve::by_system);
         let (choices, gates) = (servers.choices(), servers.gates());
         let reloader = Reloader::new(servers, config);
-        let look_ups = reloader.clone().look_up_names(settings.gateway.resolve_ms.duration());
         let desk_cell = DeskCell::default();
-        let administered = administered::attend(Arc::clone(&desk_cell));
         let health = Health::new(cores);
         let entrance = match doors {
             Doors::Listeners => Some(Entrance::open(&settings.dial_in, gates, health.clone())?),
             Doors::Pipes { .. } => None,
         };
         let dial_in = entrance.as_ref().map(|entrance| entrance.addresses.clone()).unwrap_or_default();
-        let attended = async {
-            if let Some(entrance) = entrance {
-                entrance.attend().await;
-            }
-        };
-        let beside = Box::pin(async move {
-            tokio::join!(beside, look_ups, administered, attended);
-        });
+        let beside = beside(pins.clone(), reloader.clone(), &settings, Arc::clone(&desk_cell), entrance);
         let (news, heard) = channel();
         let (apart, on_signal) = (plan.control.cpus.clone(), on_signal(news.clone()));
-        let (control, signals) = match doors {
+        let control = match doors {
             Doors::Listeners => {
                 let (registry, health) = (Arc::clone(&registry), health.clone());
                 let socket = settings.control.socket.as_path();
@@ -230,22 +218,18 @@ impl<S: 'static> Launch<S> {
                 let reload = file.map(|file| (file, Arc::new(move || reloader.reload()) as control::Reload));
                 let pins: Option<Arc<dyn PinDesk>> = Some(Arc::new(pins.clone()));
                 let socket = socket.transpose()?;
-                let beside: Option<Beside> = Some(beside);
                 // Every core has as many listeners, and so as much room.
                 let listeners = plan.cores.first().map_or(0, |placement| opened.of(placement.core).0.len());
                 let driver = cut::driver(&settings, nofile, listeners)?;
                 let connections_max = (cut::connections(&settings, &driver, listeners)? * cores) as u64;
                 let zones = ZoneInputs { settings: settings.zones, connections_max };
-                let administration = Administration { desk, socket, reload, pins, servers, beside, zones };
-                let spawned =
-                    control::spawn(settings.control.clone(), registry, health, administration, apart, on_signal);
-                (Some(spawned.map_err(control_error)?), None)
+                let administration = Administration { desk, socket, reload, pins, servers, zones };
+                let (settings, beside) = (settings.control.clone(), Some(beside));
+                ControlThread::start(settings, registry, health, administration, beside, apart, on_signal)
             }
-            Doors::Pipes { .. } => {
-                let spawned = control::spawn_for_signals(health.clone(), beside, apart, on_signal);
-                (None, Some(spawned.map_err(control_error)?))
-            }
+            Doors::Pipes { .. } => ControlThread::for_signals(health.clone(), beside, apart, on_signal),
         };
+        let control = control.map_err(control_error)?;
         let key = match &settings.sessions.ticket_key {
             crate::config::TicketKey::Fixed { bytes, .. } => *bytes,
             crate::config::TicketKey::MadeAtStart => entropy::bytes()?,
@@ -264,6 +248,7 @@ impl<S: 'static> Launch<S> {
         let names = Names::new(entropy::bytes()?);
         let chimes: Vec<Arc<Chime>> =
             (0..=cores).map(|_| Ok(Arc::new(Chime::new()?))).collect::<std::io::Result<_>>().map_err(with_advice)?;
+        let write_limit = hooks.write_limit.unwrap_or(settings.registry.write_limit_us.get() * 1_000);
         let mut slots = Vec::with_capacity(cores);
         for placement in &plan.cores {
             let core = placement.core;
@@ -303,6 +288,7 @@ impl<S: 'static> Launch<S> {
                 batch_max: settings.cores.batch_max.usize(),
                 offload: Arc::clone(&offload),
                 names,
+                write_limit,
                 hooks: hooks.clone(),
             };
             slots.push(CoreSlot { seed, thread: None, incarnation: 1 });
@@ -318,7 +304,7 @@ impl<S: 'static> Launch<S> {
                 tcp: &opened.tcp.iter().map(|group| group.local_addr).collect::<Vec<_>>(),
                 settings: &settings,
                 dial_in: &dial_in,
-                control: control.as_ref().map(ControlHandle::address),
+                control: control.address(),
                 took: started.elapsed(),
             };
             match settings.log.format {
@@ -331,8 +317,7 @@ impl<S: 'static> Launch<S> {
         let ends_with_cores = doors.are_pipes();
         let stall_limit = Some(settings.cores.stall_limit_ms.duration()).filter(|limit| !limit.is_zero());
         let intensity = Intensity::CORE;
-        let founding =
-            Founding { id: CoreId(cores as u16), life: 1, table: table.clone(), names, limit: hooks.write_limit };
+        let founding = Founding { id: CoreId(cores as u16), life: 1, table: table.clone(), names, limit: write_limit };
         let registry_of_metrics = Arc::clone(&registry);
         let port = ports.pop().expect("a mesh has a port for the control thread");
         let registry = desk::Registry::new(port, founding, clock, chimes);
@@ -354,7 +339,6 @@ impl<S: 'static> Launch<S> {
             log,
             pins,
             guard,
-            signals,
             news,
             heard,
             ends_with_cores,
@@ -377,6 +361,8 @@ impl<S: 'static> Launch<S> {
             draining: None,
             clock: self.clock,
             restarts: Restarts::new(self.intensity, Backoff::NONE),
+            control: self.control,
+            control_restarts: Restarts::new(self.intensity, Backoff::NONE),
             started: Instant::now(),
             failure: None,
         };
@@ -393,11 +379,9 @@ impl<S: 'static> Launch<S> {
         if let Some(guard) = self.guard {
             guard.end();
         }
-        drop((self.signals, self.registry));
-        if let Some(control) = self.control {
-            // The thread's panic, if any, was printed by the panic hook; the outcome of serving matters more.
-            let _ = control.stop();
-        }
+        drop(self.registry);
+        // The thread's panic, if any, was printed by the panic hook; the outcome of serving matters more.
+        let _ = supervisor.control.stop();
         self.pins.finish();
         drop(self.log);
         outcome
@@ -424,8 +408,25 @@ fn control_error(error: ControlError) -> ControlError {
     }
 }
 
+/// What the control thread runs besides, in each of its lives.
+fn beside(pins: Keeper, reloader: Reloader, settings: &Settings, desk: DeskCell, entrance: Option<Entrance>) -> Beside {
+    let (every, entrance) = (settings.gateway.resolve_ms.duration(), Arc::new(entrance));
+    Arc::new(move || {
+        let (pins, look_ups) = (pins.clone().attend(), reloader.clone().look_up_names(every));
+        let (administered, entrance) = (administered::attend(Arc::clone(&desk)), Arc::clone(&entrance));
+        Box::pin(async move {
+            let dialled = async {
+                if let Some(entrance) = &*entrance {
+                    entrance.attend().await;
+                }
+            };
+            tokio::join!(pins, look_ups, administered, dialled);
+        })
+    })
+}
+
 /// What the control thread does when it is signalled.
-fn on_signal(news: Sender<News>) -> impl FnMut(Stop) + Send + 'static {
+fn on_signal(news: Sender<News>) -> impl Fn(Stop) + Send + Sync + 'static {
     move |stop: Stop| match stop {
         // Whoever would hear of it may be what hangs.
         Stop::Now => std::process::exit(130),

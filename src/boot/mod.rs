@@ -66,6 +66,15 @@ pub enum BootError {
     /// The control thread could not start.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// The control thread died too often.
+    #[error(
+        "the control thread, which answers health checks and hears signals, died {deaths} times within a minute; giving \
+         up, so that a supervisor sees it. That is a fault of corelane: please report the panics above"
+    )]
+    ControlDied {
+        /// How often.
+        deaths: usize,
+    },
     /// A core did not come back from what it did.
     #[error(
         "{core} has stood still for {} s and the process is given up, so that a supervisor starts another: something on \

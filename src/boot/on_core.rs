@@ -15,7 +15,7 @@ use crate::server::alarms::{Alarm, Alarms};
 use crate::server::drive::Clock;
 use crate::server::registry::CoreRegistry;
 use crate::server::service::{Change, Mail, Mailbox, nanos};
-use crate::shard::registry::{Nanos, WRITE_LATENCY_LIMIT_DEFAULT};
+use crate::shard::registry::Nanos;
 
 /// A core, as a hook sees it. Clones are the same.
 #[derive(Clone)]
@@ -102,20 +102,14 @@ impl OnCore {
 }
 
 /// What an embedding program adds to serving.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Hooks {
     /// Called on each core when it begins, and again when it is restarted.
     pub each_core: Option<Arc<dyn Fn(OnCore) + Send + Sync>>,
     /// Called once, before the cores start, with the registry for other threads.
     pub registry: Option<Arc<dyn Fn(Registry) + Send + Sync>>,
-    /// The mean write latency of a shard that alarms it.
-    pub write_limit: Nanos,
-}
-
-impl Default for Hooks {
-    fn default() -> Hooks {
-        Hooks { each_core: None, registry: None, write_limit: WRITE_LATENCY_LIMIT_DEFAULT }
-    }
+    /// The mean write latency of a shard that alarms it, instead of the configured one.
+    pub write_limit: Option<Nanos>,
 }
 
 impl std::fmt::Debug for Hooks {

@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256 as Hasher};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{Pinning, Settings};
-use crate::control::{Approved, Beside, Definition, Difference, NotApproved, PinDesk, Standing};
+use crate::control::{Approved, Definition, Difference, NotApproved, PinDesk, Standing};
 use crate::limits::SIGHTINGS_MAX;
 use crate::proto::json::visibly;
 use crate::upstream::gateway::{PinPort, Pins, Sighting, hex};
@@ -32,6 +32,8 @@ struct Kept {
     /// Taken before `state` by whoever writes it.
     file: Option<Mutex<PinsFile>>,
     told: watch::Sender<Arc<Pins>>,
+    /// What cores report, for whoever attends.
+    heard: tokio::sync::Mutex<mpsc::Receiver<Sighting>>,
 }
 
 #[derive(Default)]
@@ -59,11 +61,11 @@ pub(super) fn look(settings: &Settings) -> Result<Option<usize>, PinsError> {
 }
 
 impl Keeper {
-    /// With what the configured file holds; the way for cores, and what the control thread is to run besides.
+    /// With what the configured file holds, and the way for cores.
     ///
     /// # Errors
     /// If there is a file that cannot be used.
-    pub fn new(settings: &Settings) -> Result<(Keeper, PinPort, Beside), PinsError> {
+    pub fn new(settings: &Settings) -> Result<(Keeper, PinPort), PinsError> {
         let (file, ledger) = match settings.gateway.pins.as_path() {
             Some(path) => {
                 let (file, ledger) = PinsFile::open(path)?;
@@ -78,23 +80,26 @@ impl Keeper {
             None => (None, Ledger::default()),
         };
         let (told, pins) = watch::channel(Arc::new(ledger.pins()));
-        let (sightings, mut heard) = mpsc::channel(SIGHTINGS_MAX);
+        let (sightings, heard) = mpsc::channel(SIGHTINGS_MAX);
         let state = Mutex::new(State { ledger, ..State::default() });
-        let keeper = Keeper(Arc::new(Kept { state, file, told }));
+        let heard = tokio::sync::Mutex::new(heard);
+        let keeper = Keeper(Arc::new(Kept { state, file, told, heard }));
         keeper.take_up(settings);
-        let attending = keeper.clone();
-        let beside = Box::pin(async move {
-            let mut batch = Vec::new();
-            while heard.recv_many(&mut batch, SIGHTINGS_MAX).await > 0 {
-                if attending.hear(&batch) {
-                    let writer = attending.clone();
-                    // Cores have heard already, so nobody waits for the disk.
-                    drop(tokio::task::spawn_blocking(move || writer.write_what_is_new()));
-                }
-                batch.clear();
+        Ok((keeper, PinPort { pins, sightings }))
+    }
+
+    /// Hears what cores report, until they are gone. One at a time does.
+    pub async fn attend(self) {
+        let mut heard = self.0.heard.lock().await;
+        let mut batch = Vec::new();
+        while heard.recv_many(&mut batch, SIGHTINGS_MAX).await > 0 {
+            if self.hear(&batch) {
+                let writer = self.clone();
+                // Cores have heard already, so nobody waits for the disk.
+                drop(tokio::task::spawn_blocking(move || writer.write_what_is_new()));
             }
-        });
-        Ok((keeper, PinPort { pins, sightings }, beside))
+            batch.clear();
+        }
     }
 
     /// Which servers there are now, and what happens when one changes a tool.

@@ -1,4 +1,4 @@
-//! Supervision: cores that die are started again, those that stand still are noticed, all come down in order.
+//! Supervision: threads that die are started again, cores that stand still are noticed, all come down in order.
 //!
 //! Not here: what a core does, how the process is set up (`launch`), how long is too long (`shard::watchdog`).
 //! Invariant: a thread that died is joined and its ring closed before its successor starts; whatever stands still, a
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::BootError;
 use super::core_thread::{Outcome, Remains, start};
 use super::launch::{CoreSlot, News, Opened};
-use crate::control::{CoreState, Health};
+use crate::control::{ControlThread, CoreState, Health};
 use crate::ids::CoreId;
 use crate::ring::{Bell, Mesh, Port, PortId};
 use crate::server::drive::Clock;
@@ -47,7 +47,7 @@ impl Bell for Eventfds<'_> {
     }
 }
 
-/// Restarts cores that died, and brings everything down in order.
+/// Restarts cores that died, and the control thread, and brings everything down in order.
 pub(super) struct Supervisor<S> {
     pub slots: Vec<CoreSlot<S>>,
     pub mesh: Mesh<Header>,
@@ -64,11 +64,13 @@ pub(super) struct Supervisor<S> {
     /// What the times of deaths are counted from.
     pub started: Instant,
     pub failure: Option<BootError>,
+    pub control: ControlThread,
+    pub control_restarts: Restarts,
 }
 
 impl<S: 'static> Supervisor<S> {
     /// Waits for what happens, until the last core has ended.
-    pub fn supervise(mut self, heard: &Receiver<News>) -> Result<(), BootError> {
+    pub fn supervise(&mut self, heard: &Receiver<News>) -> Result<(), BootError> {
         while self.slots.iter().any(|slot| slot.thread.is_some()) {
             match heard.recv_timeout(WATCH_EVERY) {
                 Ok(News::Drain) => self.drain(),
@@ -77,13 +79,14 @@ impl<S: 'static> Supervisor<S> {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             self.watch();
+            self.watch_control();
             if let Some(failure) = self.hopeless() {
                 // What stands still cannot be joined: its thread is left to the end of the process.
                 self.failure.get_or_insert(failure);
                 break;
             }
         }
-        self.failure.map_or(Ok(()), Err)
+        self.failure.take().map_or(Ok(()), Err)
     }
 
     /// Looks whether cores move.
@@ -118,6 +121,23 @@ impl<S: 'static> Supervisor<S> {
                     }
                 }
             }
+        }
+    }
+
+    /// Starts the control thread anew if it has died. Cores do not notice: none waits for it.
+    fn watch_control(&mut self) {
+        // A process that gives up, for this reason or another, comes down by itself.
+        if self.failure.is_some() || !self.control.is_dead() {
+            return;
+        }
+        tracing::error!("the control thread panicked; it is restarted");
+        match self.control_restarts.died(self.started.elapsed()) {
+            Verdict::Restart { .. } => {
+                if let Err(error) = self.control.restart() {
+                    self.give_up(error.into());
+                }
+            }
+            Verdict::TooMany { deaths, .. } => self.give_up(BootError::ControlDied { deaths }),
         }
     }
 

@@ -61,13 +61,16 @@ impl<'a> SourceFile<'a> {
         self.document.as_ref().and_then(|document| document.get(section))
     }
 
-    /// The values of the fixed sections by index into `KEYS`; what cannot be one becomes a problem.
+    /// The values of the fixed sections, and of the keys before them, by index into `KEYS`; what cannot be one becomes
+    /// a problem.
     pub(super) fn values(&self, problems: &mut Vec<Problem>) -> Vec<(usize, Given)> {
         let mut values = Vec::new();
         let Some(document) = &self.document else { return values };
         for (name, item) in document.iter().filter(|(name, _)| !NAMED_SECTIONS.contains(name)) {
             let span = document.as_table().key(name).and_then(|key| key.span());
-            if !SECTIONS.iter().any(|(section, _)| *section == name) {
+            if let (Some(index), false) = (find("", name), item.is_table()) {
+                values.push((index, given_item(item, span)));
+            } else if !SECTIONS.iter().any(|(section, _)| *section == name) {
                 let holds_sections = item.as_table().is_some_and(|table| table.iter().any(|(_, item)| item.is_table()));
                 problems.push(self.unknown_section(name, holds_sections, span));
             } else if let Some(table) = item.as_table_like() {
@@ -106,9 +109,9 @@ impl<'a> SourceFile<'a> {
         if holds_sections {
             sections.rotate_right(NAMED_SECTIONS.len());
         }
-        let advice = match KEYS.iter().find(|key| key.name == name) {
+        let advice = match KEYS.iter().find(|key| key.name == name && !key.section.is_empty()) {
             Some(key) => format!("`{name}` belongs into [{}]: move it below that line", key.section),
-            None => match nearest(name, sections.iter().copied()) {
+            None => match nearest(name, sections.iter().copied().chain(KEYS.iter().map(|key| key.name).take(1))) {
                 Some(section) => format!("did you mean `{section}`?"),
                 None => format!("sections are {}", sections.join(", ")),
             },
@@ -121,6 +124,9 @@ fn advice_for_key(section: &str, name: &str) -> String {
     let own = KEYS.iter().filter(|key| key.section == section).map(|key| key.name);
     if let Some(key) = nearest(name, own.clone()) {
         return format!("did you mean `{key}`?");
+    }
+    if find("", name).is_some() {
+        return format!("`{name}` stands before all sections: move it to the top of the file");
     }
     if let Some(key) = KEYS.iter().find(|key| key.name == name) {
         return format!("`{name}` belongs into [{}]", key.section);

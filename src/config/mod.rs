@@ -13,6 +13,7 @@ mod hosts;
 mod import;
 mod names;
 mod problem;
+mod profile;
 mod requested;
 mod roots;
 mod rows;
@@ -32,6 +33,7 @@ pub use hosts::{AllowedHosts, AllowedOrigins};
 pub use import::import;
 pub use names::{HeaderName, Prefix, ServerName, ToolName, ViewName};
 pub use problem::{ConfigError, Problem};
+pub use profile::Profile;
 pub use requested::{NotRequested, clash, requested};
 pub use roots::Roots;
 pub use secret::{Secret, Source, Supplied};
@@ -41,7 +43,7 @@ pub use servers::{
 };
 pub use settings::{
     CallSettings, ControlSettings, CoreSettings, DialInSettings, GatewaySettings, LimitSettings, LogSettings,
-    OffloadSettings, ServeSettings, SessionSettings, StreamSettings, UringSettings, ZoneSettings,
+    OffloadSettings, RegistrySettings, ServeSettings, SessionSettings, StreamSettings, UringSettings, ZoneSettings,
 };
 pub use steps::Steps;
 pub use url::{ServerUrl, UrlHost};
@@ -73,6 +75,8 @@ pub struct Config {
 /// The configuration, cut into one struct per consuming module.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Settings {
+    /// Whose figures are taken where nothing else is said.
+    pub profile: Profile,
     /// Where clients connect.
     pub serve: ServeSettings,
     /// Which CPUs work, and how work is spread over them.
@@ -93,6 +97,8 @@ pub struct Settings {
     pub servers: Vec<(ServerName, ServerSettings)>,
     /// The configured views, by name.
     pub views: Vec<(ViewName, ViewSettings)>,
+    /// The registry of servers and transports.
+    pub registry: RegistrySettings,
     /// Sizes of each core's ring.
     pub uring: UringSettings,
     /// Health and metrics.
@@ -150,6 +156,7 @@ enum Origin {
     Env(String),
     File(FilePlace),
     Flag(&'static str),
+    Profile(Profile),
 }
 
 impl Flag {
@@ -238,17 +245,22 @@ impl Config {
 
     fn from_layers(file: Option<(&Path, &str)>, sources: &Sources) -> Result<Config, ConfigError> {
         let (mut config, mut problems) = (Config::default(), Vec::new());
-        if let Some((path, text)) = file {
-            let file = SourceFile::new(path, text, &mut problems);
-            for (key, given) in file.values(&mut problems) {
+        let file = file.map(|(path, text)| SourceFile::new(path, text, &mut problems));
+        let in_file = file.as_ref().map(|file| file.values(&mut problems)).unwrap_or_default();
+        let overrides = env::overrides(&sources.variables, &mut problems);
+        let given = in_file.iter().map(|(key, given)| (*key, given));
+        let given = given.chain(overrides.iter().map(|found| (found.key, &found.given)));
+        config.take_up_profile(given.chain(sources.flags.iter().map(|flag| (flag.key, &flag.given))));
+        if let Some(file) = &file {
+            for (key, given) in in_file {
                 let origin = Origin::File(file.place(given.span.clone()));
-                config.set(key, &given, origin, Some(&file), &mut problems);
+                config.set(key, &given, origin, Some(file), &mut problems);
             }
             let sections = file.sections(&sources.variables, &mut problems);
             (config.settings.servers, config.settings.views) = (sections.servers, sections.views);
             config.sections = sections.origins;
         }
-        for found in env::overrides(&sources.variables, &mut problems) {
+        for found in overrides {
             config.set(found.key, &found.given, Origin::Env(found.variable), None, &mut problems);
         }
         for Flag { flag, key, given } in &sources.flags {
@@ -293,6 +305,16 @@ impl Config {
         }
     }
 
+    /// Sets what the profile says that is given last, if there is one; a wrong one is told where it is set.
+    fn take_up_profile<'a>(&mut self, given: impl Iterator<Item = (usize, &'a Given)>) {
+        let key = Flag::key("profile");
+        let profile = given.filter(|(one, _)| *one == key).last().and_then(|(_, given)| Profile::read(given).ok());
+        let profile = profile.unwrap_or_default();
+        for (path, word) in profile.values() {
+            self.set(Flag::key(path), &Given::word(*word), Origin::Profile(profile), None, &mut Vec::new());
+        }
+    }
+
     /// Fills in what follows from other settings.
     fn derive(&mut self) {
         self.settings.serve.allowed_hosts.derive_from(&self.settings.serve.listen);
@@ -309,7 +331,7 @@ impl Config {
         };
         // Of two that do not go together the one that somebody wrote is to be changed.
         let written = |key: &'static str, other: &'static str| match self.origins[Flag::key(key)] {
-            Origin::Default => other,
+            Origin::Default | Origin::Profile(_) => other,
             _ => key,
         };
         if serve.listen.is_empty() && serve.tcp.is_empty() && serve.unix.is_empty() {
@@ -479,7 +501,7 @@ fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> Problem {
 impl Origin {
     fn into_place(self) -> Place {
         match self {
-            Origin::Default => Place::Whole,
+            Origin::Default | Origin::Profile(_) => Place::Whole,
             Origin::Env(variable) => Place::Env(variable),
             Origin::File(place) => Place::File(place),
             Origin::Flag(flag) => Place::Flag(flag.to_owned()),
@@ -494,6 +516,7 @@ impl fmt::Display for Origin {
             Origin::Env(variable) => f.write_str(variable),
             Origin::File(place) => place.fmt(f),
             Origin::Flag(flag) => f.write_str(flag),
+            Origin::Profile(profile) => write!(f, "the profile {}", profile.as_str()),
         }
     }
 }

@@ -13,7 +13,9 @@ use super::words::{
     CoreList, Demonstration, HttpPath, LogFormat, LogLevel, OptionalFilePath, OptionalHttpPath, OptionalUnixPath,
     Pinning, ServedEra, SocketMode, TicketKey, UnixPath,
 };
-use crate::limits::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX, CORES_MAX, SESSIONS_PER_CORE_MAX, SHARDS_MAX};
+use crate::limits::{
+    BODY_BYTES_DEFAULT, BODY_BYTES_MAX, CORES_MAX, REGISTRY_WRITE_LIMIT_NS_DEFAULT, SESSIONS_PER_CORE_MAX, SHARDS_MAX,
+};
 use std::net::{Ipv4Addr, SocketAddr};
 
 const MIB: u64 = 1024 * 1024;
@@ -119,6 +121,13 @@ pub struct DialInSettings {
     pub allowed_hosts: AllowedHosts,
     pub timeout_ms: Millis<100, 60_000>,
     pub unknown_max: Bounded<1, 4096>,
+}
+
+/// `[registry]`: servers and transports that embedding programs and operators register. For `boot`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[expect(missing_docs, reason = "each field is documented in `table`, where operators read it too")]
+pub struct RegistrySettings {
+    pub write_limit_us: Bounded<1, 60_000_000>,
 }
 
 /// `[uring]`: sizes of each core's ring. For `uring`.
@@ -291,6 +300,12 @@ impl Default for DialInSettings {
             timeout_ms: const { Millis::known(5_000) },
             unknown_max: const { Bounded::known(64) },
         }
+    }
+}
+
+impl Default for RegistrySettings {
+    fn default() -> Self {
+        RegistrySettings { write_limit_us: const { Bounded::known(REGISTRY_WRITE_LIMIT_NS_DEFAULT / 1_000) } }
     }
 }
 

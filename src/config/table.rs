@@ -20,7 +20,7 @@ pub(super) struct Key {
     pub(super) set: fn(&mut Settings, &Given) -> Result<(), Refused>,
 }
 
-/// The sections in the order of printing, each with a sentence.
+/// The sections in the order of printing, each with a sentence. Before them come the keys of none.
 pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("serve", "Where clients connect."),
     ("cores", "Which CPUs work, and how work is spread over them."),
@@ -30,6 +30,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("calls", "Deadlines. A caller may ask for its own with X-Request-Timeout-Ms."),
     ("gateway", "What all configured servers have in common."),
     ("dial_in", "Where servers connect that dial in (kind = \"dial_in\"), over TCP or WebSocket."),
+    ("registry", "The registry of servers and transports, which embedding programs and operators use."),
     ("uring", "Sizes of each core's io_uring. Change them only with a measurement."),
     ("control", "Health and metrics, on a thread of their own."),
     ("zones", "From where on a reading is yellow, orange and red; what to do then stands in RUNBOOK.md."),
@@ -41,10 +42,26 @@ fn allowed_of<T: Setting>(_place: fn(&Settings) -> &T) -> String {
     T::allowed()
 }
 
+/// The one key that stands before all sections.
+const PROFILE: Key = Key {
+    section: "",
+    name: "profile",
+    unit: "word",
+    what: "Whose figures are taken for keys that nothing else sets: \"none\" is this program's defaults; \"phase1\", \"15k\" and \"100k\" are the settings of the system that corelane reimplements, at 200, 15,000 and 100,000 connections, to compare with it. The start-up report says which keys came from a profile.",
+    memory: "none",
+    wrong: "limits are not those expected, and the start-up report says `from the profile`",
+    allowed: || allowed_of(|settings| &settings.profile),
+    get: |settings| settings.profile.write(),
+    set: |settings, given| {
+        settings.profile = Setting::read(given)?;
+        Ok(())
+    },
+};
+
 macro_rules! keys {
     ($($section:ident.$name:ident, $unit:literal, $what:literal, memory $memory:literal, wrong $wrong:literal;)+) => {
         /// Every key, section by section.
-        pub(super) const KEYS: &[Key] = &[$(Key {
+        pub(super) const KEYS: &[Key] = &[PROFILE, $(Key {
             section: stringify!($section),
             name: stringify!($name),
             unit: $unit,
@@ -64,12 +81,15 @@ macro_rules! keys {
 impl Key {
     /// `section.name`, as it is written in messages.
     pub(super) fn path(&self) -> String {
-        format!("{}.{}", self.section, self.name)
+        match self.section {
+            "" => self.name.to_owned(),
+            section => format!("{section}.{}", self.name),
+        }
     }
 
     /// The environment variable that sets it.
     pub(super) fn variable(&self) -> String {
-        format!("CORELANE_{}_{}", self.section, self.name).to_ascii_uppercase()
+        format!("CORELANE_{}", self.path().replace('.', "_")).to_ascii_uppercase()
     }
 }
 
@@ -303,6 +323,11 @@ keys! {
         memory "up to 32 KiB each",
         wrong "the log says that connections lost their place while many servers dial in at once";
 
+    registry.write_limit_us, "microseconds",
+        "The mean of the last ten writes to a shard of the registry above which it is alarmed. While more than half of the shards are, new registrations are refused (`corelane shards admission` overrides that). The original's is 100000.",
+        memory "none",
+        wrong "registrations are refused while nothing is slow: too short; they all wait and nobody is told: too long";
+
     uring.entries, "submission entries, a power of two",
         "Submissions gathered in one turn before the kernel is entered early.",
         memory "64 B each per core (256 KiB by default)",
@@ -403,7 +428,8 @@ mod tests {
         for (index, key) in KEYS.iter().enumerate() {
             let path = key.path();
             assert_eq!(find(key.section, key.name), Some(index), "{path} stands once");
-            assert!(SECTIONS.iter().any(|(section, _)| *section == key.section), "{path} has a section");
+            let has_section = SECTIONS.iter().any(|(section, _)| *section == key.section);
+            assert!(has_section || key.section.is_empty(), "{path} has a section, or stands before all");
             for text in [key.unit, key.what, key.memory, key.wrong] {
                 assert!(!text.is_empty() && !text.contains('\n'), "{path}");
             }
@@ -419,6 +445,7 @@ mod tests {
     fn sections_stand_together_and_in_order() {
         let mut sections: Vec<_> = KEYS.iter().map(|key| key.section).collect();
         sections.dedup();
+        assert_eq!(sections.remove(0), "");
         assert!(sections.iter().eq(SECTIONS.iter().map(|(section, _)| section)));
     }
 }

@@ -20,7 +20,7 @@ const OPENING: &str = "\
 # Corelane configuration.
 #
 # Every key may be left out; what is written here is what it then is.
-# A flag wins over the environment, the environment over this file, this file over the default.
+# A flag wins over the environment, the environment over this file, this file over the profile and the default.
 # In the environment a key is CORELANE_, its section, `_` and its name in capitals: CORELANE_LIMITS_BODY_BYTES=65536.
 # Lists are separated by commas there: CORELANE_SERVE_LISTEN=127.0.0.1:9000,[::1]:9000. CORELANE_CORES is short for
 # CORELANE_CORES_LIST. An unknown key or variable is an error.
@@ -58,6 +58,9 @@ const VIEWS: &str = "\
 pub(super) fn print(settings: &Settings) -> String {
     let default = Settings::default();
     let mut out = OPENING.to_owned();
+    for key in KEYS.iter().filter(|key| key.section.is_empty()) {
+        out.push_str(&print_key(key, settings, &default));
+    }
     for (section, what) in SECTIONS {
         out.push_str(&format!("\n# {what}\n[{section}]\n"));
         for key in KEYS.iter().filter(|key| key.section == *section) {

@@ -16,21 +16,19 @@ use crate::sys::socket::UnixListenSocket;
 pub(super) struct LocalListener {
     inner: UnixListener,
     own_user: u32,
-    /// Removes the file when it is dropped.
-    _socket: UnixListenSocket,
 }
 
 impl LocalListener {
-    /// Of a socket that is listened on already.
+    /// Of a socket that is listened on already, and that lasts as long as its owner.
     ///
     /// # Errors
     /// When there are no descriptors left.
-    pub(super) fn new(socket: UnixListenSocket) -> io::Result<LocalListener> {
+    pub(super) fn new(socket: &UnixListenSocket) -> io::Result<LocalListener> {
         let inner = std::os::unix::net::UnixListener::from(socket.as_fd().try_clone_to_owned()?);
         inner.set_nonblocking(true)?;
         // The kernel gave the file to whoever bound it.
         let own_user = std::fs::metadata(socket.path())?.uid();
-        Ok(LocalListener { inner: UnixListener::from_std(inner)?, own_user, _socket: socket })
+        Ok(LocalListener { inner: UnixListener::from_std(inner)?, own_user })
     }
 }
 

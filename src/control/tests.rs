@@ -1,29 +1,50 @@
 //! Tests of the control thread over real sockets: what is answered, to whom, and what signals do.
 
+use super::thread::BOUNDS;
 use super::*;
+use crate::config::ControlSettings;
 use crate::ids::CoreId;
+use crate::metrics::Registry;
+use crate::sys::affinity;
+use crate::sys::cpu::CpuSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Wherever the test runs.
 fn here() -> CpuSet {
     affinity::current_thread().expect("readable")
 }
 
-fn start(health: &Health, on_signal: impl FnMut(Stop) + Send + 'static) -> (ControlHandle, Arc<Registry>) {
+fn start(health: &Health, on_signal: impl Fn(Stop) + Send + Sync + 'static) -> (ControlThread, Arc<Registry>) {
+    start_beside(health, None, on_signal)
+}
+
+fn start_beside(
+    health: &Health,
+    beside: Option<Beside>,
+    on_signal: impl Fn(Stop) + Send + Sync + 'static,
+) -> (ControlThread, Arc<Registry>) {
     let registry = Arc::new(Registry::new(2));
     let settings = ControlSettings { listen: ([127, 0, 0, 1], 0).into(), ..ControlSettings::default() };
-    let handle = spawn(settings, Arc::clone(&registry), health.clone(), Administration::default(), here(), on_signal)
-        .expect("a free port");
-    assert_ne!(handle.address().port(), 0);
+    let (shown, rules) = (Arc::clone(&registry), Administration::default());
+    let handle = ControlThread::start(settings, shown, health.clone(), rules, beside, here(), on_signal);
+    let handle = handle.expect("a free port");
+    assert_ne!(address(&handle).port(), 0);
     (handle, registry)
 }
 
+fn address(handle: &ControlThread) -> SocketAddr {
+    handle.address().expect("it listens")
+}
+
 /// Sends `head` (without its last empty line), returns the status and the whole answer.
-fn exchange(handle: &ControlHandle, head: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(handle.address()).expect("connected");
+fn exchange(handle: &ControlThread, head: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address(handle)).expect("connected");
     stream.write_all(format!("{head}\r\nConnection: close\r\n\r\n").as_bytes()).expect("sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("answered");
@@ -31,8 +52,8 @@ fn exchange(handle: &ControlHandle, head: &str) -> (u16, String) {
     (status, answer)
 }
 
-fn get(handle: &ControlHandle, path: &str) -> (u16, String) {
-    exchange(handle, &format!("GET {path} HTTP/1.1\r\nHost: localhost:{}", handle.address().port()))
+fn get(handle: &ControlThread, path: &str) -> (u16, String) {
+    exchange(handle, &format!("GET {path} HTTP/1.1\r\nHost: localhost:{}", address(handle).port()))
 }
 
 #[test]
@@ -101,9 +122,10 @@ fn strangers_are_refused_on_every_path() {
 #[test]
 fn a_used_address_is_told_with_advice() {
     let (handle, registry) = start(&Health::new(2), |_| {});
-    let settings = ControlSettings { listen: handle.address(), ..ControlSettings::default() };
-    let error =
-        spawn(settings, registry, Health::new(2), Administration::default(), here(), |_| {}).expect_err("in use");
+    let settings = ControlSettings { listen: address(&handle), ..ControlSettings::default() };
+    let rules = Administration::default();
+    let again = ControlThread::start(settings, registry, Health::new(2), rules, None, here(), |_| {});
+    let error = again.expect_err("in use");
     assert!(error.to_string().contains("choose another address"), "{error}");
     handle.stop().expect("no panic");
 }
@@ -111,8 +133,8 @@ fn a_used_address_is_told_with_advice() {
 #[test]
 fn stopping_does_not_wait_for_idle_connections() {
     let (handle, _) = start(&Health::new(2), |_| {});
-    let idle = TcpStream::connect(handle.address()).expect("connected");
-    let begun = std::time::Instant::now();
+    let idle = TcpStream::connect(address(&handle)).expect("connected");
+    let begun = Instant::now();
     handle.stop().expect("no panic");
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     drop(idle);
@@ -122,8 +144,8 @@ fn stopping_does_not_wait_for_idle_connections() {
 fn idle_connections_do_not_keep_a_probe_out() {
     let (handle, _) = start(&Health::new(2), |_| {});
     let idle: Vec<_> =
-        (0..2 * BOUNDS.connections_max).map(|_| TcpStream::connect(handle.address()).expect("connected")).collect();
-    let begun = std::time::Instant::now();
+        (0..2 * BOUNDS.connections_max).map(|_| TcpStream::connect(address(&handle)).expect("connected")).collect();
+    let begun = Instant::now();
     for _ in 0..3 {
         assert_eq!(get(&handle, "/healthz").0, 200);
     }
@@ -131,6 +153,53 @@ fn idle_connections_do_not_keep_a_probe_out() {
     assert!(begun.elapsed() < BOUNDS.idle, "{:?}", begun.elapsed());
     drop(idle);
     handle.stop().expect("no panic");
+}
+
+/// Waits for the death of the thread.
+fn dies(handle: &ControlThread) {
+    let since = Instant::now();
+    while !handle.is_dead() {
+        assert!(since.elapsed() < Duration::from_secs(5), "it lives");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Runs beside each life, and ends it whenever that is wanted.
+fn killer() -> (Beside, mpsc::Sender<()>, Arc<AtomicU32>) {
+    let (kill, killed) = mpsc::channel();
+    let (killed, lives) = (Arc::new(std::sync::Mutex::new(killed)), Arc::new(AtomicU32::new(0)));
+    let counted = Arc::clone(&lives);
+    let beside: Beside = Arc::new(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        let killed = Arc::clone(&killed);
+        Box::pin(async move {
+            while killed.lock().expect("it is not held when it panics").try_recv().is_err() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            panic!("whatever went wrong");
+        })
+    });
+    (beside, kill, lives)
+}
+
+#[test]
+fn what_dies_is_started_again_and_whoever_came_meanwhile_is_answered() {
+    let health = Health::new(1);
+    let (beside, kill, lives) = killer();
+    let (mut handle, _) = start_beside(&health, Some(beside), |_| {});
+    for life in 1..=3 {
+        assert_eq!(get(&handle, "/healthz").0, 200);
+        assert_eq!(lives.load(Ordering::Relaxed), life, "what is beside it runs once in each life");
+        kill.send(()).expect("somebody is beside it");
+        dies(&handle);
+        let mut early = TcpStream::connect(address(&handle)).expect("it is still listened on");
+        early.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("sent");
+        handle.restart().expect("it can be started");
+        let mut answer = String::new();
+        early.read_to_string(&mut answer).expect("answered");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    handle.stop().expect("the last life does not panic");
 }
 
 /// The name of the test below, to run it alone in a child process.
@@ -143,13 +212,24 @@ fn child_that_is_signalled() {
     let health = Health::new(1);
     health.set(CoreId(0), CoreState::Ready);
     let (sender, receiver) = mpsc::channel();
-    let (handle, _) = start(&health, move |stop| sender.send(stop).expect("the test waits"));
+    let (beside, kill, _) = killer();
+    let (mut handle, _) = start_beside(&health, Some(beside), move |stop| sender.send(stop).expect("the test waits"));
     eprintln!("signal me");
     for expected in [Stop::Drain, Stop::Now, Stop::Now] {
         let stop = receiver.recv_timeout(Duration::from_secs(20)).expect("a signal arrives");
         assert_eq!(stop, expected);
         assert!(health.is_draining());
         assert_eq!(get(&handle, "/readyz").0, 503);
+        // Another life knows what this one heard, and hears what comes before it.
+        kill.send(()).expect("somebody is beside it");
+        dies(&handle);
+        if expected == Stop::Drain {
+            eprintln!("signal me");
+            thread::sleep(Duration::from_millis(50));
+            handle.restart().expect("it can be started");
+            continue;
+        }
+        handle.restart().expect("it can be started");
         eprintln!("signal me");
     }
     handle.stop().expect("no panic");

@@ -16,7 +16,8 @@ pub struct Intensity {
 }
 
 impl Intensity {
-    /// For a core's thread. More, and the process gives up for its own supervisor to see.
+    /// For cores' threads, and for the control thread by itself. More, and the process gives up for its own supervisor
+    /// to see.
     pub const CORE: Intensity = Intensity { deaths: 5, window: Duration::from_secs(60) };
     /// For a child process. More, and whatever it served is out of order.
     pub const CHILD: Intensity = Intensity { deaths: 3, window: Duration::from_secs(30) };

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::gateway::reached;
 use crate::legacy::open_at;
-use crate::process::{Server, until};
+use crate::process::{Server, below, until};
 use crate::request::{Request, echo, legacy, modern, sleep, text, told_sleep};
 
 /// A gateway with a child of this name; `more` are further lines of its section.
@@ -19,24 +19,6 @@ fn with_child(name: &str, more: &str) -> Server {
     Server::configured(&format!(
         "[servers.{name}]\nkind = \"stdio\"\ncommand = \"{program}\"\nargs = [\"stdio\"]\n{more}\n"
     ))
-}
-
-/// The processes that have this one as their parent, or their parent's parent and so on.
-fn below(pid: u32) -> Vec<u32> {
-    let mut found = vec![pid];
-    let mut at = 0;
-    while let Some(&parent) = found.get(at) {
-        let processes = std::fs::read_dir("/proc").expect("/proc").filter_map(Result::ok);
-        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        found.extend(pids.filter(|pid| parent_of(*pid) == Some(parent)));
-        at += 1;
-    }
-    found.split_off(1)
-}
-
-fn parent_of(pid: u32) -> Option<u32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// The child itself: what was started with `stdio`.

@@ -38,6 +38,24 @@ pub fn conformance_program() -> PathBuf {
     program
 }
 
+/// The processes that have this one as their parent, or their parent's parent and so on.
+pub fn below(pid: u32) -> Vec<u32> {
+    let mut found = vec![pid];
+    let mut at = 0;
+    while let Some(&parent) = found.get(at) {
+        let processes = std::fs::read_dir("/proc").expect("/proc").filter_map(Result::ok);
+        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        found.extend(pids.filter(|pid| parent_of(*pid) == Some(parent)));
+        at += 1;
+    }
+    found.split_off(1)
+}
+
+fn parent_of(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
 pub struct Server {
     child: Child,
     reader: Option<JoinHandle<()>>,
@@ -272,11 +290,16 @@ impl Server {
 
     /// Waits until standard error says something.
     pub fn until_said(&mut self, text: &str) {
-        while !self.seen.contains(text) {
+        self.until_said_in(text, 1);
+    }
+
+    /// The same in so many lines.
+    pub fn until_said_in(&mut self, text: &str, lines: usize) {
+        while self.count_said(text) < lines {
             match self.lines.recv_timeout(PATIENCE) {
                 Ok(line) => self.seen = format!("{}{line}\n", self.seen),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    panic!("it never said {text:?}:\n{}", self.seen)
+                    panic!("it never said {text:?} in {lines} lines:\n{}", self.seen)
                 }
             }
         }

@@ -14,7 +14,8 @@ use super::rig::{alone, until};
 use crate::boot::OnCore;
 use crate::boot::administered::Administered;
 use crate::control::{Condition, Desk, NotChanged, Sent};
-use crate::shard::registry::{Kind, Refusal, WRITE_LATENCY_LIMIT_DEFAULT};
+use crate::limits::REGISTRY_WRITE_LIMIT_NS_DEFAULT;
+use crate::shard::registry::{Kind, Refusal};
 
 fn condition(field: &'static str, value: &str) -> Condition {
     let mut fields = HeaderMap::new();
@@ -79,7 +80,7 @@ fn answers_about_bindings_are_what_the_document_says() {
     let folder = tempfile::tempdir().expect("a place for a socket");
     let socket = folder.path().join("admin.sock");
     let control = format!("socket = \"{}\"", socket.display());
-    let cores = Cores::administered(2, 16, WRITE_LATENCY_LIMIT_DEFAULT, &control);
+    let cores = Cores::administered(2, 16, REGISTRY_WRITE_LIMIT_NS_DEFAULT, &control);
     cores.on(1, async |core: OnCore| {
         let owner = core.registry().owner().expect("room");
         core.registry().register_server(&owner, "s", b"").await.expect("free");

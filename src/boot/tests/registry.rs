@@ -617,3 +617,41 @@ fn a_core_that_dies_takes_its_own_and_its_successor_learns_the_rest() {
         cores.end();
     });
 }
+
+#[test]
+fn an_owner_that_waits_for_losses_registers_anew_what_a_dead_core_held() {
+    alone("registry::an_owner_that_waits_for_losses_registers_anew_what_a_dead_core_held", || {
+        let cores = Cores::start(2, 16);
+        let losses = cores.registry.losses();
+        let name = cores.on(0, async |core: OnCore| {
+            let name = name_at(&core, 1, "lasting-");
+            let (lasting, task) = (name.clone(), core.clone());
+            core.spawn(async move {
+                let owner = task.registry().owner().expect("room");
+                loop {
+                    let seen = task.registry().losses();
+                    while let Err(refusal) = task.registry().register_server(&owner, &lasting, b"").await {
+                        if let Refusal::AlreadyRegistered(_) = refusal {
+                            break;
+                        }
+                        task.sleep(Duration::from_millis(5)).await;
+                    }
+                    assert_eq!(task.registry().core_lost(seen).await, seen + 1, "one death at a time");
+                }
+            });
+            name
+        });
+        for death in 1..=2 {
+            until("it is known everywhere", || cores.known() == [1, 1]);
+            assert_eq!(cores.registry.losses(), losses + death - 1);
+            let before = cores.registry.find_server(&name).expect("it is there").0;
+            let died = cores.running.kill(1);
+            until("the death is heard of", || cores.registry.losses() == losses + death);
+            until("the successor is ready", || cores.running.health.is_ready());
+            until("it is registered anew", || cores.registry.find_server(&name).is_ok());
+            println!("measured: registered anew {:?} after the death of the core that had it", died.elapsed());
+            assert_eq!(cores.registry.find_server(&name).expect("it is there").0, before, "by the owner it had");
+        }
+        cores.end();
+    });
+}

@@ -16,8 +16,9 @@ use crate::boot::Registry;
 use crate::boot::launch::{Doors, Launch};
 use crate::boot::on_core::{Hooks, OnCore};
 use crate::config::Config;
+use crate::limits::REGISTRY_WRITE_LIMIT_NS_DEFAULT;
 use crate::server::registry::Ownership;
-use crate::shard::registry::{Nanos, WRITE_LATENCY_LIMIT_DEFAULT};
+use crate::shard::registry::Nanos;
 use crate::shard::restarts::Intensity;
 
 type Job = Box<dyn FnOnce(OnCore) -> Pin<Box<dyn Future<Output = ()>>> + Send>;
@@ -57,7 +58,7 @@ pub fn let_go(name: &str) {
 
 impl Cores {
     pub fn start(cores: usize, shards: usize) -> Cores {
-        Cores::start_with(cores, shards, WRITE_LATENCY_LIMIT_DEFAULT)
+        Cores::start_with(cores, shards, REGISTRY_WRITE_LIMIT_NS_DEFAULT)
     }
 
     pub fn start_with(cores: usize, shards: usize, write_limit: Nanos) -> Cores {
@@ -83,7 +84,7 @@ impl Cores {
                 }
             });
         };
-        let hooks = Hooks { each_core: Some(Arc::new(each_core)), registry: None, write_limit };
+        let hooks = Hooks { each_core: Some(Arc::new(each_core)), registry: None, write_limit: Some(write_limit) };
         let text = format!(
             "[serve]\nlisten = [\"127.0.0.1:0\"]\ndrain_deadline_ms = 2000\n\
              [cores]\nlist = {cores}\nshards = {shards}\npin = false\n[control]\nlisten = \"127.0.0.1:0\"\n{control}\n"

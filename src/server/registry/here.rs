@@ -105,6 +105,50 @@ impl CoreRegistry {
         self.member.borrow().is_whole()
     }
 
+    /// How many deaths of other cores this one has heard of.
+    pub fn losses(&self) -> u64 {
+        self.member.borrow().losses.count()
+    }
+
+    /// Waits until there were more deaths than `seen`, and says how many. What the dead core's shards held is gone by
+    /// then, whoever owned it, and its successor takes registrations a moment later; so an owner that means its entries
+    /// to last registers them anew, and one that is registered still is refused as what it is.
+    ///
+    /// Cancel safe: nothing is lost by dropping it, since the next one compares with `seen`.
+    ///
+    /// ```
+    /// use corelane::OnCore;
+    /// use corelane::shard::registry::Refusal;
+    /// use std::time::Duration;
+    ///
+    /// /// Registers a server, and anew whenever a core that died took it along.
+    /// async fn lasting(core: OnCore, name: String) {
+    ///     let registry = core.registry();
+    ///     let owner = registry.owner().expect("this core has few owners");
+    ///     loop {
+    ///         let seen = registry.losses();
+    ///         while let Err(refusal) = registry.register_server(&owner, &name, b"{}").await {
+    ///             if let Refusal::AlreadyRegistered(_) = refusal {
+    ///                 break;
+    ///             }
+    ///             core.sleep(Duration::from_millis(10)).await;
+    ///         }
+    ///         registry.core_lost(seen).await;
+    ///     }
+    /// }
+    /// ```
+    pub fn core_lost(&self, seen: u64) -> impl Future<Output = u64> + use<> {
+        let registry = self.clone();
+        poll_fn(move |context| {
+            let losses = &mut registry.member.borrow_mut().losses;
+            if losses.count() > seen {
+                return Poll::Ready(losses.count());
+            }
+            losses.wait(context.waker());
+            Poll::Pending
+        })
+    }
+
     /// How many servers and transports this core knows of, in all shards.
     pub fn known(&self) -> usize {
         self.member.borrow().replica.len()

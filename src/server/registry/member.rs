@@ -15,6 +15,7 @@ use std::task::Waker;
 
 use super::inbox::{Inboxes, Message, Shards};
 use super::item::{Item, Query, Reader, Reply};
+use super::losses::Losses;
 use super::peers::{Peer, bit};
 use super::waiting::{Answer, Waiting};
 use crate::ids::{CoreId, Ticket};
@@ -104,6 +105,7 @@ pub struct Member {
     next_sweep: Nanos,
     awake_until: Nanos,
     pub(super) undelivered: u64,
+    pub(super) losses: Losses,
     census: Census,
 }
 
@@ -161,6 +163,7 @@ impl Member {
             next_sweep: Nanos::MAX,
             awake_until: 0,
             undelivered: 0,
+            losses: Losses::default(),
             census: Census::default(),
             table,
         }
@@ -472,6 +475,9 @@ impl Member {
     pub fn peer_lost(&mut self, now: Nanos, core: CoreId) {
         if core.index() >= self.peers.len() || core == self.id {
             return;
+        }
+        if core.index() < self.table.cores() {
+            self.losses.heard();
         }
         self.peers[core.index()].lose();
         self.live &= !bit(core);

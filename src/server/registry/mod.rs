@@ -10,6 +10,7 @@
 mod here;
 mod inbox;
 mod item;
+mod losses;
 mod member;
 mod owning;
 mod peers;

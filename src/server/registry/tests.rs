@@ -12,11 +12,12 @@ use super::member::{APPLY_TIME, Asked, Founding, LINGER, Member};
 use super::waiting::Answer;
 use crate::ids::{CoreId, ShardId};
 use crate::limits::OUTBOX_BYTES_MAX;
+use crate::limits::REGISTRY_WRITE_LIMIT_NS_DEFAULT;
 use crate::server::outbox::Outbox;
 use crate::server::parcel::Header;
 use crate::server::pool::Pool;
 use crate::shard::range::BoundaryTable;
-use crate::shard::registry::{Admission, Kind, Names, Nanos, Owner, Refusal, WRITE_LATENCY_LIMIT_DEFAULT};
+use crate::shard::registry::{Admission, Kind, Names, Nanos, Owner, Refusal};
 
 const MS: Nanos = 1_000_000;
 const SHARDS: usize = 8;
@@ -37,7 +38,7 @@ fn founding(id: usize, life: u32, cores: usize) -> Founding {
         life,
         table: BoundaryTable::new(SHARDS, cores).expect("valid"),
         names: Names::new([9; 16]),
-        limit: WRITE_LATENCY_LIMIT_DEFAULT,
+        limit: REGISTRY_WRITE_LIMIT_NS_DEFAULT,
     }
 }
 

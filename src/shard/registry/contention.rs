@@ -15,9 +15,6 @@ use super::latency::{SAMPLES, WriteLatency};
 use super::{Nanos, Refusal};
 use crate::ids::CoreId;
 
-/// The mean write latency that is too long unless an operator chooses another: some hundred times what a write takes
-/// while a core is saturated, and short enough that ten of them are noticed within 100 ms. The original had 100 ms.
-pub const WRITE_LATENCY_LIMIT_DEFAULT: Nanos = 10_000_000;
 /// How long an alarm outlives the last write.
 pub(super) const HOLD: Nanos = 50_000_000;
 /// How often alarms are looked at while there are any.

@@ -18,7 +18,7 @@ mod shard;
 mod statistics;
 
 pub use binding::BoundServers;
-pub use contention::{Admission, Contention, ContentionStatus, WRITE_LATENCY_LIMIT_DEFAULT};
+pub use contention::{Admission, Contention, ContentionStatus};
 pub use entry::{Entry, Owner};
 pub use latency::{SAMPLES, WriteLatency};
 pub use names::{Key, Kind, Names};

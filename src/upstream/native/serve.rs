@@ -11,6 +11,7 @@ use super::builder::Server;
 use crate::boot::{self, BootError, Hooks, OnCore, Registry};
 use crate::config::{Config, ConfigError, Flag, Sources};
 use crate::control::log::{self, LogError};
+use crate::server::service::nanos;
 
 /// Where and how to serve. Every setting of `corelane config --default` can be had by the environment or a file.
 #[derive(Clone, Debug, Default)]
@@ -167,10 +168,11 @@ impl ServeOptions {
         self
     }
 
-    /// The mean of the last ten writes to a shard of the registry above which it is alarmed, instead of 10 ms. When
-    /// more than half of the shards are alarmed, new registrations are refused.
+    /// The mean of the last ten writes to a shard of the registry above which it is alarmed, instead of what
+    /// `registry.write_limit_us` says, 10 ms by default. When more than half of the shards are alarmed, new
+    /// registrations are refused.
     pub fn registry_write_limit(mut self, limit: Duration) -> ServeOptions {
-        self.hooks.write_limit = limit.as_nanos() as u64;
+        self.hooks.write_limit = Some(nanos(limit));
         self
     }
 

@@ -1,0 +1,94 @@
+//! Profiles: the settings of the system that corelane reimplements, at three of its scales.
+//!
+//! Not defaults: those are what this program would choose (`settings`). A profile is what its users compare with, so
+//! its figures are the original's, whether or not they would be chosen today. Invariant: a profile is the weakest of
+//! all sources: whatever a file, the environment or a flag says of a key wins.
+
+use super::given::{Given, Refused, Setting, quoted};
+use super::words::word_set;
+
+/// Whose figures are taken where nothing else is said.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum Profile {
+    /// The defaults.
+    #[default]
+    None,
+    /// The original's first phase: 150 connections and a hard limit of 200.
+    Phase1,
+    /// Its redesign for 15,000 connections.
+    Connections15k,
+    /// Its third phase: 100,000 connections.
+    Connections100k,
+}
+
+word_set!(Profile { None = "none", Phase1 = "phase1", Connections15k = "15k", Connections100k = "100k" });
+
+/// The mean write latency that alarms a shard of the original's registry: 100 ms, at every scale.
+const WRITE_LIMIT_US: &str = "100000";
+/// Messages that may wait for one connection, at every scale.
+const PENDING: &str = "1000";
+
+impl Profile {
+    /// The keys it sets, with what a file would say.
+    pub(super) fn values(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Profile::None => &[],
+            Profile::Phase1 => &[
+                ("cores.expected_connections", "200"),
+                ("limits.in_flight_per_connection", PENDING),
+                // Its second tier: 500 a second, and twice as many at once.
+                ("limits.messages_per_s", "500"),
+                ("limits.message_burst", "1000"),
+                ("registry.write_limit_us", WRITE_LIMIT_US),
+            ],
+            Profile::Connections15k => &[
+                ("cores.expected_connections", "15000"),
+                ("limits.in_flight_per_connection", PENDING),
+                ("limits.messages_per_s", "10000"),
+                ("limits.message_burst", "1000"),
+                ("registry.write_limit_us", WRITE_LIMIT_US),
+            ],
+            Profile::Connections100k => &[
+                ("cores.expected_connections", "100000"),
+                ("limits.in_flight_per_connection", PENDING),
+                ("limits.messages_per_s", "10000"),
+                ("limits.message_burst", "1000"),
+                ("registry.write_limit_us", WRITE_LIMIT_US),
+            ],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::KEYS;
+    use super::super::{Config, Settings};
+    use super::*;
+
+    #[test]
+    fn every_profile_sets_what_there_is_to_what_it_may_be() {
+        for profile in [Profile::Phase1, Profile::Connections15k, Profile::Connections100k] {
+            let mut settings = Settings::default();
+            for (path, word) in profile.values() {
+                let key = KEYS.iter().find(|key| key.path() == *path).unwrap_or_else(|| panic!("{path}"));
+                (key.set)(&mut settings, &Given::word(*word)).unwrap_or_else(|refused| panic!("{path}: {refused:?}"));
+            }
+            assert_eq!(settings.registry.write_limit_us.get(), 100_000, "the original's 100 ms");
+        }
+    }
+
+    #[test]
+    fn whatever_else_is_said_of_a_key_wins() {
+        let config = Config::from_toml("t", "profile = \"15k\"\n[limits]\nmessage_burst = 7\n").expect("valid");
+        let settings = config.settings();
+        assert_eq!(settings.profile, Profile::Connections15k);
+        assert_eq!(settings.limits.message_burst.get(), 7, "by the file");
+        assert_eq!(settings.cores.expected_connections.get(), 15_000, "by the profile");
+        assert_eq!(settings.limits.egress_bytes, Settings::default().limits.egress_bytes, "by nobody");
+        let shown: Vec<String> = config.non_defaults().iter().map(ToString::to_string).collect();
+        assert!(shown.contains(&"registry.write_limit_us = 100000 (from the profile 15k)".to_owned()), "{shown:?}");
+        assert_eq!(Config::from_toml("printed", &config.to_commented_toml()).expect("valid"), config);
+        let error = Config::from_toml("t", "profile = \"15\"").expect_err("no such profile").to_string();
+        assert!(error.contains("`profile`") && error.contains("did you mean \"15k\"?"), "{error}");
+    }
+}
