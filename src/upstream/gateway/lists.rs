@@ -87,8 +87,28 @@ impl<S: Service> Gateway<S> {
         cursor.map(Some).ok_or_else(stranger)
     }
 
-    /// A list of one server was read, or could not be: whoever waits for it waits no longer.
-    pub(super) fn listed(&mut self, at: Nanos, index: u16, kind: ListKind, outcome: Result<Vec<Box<[u8]>>, RpcError>) {
+    /// A list of one server was read, and is what it was.
+    pub(super) fn listed_again(&mut self, now: Nanos, index: u16, kind: ListKind) {
+        let Some(items) = self.lists.get_mut(&(index, kind)).and_then(|cached| cached.items.take()) else {
+            // What it was is not known here any more.
+            let server = &mut self.servers[usize::from(index)];
+            server.told_last.forget(kind);
+            return server.fetch(now, kind);
+        };
+        let outcome = Ok(items);
+        self.tell_list(index, kind, &outcome);
+        self.lists.entry((index, kind)).or_default().items = outcome.ok();
+        self.listed(now, index, kind, Ok(None));
+    }
+
+    /// A list of one server was read, or could not be: whoever waits for it waits no longer. None if it is what it was.
+    pub(super) fn listed(
+        &mut self,
+        at: Nanos,
+        index: u16,
+        kind: ListKind,
+        outcome: Result<Option<Vec<Box<[u8]>>>, RpcError>,
+    ) {
         let is_there = matches!(self.servers[usize::from(index)].verdict, Verdict::Known(_));
         let cached = self.lists.entry((index, kind)).or_default();
         let was_told_old = std::mem::take(&mut cached.was_told_old);
@@ -102,7 +122,8 @@ impl<S: Service> Gateway<S> {
             let is_modern = server.verdict == Verdict::Known(Era::Modern);
             (cached.at, cached.hint) = (at, server.hints.get(&kind).copied().flatten());
             // What was made of the same holds, and takes far longer to make than to compare.
-            if cached.is_modern != is_modern || cached.items.as_ref() != Some(&items) {
+            let is_another = |items: &Vec<_>| cached.is_modern != is_modern || cached.items.as_ref() != Some(items);
+            if let Some(items) = items.filter(is_another) {
                 is_news |= was_told_old;
                 self.take_list(index, kind, is_modern, items);
             }

@@ -384,16 +384,18 @@ impl<S: Service> Gateway<S> {
             match report {
                 Report::Changed(Change::Resource(uri)) if is_own => self.tell_own(index, &uri),
                 // What a session's own server says of its lists is true of its session only, which has no lists.
-                Report::Changed(_) | Report::Gone | Report::List(..) | Report::Reached if is_own => {}
+                Report::Changed(_) | Report::Gone | Report::Reached if is_own => {}
+                Report::List(..) | Report::ListAgain(_) if is_own => {}
                 Report::Gone => self.gone(index),
                 Report::Reached => self.read_anew(index),
                 Report::Changed(change) => self.changed(index, change),
                 Report::List(kind, outcome) => {
                     self.tell_list(index, kind, &outcome);
                     if let Some(outcome) = self.compared(now, index, kind, outcome) {
-                        self.listed(now, index, kind, outcome);
+                        self.listed(now, index, kind, outcome.map(Some));
                     }
                 }
+                Report::ListAgain(kind) => self.listed_again(now, index, kind),
             }
         }
         self.end_hold(now, index);

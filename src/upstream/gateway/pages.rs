@@ -3,9 +3,14 @@
 //! Not here: who waits for one (`lists`). Invariant: a list has an end, in time, in items, in pages and in bytes,
 //! whatever its server answers; an item that would spoil the list for its readers is not in it.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+
 use super::flight::{Errand, ListKind, Pages};
 use super::items;
 use super::merge::Hint;
+use super::pins::Pinning;
+use super::request::Era;
 use super::send::{modern_meta, write_request};
 use super::server::{Report, Server, Verdict};
 use super::words::{self, kind};
@@ -14,6 +19,26 @@ use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::Capabilities;
 use crate::server::service::Nanos;
 use crate::upstream::talk::Passage;
+
+/// What lists of one page were, as digests: one that is told again as it was is not looked at again, which for ten
+/// thousand items would take milliseconds, each time that it is read anew, for which all other calls wait. Digests are
+/// keyed at random, so that no server can have two lists of one digest.
+#[derive(Default)]
+pub(super) struct ToldLast {
+    keyed: RandomState,
+    digests: HashMap<ListKind, u64>,
+}
+
+impl ToldLast {
+    fn digest(&self, is_modern: bool, result: &[u8]) -> u64 {
+        self.keyed.hash_one((is_modern, result))
+    }
+
+    /// Whatever it is, it is looked at when it is read next.
+    pub fn forget(&mut self, kind: ListKind) {
+        self.digests.remove(&kind);
+    }
+}
 
 const LIST_ITEMS_MAX: usize = 20_000;
 const LIST_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -68,6 +93,14 @@ impl Server {
 
     /// One page of a list.
     pub(super) fn page(&mut self, now: Nanos, mut pages: Pages, result: Value<'_>) {
+        let is_modern = self.verdict == Verdict::Known(Era::Modern);
+        // Pins are of what is there, and change while the list stays.
+        let may_be_known = pages.cursors.is_empty() && self.pinned.policy == Pinning::Off;
+        let digest = may_be_known.then(|| self.told_last.digest(is_modern, result.raw()));
+        if digest.is_some() && self.told_last.digests.get(&pages.kind) == digest.as_ref() {
+            return self.reports.push(Report::ListAgain(pages.kind));
+        }
+        self.told_last.forget(pages.kind);
         let items = result.get(pages.kind.member()).into_iter().flat_map(Value::elements);
         for item in items {
             pages.bytes += item.raw().len();
@@ -104,6 +137,9 @@ impl Server {
             _ => {
                 self.flaws.insert(kind, pages.flaws);
                 self.hints.insert(kind, pages.hint);
+                if let Some(digest) = digest.filter(|_| cursor.is_none()) {
+                    self.told_last.digests.insert(kind, digest);
+                }
                 self.reports.push(Report::List(kind, Ok(pages.items)));
             }
         }

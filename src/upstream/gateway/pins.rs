@@ -405,7 +405,7 @@ impl<S: Service> Gateway<S> {
         (server.pinned.seen, server.pinned.settled) = (held.seen, None);
         let shown = server.pinned.sift(held.items);
         let before = self.lists.get_mut(&(index, ListKind::Tools)).and_then(|cached| cached.items.take());
-        self.listed(held.at, index, ListKind::Tools, Ok(shown));
+        self.listed(held.at, index, ListKind::Tools, Ok(Some(shown)));
         let cached = self.lists.get(&(index, ListKind::Tools)).and_then(|cached| cached.items.as_ref());
         if before.is_some() && before.as_ref() != cached {
             self.mailbox.push(Mail::Changed(Change::Tools));

@@ -20,6 +20,7 @@ use super::merge::Hint;
 use super::mirrors;
 use super::noise::Noise;
 use super::owed::Owed;
+use super::pages::ToldLast;
 use super::pins::PinnedTools;
 use super::request::{Era, Outgoing};
 use super::sessions::Session;
@@ -97,6 +98,8 @@ pub(super) enum Report {
     Gone,
     /// A list was read to its end, or could not be.
     List(ListKind, Result<Vec<Box<[u8]>>, RpcError>),
+    /// A list was read to its end, and is what it was the last time, byte for byte.
+    ListAgain(ListKind),
     /// It is there, or there again: it may have other prompts than before.
     Reached,
 }
@@ -156,6 +159,8 @@ pub(super) struct Server {
     pub flaws: HashMap<ListKind, usize>,
     /// How long each may be kept, as the server said when it was read last.
     pub hints: HashMap<ListKind, Option<Hint>>,
+    /// What each was when it was read last, if it was told in one page.
+    pub told_last: ToldLast,
     /// When callers were told of its changes.
     pub changes: Changes,
     /// What is known of its tools, where they are held to what was pinned.
@@ -291,6 +296,7 @@ impl Server {
             left_out: HashSet::new(),
             flaws: HashMap::new(),
             hints: HashMap::new(),
+            told_last: ToldLast::default(),
             changes: Changes::default(),
             pinned: PinnedTools::default(),
             are_lists_read: false,

@@ -12,7 +12,7 @@ use crate::ids::OutboundAddress;
 use crate::limits::{BODY_BYTES_MAX, WAITING_CALL_BYTES_MAX};
 use crate::metrics::ServerRow;
 use crate::proto::http1::Target;
-use crate::proto::json::{Envelope, Value};
+use crate::proto::json::{Envelope, Value, take_passed};
 use crate::server::alarms::{Alarm, Alarms};
 use crate::server::service::LocalFuture;
 use crate::server::service::Mail;
@@ -115,6 +115,8 @@ struct Rig {
     now: Nanos,
     mailbox: Mailbox,
     links: u32,
+    /// What each server lists.
+    tools: String,
     _choices: watch::Sender<Arc<Behind>>,
 }
 
@@ -136,7 +138,14 @@ impl Rig {
             choices,
             pins,
         };
-        Rig { gateway: Gateway::new(Native, station), now: 1, mailbox, links: 0, _choices: sender }
+        Rig {
+            gateway: Gateway::new(Native, station),
+            now: 1,
+            mailbox,
+            links: 0,
+            tools: "[]".to_owned(),
+            _choices: sender,
+        }
     }
 
     /// Turns until nothing is wished for any more.
@@ -152,7 +161,7 @@ impl Rig {
                     self.gateway.link(self.now, LinkEvent::Connected { token, outcome: Ok(id) });
                 }
                 Wish::Send(id, buffer) => {
-                    let answer = answer(&buffer);
+                    let answer = answer(&buffer, &self.tools);
                     self.gateway.link(self.now, LinkEvent::Sent { id, buffer, whole: true });
                     self.gateway.link(self.now, LinkEvent::Received { id, bytes: answer.as_bytes() });
                 }
@@ -182,6 +191,37 @@ impl Rig {
 
     /// The same with this message.
     fn begin_saying(&mut self, view: u16, session: u64, capabilities: Capabilities, text: &[u8]) -> (CallKey, Served) {
+        self.ask(Method::ToolsCall, view, session, capabilities, text, &mut Vec::new())
+    }
+
+    /// All tools as they are told in the view of all servers.
+    fn list(&mut self) -> String {
+        let (mut out, text) = (Vec::new(), br#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}"#);
+        let (key, served) = self.ask(Method::ToolsList, 0, 1, NOTHING, text, &mut out);
+        if let Served::Done = served {
+            return String::from_utf8(out).expect("text");
+        }
+        self.turn();
+        let replies = std::iter::from_fn(|| self.mailbox.pop());
+        let mut told = replies.filter_map(|mail| match mail {
+            Mail::Reply { key: answered, outcome } if answered == key => {
+                outcome.ok().map(|result| result.members.to_vec())
+            }
+            _ => None,
+        });
+        String::from_utf8(told.next().expect("an answer")).expect("text")
+    }
+
+    /// A request of whichever method begins.
+    fn ask(
+        &mut self,
+        method: Method,
+        view: u16,
+        session: u64,
+        capabilities: Capabilities,
+        text: &[u8],
+        out: &mut Vec<u8>,
+    ) -> (CallKey, Served) {
         let mut envelope = Envelope::default();
         Scanner::new().scan(text, &mut envelope).expect("valid");
         let key = CallKey { index: 0, generation: session as u32 };
@@ -189,7 +229,7 @@ impl Rig {
             key,
             view: View(view),
             version: Version::V2025_11_25,
-            method: Method::ToolsCall,
+            method,
             text,
             envelope: &envelope,
             param_lines: b"",
@@ -202,7 +242,7 @@ impl Rig {
             deadline: self.now + 30 * SECOND,
             is_deadline_chosen: false,
         };
-        (key, self.gateway.call(&call, &mut Vec::new()))
+        (key, self.gateway.call(&call, out))
     }
 
     /// A call in a session, answered.
@@ -227,7 +267,7 @@ impl Rig {
 }
 
 /// What a server answers: it opens sessions, has no stream, and its tool says nothing.
-fn answer(request: &[u8]) -> String {
+fn answer(request: &[u8], tools: &str) -> String {
     let request = std::str::from_utf8(request).expect("text");
     let json = |body: String| {
         let length = body.len();
@@ -247,7 +287,7 @@ fn answer(request: &[u8]) -> String {
         true => {
             r#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"n","version":"1"}}"#
         }
-        false => r#"{"content":[],"tools":[]}"#,
+        false => &format!(r#"{{"content":[],"tools":{tools}}}"#),
     };
     json(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#))
 }
@@ -398,4 +438,39 @@ fn what_was_left_for_callers_of_a_core_that_died_reaches_nobody_of_its_next_life
     assert_eq!(rig.gateway.servers[0].callers_waiting().count(), 0);
     // Words to that core would be wishes of which a turn knows nothing.
     rig.pass(5 * SECOND);
+}
+
+#[test]
+fn a_list_that_is_told_again_as_it_was_is_not_looked_at_again() {
+    let many = |words: &str| {
+        let tool =
+            |number| format!(r#"{{"name":"t{number}","description":"{words}","inputSchema":{{"type":"object"}}}}"#);
+        format!("[{}]", (0..1000).map(tool).collect::<Vec<_>>().join(","))
+    };
+    let mut rig = Rig::new(vec![server("one", 1, false)]);
+    let read_again = |rig: &mut Rig, tools: &str| {
+        rig.tools = tools.to_owned();
+        // What was told is too old by then, and what is looked at is counted from here on.
+        rig.pass(61 * SECOND);
+        take_passed();
+        let told = rig.list();
+        (take_passed(), told)
+    };
+    let (first, other) = (many("as it is"), many("another"));
+    rig.tools = first.clone();
+    take_passed();
+    rig.turn();
+    let passed = take_passed();
+    assert!(passed > first.len(), "it is looked at when it is first read: {passed} bytes");
+    let told = rig.list();
+    assert!(told.contains("t249") && told.contains("as it is"), "{} bytes", told.len());
+    let (passed, again) = read_again(&mut rig, &first);
+    assert!(again == told, "{} bytes, and then {}", told.len(), again.len());
+    assert!(passed < first.len() / 10, "{passed} bytes looked at of {}", first.len());
+    // Whatever else it was in between, it is looked at.
+    for (tools, words) in [(&other, "another"), (&first, "as it is")] {
+        let (passed, told) = read_again(&mut rig, tools);
+        assert!(passed > tools.len() && told.contains(words), "{passed} bytes looked at");
+    }
+    assert!(!read_again(&mut rig, "[]").1.contains("t249"));
 }
