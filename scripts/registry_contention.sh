@@ -36,14 +36,6 @@ done
 
 mkdir --parents "$output"
 started=$SECONDS
-echo "building: minutes the first time, seconds after that" >&2
-if [[ -z $binaries ]]; then
-    cargo build --release --locked --package registry-bench || exit 2
-    binaries=${CARGO_TARGET_DIR:-target}/release
-fi
-cargo test --locked --lib --no-run || exit 2
-
-worst=0
 within() {
     local left=$((15 * 60 - (SECONDS - started)))
     if ((left <= 0)); then
@@ -53,6 +45,14 @@ within() {
     timeout --signal=KILL "$left" "$@"
 }
 
+echo "building: minutes the first time, seconds after that" >&2
+if [[ -z $binaries ]]; then
+    within cargo build --release --locked --package registry-bench || exit 2
+    binaries=${CARGO_TARGET_DIR:-target}/release
+fi
+within cargo test --locked --lib --no-run || exit 2
+
+worst=0
 within "$binaries/registry-bench" contention "${options[@]}" \
     --output "$output/registry_contention.csv" --expected bench/expected/registry_contention.csv || worst=$?
 ((worst <= 1)) || exit 2

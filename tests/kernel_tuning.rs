@@ -42,6 +42,7 @@ impl Host {
             ("sys/devices/system/cpu/cpu0/cpuidle/state1/latency", "130"),
             ("sys/devices/system/cpu/cpu0/cpuidle/state1/disable", "0"),
             ("sys/devices/system/cpu/cpu1/cpufreq/scaling_governor", "performance"),
+            ("sys/devices/system/cpu/cpu2/online", "0"),
             ("sys/kernel/mm/transparent_hugepage/enabled", "[always] madvise never"),
         ] {
             let path = host.0.path().join(file);
@@ -104,7 +105,7 @@ fn what_is_wrong_is_said_changed_and_put_back() {
     assert_eq!(code, 0, "{said}");
     assert_eq!(host.holds("proc/sys/net/core/somaxconn"), "65535");
     assert_eq!(host.holds("proc/sys/net/ipv4/tcp_mem"), "300000 524288 1048576", "nothing is lowered");
-    assert_eq!(host.holds("proc/sys/net/ipv4/ip_local_port_range"), "1024 65535");
+    assert_eq!(host.holds("proc/sys/net/ipv4/ip_local_port_range"), "10240 65535");
     assert_eq!(host.holds("proc/sys/net/core/rps_sock_flow_entries"), "32768");
     assert_eq!(
         (host.holds("proc/irq/40/smp_affinity_list"), host.holds("proc/irq/41/smp_affinity_list")),
@@ -164,7 +165,7 @@ fn sysctls_of_a_namespace_are_set_for_real() {
     let said = text(done.unwrap_or_else(|| panic!("{}\n{}", text(&tried[0]), text(&tried[1]))));
     assert!(!said.contains("net.core.somaxconn:"), "65536 is more than is wanted, and is left: {said}");
     let (changed, rest) = said.split_once(" as wanted, 0 not\n").unwrap_or_else(|| panic!("not verified: {said}"));
-    assert!(changed.contains("\n65536\n1\n1024\t65535\n"), "{said}");
+    assert!(changed.contains("\n65536\n1\n10240\t65535\n"), "{said}");
     assert!(rest.contains("\n65536\n2\n32768\t60999\n"), "as a new namespace has them: {said}");
     assert_eq!(here(), before, "outside nothing changed");
 }
@@ -174,14 +175,45 @@ fn whoever_is_mistaken_hears_how() {
     let host = Host::new();
     for (arguments, about) in [
         (&["--cpus", "all"][..], "a list such as 0-3,8"),
+        (&["--cpus", "1-0"], "1-0 ends before it begins"),
+        (&["--cpus", "0-99"], "there is no CPU 99"),
         (&["--nic", "eth0"], "there is no eth0; there are: eth9"),
-        (&["--groups", "network"], "no group network"),
-        (&["--force"], "usage: kernel-tuning/verify"),
+        (&["--groups", "net,network"], "there is no group network"),
+        (&["--latency-us", "few"], "a number of microseconds"),
+        (&["--root", "/nowhere"], "/nowhere has no sys"),
+        (&["--groups"], "--groups wants a value"),
+        (&["--force"], "usage: kernel-tuning/"),
     ] {
-        let (code, said) = host.run("verify", arguments);
-        assert_eq!(code, 2, "{arguments:?}: {said}");
-        assert!(said.contains(about), "{arguments:?}: {said}");
+        for name in ["verify", "apply"] {
+            let (code, said) = host.run(name, arguments);
+            assert_eq!(code, 2, "{name} {arguments:?}: {said}");
+            assert!(said.contains(about), "{name} {arguments:?}: {said}");
+        }
     }
+    // Where old values cannot be kept nothing is changed.
+    let before = host.all();
+    let nowhere = host.0.path().join("proc/cmdline/undo");
+    let (code, said) = host.run("apply", &["--yes", "--undo", nowhere.to_str().expect("text")]);
+    assert_eq!((code, said.contains("nothing was changed")), (2, true), "{said}");
+    assert_eq!(host.all(), before);
+}
+
+/// Who puts back is root: a file of old values is a list of what root writes where.
+#[test]
+fn nothing_is_put_back_but_what_apply_changes() {
+    let host = Host::new();
+    let (undo, victim) = (host.0.path().join("undo"), host.0.path().join("victim"));
+    fs::write(&victim, "mine\n").expect("room");
+    for wrong in ["/victim|evil", "/proc/sys/../../victim|evil", "/sys/class/net/a/b/queues/rx-0/rps_cpus|evil"] {
+        fs::write(&undo, format!("/proc/sys/net/core/somaxconn|7\n{wrong}\n")).expect("room");
+        let (code, said) = host.run("revert", &[]);
+        assert_eq!((code, said.contains("which apply never writes")), (2, true), "{wrong}: {said}");
+    }
+    fs::remove_file(&undo).expect("ours");
+    std::os::unix::fs::symlink(&victim, &undo).expect("a link");
+    assert_eq!(host.run("apply", &["--yes"]).0, 2, "no link is followed");
+    assert_eq!(host.run("revert", &[]).0, 2);
+    assert_eq!((host.holds("victim"), host.holds("proc/sys/net/core/somaxconn")), ("mine".into(), "4096".into()));
 }
 
 #[test]

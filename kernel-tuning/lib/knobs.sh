@@ -6,8 +6,10 @@
 set -euo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-ROOT=${ROOT:-}
-UNDO_DEFAULT=/var/lib/corelane/tuning.undo
+ROOT=
+# In a directory of its own: whoever may write what is put back may write it anywhere.
+UNDO_DEFAULT=/var/lib/corelane-tuning/undo
+GROUPS_KNOWN=net,host,memory,cpu,nic,boot
 
 # sysctls GROUP: those of a group, as they stand in sysctl.d.
 sysctls() {
@@ -126,12 +128,12 @@ knobs() {
     for group in ${GROUPS_WANTED//,/ }; do
         case $group in
         net | host) sysctls "$group" ;;
-        memory | cpu | nic | boot) "$group" ;;
-        *) echo "no group $group; there are net, host, memory, cpu, nic and boot" >&2 && exit 2 ;;
+        *) "$group" ;;
         esac
     done | while IFS= read -r line; do
         IFS='|' read -r _ _ file _ <<<"$line"
-        if [[ -e $ROOT$file ]]; then echo "$line"; fi
+        # One that cannot be read is none of this host: so is XPS where there is one queue.
+        if cat "$ROOT$file" >/dev/null 2>&1; then echo "$line"; fi
     done
 }
 
@@ -191,31 +193,65 @@ shown() {
     esac
 }
 
+# is_knob FILE: whether a file is one that these commands write.
+is_knob() {
+    [[ $1 != *..* && $1 =~ ^(/proc/sys/[a-z0-9_/-]+|/proc/irq/[0-9]+/smp_affinity_list)$ ||
+        $1 =~ ^/sys/devices/system/cpu/cpu[0-9]+/(cpufreq/scaling_governor|cpuidle/state[0-9]+/disable)$ ||
+        $1 =~ ^/sys/class/net/[^/]+/queues/[rt]x-[0-9]+/(rps_cpus|rps_flow_cnt|xps_cpus)$ ||
+        $1 =~ ^/sys/kernel/mm/transparent_hugepage/(enabled|defrag)$ ]]
+}
+
+# refuse WORDS: ends with 2.
+refuse() {
+    echo "$*" >&2
+    exit 2
+}
+
+# check_list: refuses a list of CPUs that is none, or names CPUs that are not there.
+check_list() {
+    local part last
+    [[ $CPUS =~ ^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$ ]] ||
+        refuse "--cpus: seen is $CPUS, allowed is a list such as 0-3,8"
+    for part in ${CPUS//,/ }; do
+        last=${part#*-}
+        ((${part%-*} <= last)) || refuse "--cpus: $part ends before it begins"
+        [[ -d $ROOT/sys/devices/system/cpu/cpu$last ]] || refuse "--cpus: there is no CPU $last on this host"
+    done
+}
+
 # options ARGUMENT...: those that all three commands have; sets GROUPS_WANTED, CPUS, CPUS_NAMED, NIC, LATENCY_US, UNDO
 # and REST.
 options() {
-    GROUPS_WANTED=net,host,memory,cpu,nic,boot CPUS='' NIC='' LATENCY_US=10 UNDO=$UNDO_DEFAULT REST=()
+    local group
+    GROUPS_WANTED=$GROUPS_KNOWN CPUS='' NIC='' LATENCY_US=10 UNDO=$UNDO_DEFAULT REST=()
     while [[ $# -gt 0 ]]; do
         case $1 in
-        --groups) GROUPS_WANTED=${2:?--groups wants a list} && shift ;;
-        --cpus) CPUS=${2:?--cpus wants a list such as 2-15} && shift ;;
-        --nic) NIC=${2:?--nic wants the name of a network card} && shift ;;
-        --latency-us) LATENCY_US=${2:?--latency-us wants a number} && shift ;;
-        --undo) UNDO=${2:?--undo wants a file} && shift ;;
-        --root) ROOT=${2:?--root wants a directory} && shift ;;
+        --groups | --cpus | --nic | --latency-us | --undo | --root)
+            [[ -n ${2:-} ]] || refuse "$1 wants a value; --help says which"
+            case $1 in
+            --groups) GROUPS_WANTED=$2 ;;
+            --cpus) CPUS=$2 ;;
+            --nic) NIC=$2 ;;
+            --latency-us) LATENCY_US=$2 ;;
+            --undo) UNDO=$2 ;;
+            --root) ROOT=$2 ;;
+            esac
+            shift
+            ;;
         *) REST+=("$1") ;;
         esac
         shift
     done
+    for group in ${GROUPS_WANTED//,/ }; do
+        [[ ,$GROUPS_KNOWN, == *",$group,"* ]] || refuse "--groups: there is no group $group; there are $GROUPS_KNOWN"
+    done
+    [[ $LATENCY_US =~ ^[0-9]+$ ]] || refuse "--latency-us: seen is $LATENCY_US, allowed is a number of microseconds"
+    [[ -r $ROOT/sys/devices/system/cpu/online ]] || refuse "--root: $ROOT has no sys/devices/system/cpu/online"
     CPUS_NAMED=$CPUS
     [[ -n $CPUS ]] || CPUS=$(<"$ROOT/sys/devices/system/cpu/online")
-    if [[ ! $CPUS =~ ^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$ ]]; then
-        echo "--cpus: seen is $CPUS, allowed is a list such as 0-3,8" >&2
-        exit 2
-    fi
+    check_list
     if [[ -n $NIC && ! -e $ROOT/sys/class/net/$NIC ]]; then
-        echo "--nic: there is no $NIC; there are: $(ls "$ROOT/sys/class/net" | tr '\n' ' ')" >&2
-        exit 2
+        refuse "--nic: there is no $NIC; there are: $(ls "$ROOT/sys/class/net" | tr '\n' ' ')"
     fi
 }
 

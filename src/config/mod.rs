@@ -441,6 +441,14 @@ impl Config {
                  tunnel, or where only the servers can reach it"
             ));
         }
+        let by_profile = |origin: &Origin| matches!(origin, Origin::Profile(_));
+        if self.settings.profile != Profile::None && !self.origins.iter().any(by_profile) {
+            warnings.push(format!(
+                "profile is {}, and sets nothing: all that it would set is set by the file, the environment or a flag; take \
+                 out what should come from the profile",
+                self.settings.profile.as_str()
+            ));
+        }
         self.warnings_of_servers(&mut warnings);
         warnings
     }

@@ -88,6 +88,10 @@ mod tests {
         let shown: Vec<String> = config.non_defaults().iter().map(ToString::to_string).collect();
         assert!(shown.contains(&"registry.write_limit_us = 100000 (from the profile 15k)".to_owned()), "{shown:?}");
         assert_eq!(Config::from_toml("printed", &config.to_commented_toml()).expect("valid"), config);
+        assert!(config.warnings().is_empty());
+        let printed = config.to_commented_toml();
+        let warned = Config::from_toml("printed", &printed).expect("valid").warnings();
+        assert!(warned.len() == 1 && warned[0].contains("sets nothing"), "{warned:?}");
         let error = Config::from_toml("t", "profile = \"15\"").expect_err("no such profile").to_string();
         assert!(error.contains("`profile`") && error.contains("did you mean \"15k\"?"), "{error}");
     }

@@ -324,7 +324,7 @@ keys! {
         wrong "the log says that connections lost their place while many servers dial in at once";
 
     registry.write_limit_us, "microseconds",
-        "The mean of the last ten writes to a shard of the registry above which it is alarmed. While more than half of the shards are, new registrations are refused (`corelane shards admission` overrides that). The original's is 100000.",
+        "The mean of the last ten writes to a shard of the registry above which it is alarmed. While more than half of the shards are, new registrations are refused (`corelane shards --admission` overrides that). The original's is 100000.",
         memory "none",
         wrong "registrations are refused while nothing is slow: too short; they all wait and nobody is told: too long";
 

@@ -4,7 +4,9 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -12,6 +14,8 @@ use crate::gateway::reached;
 use crate::legacy::open_at;
 use crate::process::{Server, below, until};
 use crate::request::{Request, echo, legacy, modern, sleep, text, told_sleep};
+use crate::script;
+use crate::upstream::{Reply, Upstream};
 
 /// A gateway with a child of this name; `more` are further lines of its section.
 fn with_child(name: &str, more: &str) -> Server {
@@ -149,23 +153,55 @@ fn nothing_is_left_of_a_gateway_that_ends_or_is_killed() {
     }
 }
 
-/// A limit that was chosen holds over all cores: calls of one that sleeps never overlap.
+/// A limit that was chosen holds over all cores: the server counts how many calls it has at a time.
 #[test]
-fn a_limit_of_one_call_holds_over_all_cores() {
-    let server = Server::start();
-    let gateway = Server::configured(&format!(
-        "[servers.one]\nkind = \"http\"\nurl = \"http://{}/mcp\"\nconcurrency = 1\n",
-        server.http
-    ));
-    reached(&gateway, "/mcp/one");
-    const CALLS: usize = 10;
-    let began = Instant::now();
-    let mut peers: Vec<_> = (0..CALLS).map(|call| gateway.connect_on(call % 2)).collect();
-    for peer in &mut peers {
-        peer.send(Request::modern(&modern(1, "tools/call", sleep(40))).target("/mcp/one").bytes());
+fn a_limit_of_calls_holds_over_all_cores() {
+    const CALLS: usize = 12;
+    for (limit, most_wanted) in [("concurrency = 1", 1), ("concurrency = 3", 3), ("", CALLS)] {
+        // Now, and the most there ever were.
+        let counts = Arc::new((AtomicUsize::new(0), AtomicUsize::new(0)));
+        let counted = Arc::clone(&counts);
+        let server = Upstream::start("modern", json!({"tools": {}}), move |heard| {
+            if heard.method() == "tools/call" {
+                let (now, most) = &*counted;
+                most.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
+                std::thread::sleep(Duration::from_millis(60));
+                now.fetch_sub(1, SeqCst);
+            }
+            Reply::Usual
+        });
+        let gateway = server.gateway(limit);
+        let mut peers: Vec<_> = (0..CALLS).map(|call| gateway.connect_on(call % 2)).collect();
+        for peer in &mut peers {
+            let call = modern(1, "tools/call", json!({"name": "t", "arguments": {}}));
+            peer.send(Request::modern(&call).target("/mcp/s").bytes());
+        }
+        for peer in &mut peers {
+            assert_eq!(peer.answer().status, 200);
+        }
+        let most = counts.1.load(SeqCst);
+        // Without a limit they are there together, so it is the limit that keeps them apart.
+        let held = if limit.is_empty() { most > 3 } else { most == most_wanted };
+        assert!(held, "{limit:?}: {most} at a time");
     }
-    for peer in &mut peers {
-        assert_eq!(peer.answer().status, 200);
-    }
-    assert!(began.elapsed() >= Duration::from_millis(40) * CALLS as u32, "{:?}", began.elapsed());
+}
+
+/// What a child starts in a session of its own is no child of its group, and goes all the same.
+#[test]
+fn nothing_is_left_when_the_program_is_killed_with_a_grandchild_in_a_session_of_its_own() {
+    let program = "import os, subprocess, sys, time\n\
+                   subprocess.Popen(['setsid', '--fork', 'sleep', '86397'], stdin=subprocess.DEVNULL, \
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)\n\
+                   time.sleep(86397)\n";
+    let gateway = Server::configured(&script::child("python3", program, ""));
+    let is_asleep = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line == b"sleep\x0086397\0"
+    };
+    // Whoever has asked for a session of its own is below nobody of the child's any more.
+    let grandchild = until("the grandchild runs", || below(gateway.pid()).into_iter().find(is_asleep));
+    let all = below(gateway.pid());
+    assert!(all.len() >= 4 && all.contains(&grandchild), "guard, keeper, child and grandchild: {all:?}");
+    gateway.signal("KILL");
+    until("nobody is left", || (!is_left(&all)).then_some(()));
 }

@@ -291,6 +291,28 @@ fn a_caller_that_leaves_cancels_its_call_behind_the_gateway() {
     }
 }
 
+/// Of a legacy call the stream is not the life (2025-11-25, "Sending Messages to the Server": a disconnection is no
+/// cancellation): it goes on behind the gateway, and is there to be resumed.
+#[test]
+fn a_legacy_caller_that_leaves_cancels_nothing_behind_the_gateway() {
+    let server = Server::start();
+    let gateway = gateway(&[("new", server.http, "era = \"modern\""), ("old", server.http, "era = \"legacy\"")]);
+    for path in ["/mcp/new", "/mcp/old"] {
+        reached(&gateway, path);
+        let mut peer = gateway.connect();
+        let session = open_at(&mut peer, "2025-11-25", path);
+        peer.open(&Request::legacy(&session, &legacy(7, "tools/call", told_sleep(1_500, 2, "p"))).target(path));
+        let primed = peer.primed();
+        server.until_total("corelane_calls_in_flight", 1);
+        drop(peer);
+        server.until_total("corelane_calls_in_flight", 0);
+        let mut peer = gateway.connect();
+        peer.open(&Request::stream(&session).with("Last-Event-ID", &primed).target(path));
+        let told = peer.rest();
+        assert!(told.last().is_some_and(|last| last["result"].is_object() && last["id"] == 7), "{path}: {told:?}");
+    }
+}
+
 #[test]
 fn a_server_of_2024_is_spoken_to_by_its_event_stream() {
     let server = Server::start();

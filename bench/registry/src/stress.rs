@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use corelane::OnCore;
@@ -55,6 +56,8 @@ pub struct Stress {
 pub struct Tally {
     pub operations: u64,
     pub failed: u64,
+    /// Registers of a name that was taken, which are refused where they are asked for.
+    pub taken: u64,
     /// What was said instead of an outcome that may be, or `late`, and how often.
     pub why: BTreeMap<String, u64>,
     pub find: Ranks,
@@ -96,6 +99,11 @@ impl Tally {
         });
     }
 
+    /// Counts a register of this thread whose name was taken.
+    fn name_was_taken() {
+        HERE.with_borrow_mut(|tally| tally.taken += 1);
+    }
+
     /// What this thread has counted since it was asked last.
     pub fn take() -> Tally {
         HERE.take()
@@ -110,6 +118,7 @@ impl Tally {
         tallies.into_iter().fold(Tally::default(), |mut sum, tally| {
             sum.operations += tally.operations;
             sum.failed += tally.failed;
+            sum.taken += tally.taken;
             for (why, count) in tally.why {
                 *sum.why.entry(why).or_default() += count;
             }
@@ -195,7 +204,11 @@ pub async fn worker(core: OnCore, number: usize, words: Arc<Words>, mix: Mix, un
                 owners.push(owner);
             }
             let done = match written {
-                Ok(_) | Err(Refusal::AlreadyRegistered(Kind::Server)) => Ok(()),
+                Ok(_) => Ok(()),
+                Err(Refusal::AlreadyRegistered(Kind::Server)) => {
+                    Tally::name_was_taken();
+                    Ok(())
+                }
                 Err(refusal) => Err(refusal),
             };
             (Did::Register, done)
@@ -231,6 +244,7 @@ impl Stress {
         let words =
             Arc::new(Words { servers: names("server_", POPULATION), transports: names("transport_", POPULATION) });
         populate(&stage, &words);
+        watch_alarms(&stage);
         let told = |scenario: &str, tally: &Tally| {
             if !tally.why.is_empty() {
                 eprintln!("{scenario}: {:?}", tally.why);
@@ -300,6 +314,8 @@ impl Stress {
             }
             if mix.register > 0 {
                 rows.push(Row::plain(format!("{scenario}: register p99"), tally.register.us(0.99), "us"));
+                let taken = tally.taken as f64 / tally.register.count() as f64 * 100.0;
+                rows.push(Row::plain(format!("{scenario}: registers of a name that was taken"), taken, "%"));
             }
             if mix.find == 40 {
                 let name = format!("{scenario}: rate of each core");
@@ -330,6 +346,8 @@ impl Stress {
         let status = stage.registry.contention_status()?;
         let alarmed = stage.registry.partition_stats()?.iter().filter(|shard| shard.alarmed).count();
         rows.push(Row::below("10 contention: shards with an alarm", alarmed as f64, "", 0.5));
+        let most = MOST_ALARMED.load(Ordering::Relaxed) as f64;
+        rows.push(Row::below("all of the above: most shards with an alarm, looked at every 10 ms", most, "", 0.5));
         rows.push(Row::below("10 contention: failed", tally.failed as f64, "", 0.5));
         rows.push(Row::below("10 contention: admission closed", f64::from(u8::from(status.admission_closed)), "", 0.5));
         rows.extend(self.readers_and_writers(&stage, &words));
@@ -391,6 +409,24 @@ fn is_in_time<T>(answered: Option<Result<T, Refusal>>) -> bool {
             eprintln!("readers and writers: late");
             false
         }
+    }
+}
+
+/// The most shards that were alarmed at any look.
+static MOST_ALARMED: AtomicU64 = AtomicU64::new(0);
+
+/// Looks every 10 ms, on each core, how many shards are alarmed: an alarm outlives its cause by 50.
+fn watch_alarms(stage: &Stage) {
+    for core in 0..stage.cores() {
+        stage.on(core, async |core: OnCore| {
+            let on = core.clone();
+            core.spawn(async move {
+                loop {
+                    MOST_ALARMED.fetch_max(on.registry().contention_status().alarmed.into(), Ordering::Relaxed);
+                    on.sleep(Duration::from_millis(10)).await;
+                }
+            });
+        });
     }
 }
 

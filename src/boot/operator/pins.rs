@@ -24,6 +24,9 @@ pub(super) fn difference(answer: &Value) -> (String, bool) {
     let changed = answer["changed"].as_array().map(Vec::as_slice).unwrap_or_default();
     let pinned = &answer["pinned"];
     let mut out = match changed.len() {
+        0 if *pinned == 0 => {
+            format!("server {server}: no tool is pinned, because none was seen yet or none is to be ({policy})\n")
+        }
         0 => format!("server {server}: all {pinned} tools are what was approved ({policy})\n"),
         some => format!("server {server}: {some} of {pinned} tools are not what was approved ({policy})\n"),
     };
