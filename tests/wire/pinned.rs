@@ -362,7 +362,10 @@ fn without_pinning_nothing_is_pinned() {
     }
     works(&gateway, "/mcp/s", "a");
     assert_eq!(changed(&gateway), [0, 0]);
-    assert_eq!(folder.said(&["diff", "s"]), "server s: all 0 tools are what was approved (off)\n");
+    assert_eq!(
+        folder.said(&["diff", "s"]),
+        "server s: no tool is pinned, because none was seen yet or none is to be (off)\n"
+    );
 }
 
 #[test]
