@@ -234,8 +234,11 @@ impl Forwarding {
         let closed = self.connections.iter().map(|&connections| all(&loaded(rungs), connections));
         let rounds = closed.sum::<f64>() + all(&alone(rungs), 1);
         let crossing = 4.0 * (self.warmup + self.seconds + 1.5);
-        let faults = 2.0 * Fault::EACH.len() as f64 * (self.warmup + self.seconds + 1.5);
-        let faults = faults + 12.0 * (self.warmup + 2.0 * self.seconds + 1.5);
+        let pairs = |fault: Fault| {
+            let (times, longer, _) = fault.effort();
+            2.0 * times as f64 * (self.warmup + longer * self.seconds + 1.5)
+        };
+        let faults: f64 = Fault::all().map(pairs).sum();
         self.rounds as f64 * (rounds + crossing + faults) + self.rest_rounds as f64 * 8.0
     }
 

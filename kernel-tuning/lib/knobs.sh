@@ -162,7 +162,7 @@ is_met() {
             ((${have[index]:-0} >= want[index])) || return 1
         done
         ;;
-    *) echo "no rule $rule" >&2 && exit 2 ;;
+    *) refuse "no rule $rule" ;;
     esac
 }
 

@@ -311,7 +311,7 @@ impl Config {
         let profile = given.filter(|(one, _)| *one == key).last().and_then(|(_, given)| Profile::read(given).ok());
         let profile = profile.unwrap_or_default();
         for (path, word) in profile.values() {
-            self.set(Flag::key(path), &Given::word(*word), Origin::Profile(profile), None, &mut Vec::new());
+            self.set(Flag::key(path), &Given::word(word), Origin::Profile(profile), None, &mut Vec::new());
         }
     }
 

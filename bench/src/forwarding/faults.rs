@@ -103,14 +103,16 @@ impl Fault {
     }
 
     /// How often it is measured for each round, how many times as long, and callers of each neighbour.
-    fn effort(self) -> (usize, f64, usize) {
+    pub fn effort(self) -> (usize, f64, usize) {
         if self == Self::AtOnce { (6, 2.0, 1) } else { (1, 1.0, CALLERS) }
     }
 
     /// What the calls are beside, where it fails and where not.
     pub fn sides(self) -> (String, &'static str) {
         match self {
-            Self::AtOnce => ("13 servers that fail, each in another way".into(), "as many that answer well"),
+            Self::AtOnce => {
+                (format!("{} servers that fail, each in another way", Self::EACH.len()), "as many that answer well")
+            }
             _ => (format!("a server that {}", self.title()), "one that answers well"),
         }
     }

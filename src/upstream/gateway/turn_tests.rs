@@ -15,7 +15,7 @@ use crate::proto::http1::Target;
 use crate::proto::json::{Envelope, Value, take_passed};
 use crate::server::alarms::{Alarm, Alarms};
 use crate::server::service::LocalFuture;
-use crate::server::service::Mail;
+use crate::server::service::{Mail, ResultObject};
 use crate::shard::breaker::Try;
 
 const SECOND: Nanos = 1_000_000_000;
@@ -201,15 +201,19 @@ impl Rig {
         if let Served::Done = served {
             return String::from_utf8(out).expect("text");
         }
+        let [outcome] = &self.outcomes(key)[..] else { panic!("one answer") };
+        String::from_utf8(outcome.as_ref().expect("a result").whole()).expect("text")
+    }
+
+    /// What comes of a call, once nothing is wished for any more.
+    fn outcomes(&mut self, key: CallKey) -> Vec<Result<ResultObject, RpcError>> {
         self.turn();
         let replies = std::iter::from_fn(|| self.mailbox.pop());
-        let mut told = replies.filter_map(|mail| match mail {
-            Mail::Reply { key: answered, outcome } if answered == key => {
-                outcome.ok().map(|result| result.members.to_vec())
-            }
+        let outcome = |mail| match mail {
+            Mail::Reply { key: answered, outcome } if answered == key => Some(outcome),
             _ => None,
-        });
-        String::from_utf8(told.next().expect("an answer")).expect("text")
+        };
+        replies.filter_map(outcome).collect()
     }
 
     /// A request of whichever method begins.
@@ -249,14 +253,7 @@ impl Rig {
     fn call(&mut self, view: u16, session: u64) {
         let (key, served) = self.begin(view, session, NOTHING);
         assert!(matches!(served, Served::Pending));
-        self.turn();
-        let replies = std::iter::from_fn(|| self.mailbox.pop());
-        let outcomes: Vec<bool> = replies
-            .filter_map(|mail| match mail {
-                Mail::Reply { key: answered, outcome } if answered == key => Some(outcome.is_ok()),
-                _ => None,
-            })
-            .collect();
+        let outcomes: Vec<bool> = self.outcomes(key).iter().map(Result::is_ok).collect();
         assert_eq!(outcomes, [true]);
     }
 
