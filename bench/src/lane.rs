@@ -205,6 +205,12 @@ impl Lane {
         script.call(id, &self.talk.session, out);
     }
 
+    /// Makes the request at `place` of the script's; it counts from `at`.
+    pub fn ask_at(&mut self, script: &Script, place: usize, at: u64, out: &mut Vec<u8>) {
+        let id = self.talk.expect(at);
+        script.ask(place, id, &self.talk.session, out);
+    }
+
     /// Makes a call that counts from the next `stamp`.
     pub fn call(&mut self, script: &Script, out: &mut Vec<u8>) {
         self.call_at(script, UNSTAMPED, out);
@@ -248,6 +254,11 @@ impl Lane {
     /// How many outstanding calls were made before `at`.
     pub fn outstanding_since(&self, at: u64) -> usize {
         self.talk.calls.iter().filter(|call| call.at < at).count()
+    }
+
+    /// How many outstanding calls count from `at` or later.
+    pub fn outstanding_from(&self, at: u64) -> usize {
+        self.talk.calls.iter().filter(|call| call.at >= at).count()
     }
 
     /// How many calls are outstanding.

@@ -20,8 +20,10 @@ mod message;
 mod observe;
 mod parsers;
 mod record;
+mod report;
 mod ring;
 mod rounds;
+mod scenario;
 mod server;
 mod sys;
 mod tally;
@@ -48,8 +50,14 @@ enum Command {
     Ladder(ladder::Ladder),
     /// Call a tool over many connections and report rate, latency and cost.
     Load(load::Load),
+    /// Show the records of runs: tables, and one HTML page with plots.
+    Report(report::Report),
+    /// Take a server through a scenario, and say whether what must hold did.
+    Run(scenario::Play),
     /// Hold very many sessions at once and show that they live.
     Sessions(mass::Sessions),
+    #[command(hide = true)]
+    Share(scenario::troop::Process),
     /// Serve MCP as cheaply as the kernel allows, for proxies to stand before.
     Upstream(upstream::Upstream),
 }
@@ -62,7 +70,17 @@ fn main() -> std::process::ExitCode {
         Command::Idle(idle) => idle.run(),
         Command::Ladder(ladder) => ladder.run(),
         Command::Load(load) => load.run(),
+        Command::Report(report) => match report.run() {
+            Ok(()) => Ok(()),
+            Err(failure) => return broken(&failure),
+        },
+        Command::Run(play) => match play.run() {
+            Ok(true) => Ok(()),
+            Ok(false) => return std::process::ExitCode::FAILURE,
+            Err(failure) => return broken(&failure),
+        },
         Command::Sessions(sessions) => sessions.run(),
+        Command::Share(process) => process.run(),
         Command::Upstream(upstream) => upstream.run(),
     };
     match ended {
@@ -72,4 +90,10 @@ fn main() -> std::process::ExitCode {
             std::process::ExitCode::FAILURE
         }
     }
+}
+
+/// Exit code 2: nothing was found out, where 1 says that something was and is not as it must be.
+fn broken(failure: &Failure) -> std::process::ExitCode {
+    eprintln!("corelane-bench: {failure}");
+    std::process::ExitCode::from(2)
 }

@@ -9,8 +9,11 @@
 
 use std::net::SocketAddr;
 
+use serde::{Deserialize, Serialize};
+
 /// How messages travel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Wire {
     /// One JSON message per line over TCP.
     Ndjson,
@@ -29,6 +32,20 @@ impl Wire {
             Self::HttpLegacy => "http-legacy",
         }
     }
+
+    /// Whether messages are lines of JSON.
+    pub fn is_lines(self) -> bool {
+        self == Self::Ndjson
+    }
+}
+
+/// A request other than message M.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ask {
+    pub method: String,
+    /// Its parameters; a `tools/call` without any is message M.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub params: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 /// The tool that is called.
@@ -57,6 +74,8 @@ const META: &str = concat!(
 );
 /// The first id of a connection: six digits, as most ids of the original are.
 pub const FIRST_ID: u64 = 100_000;
+/// Digits that an id may have.
+const WIDTHS: usize = 20;
 /// How the header line of a session begins and ends.
 pub const SESSION: &[u8] = b"Mcp-Session-Id: ";
 pub const LINE_END: &[u8] = b"\r\n";
@@ -73,8 +92,10 @@ pub struct Script {
     host: SocketAddr,
     path: String,
     tool: String,
-    /// One per width of the id.
+    /// Of message M, one per width of the id.
     calls: Vec<Call>,
+    /// The same of each other request.
+    asks: Vec<Vec<Call>>,
 }
 
 struct Call {
@@ -99,8 +120,9 @@ impl Script {
             path: payload.path.clone(),
             tool: payload.tool.clone(),
             calls: Vec::new(),
+            asks: Vec::new(),
         };
-        script.calls = (1..=20).map(|width| script.cut(payload, width)).collect::<Result<_, _>>()?;
+        script.calls = (1..=WIDTHS).map(|width| script.cut(payload, width)).collect::<Result<_, _>>()?;
         Ok(script)
     }
 
@@ -116,6 +138,35 @@ impl Script {
         Ok(self)
     }
 
+    /// The same, which can also say each of `asks`, by its place (`ask`).
+    pub fn asking<'a>(mut self, asks: impl IntoIterator<Item = &'a Ask>) -> Self {
+        let cut = |ask: &Ask| (1..=WIDTHS).map(|width| self.cut_ask(ask, width)).collect();
+        self.asks = asks.into_iter().map(cut).collect();
+        self
+    }
+
+    fn cut_ask(&self, ask: &Ask, id_width: usize) -> Call {
+        let Some(params) = &ask.params else {
+            if ask.method == "tools/call" {
+                let call = &self.calls[id_width - 1];
+                return Call { head: call.head.clone(), before: call.before.clone(), after: call.after.clone() };
+            }
+            return self.cut_params(&ask.method, None, "", id_width);
+        };
+        let name = params.get("name").or(params.get("uri")).and_then(|name| name.as_str());
+        let text = serde_json::to_string(params).expect("a map of JSON values");
+        self.cut_params(&ask.method, name, &text[1..text.len() - 1], id_width)
+    }
+
+    fn cut_params(&self, method: &str, name: Option<&str>, params: &str, id_width: usize) -> Call {
+        let meta = if self.wire == Wire::HttpModern { META } else { "" };
+        let meta = if params.is_empty() { meta.trim_end_matches(',') } else { meta };
+        let before = br#"{"id":"#.to_vec();
+        let after = format!(r#","jsonrpc":"2.0","method":"{method}","params":{{{meta}{params}}}}}"#);
+        let head = self.head(method, name, before.len() + id_width + after.len());
+        Call { head, before, after: self.framed(after.into_bytes()) }
+    }
+
     fn cut(&self, payload: &Payload, id_width: usize) -> Result<Call, String> {
         let bare = self.after_id("", &payload.arguments.replace("$PAD", ""));
         let bytes = r#"{"id":"#.len() + id_width + bare.len();
@@ -127,7 +178,7 @@ impl Script {
         let arguments = payload.arguments.replacen("$PAD", &pad, 1).replace("$PAD", "");
         let before = br#"{"id":"#.to_vec();
         let after = self.after_id(if self.wire == Wire::HttpModern { META } else { "" }, &arguments);
-        let head = self.head("tools/call", before.len() + id_width + after.len());
+        let head = self.head("tools/call", Some(&self.tool), before.len() + id_width + after.len());
         Ok(Call { head, before, after: self.framed(after.into_bytes()) })
     }
 
@@ -138,7 +189,7 @@ impl Script {
     }
 
     /// The HTTP head up to, but without, the session header and the empty line; nothing on a wire without heads.
-    fn head(&self, method: &str, body: usize) -> Vec<u8> {
+    fn head(&self, method: &str, name: Option<&str>, body: usize) -> Vec<u8> {
         let (host, path) = (self.host, &self.path);
         let common = format!(
             "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n\
@@ -146,10 +197,10 @@ impl Script {
         );
         let more = match self.wire {
             Wire::Ndjson => return Vec::new(),
-            Wire::HttpModern if method == "tools/call" => {
-                format!("MCP-Protocol-Version: {MODERN}\r\nMcp-Method: {method}\r\nMcp-Name: {}\r\n", self.tool)
+            Wire::HttpModern => {
+                let name = name.map_or(String::new(), |name| format!("Mcp-Name: {name}\r\n"));
+                format!("MCP-Protocol-Version: {MODERN}\r\nMcp-Method: {method}\r\n{name}")
             }
-            Wire::HttpModern => format!("MCP-Protocol-Version: {MODERN}\r\nMcp-Method: {method}\r\n"),
             Wire::HttpLegacy if method == "initialize" => String::new(),
             Wire::HttpLegacy => format!("MCP-Protocol-Version: {LEGACY}\r\n"),
         };
@@ -164,7 +215,7 @@ impl Script {
     }
 
     fn say(&self, method: &str, body: String, session: &[u8], out: &mut Vec<u8>) {
-        let head = self.head(method, body.len());
+        let head = self.head(method, None, body.len());
         self.assemble(&head, session, out);
         out.extend(self.framed(body.into_bytes()));
     }
@@ -179,9 +230,18 @@ impl Script {
 
     /// Message M.
     pub fn call(&self, id: u64, session: &[u8], out: &mut Vec<u8>) {
+        self.numbered(&self.calls, id, session, out);
+    }
+
+    /// The request at `place` of those that it was told.
+    pub fn ask(&self, place: usize, id: u64, session: &[u8], out: &mut Vec<u8>) {
+        self.numbered(&self.asks[place], id, session, out);
+    }
+
+    fn numbered(&self, calls: &[Call], id: u64, session: &[u8], out: &mut Vec<u8>) {
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(id).as_bytes();
-        let call = &self.calls[digits.len() - 1];
+        let call = &calls[digits.len() - 1];
         self.assemble(&call.head, session, out);
         out.extend_from_slice(&call.before);
         out.extend_from_slice(digits);
@@ -258,6 +318,35 @@ mod tests {
             assert_eq!(line.len(), 176, "175 bytes and the newline");
             let value: serde_json::Value = serde_json::from_slice(&line).expect("valid JSON");
             assert_eq!(value["id"], id);
+        }
+    }
+
+    #[test]
+    fn other_requests_are_named_in_head_and_body() {
+        let read = |uri: &str| Ask {
+            method: "resources/read".into(),
+            params: serde_json::json!({"uri": uri}).as_object().cloned(),
+        };
+        let asks = [
+            Ask { method: "tools/list".into(), params: None },
+            read("test://x"),
+            Ask { method: "tools/call".into(), params: None },
+        ];
+        let host = ([127, 0, 0, 1], 1).into();
+        let script = Script::new(Wire::HttpModern, false, host, &payload(175)).expect("fits").asking(&asks);
+        let (mut said, mut m) = (vec![Vec::new(); 3], Vec::new());
+        (0..3).for_each(|place| script.ask(place, 55, b"", &mut said[place]));
+        script.call(55, b"", &mut m);
+        assert_eq!(said[2], m, "a tools/call without parameters is message M");
+        for (place, name) in [(0, None), (1, Some("test://x"))] {
+            let text = String::from_utf8(said[place].clone()).expect("ASCII");
+            let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+            let body_of: serde_json::Value = serde_json::from_str(body).expect("valid JSON");
+            assert!(head.contains(&format!("Content-Length: {}", body.len())), "{head}");
+            assert!(head.contains(&format!("Mcp-Method: {}", asks[place].method)), "{head}");
+            assert_eq!(head.contains("Mcp-Name"), name.is_some());
+            assert_eq!(body_of["params"]["uri"].as_str(), name);
+            assert!(body_of["params"]["_meta"].is_object());
         }
     }
 

@@ -10,14 +10,18 @@ use std::{
     mem::{size_of, size_of_val},
     net::SocketAddr,
     os::fd::{AsRawFd, OwnedFd},
-    sync::OnceLock,
-    time::Instant,
 };
 
-/// Nanoseconds since the first call in this process; one clock for every thread.
+/// Nanoseconds of the monotonic clock: the same one for every thread and every process of this machine.
 pub fn now_ns() -> u64 {
-    static START: OnceLock<Instant> = OnceLock::new();
-    START.get_or_init(Instant::now).elapsed().as_nanos() as u64
+    time_ns(libc::CLOCK_MONOTONIC)
+}
+
+fn time_ns(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec into `time`, which outlives the call.
+    unsafe { libc::clock_gettime(clock, &mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 /// Pins the calling thread to one CPU, and asks for wake-ups as exact as the kernel gives them.
@@ -52,10 +56,7 @@ pub fn real_time(on: bool) -> io::Result<()> {
 
 /// CPU time that this process has used, threads that ended included, in ns.
 pub fn own_cpu_ns() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the kernel writes one timespec into `time`, which outlives the call.
-    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+    time_ns(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
 
 /// Raises the soft limit of open files to the hard one and returns it. A table of direct descriptors may be as large as
@@ -76,15 +77,24 @@ pub fn raise_nofile() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
+/// A Unix stream socket, ready for an asynchronous connect.
+pub fn outgoing_unix() -> io::Result<OwnedFd> {
+    Ok(socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?.into())
+}
+
 /// A TCP socket with TCP_NODELAY, bound to `source` (port chosen at connect, so that 28 thousand ports serve each pair
-/// of addresses instead of each source), ready for an asynchronous connect.
-pub fn outgoing(target: SocketAddr, source: Option<SocketAddr>) -> io::Result<OwnedFd> {
+/// of addresses instead of each source), ready for an asynchronous connect; `window` bounds its receive buffer, for
+/// clients that do not read.
+pub fn outgoing(target: SocketAddr, source: Option<SocketAddr>, window: Option<usize>) -> io::Result<OwnedFd> {
     let socket = socket2::Socket::new(
         socket2::Domain::for_address(target),
         socket2::Type::STREAM,
         Some(socket2::Protocol::TCP),
     )?;
     socket.set_tcp_nodelay(true)?;
+    if let Some(window) = window {
+        socket.set_recv_buffer_size(window)?;
+    }
     // Closing resets: eight thousand ports in TIME_WAIT after each round would starve the next.
     socket.set_linger(Some(std::time::Duration::ZERO))?;
     if let Some(source) = source {

@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 /// Longest latency told apart, in ns; longer ones count as this.
-const LATENCY_MAX_NS: u64 = 120_000_000_000;
+pub const LATENCY_MAX_NS: u64 = 120_000_000_000;
 
 /// See the module.
 pub struct Tally {
@@ -85,6 +85,8 @@ impl Tally {
 pub struct Percentiles {
     pub p50: f64,
     pub p90: f64,
+    #[serde(default)]
+    pub p95: f64,
     pub p99: f64,
     pub p99_9: f64,
     pub max: f64,
@@ -97,6 +99,7 @@ impl Percentiles {
         (!histogram.is_empty()).then(|| Self {
             p50: at(0.5),
             p90: at(0.9),
+            p95: at(0.95),
             p99: at(0.99),
             p99_9: at(0.999),
             max: histogram.max() as f64 / 1e3,

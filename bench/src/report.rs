@@ -1,0 +1,387 @@
+//! `corelane-bench report`: the records of runs as one page of tables, and as one HTML page with plots.
+//!
+//! It reads records (`scenario::record`) and measures nothing. The HTML page needs nothing beside it: plots are SVG in
+//! its text. Several records are laid over each other: before and after, or several scales.
+//!
+//! Invariant: everything on a page comes from the records and their histograms, so a page can be made again.
+
+mod plot;
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use hdrhistogram::{
+    Histogram,
+    serialization::{
+        Deserializer,
+        interval_log::{IntervalLogIterator, LogEntry},
+    },
+};
+
+use crate::{
+    Failure,
+    scenario::record::{self, Figures, Line, PhaseLine, Run, Second, Verdict},
+    tally::LATENCY_MAX_NS,
+};
+use plot::{Curve, Frame, chart};
+
+/// `corelane-bench report`.
+#[derive(clap::Args)]
+pub struct Report {
+    /// Records: NAME.jsonl as `corelane-bench run` writes them, each with its NAME.hlog beside it.
+    #[arg(required = true)]
+    records: Vec<PathBuf>,
+    /// Where the HTML page goes; beside the first record unless given.
+    #[arg(long)]
+    html: Option<PathBuf>,
+    /// Where the tables go as Markdown; standard output unless given.
+    #[arg(long)]
+    markdown: Option<PathBuf>,
+}
+
+/// A point of a curve, of a group in a second.
+type Point<'a> = &'a dyn Fn(&Second, &Figures) -> Option<(f64, f64)>;
+
+/// A record that was read.
+struct Taken {
+    name: String,
+    run: Run,
+    seconds: Vec<Second>,
+    phases: Vec<PhaseLine>,
+    verdict: Verdict,
+    /// By `phase/group`, all seconds of the phase together.
+    histograms: BTreeMap<String, Histogram<u64>>,
+}
+
+impl Report {
+    /// Writes the pages; fails if a record is not whole.
+    pub fn run(&self) -> Result<(), Failure> {
+        let taken = self.records.iter().map(|file| take(file)).collect::<Result<Vec<_>, _>>()?;
+        let tables = tables(&taken)?;
+        match &self.markdown {
+            Some(file) => fs::write(file, &tables)?,
+            None => println!("{tables}"),
+        }
+        let html = self.html.clone().unwrap_or_else(|| self.records[0].with_extension("html"));
+        fs::write(&html, page(&taken, &tables)?)?;
+        eprintln!("written: {}", html.display());
+        Ok(())
+    }
+}
+
+fn take(file: &Path) -> Result<Taken, Failure> {
+    let (mut run, mut seconds, mut phases, mut verdict) = (None, Vec::new(), Vec::new(), None);
+    for line in record::read(file)? {
+        match line {
+            Line::Run(line) => run = Some(*line),
+            Line::Second(line) => seconds.push(line),
+            Line::Phase(line) => phases.push(*line),
+            Line::Verdict(line) => verdict = Some(line),
+        }
+    }
+    let missing = |what: &str| format!("{}: no line of kind {what}: the run did not end", file.display());
+    Ok(Taken {
+        name: file.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned()),
+        run: run.ok_or_else(|| missing("run"))?,
+        seconds,
+        phases,
+        verdict: verdict.ok_or_else(|| missing("verdict"))?,
+        histograms: histograms(&file.with_extension("hlog"))?,
+    })
+}
+
+/// The histograms of an HDR interval log, those of one tag added up.
+fn histograms(file: &Path) -> Result<BTreeMap<String, Histogram<u64>>, Failure> {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let text = fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let mut sums = BTreeMap::new();
+    for entry in IntervalLogIterator::new(&text) {
+        let entry = entry.map_err(|error| format!("{}: {error:?}", file.display()))?;
+        let LogEntry::Interval(interval) = entry else { continue };
+        let bytes = STANDARD.decode(interval.encoded_histogram())?;
+        let histogram: Histogram<u64> = Deserializer::new()
+            .deserialize(&mut &bytes[..])
+            .map_err(|error| format!("{}: a histogram: {error}", file.display()))?;
+        let tag = interval.tag().map_or_else(String::new, |tag| tag.as_str().to_owned());
+        let empty = || Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3).expect("bounds that hdrhistogram takes");
+        sums.entry(tag)
+            .or_insert_with(empty)
+            .add(&histogram)
+            .map_err(|error| format!("{}: {error}", file.display()))?;
+    }
+    Ok(sums)
+}
+
+fn or_dash(value: Option<f64>, digits: usize) -> String {
+    value.map_or("-".into(), |value| format!("{value:.digits$}"))
+}
+
+fn kinds(kinds: &BTreeMap<String, u64>) -> String {
+    if kinds.is_empty() {
+        return "none".into();
+    }
+    kinds.iter().map(|(kind, count)| format!("{kind} {count}")).collect::<Vec<_>>().join(", ")
+}
+
+fn tables(all: &[Taken]) -> Result<String, Failure> {
+    let mut page = String::new();
+    for taken in all {
+        let (run, environment) = (&taken.run, &taken.run.environment);
+        writeln!(page, "# {}\n\n{}.\n", taken.name, run.scenario.about)?;
+        let or = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".into());
+        writeln!(page, "- Command: `{}`", environment.command.join(" "))?;
+        writeln!(
+            page,
+            "- Server: {}",
+            run.server.as_ref().map_or("one that ran already".into(), |it| format!("`{it}`"))
+        )?;
+        writeln!(
+            page,
+            "- Commit {}, kernel {}, {} x {}, load average at the start {}, {} generator threads in {} processes, times x {}",
+            or(&environment.commit),
+            or(&environment.kernel),
+            environment.cores,
+            or(&environment.cpu_model),
+            or_dash(environment.load_average, 2),
+            run.threads,
+            run.processes,
+            run.scale
+        )?;
+        if let Some(source) = &run.scenario.source {
+            writeln!(page, "- Figures from: {source}")?;
+        }
+        writeln!(page, "\n**{}**\n", if taken.verdict.passed { "passed" } else { "FAILED" })?;
+        writeln!(page, "| must hold | where | found | at least | at most | |\n|---|---|---|---|---|---|")?;
+        for judged in &taken.verdict.conditions {
+            let condition = &judged.condition;
+            let of = |name: &Option<String>| name.clone().unwrap_or_else(|| "all".into());
+            writeln!(
+                page,
+                "| {} | {}, {} | {} | {} | {} | {} |",
+                serde_json::to_value(condition.figure)?.as_str().unwrap_or_default(),
+                of(&condition.phase),
+                of(&condition.group),
+                or_dash(judged.found, 3),
+                condition.at_least.map_or("-".into(), |bound| bound.to_string()),
+                condition.at_most.map_or("-".into(), |bound| bound.to_string()),
+                if judged.met { "met" } else { "**missed**" }
+            )?;
+        }
+        writeln!(
+            page,
+            "\n| phase, group | s | due | right | calls/s | p50 us | p95 | p99 | p99.9 | max | connections | errors | refused, \
+             lost | server CPU % | us/call | RSS MiB | RSS B each | generator CPU % | its lag p99 us |\n\
+             |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+        )?;
+        for line in &taken.phases {
+            writeln!(
+                page,
+                "| {}, {} | {:.1} | {} | {} | {:.0} | {} | {} | {} | {} | {} | {} | {} | {}; {} | {} | {} | {} | {} | {} | {} |",
+                line.phase,
+                line.group,
+                line.duration_s,
+                line.offered,
+                line.succeeded,
+                line.succeeded as f64 / line.duration_s,
+                or_dash(line.latency_p50_us, 0),
+                or_dash(line.latency_p95_us, 0),
+                or_dash(line.latency_p99_us, 0),
+                or_dash(line.latency_p999_us, 0),
+                or_dash(line.latency_us.as_ref().map(|latency| latency.max), 0),
+                line.connections_open,
+                kinds(&line.errors),
+                kinds(&line.connections_refused),
+                kinds(&line.connections_lost),
+                or_dash(line.cpu_percent, 1),
+                or_dash(line.cpu_us_per_call, 2),
+                or_dash(line.memory_rss_mib_per_node, 1),
+                or_dash(line.server_rss_bytes_each, 0),
+                or_dash(line.generator_cpu_percent, 1),
+                or_dash(line.send_lag_us.as_ref().map(|lag| lag.p99), 0),
+            )?;
+        }
+        writeln!(
+            page,
+            "\nKernel: {}\n",
+            run.tuning.iter().map(|(k, v)| format!("{k} = {v}")).collect::<Vec<_>>().join("; ")
+        )?;
+    }
+    Ok(page)
+}
+
+/// Percentiles that a curve goes through, as 1 / (1 - quantile).
+fn percentile_curve(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
+    let most = (histogram.len() as f64).max(1.0);
+    let mut points = Vec::new();
+    let mut rarity: f64 = 1.0;
+    while rarity <= most {
+        let quantile = 1.0 - 1.0 / rarity;
+        points.push((rarity, (histogram.value_at_quantile(quantile) as f64 / 1e3).max(0.1)));
+        rarity *= 1.3;
+    }
+    points
+}
+
+/// How a rarity is written: 100 is the 99th percentile.
+fn percentile(rarity: f64) -> String {
+    let percent = 100.0 * (1.0 - 1.0 / rarity.max(1.0));
+    let digits = (rarity.log10().ceil() as usize).saturating_sub(2).min(6);
+    format!("{percent:.digits$} %")
+}
+
+fn charts(all: &[Taken]) -> Result<Vec<String>, Failure> {
+    let label =
+        |taken: &Taken, name: &str| if all.len() > 1 { format!("{}: {name}", taken.name) } else { name.to_owned() };
+    let line = |name: String, points: Vec<(f64, f64)>| Curve { name, points, dots: false };
+    let mut curves: [Vec<Curve>; 6] = Default::default();
+    for taken in all {
+        for (tag, histogram) in &taken.histograms {
+            curves[0].push(line(label(taken, tag), percentile_curve(histogram)));
+        }
+        for group in &taken.run.scenario.groups {
+            let of = |figure: Point<'_>| -> Vec<(f64, f64)> {
+                let each = |second: &Second| figure(second, second.groups.get(&group.name)?);
+                taken.seconds.iter().filter_map(each).collect()
+            };
+            for (name, which) in [("p50", 0), ("p99", 1), ("max", 2)] {
+                let points = of(&|second, figures| {
+                    let latency = figures.latency_us.as_ref()?;
+                    Some((second.at_seconds, [latency.p50, latency.p99, latency.max][which].max(0.1)))
+                });
+                curves[1].push(line(label(taken, &format!("{} {name}", group.name)), points));
+            }
+            curves[2].push(line(
+                label(taken, &format!("{} right", group.name)),
+                of(&|second, figures| Some((second.at_seconds, figures.succeeded as f64))),
+            ));
+            let dots = |name: String, points: Vec<(f64, f64)>| Curve { name, points, dots: true };
+            curves[3].push(dots(
+                label(taken, &group.name),
+                of(&|_, figures| (figures.offered > 0).then_some((figures.open as f64, figures.succeeded as f64))),
+            ));
+            curves[4].push(dots(
+                label(taken, &group.name),
+                of(&|_, figures| (figures.offered > 0).then_some((figures.offered as f64, figures.succeeded as f64))),
+            ));
+        }
+        let open = |second: &Second| second.groups.values().map(|figures| figures.open).sum::<u64>() as f64;
+        let rss = |second: &Second| Some((open(second), second.server_rss_bytes? as f64 / 1_048_576.0));
+        let points = taken.seconds.iter().filter_map(rss).filter(|point| point.0 > 0.0).collect();
+        curves[5].push(Curve { name: label(taken, "server"), points, dots: true });
+    }
+    let frames = [
+        ("Latency by percentile", "percentile", "us", true, true),
+        ("Latency over time", "s", "us", false, true),
+        ("Right answers over time", "s", "calls/s", false, false),
+        ("Right answers against connections", "connections up", "calls/s", false, false),
+        ("Goodput against offered load", "calls due in a second", "right answers in that second", false, false),
+        ("Memory against connections", "connections up", "server RSS, MiB", false, false),
+    ];
+    let draw = |(curves, (title, x, y, x_log, y_log)): (&Vec<Curve>, (&str, &str, &str, bool, bool))| {
+        let x_shown = x_log.then_some(percentile as fn(f64) -> String);
+        chart(&Frame { title, x, y, x_log, y_log, x_shown }, curves)
+    };
+    curves.iter().zip(frames).map(draw).collect()
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// The tables as HTML: headings, lists, tables and paragraphs, which is all that they are made of.
+fn html_of(markdown: &str) -> String {
+    let mut html = String::new();
+    let (mut in_table, mut in_list) = (false, false);
+    for line in markdown.lines() {
+        let row = line.starts_with('|');
+        if in_table && !row {
+            html += "</table>\n";
+        }
+        if in_list && !line.starts_with("- ") {
+            html += "</ul>\n";
+        }
+        let line = escaped(line);
+        if row {
+            if line.chars().all(|c| matches!(c, '|' | '-')) {
+                continue;
+            }
+            html += if in_table { "" } else { "<table>\n" };
+            let cell = if in_table { "td" } else { "th" };
+            let cells =
+                line.trim_matches('|').split('|').map(|text| format!("<{cell}>{}</{cell}>", marked(text.trim())));
+            html += &format!("<tr>{}</tr>\n", cells.collect::<String>());
+        } else if let Some(item) = line.strip_prefix("- ") {
+            html += if in_list { "" } else { "<ul>\n" };
+            html += &format!("<li>{}</li>\n", marked(item));
+        } else if let Some(title) = line.strip_prefix("# ") {
+            html += &format!("<h1>{title}</h1>\n");
+        } else if !line.is_empty() {
+            html += &format!("<p>{}</p>\n", marked(&line));
+        }
+        (in_table, in_list) = (row, line.starts_with("- "));
+    }
+    html
+}
+
+/// `code` and **strong** words.
+fn marked(text: &str) -> String {
+    let mut html = String::new();
+    for (place, part) in text.split("**").enumerate() {
+        let part = part.split('`').enumerate().map(|(place, part)| match place % 2 {
+            0 => part.to_owned(),
+            _ => format!("<code>{part}</code>"),
+        });
+        let part: String = part.collect();
+        html += &if place % 2 == 1 { format!("<b>{part}</b>") } else { part };
+    }
+    html
+}
+
+fn page(all: &[Taken], tables: &str) -> Result<String, Failure> {
+    let title = all.iter().map(|taken| taken.name.as_str()).collect::<Vec<_>>().join(", ");
+    let charts = charts(all)?;
+    Ok(format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{}</title>\n<style>\n\
+         body {{ font-family: sans-serif; margin: 2em; max-width: 100em }}\n\
+         table {{ border-collapse: collapse; font-size: 85%; margin: 1em 0; display: block; overflow-x: auto }}\n\
+         td, th {{ border: 1px solid #bbb; padding: 0.2em 0.5em; text-align: right }}\n\
+         td:first-child, th:first-child {{ text-align: left }}\nsvg {{ display: block; margin: 1em 0 }}\n\
+         </style></head><body>\n{}\n{}\n</body></html>\n",
+        escaped(&title),
+        html_of(tables),
+        charts.join("\n")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_become_html_and_nothing_in_them_becomes_markup() {
+        let html = html_of(
+            "# a\n\nwhat **must** hold.\n\n- Command: `x <y>`\n- two\n\n| h | i |\n|---|---|\n| 1 | <b> |\n\nend\n",
+        );
+        let expected = "<h1>a</h1>\n<p>what <b>must</b> hold.</p>\n<ul>\n<li>Command: <code>x &lt;y&gt;</code></li>\n\
+                        <li>two</li>\n</ul>\n<table>\n<tr><th>h</th><th>i</th></tr>\n<tr><td>1</td><td>&lt;b&gt;</td></tr>\n\
+                        </table>\n<p>end</p>\n";
+        assert_eq!(html, expected);
+    }
+
+    #[test]
+    fn a_percentile_curve_ends_where_the_samples_do() {
+        let mut histogram = Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3).expect("bounds");
+        (1..=1000u64).for_each(|us| histogram.record(us * 1000).expect("in bounds"));
+        let curve = percentile_curve(&histogram);
+        assert!(curve.last().is_some_and(|&(rarity, us)| rarity <= 1000.0 && us > 990.0), "{:?}", curve.last());
+        assert!(curve.windows(2).all(|two| two[0].0 < two[1].0 && two[0].1 <= two[1].1));
+        assert_eq!(
+            [percentile(1.0), percentile(2.0), percentile(100.0), percentile(1000.0)].join(" "),
+            "0 % 50 % 99 % 99.9 %"
+        );
+    }
+}
