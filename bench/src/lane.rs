@@ -211,6 +211,13 @@ impl Lane {
         script.ask(place, id, &self.talk.session, out);
     }
 
+    /// Asks for the server's health, on a connection that says nothing else and is not verified; it counts from `at`.
+    pub fn ask_health(&mut self, script: &Script, at: u64, out: &mut Vec<u8>) {
+        self.talk.stage = Stage::Ready;
+        self.talk.expect(at);
+        script.health(out);
+    }
+
     /// Makes a call that counts from the next `stamp`.
     pub fn call(&mut self, script: &Script, out: &mut Vec<u8>) {
         self.call_at(script, UNSTAMPED, out);

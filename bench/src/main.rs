@@ -6,17 +6,20 @@
 
 mod answer;
 mod choices;
+mod compare;
 mod dice;
 mod drive;
 mod fleet;
 mod floor;
 mod forwarding;
 mod judge;
+mod knee;
 mod ladder;
 mod lane;
 mod load;
 mod mass;
 mod message;
+mod model;
 mod observe;
 mod parsers;
 mod record;
@@ -32,6 +35,8 @@ mod upstream;
 
 use clap::Parser;
 
+use judge::Verdict;
+
 /// Why a subcommand ended without a result.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -40,16 +45,24 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 enum Command {
     /// Compare corelane with itself: pinned or not, batch caps, allocators; and two JSON parsers.
     Choices(choices::Choices),
+    /// Compare two builds of corelane, round after round: is the second slower.
+    Compare(compare::Compare),
     /// Serve fixed bytes as cheaply as the kernel allows.
     Floor(floor::Floor),
     /// Compare corelane and other proxies before the same server, round after round.
     Forwarding(forwarding::Forwarding),
     /// Open many connections, call once on each, and report the memory of an idle one.
     Idle(mass::Idle),
+    /// Find how much a server takes before it bends, and what bends first.
+    Knee(knee::Knee),
     /// Compare the floor, corelane and rmcp, round after round.
     Ladder(ladder::Ladder),
     /// Call a tool over many connections and report rate, latency and cost.
     Load(load::Load),
+    /// Compute from the records what other hosts should do.
+    Model(model::Model),
+    /// Measure one of the service levels of the original.
+    NineNines(scenario::NineNines),
     /// Show the records of runs: tables, and one HTML page with plots.
     Report(report::Report),
     /// Take a server through a scenario, and say whether what must hold did.
@@ -65,20 +78,25 @@ enum Command {
 fn main() -> std::process::ExitCode {
     let ended = match Command::parse() {
         Command::Choices(choices) => choices.run(),
+        Command::Compare(compare) => match compare.run() {
+            Ok(Verdict::Met) => Ok(()),
+            Ok(Verdict::Missed) => return std::process::ExitCode::FAILURE,
+            Ok(_) => return broken(&"undecided: more rounds, or a quieter machine".into()),
+            Err(failure) => return broken(&failure),
+        },
         Command::Floor(floor) => floor.run(),
         Command::Forwarding(forwarding) => forwarding.run(),
         Command::Idle(idle) => idle.run(),
+        Command::Knee(knee) => knee.run(),
         Command::Ladder(ladder) => ladder.run(),
         Command::Load(load) => load.run(),
+        Command::Model(model) => model.run(),
         Command::Report(report) => match report.run() {
             Ok(()) => Ok(()),
             Err(failure) => return broken(&failure),
         },
-        Command::Run(play) => match play.run() {
-            Ok(true) => Ok(()),
-            Ok(false) => return std::process::ExitCode::FAILURE,
-            Err(failure) => return broken(&failure),
-        },
+        Command::NineNines(nine_nines) => return judged(nine_nines.run()),
+        Command::Run(play) => return judged(play.run()),
         Command::Sessions(sessions) => sessions.run(),
         Command::Share(process) => process.run(),
         Command::Upstream(upstream) => upstream.run(),
@@ -89,6 +107,15 @@ fn main() -> std::process::ExitCode {
             eprintln!("corelane-bench: {failure}");
             std::process::ExitCode::FAILURE
         }
+    }
+}
+
+/// Exit code 0 if it held, 1 if it did not, 2 if it could not be measured.
+fn judged(held: Result<bool, Failure>) -> std::process::ExitCode {
+    match held {
+        Ok(true) => std::process::ExitCode::SUCCESS,
+        Ok(false) => std::process::ExitCode::FAILURE,
+        Err(failure) => broken(&failure),
     }
 }
 

@@ -293,6 +293,11 @@ impl Script {
         self.assemble(head.as_bytes(), session, out);
     }
 
+    /// The GET that asks for the server's health at its control address.
+    pub fn health(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    }
+
     /// Bytes of one call on the wire, without the header of a session that the server gives.
     pub fn call_bytes(&self) -> usize {
         let mut out = Vec::new();

@@ -9,13 +9,19 @@ use std::{
     collections::BTreeMap,
     fmt::{self, Write},
     fs,
+    io::{Read, Write as _},
+    net::{SocketAddr, TcpStream},
     path::Path,
     process::Command,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Failure, server::SETTING};
+
+/// How long a server may take to show its metrics.
+const METRICS_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a thread did with its time, in ns.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +73,25 @@ fn delayed_acks_in(netstat: &str) -> Option<u64> {
     let (names, values) = (lines.next()?, lines.next()?);
     let place = names.split_whitespace().position(|name| name == "DelayedACKs")?;
     values.split_whitespace().nth(place)?.parse().ok()
+}
+
+/// The largest value of a metric that a server shows as Prometheus text at its control address.
+pub fn metric_max(control: SocketAddr, name: &str) -> Option<f64> {
+    let mut stream = TcpStream::connect_timeout(&control, METRICS_LIMIT).ok()?;
+    stream.set_read_timeout(Some(METRICS_LIMIT)).ok()?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    metric_max_in(&text, name)
+}
+
+/// `name{labels} value` and `name value`; other metrics may begin with the same name.
+fn metric_max_in(text: &str, name: &str) -> Option<f64> {
+    let value = |line: &str| {
+        let rest = line.strip_prefix(name).filter(|rest| rest.starts_with(['{', ' ']))?;
+        rest.rsplit(' ').next()?.parse::<f64>().ok()
+    };
+    text.lines().filter_map(value).reduce(f64::max)
 }
 
 fn kib_field(path: &str, name: &str) -> Option<u64> {
@@ -179,6 +204,13 @@ fn commit() -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_metric_is_found_by_its_whole_name_and_the_largest_counts() {
+        let text = "# HELP gap_seconds x\ngap_seconds{core=\"0\"} 0.25\ngap_seconds{core=\"1\"} 1.5e-1\ngap_seconds_sum 9\nplain 3\n";
+        assert_eq!(metric_max_in(text, "gap_seconds"), Some(0.25));
+        assert_eq!((metric_max_in(text, "plain"), metric_max_in(text, "gap")), (Some(3.0), None));
+    }
 
     #[test]
     fn delayed_acks_are_found_by_their_name() {

@@ -24,7 +24,10 @@ use hdrhistogram::{
 
 use crate::{
     Failure,
-    scenario::record::{self, Figures, Line, PhaseLine, Run, Second, Verdict},
+    scenario::{
+        record::{self, Figures, Line, PhaseLine, Run, Second, Verdict},
+        verdict::Judged,
+    },
     tally::LATENCY_MAX_NS,
 };
 use plot::{Curve, Frame, chart};
@@ -120,6 +123,17 @@ fn or_dash(value: Option<f64>, digits: usize) -> String {
     value.map_or("-".into(), |value| format!("{value:.digits$}"))
 }
 
+/// How many times better than its bound a figure is; below 1 it is worse.
+fn margin(judged: &Judged) -> String {
+    let Some(found) = judged.found else { return "-".into() };
+    let of = |least: Option<f64>, most: Option<f64>| match (least, most) {
+        (Some(least), None) if least > 0.0 => Some(found / least),
+        (None, Some(most)) if most > 0.0 && found > 0.0 => Some(most / found),
+        _ => None,
+    };
+    of(judged.condition.at_least, judged.condition.at_most).map_or("-".into(), |times| format!("x {times:.1}"))
+}
+
 fn kinds(kinds: &BTreeMap<String, u64>) -> String {
     if kinds.is_empty() {
         return "none".into();
@@ -155,19 +169,20 @@ fn tables(all: &[Taken]) -> Result<String, Failure> {
             writeln!(page, "- Figures from: {source}")?;
         }
         writeln!(page, "\n**{}**\n", if taken.verdict.passed { "passed" } else { "FAILED" })?;
-        writeln!(page, "| must hold | where | found | at least | at most | |\n|---|---|---|---|---|---|")?;
+        writeln!(page, "| must hold | where | found | at least | at most | margin | |\n|---|---|---|---|---|---|---|")?;
         for judged in &taken.verdict.conditions {
             let condition = &judged.condition;
             let of = |name: &Option<String>| name.clone().unwrap_or_else(|| "all".into());
             writeln!(
                 page,
-                "| {} | {}, {} | {} | {} | {} | {} |",
+                "| {} | {}, {} | {} | {} | {} | {} | {} |",
                 serde_json::to_value(condition.figure)?.as_str().unwrap_or_default(),
                 of(&condition.phase),
                 of(&condition.group),
                 or_dash(judged.found, 3),
                 condition.at_least.map_or("-".into(), |bound| bound.to_string()),
                 condition.at_most.map_or("-".into(), |bound| bound.to_string()),
+                margin(judged),
                 if judged.met { "met" } else { "**missed**" }
             )?;
         }
@@ -349,7 +364,7 @@ fn page(all: &[Taken], tables: &str) -> Result<String, Failure> {
          body {{ font-family: sans-serif; margin: 2em; max-width: 100em }}\n\
          table {{ border-collapse: collapse; font-size: 85%; margin: 1em 0; display: block; overflow-x: auto }}\n\
          td, th {{ border: 1px solid #bbb; padding: 0.2em 0.5em; text-align: right }}\n\
-         td:first-child, th:first-child {{ text-align: left }}\nsvg {{ display: block; margin: 1em 0 }}\n\
+         td:first-child, th:first-child {{ text-align: left }}\nsvg {{ display: block; margin-top: 1em }}\n.legend {{ font-size: 85%; max-width: 900px }}\n\
          </style></head><body>\n{}\n{}\n</body></html>\n",
         escaped(&title),
         html_of(tables),

@@ -12,7 +12,7 @@ mod pace;
 pub mod record;
 mod share;
 pub mod troop;
-mod verdict;
+pub mod verdict;
 
 use std::{
     collections::BTreeMap,
@@ -30,7 +30,7 @@ use crate::{
     server::{Ports, Running, Start},
     sys,
 };
-use count::Count;
+use count::{Count, Latencies};
 pub use file::Scenario;
 use record::{Figures, Interval, Line, PhaseLine, Run, Second, Verdict};
 use share::Order;
@@ -41,12 +41,79 @@ use troop::{Muster, Told, Troop};
 pub struct Play {
     /// The scenario: a file such as those in bench/scenarios.
     scenario: PathBuf,
+    #[command(flatten)]
+    with: Staging,
+}
+
+/// `corelane-bench nine-nines`.
+#[derive(clap::Args)]
+pub struct NineNines {
+    /// The objective that is measured.
+    #[arg(value_enum)]
+    objective: Objective,
+    #[command(flatten)]
+    with: Staging,
+}
+
+/// The service levels of the original, one measurement each.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Objective {
+    /// Under 100,000 messages a second.
+    Latency,
+    /// Of a health query, while the data plane is flooded.
+    ControlPlane,
+    /// What 50,000 sessions take, nearly idle.
+    Memory,
+    /// 50,000 of them, called.
+    Connections,
+    /// In place of pauses of a collector.
+    Stalls,
+    /// For 30 s.
+    Throughput,
+    /// Beside clients that misbehave.
+    Availability,
+}
+
+impl Objective {
+    fn scenario(self) -> &'static str {
+        match self {
+            Self::Latency => include_str!("../scenarios/nine_nines/latency.toml"),
+            Self::ControlPlane => include_str!("../scenarios/nine_nines/control_plane.toml"),
+            Self::Memory => include_str!("../scenarios/memory_50k.toml"),
+            Self::Connections => include_str!("../scenarios/nine_nines/connections.toml"),
+            Self::Stalls => include_str!("../scenarios/nine_nines/stalls.toml"),
+            Self::Throughput => include_str!("../scenarios/nine_nines/throughput.toml"),
+            Self::Availability => include_str!("../scenarios/nine_nines/availability.toml"),
+        }
+    }
+}
+
+impl Play {
+    /// Runs, writes the record, prints the verdict. True if all that must hold did.
+    pub fn run(&self) -> Result<bool, Failure> {
+        self.with.play(Scenario::read(&self.scenario)?)
+    }
+}
+
+impl NineNines {
+    /// The same, of an objective's own scenario.
+    pub fn run(&self) -> Result<bool, Failure> {
+        self.with.play(Scenario::parse(self.objective.scenario())?)
+    }
+}
+
+/// What a scenario is run with.
+#[derive(clap::Args)]
+struct Staging {
     /// Address of a server that runs already (127.0.0.1:8808, unix:/run/x.sock); repeatable, connections take turns.
     #[arg(long)]
     target: Vec<Address>,
     /// Its process, for CPU time and memory.
     #[arg(long, requires = "target")]
     server_pid: Option<u32>,
+    /// Its control address, for groups that ask for its health and for its own metrics.
+    #[arg(long, requires = "target")]
+    control: Option<SocketAddr>,
     /// Allow this address although it is not loopback (a network namespace of this machine); repeatable.
     #[arg(long)]
     allow_namespace: Vec<IpAddr>,
@@ -82,6 +149,9 @@ pub struct Play {
 /// Before a phase begins, so that every thread has its order by then.
 const NOTICE_NS: u64 = 20_000_000;
 
+/// Histograms of one group in a log, about: a long run's are of several seconds each, so that the file stays small.
+const INTERVALS_MAX: u64 = 120;
+
 /// What each thread says: the script of the scenario.
 fn script(scenario: &Scenario, targets: &[String]) -> Result<Script, String> {
     let host = match targets.first().map(|target| target.parse()).transpose()? {
@@ -98,6 +168,14 @@ fn script(scenario: &Scenario, targets: &[String]) -> Result<Script, String> {
     Ok(Script::new(scenario.wire, scenario.wire != Wire::HttpModern, host, &payload)?.asking(&asks))
 }
 
+/// The server that is measured.
+struct Reached {
+    /// If it was started here.
+    running: Option<Running>,
+    targets: Vec<Address>,
+    control: Option<SocketAddr>,
+}
+
 /// The server at one moment.
 #[derive(Clone, Copy)]
 struct Moment {
@@ -112,6 +190,7 @@ struct Stage {
     scenario: Scenario,
     troop: Troop,
     server_pid: Option<u32>,
+    control: Option<SocketAddr>,
     rss_at_rest: Option<u64>,
     begun: u64,
     /// By phase and second, of each group.
@@ -123,16 +202,15 @@ struct Stage {
     quiet: bool,
 }
 
-impl Play {
-    /// Runs, writes the record, prints the verdict. True if all that must hold did.
-    pub fn run(&self) -> Result<bool, Failure> {
+impl Staging {
+    fn play(&self, scenario: Scenario) -> Result<bool, Failure> {
         if !(self.scale.is_finite() && self.scale > 0.0) || self.processes == 0 || self.cpus.is_empty() {
             return Err("--scale, --processes and --cpus: above zero".into());
         }
-        let scenario = Scenario::read(&self.scenario)?.scaled(self.scale);
+        let scenario = scenario.scaled(self.scale);
         let limit = usize::try_from(sys::raise_nofile()?)?;
         let table = self.table.unwrap_or(limit).clamp(1, limit);
-        let (running, targets) = self.server(&scenario)?;
+        let Reached { running, targets, control } = self.server(&scenario)?;
         for target in &targets {
             if let Address::Inet(address) = target
                 && !address.ip().is_loopback()
@@ -149,6 +227,7 @@ impl Play {
         let muster = Muster {
             scenario: scenario.clone(),
             targets: targets.iter().map(ToString::to_string).collect(),
+            control: control.as_ref().map(ToString::to_string),
             cpus: self.cpus.clone(),
             table,
             processes: self.processes,
@@ -173,6 +252,7 @@ impl Play {
         let mut stage = Stage {
             troop,
             server_pid,
+            control,
             rss_at_rest: server_pid.and_then(observe::rss_bytes),
             begun: sys::now_ns(),
             counts: BTreeMap::new(),
@@ -191,9 +271,9 @@ impl Play {
         self.conclude(stage, unix_time)
     }
 
-    fn server(&self, scenario: &Scenario) -> Result<(Option<Running>, Vec<Address>), Failure> {
+    fn server(&self, scenario: &Scenario) -> Result<Reached, Failure> {
         if !self.target.is_empty() {
-            return Ok((None, self.target.clone()));
+            return Ok(Reached { running: None, targets: self.target.clone(), control: self.control });
         }
         let words = scenario.serve.as_ref().ok_or("the scenario starts no server: name one with --target")?;
         let ports = Ports::free()?;
@@ -201,7 +281,10 @@ impl Play {
         let filled = ports.fill(words).replace("{unix}", &unix.display().to_string());
         let waited = if words.contains("{tcp}") { ports.tcp } else { ports.http };
         let target = if words.contains("{unix}") { Address::Unix(unix) } else { waited.into() };
-        let environment: Vec<_> = scenario.settings.clone().into_iter().collect();
+        let control = Ports::free()?.http;
+        let setting = |(name, value): (&String, &String)| (name.clone(), value.clone());
+        let mut environment: Vec<_> = scenario.settings.iter().map(setting).collect();
+        environment.push(("CORELANE_CONTROL_LISTEN".into(), control.to_string()));
         let running = Running::start(Start {
             binary: &self.server,
             words: filled,
@@ -209,7 +292,7 @@ impl Play {
             cpu: Some(self.server_cpu),
             target: waited,
         })?;
-        Ok((Some(running), vec![target]))
+        Ok(Reached { running: Some(running), targets: vec![target], control: Some(control) })
     }
 
     fn conclude(&self, mut stage: Stage, unix_time: u64) -> Result<bool, Failure> {
@@ -234,7 +317,7 @@ impl Play {
         std::fs::create_dir_all(&self.out)?;
         let file = self.out.join(format!("{}.jsonl", self.name.as_ref().unwrap_or(&stage.scenario.name)));
         record::write(&file, &stage.lines)?;
-        record::write_log(&file.with_extension("hlog"), unix_time, stage.intervals())?;
+        record::write_log(&file.with_extension("hlog"), unix_time, &stage.intervals())?;
         println!("{}: {}", stage.scenario.name, if passed { "passed" } else { "FAILED" });
         println!("written: {}", shown(&file));
         Ok(passed)
@@ -344,6 +427,7 @@ impl Stage {
         let open: u64 = sums.iter().map(|sum| sum.open).sum();
         let grown = last.rss.zip(self.rss_at_rest).map(|(now, then)| now.saturating_sub(then) as f64);
         let each = grown.filter(|_| open > 0).map(|bytes| bytes / open as f64);
+        let gap = self.control.and_then(|control| observe::metric_max(control, "corelane_longest_gap_seconds"));
         for (group, sum) in self.scenario.groups.iter().zip(&sums) {
             let us = |quantile| (sum.latency.len() > 0).then(|| sum.latency.at(quantile)).flatten();
             let line = PhaseLine {
@@ -379,6 +463,7 @@ impl Stage {
                 bytes_received: sum.bytes_received,
                 server_cpu_seconds: cpu.map(|ns| ns as f64 / 1e9),
                 cpu_us_per_call: cpu.filter(|_| answers > 0).map(|ns| ns as f64 / 1e3 / answers as f64),
+                longest_gap_ms: gap.map(|seconds| seconds * 1e3),
                 server_rss_bytes: last.rss,
                 server_rss_bytes_each: each,
                 generator_cpu_percent: Some(percent(last.generator_cpu, first.generator_cpu, last.at - first.at)),
@@ -405,20 +490,25 @@ impl Stage {
         }
     }
 
-    /// Every second in which a group had answers, in order.
-    fn intervals(&self) -> impl Iterator<Item = Interval<'_>> {
-        let mut ends = vec![0];
-        for place in 0..self.scenario.phases.len() {
-            ends.push(ends[place] + self.counts.range((place, 0)..(place + 1, 0)).count() as u64);
+    /// The latencies of every group in stretches of time, in order: a second each, or longer ones of a long run.
+    fn intervals(&self) -> Vec<(Duration, Duration, Interval<'_>)> {
+        let total: u64 = self.counts.len() as u64;
+        let stretch = total.div_ceil(INTERVALS_MAX).max(1);
+        let (mut begins, mut all) = (0, Vec::new());
+        for (place, phase) in self.scenario.phases.iter().enumerate() {
+            let seconds: Vec<_> = self.counts.range((place, 0)..(place + 1, 0)).collect();
+            for group in 0..self.scenario.groups.len() {
+                for part in seconds.chunk_by(|one, other| one.0.1 / stretch == other.0.1 / stretch) {
+                    let mut latency = Latencies::default();
+                    part.iter().for_each(|(_, counts)| latency.add(&counts[group].latency));
+                    let at = Duration::from_secs(begins + part[0].0.1);
+                    let interval = Interval { group: &self.scenario.groups[group].name, phase: &phase.name, latency };
+                    all.push((at, Duration::from_secs(part.len() as u64), interval));
+                }
+            }
+            begins += seconds.len() as u64;
         }
-        self.counts.iter().flat_map(move |(&(place, second), counts)| {
-            let at = Duration::from_secs(ends[place] + second);
-            counts.iter().zip(&self.scenario.groups).map(move |(count, group)| Interval {
-                group: &group.name,
-                phase: &self.scenario.phases[place].name,
-                at,
-                count,
-            })
-        })
+        all.sort_by_key(|(at, ..)| *at);
+        all
     }
 }

@@ -5,15 +5,15 @@
 //! Invariant: a chart without a single point says so instead of showing an empty frame.
 
 use plotters::{
-    chart::{ChartBuilder, SeriesLabelPosition},
+    chart::ChartBuilder,
     coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter},
-    prelude::{BLACK, Circle, EmptyElement, IntoDrawingArea, IntoLogRange, LineSeries, PathElement, SVGBackend, WHITE},
+    prelude::{Circle, EmptyElement, IntoDrawingArea, IntoLogRange, LineSeries, SVGBackend, WHITE},
     style::{Color, Palette, Palette99, ShapeStyle},
 };
 
 use crate::Failure;
 
-/// A named line; with `dots`, its points alone.
+/// A named line (its name stands in HTML as it is); with `dots`, its points alone.
 pub struct Curve {
     pub name: String,
     pub points: Vec<(f64, f64)>,
@@ -33,7 +33,7 @@ pub struct Frame<'a> {
 
 const SIZE: (u32, u32) = (900, 380);
 
-/// Draws the curves; the SVG text.
+/// Draws the curves; the SVG text, and below it whose each is.
 pub fn chart(frame: &Frame<'_>, curves: &[Curve]) -> Result<String, Failure> {
     let points = || curves.iter().flat_map(|curve| curve.points.iter().copied());
     if points().next().is_none() {
@@ -99,21 +99,21 @@ where
             } else {
                 chart.draw_series(LineSeries::new(curve.points.iter().copied(), style))
             };
-            drawn
-                .map_err(|error| told(&error))?
-                .label(&curve.name)
-                .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 18, y)], style));
+            drawn.map_err(|error| told(&error))?;
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE.mix(0.8))
-            .border_style(BLACK.mix(0.3))
-            .draw()
-            .map_err(|error| told(&error))?;
         area.present().map_err(|error| told(&error))?;
     }
-    Ok(text)
+    Ok(text + &legend(curves))
+}
+
+/// Which colour is whose: below the chart, where it hides nothing.
+fn legend(curves: &[Curve]) -> String {
+    let shown = |(place, curve): (usize, &Curve)| {
+        let (red, green, blue) = Palette99::pick(place).mix(1.0).rgb();
+        format!("<span style=\"color: rgb({red},{green},{blue})\">&#9632;</span> {}", curve.name)
+    };
+    let all: Vec<String> = curves.iter().enumerate().filter(|(_, curve)| !curve.points.is_empty()).map(shown).collect();
+    format!("\n<p class=\"legend\">{}</p>", all.join(" &nbsp; "))
 }
 
 /// A number as it stands at an axis: 12000 as 12k.
@@ -138,7 +138,7 @@ mod tests {
         for (x_log, y_log) in [(false, false), (false, true), (true, false), (true, true)] {
             let frame = Frame { title: "both", x: "time", y: "us", x_log, y_log, x_shown: None };
             let svg = chart(&frame, &[curve("before", false), curve("after", true)]).expect("drawn");
-            assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"), "{svg:.80}");
+            assert!(svg.starts_with("<svg") && svg.contains("</svg>"), "{svg:.80}");
             assert!(["both", "before", "after", "time"].iter().all(|text| svg.contains(text)));
         }
     }

@@ -68,6 +68,8 @@ pub enum Deed {
     Visit,
     /// They say a call a few bytes at a time, and never come to its end.
     Trickle,
+    /// They stay and ask for the server's health at its control address (GET /healthz over HTTP), at a rate.
+    Health,
 }
 
 /// A population of connections that are alike.
@@ -216,6 +218,8 @@ pub enum Figure {
     ServerCpuPercent,
     ServerCpuSeconds,
     CpuUsPerCall,
+    /// The longest time between two turns of a core's loop while it was awake, since the server began (its own metric).
+    LongestGapMs,
     /// How long it took.
     Seconds,
 }
@@ -245,6 +249,9 @@ impl Scenario {
             }
             if group.depth == 0 || (group.depth > 1 && !self.wire.is_lines()) {
                 return Err(format!("group {name:?}: depth {}: at least 1, and more on lines only", group.depth));
+            }
+            if group.deed == Deed::Health && (group.depth > 1 || group.reads.is_some() || !group.mix.is_empty()) {
+                return Err(format!("group {name:?}: asking for health has no depth, no mix, and reads all"));
             }
             if group.calls == 0 || group.trickle_bytes == 0 {
                 return Err(format!("group {name:?}: `calls` and `trickle_bytes` are at least 1"));
@@ -411,10 +418,13 @@ mod tests {
     #[test]
     fn every_scenario_in_the_repository_can_be_read() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+        let files =
+            |folder: &Path| std::fs::read_dir(folder).expect("there are scenarios").flatten().map(|file| file.path());
+        let all = files(&folder).filter(|file| file.is_file()).chain(files(&folder.join("nine_nines")));
         let mut names = Vec::new();
-        for file in std::fs::read_dir(folder).expect("there are scenarios").flatten() {
-            let scenario = Scenario::read(&file.path()).unwrap_or_else(|error| panic!("{error}"));
-            assert_eq!(file.path().file_stem().and_then(|stem| stem.to_str()), Some(scenario.name.as_str()));
+        for file in all {
+            let scenario = Scenario::read(&file).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(file.file_stem().and_then(|stem| stem.to_str()), Some(scenario.name.as_str()));
             assert!(!scenario.conditions.is_empty(), "{}: nothing must hold", scenario.name);
             names.push(scenario.name);
         }

@@ -21,7 +21,11 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Failure,
     observe::Environment,
-    scenario::{count::Count, file::Scenario, verdict::Judged},
+    scenario::{
+        count::{Count, Latencies},
+        file::Scenario,
+        verdict::Judged,
+    },
     tally::Percentiles,
 };
 
@@ -126,6 +130,8 @@ pub struct PhaseLine {
     /// Of the server in this phase, whatever group it was for.
     pub server_cpu_seconds: Option<f64>,
     pub cpu_us_per_call: Option<f64>,
+    /// The longest time between two turns of a core's loop while it was awake, since the server began.
+    pub longest_gap_ms: Option<f64>,
     pub server_rss_bytes: Option<u64>,
     pub server_rss_bytes_each: Option<f64>,
     pub generator_cpu_percent: Option<f64>,
@@ -180,20 +186,15 @@ pub fn read(file: &Path) -> Result<Vec<Line>, Failure> {
     text.lines().enumerate().map(parse).collect()
 }
 
-/// A histogram of a group in one second of a phase.
+/// The latencies of a group in a stretch of a phase.
 pub struct Interval<'a> {
     pub group: &'a str,
     pub phase: &'a str,
-    pub at: Duration,
-    pub count: &'a Count,
+    pub latency: Latencies,
 }
 
-/// Writes the latencies as an HDR interval log, values in ns, tagged `phase/group`.
-pub fn write_log<'a>(
-    file: &Path,
-    unix_time: u64,
-    intervals: impl Iterator<Item = Interval<'a>>,
-) -> Result<(), Failure> {
+/// Writes the latencies as an HDR interval log, values in ns, tagged `phase/group`: when each begins, how long it is.
+pub fn write_log(file: &Path, unix_time: u64, intervals: &[(Duration, Duration, Interval<'_>)]) -> Result<(), Failure> {
     let (mut text, mut serializer) = (Vec::new(), V2DeflateSerializer::new());
     {
         let begun = UNIX_EPOCH + Duration::from_secs(unix_time);
@@ -204,10 +205,10 @@ pub fn write_log<'a>(
             // The log's third column is the largest value in ms.
             .with_max_value_divisor(1e6)
             .begin_log_with(&mut text, &mut serializer)?;
-        for Interval { group, phase, at, count } in intervals {
+        for (at, length, Interval { group, phase, latency }) in intervals {
             let tag = format!("{phase}/{group}").replace([',', ' ', '\n'], "_");
-            if let Some(histogram) = count.latency.histogram() {
-                log.write_histogram(histogram, at, Duration::from_secs(1), Tag::new(&tag))
+            if let Some(histogram) = latency.histogram() {
+                log.write_histogram(histogram, *at, *length, Tag::new(&tag))
                     .map_err(|error| format!("the histograms: {error:?}"))?;
             }
         }

@@ -21,7 +21,7 @@ use crate::{
     message::Script,
     scenario::{
         count::Count,
-        file::Scenario,
+        file::{Deed, Scenario},
         share::{Order, Part, Share},
     },
     sys,
@@ -52,6 +52,8 @@ pub struct Muster {
     pub scenario: Scenario,
     /// As `Address` is written.
     pub targets: Vec<String>,
+    /// The server's control address, if it is known.
+    pub control: Option<String>,
     pub cpus: Vec<usize>,
     /// Connections per ring at most.
     pub table: usize,
@@ -62,9 +64,17 @@ impl Muster {
     /// The parts of all threads of process `process`; those of all processes together are all connections.
     pub fn parts(&self, process: usize) -> Result<Vec<(usize, Part)>, String> {
         let targets = self.targets.iter().map(|target| target.parse()).collect::<Result<Vec<Address>, _>>()?;
+        let control = self.control.iter().map(|control| control.parse()).collect::<Result<Vec<Address>, _>>()?;
         let (mut parts, mut first) = (Vec::new(), 0);
         for (place, group) in self.scenario.groups.iter().enumerate() {
             let most = self.scenario.most(place);
+            let targets = if group.deed == Deed::Health { &control } else { &targets };
+            if targets.is_empty() {
+                return Err(format!(
+                    "group {:?}: the server's control address is not known; say --control",
+                    group.name
+                ));
+            }
             let of = most.div_ceil(self.table).next_multiple_of(self.processes).max(self.processes);
             for index in 0..of {
                 if index % self.processes == process {
@@ -287,6 +297,7 @@ mod tests {
             let muster = Muster {
                 scenario: scenario.clone(),
                 targets: vec!["127.0.0.1:1".into()],
+                control: None,
                 cpus: vec![0],
                 table,
                 processes,

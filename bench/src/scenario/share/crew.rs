@@ -11,7 +11,7 @@ use crate::{
     dice::Dice,
     fleet::{Crew, Fleet, Loss, Outbox},
     lane::{Fault, Lane, Seen},
-    message::{FIRST_ID, Script},
+    message::{FIRST_ID, Script, Wire},
     scenario::{
         count::Count,
         file::{Deed, Group},
@@ -92,7 +92,7 @@ impl<'a> Members<'a> {
             reads_all: group.reads.is_none(),
             mix,
             dice: Dice::new(!seed),
-            lanes: (0..count).map(|_| Lane::new(script.wire, true)).collect(),
+            lanes: (0..count).map(|_| lane(script, group.deed)).collect(),
             stages: vec![Stage::Away; count],
             visits: vec![None; count],
             said: vec![0; count],
@@ -156,7 +156,7 @@ impl<'a> Members<'a> {
             self.wanted[link] = true;
             return;
         }
-        self.lanes[link] = Lane::new(self.script.wire, true);
+        self.lanes[link] = lane(self.script, self.deed);
         self.said[link] = 0;
         self.stage(link, Stage::Opening);
         self.count.attempted += 1;
@@ -202,7 +202,9 @@ impl<'a> Members<'a> {
             let link = link as usize;
             let usable = match self.deed {
                 Deed::Visit => self.stages[link] == Stage::Away,
-                Deed::Call => self.stages[link] == Stage::Up && self.lanes[link].outstanding() < self.depth,
+                Deed::Call | Deed::Health => {
+                    self.stages[link] == Stage::Up && self.lanes[link].outstanding() < self.depth
+                }
                 Deed::Trickle => self.stages[link] == Stage::Up,
             };
             if !usable || link >= self.reach {
@@ -212,6 +214,7 @@ impl<'a> Members<'a> {
             self.count.lag.record(now.saturating_sub(due));
             match self.deed {
                 Deed::Call => self.call(link, due, &mut fleet.outbox),
+                Deed::Health => self.lanes[link].ask_health(self.script, due, fleet.outbox.to(link)),
                 Deed::Visit => {
                     self.visits[link] = Some(Visit { due, calls_left: self.calls });
                     self.open(link, fleet);
@@ -250,7 +253,7 @@ impl<'a> Members<'a> {
                 && match self.deed {
                     Deed::Trickle => false,
                     Deed::Visit => !self.due.is_empty() || self.visits.iter().any(Option::is_some),
-                    Deed::Call => {
+                    Deed::Call | Deed::Health => {
                         (!self.due.is_empty() && self.open > 0) || self.lanes.iter().any(|lane| lane.outstanding() > 0)
                     }
                 }
@@ -265,7 +268,7 @@ impl<'a> Members<'a> {
             Deed::Trickle => 0,
             // What is left of an earlier phase was counted there.
             Deed::Visit => self.visits.iter().flatten().filter(|visit| visit.due >= from).count(),
-            Deed::Call => self.lanes.iter().map(|lane| lane.outstanding_from(from)).sum(),
+            Deed::Call | Deed::Health => self.lanes.iter().map(|lane| lane.outstanding_from(from)).sum(),
         };
         self.count.error("unanswered".into(), unanswered as u64);
     }
@@ -374,12 +377,17 @@ impl<'a> Members<'a> {
         self.stage(link, Stage::Leaving);
         if let Some(visit) = self.visits[link].take() {
             self.count.error(kind, u64::from(visit.due >= self.from));
-        } else if self.deed == Deed::Call {
+        } else if matches!(self.deed, Deed::Call | Deed::Health) {
             let open = self.lanes[link].outstanding_from(self.from);
             self.count.error(kind, open as u64);
         }
-        self.lanes[link] = Lane::new(self.script.wire, true);
+        self.lanes[link] = lane(self.script, self.deed);
     }
+}
+
+/// A connection's conversation. Health is asked over HTTP, whatever the scenario speaks, and is no JSON-RPC.
+fn lane(script: &Script, deed: Deed) -> Lane {
+    if deed == Deed::Health { Lane::new(Wire::HttpModern, false) } else { Lane::new(script.wire, true) }
 }
 
 impl Crew for Members<'_> {
@@ -388,8 +396,8 @@ impl Crew for Members<'_> {
     }
 
     fn connected(&mut self, link: usize, outbox: &mut Outbox) {
-        // A trickling connection says nothing whole, not even a handshake.
-        if self.deed == Deed::Trickle || self.lanes[link].open(self.script, outbox.to(link)) {
+        // A trickling connection says nothing whole, not even a handshake; health needs none.
+        if matches!(self.deed, Deed::Trickle | Deed::Health) || self.lanes[link].open(self.script, outbox.to(link)) {
             self.ready(link, outbox);
         }
     }

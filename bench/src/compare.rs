@@ -1,0 +1,184 @@
+//! `corelane-bench compare A B`: two builds of corelane under the same loads, in interleaved rounds.
+//!
+//! It judges CPU per call, which does not depend on what else the machine does; rates and latencies are shown. More
+//! servers than two, and targets of their own, have `ladder`.
+//!
+//! Invariant: B is called slower only if the whole interval of the ratio lies beyond the bound, and not slower only if
+//! the whole of it lies within; all else is undecided, and no pass.
+
+use std::{fmt::Write, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Failure,
+    judge::{self, Figure, Verdict},
+    message::{Payload, Wire},
+    observe::Environment,
+    record,
+    rounds::{self, Round, Scenario},
+    server::{Ports, Running, Start},
+};
+
+/// `corelane-bench compare`.
+#[derive(clap::Args)]
+pub struct Compare {
+    /// The one before: a corelane.
+    before: PathBuf,
+    /// The one after.
+    after: PathBuf,
+    /// Rounds of each; fewer than five decide nothing.
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// Seconds measured in each round.
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    /// Connections of each load.
+    #[arg(long, default_value_t = 64)]
+    connections: usize,
+    /// By how much CPU per call may grow, in percent.
+    #[arg(long, default_value_t = 10.0)]
+    bound: f64,
+    /// CPU of the server.
+    #[arg(long, default_value_t = 0)]
+    server_cpu: usize,
+    /// CPU of the generator.
+    #[arg(long, default_value_t = 1)]
+    load_cpu: usize,
+    /// Where the rounds go as JSON, with the table beside it; nowhere unless given.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    payload: Payload,
+}
+
+/// What is written down.
+#[derive(Serialize, Deserialize)]
+struct Compared {
+    environment: Environment,
+    before: String,
+    after: String,
+    bound_percent: f64,
+    rounds: Vec<Round>,
+}
+
+/// A load: its name, how messages travel, calls in flight on each connection.
+const LOADS: [(&str, Wire, usize); 4] = [
+    ("lines", Wire::Ndjson, 1),
+    ("lines, 16 in flight", Wire::Ndjson, 16),
+    ("HTTP 2026-07-28", Wire::HttpModern, 1),
+    ("HTTP 2025-11-25", Wire::HttpLegacy, 1),
+];
+const SIDES: [&str; 2] = ["A", "B"];
+/// Words of the server; the same for both.
+const SERVE: &str = "serve --listen {http} --tcp {tcp} --cores {cpu}-{cpu}";
+
+impl Compare {
+    /// Runs, prints the table; `Met` if B is nowhere slower than allowed.
+    pub fn run(&self) -> Result<Verdict, Failure> {
+        let mut compared = Compared {
+            environment: Environment::now(),
+            before: self.before.display().to_string(),
+            after: self.after.display().to_string(),
+            bound_percent: self.bound,
+            rounds: Vec::new(),
+        };
+        for round in 0..self.rounds {
+            for (load, wire, depth) in LOADS {
+                let scenario = Scenario { connections: self.connections, depth, share: None };
+                for side in rounds::order(SIDES.len(), round) {
+                    let ran = self.round(side, wire, depth);
+                    compared.rounds.push(Round::ran(&scenario, &rung(SIDES[side], load), round, ran));
+                }
+            }
+        }
+        let (page, verdict) = compared.page()?;
+        match &self.out {
+            Some(file) => {
+                record::write(file, &compared)?;
+                record::publish(file, &page)?;
+            }
+            None => println!("{page}"),
+        }
+        Ok(verdict)
+    }
+
+    fn round(&self, side: usize, wire: Wire, depth: usize) -> Result<crate::tally::Report, Failure> {
+        let ports = Ports::free()?;
+        let server = Running::start(Start {
+            binary: [&self.before, &self.after][side],
+            words: ports.fill(SERVE).replace("{cpu}", &self.server_cpu.to_string()),
+            environment: &[],
+            cpu: Some(self.server_cpu),
+            target: if wire.is_lines() { ports.tcp } else { ports.http },
+        })?;
+        let mut more = vec![
+            format!("--connections={}", self.connections),
+            format!("--depth={depth}"),
+            format!("--seconds={}", self.seconds),
+            "--warmup=0.3".into(),
+        ];
+        if wire.is_lines() {
+            more.push("--handshake".into());
+        }
+        server.measured("load", wire, self.load_cpu, &self.payload, &more)
+    }
+}
+
+fn rung(side: &str, load: &str) -> String {
+    format!("{side}: {load}")
+}
+
+impl Compared {
+    fn page(&self) -> Result<(String, Verdict), Failure> {
+        let mut page = String::from("# Two builds compared\n\n");
+        self.environment.describe(&mut page, "compare")?;
+        writeln!(
+            page,
+            "- A is `{}`, B is `{}`; at most {} % more CPU per call\n",
+            self.before, self.after, self.bound_percent
+        )?;
+        writeln!(
+            page,
+            "| load | A: CPU us/call | B | B / A | 95 % | pairs | A: calls/s | B | A: p99 us | B | verdict |\n\
+             |---|---|---|---|---|---|---|---|---|---|---|"
+        )?;
+        let mut worst = Verdict::Met;
+        for (load, _, depth) in LOADS {
+            let scenario =
+                self.rounds.iter().find(|round| round.rung == rung("A", load) && round.scenario.depth == depth);
+            let Some(scenario) = scenario.map(|round| &round.scenario) else { continue };
+            let of = |side: &str, figure: Figure| rounds::figures(&self.rounds, scenario, &rung(side, load), figure);
+            let shown = |side: &str, figure: Figure, digits: usize| {
+                judge::median(&judge::values(&of(side, figure))).map_or("-".into(), |value| format!("{value:.digits$}"))
+            };
+            let ratio = judge::ratio(&of("B", judge::cpu), &of("A", judge::cpu));
+            let verdict = ratio.map_or(Verdict::Undecided, |ratio| ratio.at_most(1.0 + self.bound_percent / 100.0));
+            worst = match (worst, verdict) {
+                (Verdict::Missed, _) | (_, Verdict::Missed) => Verdict::Missed,
+                (Verdict::Met, Verdict::Met) => Verdict::Met,
+                _ => Verdict::Undecided,
+            };
+            let (value, interval, pairs) = ratio.map_or(("-".into(), "-".into(), 0), |ratio| {
+                (format!("{:.3}", ratio.value), format!("{:.3} - {:.3}", ratio.low, ratio.high), ratio.rounds)
+            });
+            let rate: Figure = |report| Some(report.calls_per_second);
+            writeln!(
+                page,
+                "| {load} | {} | {} | {value} | {interval} | {pairs} | {} | {} | {} | {} | {} |",
+                shown("A", judge::cpu, 2),
+                shown("B", judge::cpu, 2),
+                shown("A", rate, 0),
+                shown("B", rate, 0),
+                shown("A", judge::p99, 0),
+                shown("B", judge::p99, 0),
+                match verdict {
+                    Verdict::Met => "no regression",
+                    Verdict::Missed => "**regression**",
+                    _ => "*undecided*",
+                }
+            )?;
+        }
+        Ok((page, worst))
+    }
+}
