@@ -4,6 +4,7 @@
 //!
 //! Invariant: nothing here talks to an address that is neither loopback nor named on the command line as allowed.
 
+mod acceptance;
 mod answer;
 mod choices;
 mod compare;
@@ -43,6 +44,8 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Parser)]
 #[command(version, about)]
 enum Command {
+    /// Show what the original promised for a phase beside what was measured here.
+    Acceptance(acceptance::Acceptance),
     /// Compare corelane with itself: pinned or not, batch caps, allocators; and two JSON parsers.
     Choices(choices::Choices),
     /// Compare two builds of corelane, round after round: is the second slower.
@@ -77,6 +80,12 @@ enum Command {
 
 fn main() -> std::process::ExitCode {
     let ended = match Command::parse() {
+        Command::Acceptance(acceptance) => match acceptance.run() {
+            Ok(Verdict::Met) => Ok(()),
+            Ok(Verdict::Missed) => return std::process::ExitCode::FAILURE,
+            Ok(_) => return broken(&"not all of it was measured: scripts/acceptance.sh --measure".into()),
+            Err(failure) => return broken(&failure),
+        },
         Command::Choices(choices) => choices.run(),
         Command::Compare(compare) => match compare.run() {
             Ok(Verdict::Met) => Ok(()),

@@ -71,7 +71,8 @@ impl Host for Nothing {
 /// A call with 83 bytes to echo.
 pub const ECHO: &str = r#"{"jsonrpc":"2.0","id":100000,"method":"tools/call","params":{"name":"echo","arguments":{"data":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}}}"#;
 const META: &str = r#"{"_meta":{"io.modelcontextprotocol/clientCapabilities":{},"io.modelcontextprotocol/clientInfo":{"name":"instructions","version":"1"},"io.modelcontextprotocol/protocolVersion":"2026-07-28"},"name""#;
-const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"instructions","version":"1"}}}"#;
+/// What opens a legacy session.
+pub const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"instructions","version":"1"}}}"#;
 
 /// The modern form of a legacy call.
 pub fn modern(echo: &str) -> String {
@@ -93,6 +94,13 @@ pub fn modern_post(echo: &str) -> Vec<u8> {
 /// A core without sessions.
 pub fn core(wire: Wire) -> EchoCore {
     Machine::new(wire, server().expect("a good server").per_core(Rc::<Nothing>::default(), Mailbox::default()))
+}
+
+/// A core with room for so many sessions.
+#[allow(dead_code, reason = "not every test opens many")]
+pub fn roomy_core(wire: Wire, sessions_max: usize) -> EchoCore {
+    let service = server().expect("a good server").per_core(Rc::<Nothing>::default(), Mailbox::default());
+    Machine::with_sessions(wire, service, sessions_max)
 }
 
 /// A core with a legacy session, and a call in it.

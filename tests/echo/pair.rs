@@ -14,7 +14,7 @@ use corelane::server::service::Mailbox;
 use corelane::upstream::native::NativeService;
 use corelane::upstream::native::demonstration::{Demonstration, server};
 
-use super::machine::{ID, SECOND, core};
+use super::machine::{ID, SECOND, core, settings};
 use super::{INITIALIZE, Nothing, call_in_session, post};
 
 type EchoCore = Core<NativeService<Demonstration>>;
@@ -35,7 +35,7 @@ impl Pair {
     fn new() -> Pair {
         let cores = [0, 1].map(|index| {
             let service = server().expect("a good server").per_core(Rc::<Nothing>::default(), Mailbox::default());
-            core(CoreId(index), 2, Wire::Http, service, COUNTERS.core(CoreId(index)))
+            core(CoreId(index), 2, settings(Wire::Http), service, COUNTERS.core(CoreId(index)))
         });
         let mut pair = Pair { cores, effects: Vec::new(), sent: Vec::new(), bytes: Vec::new(), parcels: 0 };
         for core in 0..2 {

@@ -8,6 +8,7 @@
 
 mod baselines;
 mod contention;
+mod core_ops;
 mod count;
 mod facts;
 mod ranks;
@@ -28,6 +29,8 @@ enum Command {
     Baselines(baselines::Baselines),
     /// The contention benchmark: 4 scales, 5 iterations, 22 columns.
     Contention(contention::Contention),
+    /// The original's four core operations and its encoding, each on the real component.
+    CoreOps(core_ops::CoreOps),
     /// Single figures: bytes of an entry, look-ups and writes of one core, a register across cores, broadcasts.
     Facts(facts::Facts),
     /// Sub-shards against flat ones, and replicas against asking the owner.
@@ -40,6 +43,7 @@ fn main() -> std::process::ExitCode {
     let ended = match Command::parse() {
         Command::Baselines(baselines) => baselines.run(),
         Command::Contention(contention) => contention.run(),
+        Command::CoreOps(core_ops) => core_ops.run(),
         Command::Facts(facts) => facts.run(),
         Command::Shapes(shapes) => shapes.run(),
         Command::Stress(stress) => stress.run(),

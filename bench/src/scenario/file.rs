@@ -141,16 +141,16 @@ pub struct Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Course {
-    /// How many connections there are at its end; they come and go in equal steps over the phase.
+    /// How many connections there are.
     #[serde(default)]
     pub connections: Option<usize>,
-    /// Calls (visits, pieces) a second of all together, reached at once.
+    /// Calls (visits, pieces) a second of all together.
     #[serde(default)]
     pub rate: Option<f64>,
-    /// Or of each connection: the rate then grows as they do.
+    /// Or of each connection.
     #[serde(default)]
     pub rate_each: Option<f64>,
-    /// The rate is reached in equal steps over the phase.
+    /// Connections and rate are reached in equal steps over the phase; else at once.
     #[serde(default)]
     pub ramp: bool,
     /// As fast as answers come.
@@ -324,12 +324,8 @@ impl Scenario {
             }
             let of = |rate: f64, each: Option<f64>, count: usize| each.map_or(rate, |each| each * count as f64);
             let to = of(rate, each, connections);
-            let from = match each {
-                // In step with the connections that come or go.
-                Some(_) if !course.ramp => of(rate, each, connections_from),
-                _ if course.ramp => of(rate_from, each_from, connections_from),
-                _ => to,
-            };
+            let from = if course.ramp { of(rate_from, each_from, connections_from) } else { to };
+            let connections_from = if course.ramp { connections_from } else { connections };
             steps.push(Step { connections_from, connections_to: connections, rate: (!closed).then_some((from, to)) });
         }
         steps
@@ -357,7 +353,7 @@ mod tests {
         [[phase]]
         name = "ramp"
         seconds = 10
-        groups.callers = { connections = 100, rate_each = 50 }
+        groups.callers = { connections = 100, rate_each = 50, ramp = true }
         [[phase]]
         name = "hold"
         seconds = 20
@@ -385,7 +381,7 @@ mod tests {
                 step(100, 100, Some((5000.0, 9000.0)))
             ]
         );
-        assert_eq!(scenario.steps(1), [step(0, 0, Some((0.0, 0.0))), step(0, 4, None), step(4, 4, None)]);
+        assert_eq!(scenario.steps(1), [step(0, 0, Some((0.0, 0.0))), step(4, 4, None), step(4, 4, None)]);
         assert_eq!((scenario.most(0), scenario.most(1)), (100, 4));
     }
 
@@ -403,7 +399,7 @@ mod tests {
             ("group = \"callers\"", "group = \"caller\"", "names a phase or group"),
             ("seconds = 10", "seconds = 0", "more than 0"),
             ("groups.flood", "groups.floods", "that there is not"),
-            ("rate_each = 50", "rate_each = 50, closed = true", "one"),
+            ("rate_each = 50,", "rate_each = 50, closed = true,", "one"),
             ("at_most = 1000", "", "neither"),
             ("depth = 8", "depth = 0", "at least 1"),
             ("wire = \"ndjson\"", "wire = \"http-modern\"", "on lines only"),

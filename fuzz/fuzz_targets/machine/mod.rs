@@ -37,7 +37,16 @@ pub struct Machine<S> {
 impl<S: Service> Machine<S> {
     /// Its connection speaks this.
     pub fn new(wire: Wire, service: S) -> Machine<S> {
-        let core = core(CoreId(0), 1, wire, service, COUNTERS.core(CoreId(0)));
+        Self::of(core(CoreId(0), 1, settings(wire), service, COUNTERS.core(CoreId(0))))
+    }
+
+    /// The same, with room for so many sessions.
+    pub fn with_sessions(wire: Wire, service: S, sessions_max: usize) -> Machine<S> {
+        let settings = Settings { sessions_max, ..settings(wire) };
+        Self::of(core(CoreId(0), 1, settings, service, COUNTERS.core(CoreId(0))))
+    }
+
+    fn of(core: Core<S>) -> Machine<S> {
         let mut machine = Machine { core, effects: Vec::new(), sent: Vec::new(), bytes: Vec::new() };
         machine.step(Input::Accepted { id: ID, listener: 0, peer: None });
         machine
@@ -89,11 +98,17 @@ impl<S: Service> Machine<S> {
 }
 
 /// One of so many cores, with a shard each.
-pub fn core<S: Service>(id: CoreId, cores: usize, wire: Wire, service: S, metrics: &'static CoreMetrics) -> Core<S> {
+pub fn core<S: Service>(
+    id: CoreId,
+    cores: usize,
+    settings: Settings,
+    service: S,
+    metrics: &'static CoreMetrics,
+) -> Core<S> {
     let table = BoundaryTable::new(cores, cores).expect("a shard for each core");
     Core::new(CoreParts {
         id,
-        settings: settings(wire),
+        settings,
         shards: Shards::new(table.range_of(id), 1),
         table,
         sealer: Sealer::new(&[7; 32], [0; 12]),
@@ -104,7 +119,8 @@ pub fn core<S: Service>(id: CoreId, cores: usize, wire: Wire, service: S, metric
     })
 }
 
-fn settings(wire: Wire) -> Settings {
+/// What a core here is set to: small bounds, so that they are reached.
+pub fn settings(wire: Wire) -> Settings {
     Settings {
         eras: Eras::Both,
         listeners: vec![wire],
