@@ -8,6 +8,7 @@ mod answer;
 mod choices;
 mod dice;
 mod drive;
+mod flame;
 mod fleet;
 mod floor;
 mod forwarding;
@@ -38,6 +39,8 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 enum Command {
     /// Compare corelane with itself: pinned or not, batch caps, allocators; and two JSON parsers.
     Choices(choices::Choices),
+    /// Draw a flamegraph of each thread that `perf` sampled, and share its samples out among the parts of the hot path.
+    Flame(flame::Flame),
     /// Serve fixed bytes as cheaply as the kernel allows.
     Floor(floor::Floor),
     /// Compare corelane and other proxies before the same server, round after round.
@@ -57,6 +60,7 @@ enum Command {
 fn main() -> std::process::ExitCode {
     let ended = match Command::parse() {
         Command::Choices(choices) => choices.run(),
+        Command::Flame(flame) => flame.run(),
         Command::Floor(floor) => floor.run(),
         Command::Forwarding(forwarding) => forwarding.run(),
         Command::Idle(idle) => idle.run(),
