@@ -99,6 +99,7 @@ else
     made_by=(--made-by "$command --wire $wire" --made-by "${serve[*]}" --made-by "${load[*]}")
 fi
 [[ -d /proc/$pid/task ]] || fail "there is no process $pid"
+program=$(readlink "/proc/$pid/exe") || fail "which program process $pid runs may not be read"
 
 # The thread of each core, as NAME ID. Two threads are called like a core: the one that has run is the core, the other
 # is its executor's, for blocking calls that nobody makes (ARCHITECTURE.md, Threads).
@@ -126,7 +127,8 @@ if [[ -n $server ]]; then
     stop
 fi
 
-flame=(flame --samples "$work/samples.txt" --frequency "$SAMPLES_HZ" --seconds "$seconds" --out "$out" "${made_by[@]}")
+flame=(flame --samples "$work/samples.txt" --program "${program% (deleted)}")
+flame+=(--frequency "$SAMPLES_HZ" --seconds "$seconds" --out "$out" "${made_by[@]}")
 for thread in "${wanted[@]}"; do flame+=(--thread "$thread"); done
 status=0
 "$binaries/corelane-bench" "${flame[@]}" || status=$?

@@ -6,6 +6,7 @@
 //! Invariant: a sample is drawn for the thread that it names and for no other, and none of that thread's is left out.
 
 mod breakdown;
+mod inlined;
 mod page;
 mod samples;
 
@@ -27,6 +28,7 @@ use serde::Serialize;
 
 use crate::{Failure, observe::Environment, record};
 use breakdown::{Column, Shares};
+use inlined::Program;
 use samples::Folded;
 
 /// A thread that is drawn: `ID=NAME`.
@@ -61,6 +63,9 @@ pub struct Flame {
     /// Draw this thread: its id and what it is called. May be repeated.
     #[arg(long = "thread", value_name = "ID=NAME")]
     threads: Vec<Wanted>,
+    /// The program that was sampled: functions that were inlined are drawn too, as its debug information has them.
+    #[arg(long, value_name = "FILE", requires = "samples")]
+    program: Option<PathBuf>,
     /// Samples a second of CPU time, as `perf record` was told.
     #[arg(long, value_name = "HZ", requires = "seconds")]
     frequency: Option<u32>,
@@ -118,13 +123,15 @@ impl Flame {
     fn draw(&self, samples: &Path, out: &Path) -> Result<(), Failure> {
         let environment = Environment::now();
         let script = fs::read_to_string(samples).map_err(|error| format!("{}: {error}", samples.display()))?;
+        let program = self.program.as_deref().map(Program::open).transpose()?;
         fs::create_dir_all(out)?;
         let (mut columns, mut rows) = (Vec::new(), Vec::new());
         for (at, Wanted { id, name }) in self.threads.iter().enumerate() {
             if self.threads[..at].iter().any(|other| other.name == *name) {
                 return Err(format!("--thread {id}={name}: another one is called so").into());
             }
-            let folded = samples::of_thread(&script, *id).map_err(|why| format!("{}: {why}", samples.display()))?;
+            let folded = samples::of_thread(&script, *id, program.as_ref())
+                .map_err(|why| format!("{}: {why}", samples.display()))?;
             let count = folded.samples();
             if count > 0 {
                 fs::write(out.join(format!("{name}.folded")), folded.to_string())?;
@@ -178,19 +185,30 @@ fn stem(file: &Path) -> String {
 
 /// The parts of the hot path in several profiles, with the machine of those that a report lies beside.
 fn breakdown_of(files: &[PathBuf]) -> Result<String, Failure> {
-    let (mut columns, mut machines) = (Vec::new(), Vec::new());
+    let mut columns = Vec::new();
+    let mut machines: Vec<(String, Vec<Environment>)> = Vec::new();
     for file in files {
         let report = file.with_extension("json");
         let report = report.exists().then(|| record::read::<breakdown::Report>(&report)).transpose()?;
-        if let Some(machine) = report.as_ref().map(|report| report.environment.machine())
-            && !machines.contains(&machine)
-        {
-            machines.push(machine);
-        }
-        let cost_us = report.and_then(|report| report.server?.cpu_us_per_call);
+        let cost_us = report.as_ref().and_then(|report| report.server.as_ref()?.cpu_us_per_call);
         columns.push(Column { name: stem(file), shares: Shares::of(&read(file)?), cost_us });
+        let Some(environment) = report.map(|report| report.environment) else { continue };
+        let place = environment.place();
+        match machines.iter_mut().find(|(known, _)| *known == place) {
+            Some((_, environments)) => environments.push(environment),
+            None => machines.push((place, vec![environment])),
+        }
     }
-    let mut page: String = machines.iter().map(|machine| format!("- {machine}\n")).collect();
+    let mut page = String::new();
+    for (place, environments) in &machines {
+        let range = |of: fn(&Environment) -> f64| {
+            let values = environments.iter().map(of);
+            (values.clone().fold(f64::INFINITY, f64::min), values.fold(f64::NEG_INFINITY, f64::max))
+        };
+        let (least, most) = range(|environment| environment.load_average.unwrap_or(f64::NAN));
+        let (first, last) = range(|environment| environment.unix_time as f64);
+        page += &format!("- {place}, load average {least} to {most}, at unix time {first} to {last}\n");
+    }
     if !page.is_empty() {
         page.push('\n');
     }

@@ -110,16 +110,24 @@ impl Environment {
 
     /// The commit, the machine and the moment, in one line.
     pub fn machine(&self) -> String {
+        format!(
+            "{}, load average at the start {}, at unix time {}",
+            self.place(),
+            self.load_average.map_or("unknown".into(), |load| load.to_string()),
+            self.unix_time
+        )
+    }
+
+    /// The commit and the machine, which several measurements may share.
+    pub fn place(&self) -> String {
         let or = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".into());
         format!(
-            "Commit {}, kernel {}, {} x {}, governor {}, load average at the start {}, at unix time {}",
+            "Commit {}, kernel {}, {} x {}, governor {}",
             or(&self.commit),
             or(&self.kernel),
             self.cores,
             or(&self.cpu_model),
-            or(&self.governor),
-            self.load_average.map_or("unknown".into(), |load| load.to_string()),
-            self.unix_time
+            or(&self.governor)
         )
     }
 

@@ -28,7 +28,8 @@ sample_threads() {
     perf record --quiet --event cpu-clock --freq "$SAMPLES_HZ" --no-inherit "${room[@]}" \
         --call-graph "dwarf,$SAMPLES_STACK" --tid "$threads" --output "$file.perf" -- sleep "$seconds" \
         >"$file.said" 2>&1 || { cat "$file.said" >&2 && return 1; }
-    # Names of what was inlined lack their module, by which parts of the program are told apart.
+    # perf would name what was inlined without its module, by which parts of the program are told apart:
+    # `corelane-bench flame --program` finds it.
     perf script --no-inline --fields comm,pid,tid,time,event,ip,sym,dso --input "$file.perf" \
         >"$file" 2>>"$file.said" || { cat "$file.said" >&2 && return 1; }
     said=$(grep --ignore-case lost "$file.said" || true)

@@ -1,8 +1,8 @@
 //! The parts of the hot path, and how many samples each of them has.
 //!
 //! A sample belongs to the innermost function of its stack that says what it is for: copying, searching, allocating
-//! and reading the clock are done for somebody, and count for whoever called them. What was inlined has no frame of
-//! its own and counts for the function that it was inlined into. Not here: where stacks come from (`samples`).
+//! and reading the clock are done for somebody, and count for whoever called them. Not here: where stacks come from
+//! (`samples`).
 //!
 //! Invariant: every sample is in exactly one part.
 

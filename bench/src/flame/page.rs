@@ -29,8 +29,8 @@ fn write(page: &mut String, record: &Record) -> fmt::Result {
     writeln!(
         page,
         "<p>Each graph holds the samples of one thread and of no other: its CPU time, not the time it waited. Wider is \
-         more samples, above is who was called; orange is the kernel, yellow a Rust path, red C. What was inlined is \
-         drawn as the function it was inlined into."
+         more samples, above is who was called; orange is the kernel, yellow a Rust path, blue what was inlined, red C. \
+         What of the standard library was inlined is drawn as its caller."
     )?;
     writeln!(page, "<table>\n<tr><th>thread<th>id<th>samples<th>on a CPU<th>kernel<th>user<th>stacks</tr>")?;
     for row in &record.threads {

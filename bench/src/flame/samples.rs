@@ -1,7 +1,8 @@
 //! Samples of one thread out of those of many: from what `perf script` printed to folded stacks.
 //!
 //! A stack is folded to one line, `thread;outermost;...;innermost count`, in which a function of the kernel ends with
-//! `_[k]`. Not here: what functions mean (`breakdown`).
+//! `_[k]`, and one that was inlined with `_[i]`. Not here: what functions mean (`breakdown`), what was inlined
+//! (`inlined`).
 //!
 //! Invariant: as many samples come out as the text has of that thread; one whose thread cannot be told is an error,
 //! and so is one that the folding would drop.
@@ -13,10 +14,13 @@ use inferno::collapse::{
     perf::{Folder, Options},
 };
 
+use super::inlined::Program;
 use crate::Failure;
 
 /// How a function of the kernel ends.
 pub const KERNEL: &str = "_[k]";
+/// How a function that was inlined ends.
+pub const INLINED: &str = "_[i]";
 /// Before a thread's name while it is folded.
 const MARK: char = '>';
 
@@ -87,18 +91,30 @@ fn thread_of(header: &str) -> Option<(&str, u32)> {
     found
 }
 
-/// A line of a stack as the folding reads it; nothing for the end that `perf` sets below the outermost function.
-fn frame(line: &str) -> Option<String> {
+/// A line of a stack as the folding reads it, below what was inlined there; nothing for the end that `perf` sets below
+/// the outermost function.
+fn frame(own: &mut String, line: &str, is_innermost: bool, program: Option<&Program>) {
     let line = line.trim_start();
     if line.starts_with("ffffffffffffffff [unknown]") {
-        return None;
+        return;
     }
     // The vDSO is the kernel's text but runs as the program's; a program that was replaced is the one that ran.
-    Some(line.replace("([vdso])", "(vdso)").replace(" (deleted))", ")"))
+    let line = line.replace("([vdso])", "(vdso)").replace(" (deleted))", ")");
+    let object = line.rsplit_once(" (").map(|(_, object)| object.trim_end_matches(')'));
+    if let Some(program) = program.filter(|program| object.is_some_and(|object| program.is(object)))
+        && let Some(offset) = line.split(' ').next().and_then(|text| u64::from_str_radix(text, 16).ok())
+    {
+        // Further out a frame says where it goes on, which may be behind what was inlined.
+        for function in program.at(if is_innermost { offset } else { offset.saturating_sub(1) }) {
+            own.push_str(&format!("0 {function}{INLINED} (inlined)\n"));
+        }
+    }
+    own.push_str(&line);
+    own.push('\n');
 }
 
-/// Folds the samples of the thread `id`; none is no error.
-pub fn of_thread(script: &str, id: u32) -> Result<Folded, Failure> {
+/// Folds the samples of the thread `id`; none is no error. What was inlined is known of one program.
+pub fn of_thread(script: &str, id: u32, program: Option<&Program>) -> Result<Folded, Failure> {
     let (mut own, mut count) = (String::new(), 0);
     let mut lines = script.lines().enumerate().filter(|(_, line)| !line.starts_with('#'));
     while let Some((at, header)) = lines.next() {
@@ -115,13 +131,12 @@ pub fn of_thread(script: &str, id: u32) -> Result<Folded, Failure> {
         // The folding looks for the ids from the left, where a name of digits would be taken for one.
         let name: String = named.0.chars().map(|c| if c == ';' || c == ' ' { '_' } else { c }).collect();
         own.push_str(&format!("{MARK}{name} {id}/{id} 1.000000: sample:\n"));
-        let frames: Vec<String> = stack.into_iter().filter_map(frame).collect();
-        if frames.is_empty() {
-            own.push_str("0 [unknown] ([unknown])\n");
+        let header_bytes = own.len();
+        for (at, line) in stack.into_iter().enumerate() {
+            frame(&mut own, line, at == 0, program);
         }
-        for frame in frames {
-            own.push_str(&frame);
-            own.push('\n');
+        if own.len() == header_bytes {
+            own.push_str("0 [unknown] ([unknown])\n");
         }
         own.push('\n');
     }
@@ -160,17 +175,17 @@ mod tests {
     /// What is expected was folded by another program; 5202 is the process of both, and no thread that was sampled.
     #[test]
     fn a_thread_has_its_own_samples_and_nobody_elses() {
-        let folded = |id| of_thread(SCRIPT, id).expect("it is what perf printed").to_string();
+        let folded = |id| of_thread(SCRIPT, id, None).expect("it is what perf printed").to_string();
         assert_eq!(folded(5208), include_str!("thread_5208.folded"));
         assert_eq!(folded(5209), include_str!("thread_5209.folded"));
         for (id, count) in [(5208, 5), (5209, 5), (5202, 0)] {
-            assert_eq!(of_thread(SCRIPT, id).expect("it is what perf printed").samples(), count, "{id}");
+            assert_eq!(of_thread(SCRIPT, id, None).expect("it is what perf printed").samples(), count, "{id}");
         }
     }
 
     #[test]
     fn a_sample_that_cannot_be_told_or_folded_is_an_error() {
-        let why = |text: &str| of_thread(text, 53).expect_err("it must not pass").to_string();
+        let why = |text: &str| of_thread(text, 53, None).expect_err("it must not pass").to_string();
         assert!(why("\t4711 main (program)\n").contains("line 1 names no thread"));
         let skipped = "corelane-0 52/53 1.25: cpu-clock:\n\t4711 (program) (program)\n";
         assert!(why(skipped).contains("has 1 samples, and 0 after folding"), "{}", why(skipped));
@@ -180,7 +195,7 @@ mod tests {
     fn a_thread_may_be_called_anything() {
         for name in ["1234", "1/2", "a;b", ">", "x: y"] {
             let text = format!("{name} 52/53 1.25: cpu-clock:\n\t4711 main (program)\n");
-            let folded = of_thread(&text, 53).expect("one sample").to_string();
+            let folded = of_thread(&text, 53, None).expect("one sample").to_string();
             assert_eq!(folded, format!("{};main 1\n", name.replace([';', ' '], "_")));
         }
     }
