@@ -85,11 +85,13 @@ if [[ -n $pid ]]; then
 else
     cpus=$(nproc)
     http=127.0.0.1:18808 lines=127.0.0.1:18809
-    [[ $wire == ndjson ]] && target=$lines || target=$http
+    target=$http opening=()
+    # A line is a call of a session, which has to be opened.
+    [[ $wire != ndjson ]] || target=$lines opening=(--handshake)
     serve=(corelane serve --listen "$http" --tcp "$lines" --cores "$cpus")
     # Before and after what is sampled it has to be under load as well.
     load=(corelane-bench load --target "$target" --wire "$wire" --cpu "$((cpus - 1))" --warmup 1
-        --seconds "$(awk "BEGIN { print $seconds + 2 }")")
+        --seconds "$(awk "BEGIN { print $seconds + 2 }")" "${opening[@]}")
     # It listens for HTTP first.
     start "$lines" "$binaries/${serve[0]}" "${serve[@]:1}" || exit 2
     pid=$server
@@ -124,6 +126,8 @@ fi
 sample_threads "$seconds" "$(IFS=, && echo "${wanted[*]%%=*}")" "$work/samples.txt" || exit 2
 if [[ -n $server ]]; then
     wait "$generator" || fail "the load ended with an error"
+    grep --quiet '"errors": {}' "$work/load.json" ||
+        fail "calls failed: $(grep --after-context=4 '"errors"' "$work/load.json")"
     stop
 fi
 

@@ -138,6 +138,12 @@ impl Flame {
                 let title = format!("{name}, thread {id}: {count} samples of its CPU time");
                 svg(&out.join(format!("{name}.svg")), &title, &folded.to_string())?;
             }
+            if count == 0 {
+                // What is there of an earlier run is not what this one saw.
+                for end in ["svg", "folded"] {
+                    let _ = fs::remove_file(out.join(format!("{name}.{end}")));
+                }
+            }
             let of_time = self.frequency.zip(self.seconds);
             let shares = Shares::of(&folded);
             rows.push(Row {
