@@ -10,6 +10,7 @@ mod choices;
 mod compare;
 mod dice;
 mod drive;
+mod flame;
 mod fleet;
 mod floor;
 mod forwarding;
@@ -50,6 +51,8 @@ enum Command {
     Choices(choices::Choices),
     /// Compare two builds of corelane, round after round: is the second slower.
     Compare(compare::Compare),
+    /// Draw a flamegraph of each thread that `perf` sampled, and share its samples out among the parts of the hot path.
+    Flame(flame::Flame),
     /// Serve fixed bytes as cheaply as the kernel allows.
     Floor(floor::Floor),
     /// Compare corelane and other proxies before the same server, round after round.
@@ -93,6 +96,7 @@ fn main() -> std::process::ExitCode {
             Ok(_) => return broken(&"undecided: more rounds, or a quieter machine".into()),
             Err(failure) => return broken(&failure),
         },
+        Command::Flame(flame) => flame.run(),
         Command::Floor(floor) => floor.run(),
         Command::Forwarding(forwarding) => forwarding.run(),
         Command::Idle(idle) => idle.run(),

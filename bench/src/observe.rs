@@ -120,20 +120,9 @@ pub struct Environment {
 impl Environment {
     /// Begins a page that is made from a record: by which command, on which machine, of what.
     pub fn describe(&self, page: &mut String, comparison: &str) -> fmt::Result {
-        let or = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".into());
         writeln!(page, "Made by `corelane-bench {comparison} --render` from the JSON beside it.\n")?;
         writeln!(page, "- Command: `{}`", self.command.join(" "))?;
-        writeln!(
-            page,
-            "- Commit {}, kernel {}, {} x {}, governor {}, load average at the start {}, at unix time {}",
-            or(&self.commit),
-            or(&self.kernel),
-            self.cores,
-            or(&self.cpu_model),
-            or(&self.governor),
-            self.load_average.map_or("unknown".into(), |load| load.to_string()),
-            self.unix_time
-        )?;
+        writeln!(page, "- {}", self.machine())?;
         match &self.setting {
             None => Ok(()),
             Some(setting) => writeln!(
@@ -142,6 +131,29 @@ impl Environment {
                  many clients, and one client's may send 10,000 messages a second unless that is set"
             ),
         }
+    }
+
+    /// The commit, the machine and the moment, in one line.
+    pub fn machine(&self) -> String {
+        format!(
+            "{}, load average at the start {}, at unix time {}",
+            self.place(),
+            self.load_average.map_or("unknown".into(), |load| load.to_string()),
+            self.unix_time
+        )
+    }
+
+    /// The commit and the machine, which several measurements may share.
+    pub fn place(&self) -> String {
+        let or = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".into());
+        format!(
+            "Commit {}, kernel {}, {} x {}, governor {}",
+            or(&self.commit),
+            or(&self.kernel),
+            self.cores,
+            or(&self.cpu_model),
+            or(&self.governor)
+        )
     }
 
     /// Prints a report as JSON, with this beside it. A comparison says it once for all the reports that it reads.
