@@ -19,6 +19,7 @@ mod mass;
 mod message;
 mod observe;
 mod parsers;
+mod peers;
 mod record;
 mod ring;
 mod rounds;
@@ -48,6 +49,8 @@ enum Command {
     Ladder(ladder::Ladder),
     /// Call a tool over many connections and report rate, latency and cost.
     Load(load::Load),
+    /// Compare corelane with other people's servers and gateways, round after round.
+    Peers(peers::Peers),
     /// Hold very many sessions at once and show that they live.
     Sessions(mass::Sessions),
     /// Serve MCP as cheaply as the kernel allows, for proxies to stand before.
@@ -62,6 +65,8 @@ fn main() -> std::process::ExitCode {
         Command::Idle(idle) => idle.run(),
         Command::Ladder(ladder) => ladder.run(),
         Command::Load(load) => load.run(),
+        // Its verdict is told by its status.
+        Command::Peers(peers) => return peers.ended(),
         Command::Sessions(sessions) => sessions.run(),
         Command::Upstream(upstream) => upstream.run(),
     };
