@@ -312,12 +312,7 @@ impl Peers {
     }
 
     fn tried(&self, record: &mut Record, peer: &Peer) -> Result<Vec<Taken>, Failure> {
-        let (warmup, seconds) = trial::GLANCE;
-        let look = Asked { connections: trial::FEW, warmup, seconds, rate: None };
-        let report = self.once(record, peer, look)?;
-        if let Some(wrong) = trial::fault(&report, trial::FEW) {
-            return Err(wrong.into());
-        }
+        let (few, report) = self.trial(record, peer, trial::FEW, f64::INFINITY)?;
         if peer.part == Part::Corelane {
             let bytes = report.response_bytes.unwrap_or(0.0).round() as usize;
             match peer.wire {
@@ -325,7 +320,8 @@ impl Peers {
                 _ => record.floor.http = bytes,
             }
         }
-        self.connections.iter().map(|&asked| self.trial(record, peer, asked, report.calls_per_second)).collect()
+        let tried = |&asked: &usize| Ok(self.trial(record, peer, asked, few.calls_per_second)?.0);
+        self.connections.iter().map(tried).collect()
     }
 
     /// About how long the closed loops take.

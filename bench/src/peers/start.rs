@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// How long a program may take until it listens: ContextForge makes its database first.
-const LISTENS: Duration = Duration::from_secs(120);
+const LISTENS: Duration = Duration::from_secs(300);
 /// How long it may then take to say that it is ready.
 const READY: Duration = Duration::from_secs(60);
 /// Connections that nginx may hold.

@@ -16,7 +16,7 @@ pub const LAPS: f64 = 2.0 * judge::LAPS_MIN as f64;
 /// Connections of the first look at a peer.
 pub const FEW: usize = 16;
 /// Seconds of a trial: of its warm-up, and of its window.
-pub const GLANCE: (f64, f64) = (0.5, 1.0);
+const GLANCE: (f64, f64) = (0.5, 2.0);
 
 /// How many connections a peer takes of those that were asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,7 +54,7 @@ pub fn fitting(asked: usize, calls_per_second: f64, longest: f64) -> (usize, Opt
 
 /// What is wrong with a trial on so many connections, if something is. Calls that had not ended count for nothing here:
 /// a trial is short.
-pub fn fault(report: &Report, connections: usize) -> Option<String> {
+fn fault(report: &Report, connections: usize) -> Option<String> {
     let failed: u64 = report.errors.iter().filter(|(kind, _)| *kind != "stalled").map(|(_, count)| count).sum();
     if report.connections_ready < connections || report.connections_lost > 0 {
         let (ready, lost) = (report.connections_ready, report.connections_lost);
@@ -67,9 +67,16 @@ pub fn fault(report: &Report, connections: usize) -> Option<String> {
 }
 
 impl Peers {
-    /// Tries a peer, from what it did on few connections; fails if it does not serve one.
-    pub(super) fn trial(&self, record: &Record, peer: &Peer, asked: usize, few: f64) -> Result<Taken, Failure> {
-        let (mut connections, mut why) = fitting(asked, few, self.longest);
+    /// Tries a peer that is known for so many calls per second; gives what it takes, with the last trial. Fails if it
+    /// does not serve one connection.
+    pub(super) fn trial(
+        &self,
+        record: &Record,
+        peer: &Peer,
+        asked: usize,
+        calls_per_second: f64,
+    ) -> Result<(Taken, Report), Failure> {
+        let (mut connections, mut why) = fitting(asked, calls_per_second, self.longest);
         let (warmup, seconds) = GLANCE;
         loop {
             let ran = self.once(record, peer, Asked { connections, warmup, seconds, rate: None });
@@ -82,7 +89,8 @@ impl Peers {
                     let rate = report.calls_per_second;
                     let (fewer, slow) = fitting(connections, rate, self.longest);
                     if fewer == connections {
-                        return Ok(Taken { peer: peer.name.into(), asked, connections, calls_per_second: rate, why });
+                        let peer = peer.name.into();
+                        return Ok((Taken { peer, asked, connections, calls_per_second: rate, why }, report));
                     }
                     why = why.or(slow);
                     connections = fewer;
@@ -106,6 +114,7 @@ mod tests {
 
     #[test]
     fn a_slow_peer_gets_as_many_connections_as_have_their_turns() {
+        assert_eq!(fitting(1000, f64::INFINITY, 60.0), (1000, None), "nothing is known of it");
         assert_eq!(fitting(1000, 10_000.0, 60.0), (1000, None));
         assert_eq!(fitting(1000, 167.0, 60.0), (1000, None), "59.9 s");
         let (count, why) = fitting(1000, 30.0, 60.0);
