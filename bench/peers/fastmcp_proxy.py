@@ -5,7 +5,7 @@
 
 Set up as well as its own options allow: one client to the server, connected once and used for all calls (by default
 FastMCP connects anew for each), no sessions, JSON in place of events, no log of requests. Its packages are those that
-`scripts/test --only setup-python` installs.
+`scripts/test --only setup-python` installs, or for `corelane-bench peers` those of bench/peers/fastmcp.txt.
 """
 
 import asyncio
@@ -30,7 +30,8 @@ async def main():
             stateless_http=True,
             show_banner=False,
             log_level="error",
-            uvicorn_config={"access_log": False, "backlog": 4096},
+            # Silent connections are kept, as the other proxies keep them; the default is five seconds.
+            uvicorn_config={"access_log": False, "backlog": 4096, "timeout_keep_alive": 3600},
         )
 
 

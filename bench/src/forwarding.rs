@@ -8,7 +8,7 @@
 //! Invariant: each round starts a fresh upstream, a fresh proxy and a fresh generator, and no load begins before a call
 //! has gone all the way and come back.
 
-mod chain;
+pub mod chain;
 mod crossing;
 mod faults;
 mod render;

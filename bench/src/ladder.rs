@@ -251,11 +251,11 @@ impl Ladder {
         let few = self.connections.first().copied().unwrap_or(64);
         if self.depth > 1 {
             let rungs: Vec<_> = rungs.iter().copied().filter(|rung| rung.pipelined).collect();
-            self.interleave(&mut record, &rungs, &Scenario { connections: few, depth: self.depth, share: None })?;
+            self.interleave(&mut record, &rungs, &Scenario { depth: self.depth, ..Scenario::closed(few) })?;
         }
         let paced: Vec<_> = rungs.iter().copied().filter(|rung| rung.paced).collect();
         for &share in &self.shares {
-            self.interleave(&mut record, &paced, &Scenario { connections: few, depth: 1, share: Some(share) })?;
+            self.interleave(&mut record, &paced, &Scenario { share: Some(share), ..Scenario::closed(few) })?;
         }
         self.rest(&mut record, &rungs)?;
         let file = self.output.join("ladder.json");

@@ -24,6 +24,7 @@ mod message;
 mod model;
 mod observe;
 mod parsers;
+mod peers;
 mod record;
 mod report;
 mod ring;
@@ -73,6 +74,8 @@ enum Command {
     Report(report::Report),
     /// Take a server through a scenario, and say whether what must hold did.
     Run(scenario::Play),
+    /// Compare corelane with other people's servers and gateways, round after round.
+    Peers(peers::Peers),
     /// Hold very many sessions at once and show that they live.
     Sessions(mass::Sessions),
     #[command(hide = true)]
@@ -110,6 +113,8 @@ fn main() -> std::process::ExitCode {
         },
         Command::NineNines(nine_nines) => return judged(nine_nines.run()),
         Command::Run(play) => return judged(play.run()),
+        // Its verdict is told by its status.
+        Command::Peers(peers) => return peers.ended(),
         Command::Sessions(sessions) => sessions.run(),
         Command::Share(process) => process.run(),
         Command::Upstream(upstream) => upstream.run(),

@@ -20,14 +20,29 @@ use crate::{
 pub struct Scenario {
     pub connections: usize,
     pub depth: usize,
-    /// Open loop at this share of corelane's capacity on the same wire, measured before; closed loop without.
+    /// Open loop at this share of a capacity measured before: corelane's on the same wire, unless `pace` says whose.
+    /// Closed loop without.
     pub share: Option<f64>,
+    /// The one rate at which two servers are compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pace: Option<Pace>,
+}
+
+/// A rate that is the same for two servers: a share of what the slower one can do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pace {
+    /// Calls per second; a whole number, which JSON gives back as it was.
+    pub rate: f64,
+    /// Whose capacity it is a share of.
+    pub of: String,
+    /// Whom corelane is compared with.
+    pub against: String,
 }
 
 impl Scenario {
     /// A closed loop with one call in flight on each connection.
     pub fn closed(connections: usize) -> Self {
-        Self { connections, depth: 1, share: None }
+        Self { connections, depth: 1, share: None, pace: None }
     }
 
     /// As it stands above its figures.
@@ -36,11 +51,17 @@ impl Scenario {
             1 => "1 connection".into(),
             connections => format!("{connections} connections"),
         };
-        match (self.share, self.depth) {
-            (None, 1) => format!("{connections}, one call in flight on each"),
-            (None, depth) => format!("{connections}, {depth} calls in flight on each"),
-            (Some(share), _) => {
+        match (self.share, &self.pace) {
+            (None, _) if self.depth == 1 => format!("{connections}, one call in flight on each"),
+            (None, _) => format!("{connections}, {} calls in flight on each", self.depth),
+            (Some(share), None) => {
                 format!("{connections}, open loop at {:.0} % of corelane's capacity", share * 100.0)
+            }
+            (Some(share), Some(Pace { rate, of, against })) => {
+                let share = share * 100.0;
+                format!(
+                    "corelane and {against}: {connections}, open loop at {rate} calls/s, {share:.0} % of {of}'s capacity"
+                )
             }
         }
     }

@@ -19,6 +19,7 @@ use crate::{
     Failure,
     message::{Payload, Wire},
     sys,
+    tally::Report,
 };
 
 /// What can be started.
@@ -54,10 +55,14 @@ pub struct Running {
     pub target: SocketAddr,
 }
 
-/// How long a server may take until it listens.
 /// What of corelane's settings is not the default here: what one connection may send has no limit.
 pub const SETTING: (&str, &str) = ("CORELANE_LIMITS_MESSAGES_PER_S", "0");
+/// How long a server may take until it listens.
 const START: Duration = Duration::from_secs(30);
+/// How long a call may take until one succeeds: a proxy has to find its upstream first.
+const REACH: Duration = Duration::from_secs(20);
+/// Seconds of the first look and of the longest.
+const GLANCE: (f64, f64) = (0.05, 1.0);
 /// How long it may take to end before it is killed.
 const STOP: Duration = Duration::from_secs(3);
 
@@ -121,6 +126,11 @@ impl Running {
 
     /// Starts any program and waits until it listens.
     pub fn start(start: Start<'_>) -> Result<Self, Failure> {
+        Self::start_within(start, START)
+    }
+
+    /// The same for a program that may take `limit` until it listens.
+    pub fn start_within(start: Start<'_>, limit: Duration) -> Result<Self, Failure> {
         let Start { binary, words, environment, cpu, target } = start;
         let log = std::env::temp_dir().join(format!("corelane-ladder-{}-{}.log", std::process::id(), target.port()));
         let output = fs::File::create(&log)?;
@@ -133,12 +143,12 @@ impl Running {
         sys::confine(&mut command, cpu);
         let child = command.spawn().map_err(|error| format!("{}: {error}", binary.display()))?;
         let mut running = Self { child, log, target };
-        running.wait()?;
+        running.wait(limit)?;
         Ok(running)
     }
 
-    fn wait(&mut self) -> Result<(), Failure> {
-        let end = Instant::now() + START;
+    fn wait(&mut self, limit: Duration) -> Result<(), Failure> {
+        let end = Instant::now() + limit;
         while TcpStream::connect(self.target).is_err() {
             if let Some(status) = self.child.try_wait()? {
                 return Err(format!("the server ended at once ({status}): {}", self.last_words()).into());
@@ -183,6 +193,31 @@ impl Running {
             return Err(format!("{why} {}", self.last_words()).into());
         }
         Ok(serde_json::from_slice(&done.stdout)?)
+    }
+
+    /// Waits until calls on so many connections are all answered: so many that each core of a proxy is asked for
+    /// itself.
+    pub fn reached(&self, wire: Wire, cpu: usize, payload: &Payload, connections: usize) -> Result<(), Failure> {
+        let end = Instant::now() + REACH;
+        let mut seconds = GLANCE.0;
+        loop {
+            let counts = [("--connections", connections.to_string()), ("--seconds", seconds.to_string())];
+            let mut more = vec!["--warmup".to_owned(), "0".to_owned()];
+            more.extend(counts.into_iter().flat_map(|(option, value)| [option.to_owned(), value]));
+            let ran: Result<Report, Failure> = self.measured("load", wire, cpu, payload, &more);
+            let told = match ran {
+                Ok(report) if report.calls > 0 && report.errors.is_empty() => return Ok(()),
+                Ok(report) => format!("{} calls, errors {:?}", report.calls, report.errors),
+                Err(error) => error.to_string(),
+            };
+            if Instant::now() > end {
+                let said = self.last_words();
+                return Err(format!("no call came through within {REACH:?}: {told}; it said: {said}").into());
+            }
+            // Only calls that end in the window count, and there are gateways that take longer than the first one.
+            seconds = (seconds * 2.0).min(GLANCE.1);
+            thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// The process whose CPU time is counted.

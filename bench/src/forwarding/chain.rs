@@ -4,20 +4,13 @@
 //!
 //! Invariant: the proxy ends before its upstream, and both end with their `Chain`.
 
-use std::{
-    fs,
-    net::SocketAddr,
-    path::PathBuf,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{fs, net::SocketAddr, path::PathBuf};
 
 use super::Forwarding;
 use crate::{
     Failure,
     message::{Payload, Script, Wire},
     server::{Ports, Program, Running, Sizes, Start},
-    tally::Report,
 };
 
 /// What stands before the upstream.
@@ -33,9 +26,6 @@ pub enum Front {
     Rmcp,
     Fastmcp,
 }
-
-/// How long a proxy may take until a call through it succeeds.
-const REACH: Duration = Duration::from_secs(20);
 
 /// See the module. Fields are dropped in this order.
 pub struct Chain {
@@ -108,25 +98,12 @@ impl Chain {
 
     /// Waits until calls on so many connections are all answered: so many that each core is asked for itself.
     pub fn reached(&self, wire: Wire, cpu: usize, payload: &Payload, connections: usize) -> Result<(), Failure> {
-        let more = ["--connections", &connections.to_string(), "--warmup", "0", "--seconds", "0.05"].map(String::from);
-        let end = Instant::now() + REACH;
-        loop {
-            let ran: Result<Report, Failure> = self.front.measured("load", wire, cpu, payload, &more);
-            let told = match ran {
-                Ok(report) if report.calls > 0 && report.errors.is_empty() => return Ok(()),
-                Ok(report) => format!("{} calls, errors {:?}", report.calls, report.errors),
-                Err(error) => error.to_string(),
-            };
-            if Instant::now() > end {
-                let said = self.front.last_words();
-                return Err(format!("no call came through within {REACH:?}: {told}; it said: {said}").into());
-            }
-            thread::sleep(Duration::from_millis(100));
-        }
+        self.front.reached(wire, cpu, payload, connections)
     }
 }
 
-fn upstream(cpu: usize) -> Result<Running, Failure> {
+/// An upstream on this CPU.
+pub fn upstream(cpu: usize) -> Result<Running, Failure> {
     let (binary, ports) = (std::env::current_exe()?, Ports::free()?);
     let words = format!("upstream --listen {} --cpu {cpu}", ports.http);
     Running::start(Start { binary: &binary, words, environment: &[], cpu: Some(cpu), target: ports.http })
@@ -138,10 +115,11 @@ pub fn name(index: usize) -> String {
 }
 
 /// A configuration file of corelane's that goes when it is dropped.
-struct Config(PathBuf);
+pub struct Config(PathBuf);
 
 impl Config {
-    fn write(upstreams: &[Running], more: &str) -> Result<Self, Failure> {
+    /// With a section for each upstream, which has these further lines.
+    pub fn write(upstreams: &[Running], more: &str) -> Result<Self, Failure> {
         let first = upstreams.first().ok_or("at least one upstream is needed")?.target.port();
         let file = std::env::temp_dir().join(format!("corelane-forwarding-{}-{first}.toml", std::process::id()));
         let section = |(index, upstream): (usize, &Running)| {
@@ -153,7 +131,7 @@ impl Config {
     }
 
     /// By which corelane finds it.
-    fn variable(&self) -> (String, String) {
+    pub fn variable(&self) -> (String, String) {
         ("CORELANE_CONFIG".into(), self.0.display().to_string())
     }
 }

@@ -31,16 +31,10 @@ pub fn page(record: &Record) -> String {
     page
 }
 
-/// The rounds that gave no figure, and why: whoever reads a median is to know what is not in it.
 fn failures(page: &mut String, record: &Record) -> std::fmt::Result {
     let loaded = record.rounds.iter().map(|round| (round.scenario.title(), &round.rung, round.round, &round.failure));
     let idle = record.idle.iter().map(|round| ("idle".into(), &round.rung, round.round, &round.failure));
-    let mut failed = loaded.chain(idle).filter_map(|(load, rung, round, why)| Some((load, rung, round, why.as_ref()?)));
-    let Some(first) = failed.next() else { return Ok(()) };
-    writeln!(page, "\n## Rounds that failed\n")?;
-    std::iter::once(first).chain(failed).try_for_each(|(load, rung, round, why)| {
-        writeln!(page, "- {rung}, {load}, round {}: {}", round + 1, why.replace('\n', " "))
-    })
+    table::failures(page, loaded.chain(idle))
 }
 
 fn head(page: &mut String, record: &Record) -> std::fmt::Result {

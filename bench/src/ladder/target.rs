@@ -32,7 +32,7 @@ pub fn all(record: &Record) -> Vec<Target> {
         targets.push(Target::at_most(what, Unit::Ratio, 1.1, grown));
     }
     for share in SHARES {
-        let scenario = Scenario { connections: FEW, depth: 1, share: Some(share) };
+        let scenario = Scenario { share: Some(share), ..Scenario::closed(FEW) };
         for (this, floor) in [("b", "a-ndjson"), ("c", "a-http")] {
             let found = judge::ratio(&cost(record, &scenario, this), &cost(record, &scenario, floor));
             let what = format!("{this} / {floor}, open loop at {:.0} %", share * 100.0);
@@ -89,7 +89,7 @@ fn costs(record: &Record, connections: usize, targets: &mut Vec<Target>) {
 
 /// One of two ways to meet it is enough, so both rows carry the common verdict.
 fn pipelined(record: &Record, targets: &mut Vec<Target>) {
-    let scenario = Scenario { connections: FEW, depth: DEPTH, share: None };
+    let scenario = Scenario { depth: DEPTH, ..Scenario::closed(FEW) };
     let of = |rung| cost(record, &scenario, rung);
     let what = format!("b, {DEPTH} calls in flight on each of {FEW} connections");
     let mut alone = Target::at_most(what.clone(), Unit::Microseconds, 0.75, judge::middle(&of("b")));
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn sixteen_in_flight_may_meet_either_limit() {
-        let scenario = Scenario { connections: FEW, depth: DEPTH, share: None };
+        let scenario = Scenario { depth: DEPTH, ..Scenario::closed(FEW) };
         let of = |b: f64, floor: f64| {
             let mut record = blank();
             cost(&mut record, &scenario, "b", b, 0.01);
@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn an_open_loop_asks_the_same_rate_of_all_that_are_compared() {
         let rung = |name| crate::ladder::RUNGS.iter().find(|rung| rung.name == name).expect("such a rung");
-        let scenario = Scenario { connections: FEW, depth: 1, share: Some(0.4) };
+        let scenario = Scenario { share: Some(0.4), ..Scenario::closed(FEW) };
         let mut record = blank();
         cost(&mut record, &Scenario::closed(FEW), "a-ndjson", 2.0, 0.0);
         assert_eq!(record.rate(rung("a-ndjson"), &scenario), Some(200_000.0), "alone, the floor paces itself");

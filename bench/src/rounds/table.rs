@@ -34,7 +34,7 @@ pub fn sections(page: &mut String, compared: &Compared<'_>) -> std::fmt::Result 
 
 fn section(page: &mut String, compared: &Compared<'_>, scenario: &Scenario) -> std::fmt::Result {
     writeln!(page, "\n## {}\n", scenario.title())?;
-    if scenario.share.is_some() {
+    if scenario.share.is_some() && scenario.pace.is_none() {
         writeln!(page, "What is compared runs at one rate, that of corelane's rung.\n")?;
     }
     writeln!(
@@ -69,6 +69,9 @@ fn section(page: &mut String, compared: &Compared<'_>, scenario: &Scenario) -> s
         }
         if behind > 0 {
             write!(errors, "; behind the rate in {behind} rounds")?;
+        }
+        if let Some(fewer) = reports().map(|report| report.connections).find(|&count| count != scenario.connections) {
+            write!(errors, "; on {fewer} connections")?;
         }
         writeln!(
             page,
@@ -110,6 +113,20 @@ fn behind(report: &Report) -> bool {
 /// What a Poisson process offered, as a share of what its rate promises.
 fn offered_share(report: &Report, rate: f64) -> f64 {
     report.offered.map_or(1.0, |offered| (offered as f64 / (rate * report.seconds)).min(1.0))
+}
+
+/// Writes down the rounds that gave no figure, and why: whoever reads a median is to know what is not in it. Each comes
+/// as its load, its rung, its number from 0, and what failed if something did.
+pub fn failures<'a>(
+    page: &mut String,
+    rounds: impl Iterator<Item = (String, &'a String, usize, &'a Option<String>)>,
+) -> std::fmt::Result {
+    let mut failed = rounds.filter_map(|(load, rung, round, why)| Some((load, rung, round, why.as_ref()?)));
+    let Some(first) = failed.next() else { return Ok(()) };
+    writeln!(page, "\n## Rounds that failed\n")?;
+    std::iter::once(first).chain(failed).try_for_each(|(load, rung, round, why)| {
+        writeln!(page, "- {rung}, {load}, round {}: {}", round + 1, why.replace('\n', " "))
+    })
 }
 
 const COST: &str = "CPU per call";
