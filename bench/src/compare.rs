@@ -85,7 +85,7 @@ impl Compare {
         };
         for round in 0..self.rounds {
             for (load, wire, depth) in LOADS {
-                let scenario = Scenario { connections: self.connections, depth, share: None };
+                let scenario = Scenario { depth, ..Scenario::closed(self.connections) };
                 for side in rounds::order(SIDES.len(), round) {
                     let ran = self.round(side, wire, depth);
                     compared.rounds.push(Round::ran(&scenario, &rung(SIDES[side], load), round, ran));

@@ -95,7 +95,7 @@ impl Model {
 
 fn page(ladder: &Ladder, sessions: &Sessions, forwarding: &Forwarding) -> Result<String, Failure> {
     let cost = |connections, depth, rung| {
-        middle(&ladder.rounds, &Scenario { connections, depth, share: None }, rung, judge::cpu)
+        middle(&ladder.rounds, &Scenario { depth, ..Scenario::closed(connections) }, rung, judge::cpu)
     };
     let (few, many) = (64, 8000);
     let lines_deep = cost(few, 16, "b")?;
