@@ -329,7 +329,7 @@ impl<S: Service> Gateway<S> {
             return Some(Ok(tools.sift(items)));
         }
         let settings = &server.settings;
-        let read = read(&items, |own| settings.seen(ListKind::Tools, own).is_some());
+        let read = read(&items, |own| settings.rules.seen(ListKind::Tools, own).is_some());
         let seen = read.iter().map(|tool| (tool.name.clone(), tool.sha256)).collect();
         let news = tools.news(read);
         if news.is_empty() {

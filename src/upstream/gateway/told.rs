@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use super::Gateway;
 use super::flight::ListKind;
+use super::native::NATIVE;
 use crate::ids::View;
 use crate::proto::mcp::naming;
 use crate::server::service::Service;
@@ -62,15 +63,18 @@ impl<S: Service> Gateway<S> {
 
     fn tell_apart(&self, view: View, kind: ListKind) -> Told {
         let mut own_names: Vec<(u16, String)> = Vec::new();
+        if self.seen(view).is_some_and(|seen| seen.native) && self.native.rules().is_some() {
+            own_names.extend(self.native.names(kind).iter().map(|own| (NATIVE, own.to_string())));
+        }
         for &server in self.seen(view).map_or(&[][..], |seen| &seen.servers) {
             let names = self.lists.get(&(server, kind)).and_then(|cached| cached.names.as_deref());
             own_names.extend(names.unwrap_or_default().iter().map(|own| (server, own.to_string())));
         }
-        let settings = |server: u16| &self.servers[usize::from(server)].settings;
-        own_names.retain(|(server, own)| settings(*server).seen(kind, own).is_some());
-        let seen = |(server, own): &(u16, String)| settings(*server).seen(kind, own).unwrap_or_default().to_owned();
+        let name = |(server, own): &(u16, String)| Some(self.rules_of(*server)?.seen(kind, own)?.to_owned());
+        own_names.retain(|named| name(named).is_some());
+        let seen = |named: &(u16, String)| name(named).unwrap_or_default();
         let seen_names: Vec<String> = own_names.iter().map(seen).collect();
-        let prefixes = own_names.iter().map(|(server, _)| &*settings(*server).prefix);
+        let prefixes = own_names.iter().map(|(server, _)| self.prefix_of(*server));
         let pairs: Vec<(&str, &str)> = prefixes.zip(seen_names.iter().map(String::as_str)).collect();
         let mut told = Told::default();
         for ((server, own), name) in own_names.into_iter().zip(naming::names(&pairs)) {
