@@ -212,7 +212,7 @@ impl<S: Service> Gateway<S> {
         let names = all.filter_map(|item| merge::own_name(kind, item).map(|own| (*own).into())).collect();
         let cached = self.lists.entry((index, kind)).or_default();
         (cached.items, cached.names, cached.is_modern) = (Some(items), Some(names), is_modern);
-        self.forget_told(kind);
+        self.told_anew(index, kind);
     }
 
     /// The native server's own items, of all its pages, if it is seen: it has them at hand.

@@ -24,7 +24,7 @@ impl<S: Service> Gateway<S> {
         let name = seen.own(kind, name)?;
         let told = self.told_in(view, kind);
         if let Some((server, own)) = told.owner_of(name) {
-            return (server != NATIVE).then(|| (server, own.to_owned()));
+            return (server != NATIVE).then(|| (server, own.into_string()));
         }
         // What is not listed may be there all the same, if its own name can be told from this one. The longest prefix
         // that fits: `a_b` before `a`; but what is listed has no other name than the listed one.

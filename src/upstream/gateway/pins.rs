@@ -425,7 +425,7 @@ impl<S: Service> Gateway<S> {
         }
         server.metrics.tools.set(items.len() as u64);
         cached.items = Some(items);
-        self.forget_told(ListKind::Tools);
+        self.told_anew(index, ListKind::Tools);
         self.tell_own_annotations(index);
         self.mailbox.push(Mail::Changed(Change::Tools));
     }

@@ -141,7 +141,7 @@ impl<S: Service> Gateway<S> {
         self.list_ttl = settings.list_ttl;
         self.views = views(&behind);
         self.view_names.clone_from(&behind.view_names);
-        self.told.borrow_mut().clear();
+        self.told.clear();
         self.written.forget(None);
         self.greet();
         self.tell_all_watched(now);
