@@ -315,7 +315,7 @@ fn a_file_that_is_gone_is_missed_once_and_costs_nothing() {
         std::fs::remove_file(file.path()).expect("it is there");
         gateway.until_said_in("is gone", times);
         // Looks come twice a second, and what it said stays in force.
-        std::thread::sleep(Duration::from_millis(1_600));
+        std::thread::sleep(std::time::Duration::from_millis(1_600));
         assert_eq!(call(&gateway, "/mcp/a").0, 200);
         let name = format!("b{times}");
         file.write(&(section("a", server.http) + &section(&name, server.http)));
