@@ -7,11 +7,13 @@
 //! fails the run.
 
 mod baselines;
+mod beside;
 mod contention;
 mod count;
 mod facts;
 mod ranks;
 mod shapes;
+mod simple;
 mod stage;
 mod stress;
 mod words;
@@ -26,6 +28,8 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 enum Command {
     /// The mix on one registry behind one Mutex, and on one that is reached by messages, beside the real one.
     Baselines(baselines::Baselines),
+    /// The contention benchmark on the same two beside the real one: the original's columns for each.
+    Beside(beside::Beside),
     /// The contention benchmark: 4 scales, 5 iterations, 22 columns.
     Contention(contention::Contention),
     /// Single figures: bytes of an entry, look-ups and writes of one core, a register across cores, broadcasts.
@@ -39,6 +43,7 @@ enum Command {
 fn main() -> std::process::ExitCode {
     let ended = match Command::parse() {
         Command::Baselines(baselines) => baselines.run(),
+        Command::Beside(beside) => beside.run(),
         Command::Contention(contention) => contention.run(),
         Command::Facts(facts) => facts.run(),
         Command::Shapes(shapes) => shapes.run(),
