@@ -6,6 +6,10 @@
 // connection is lost, and may be started several times: calls go to whichever has the fewest in flight.
 
 const [, , url, name] = process.argv;
+if (!/^wss?:/.test(url ?? "") || !name || !process.env.DIAL_KEY) {
+  console.error("usage: DIAL_KEY=... node examples/dial_in.mjs ws://HOST:PORT NAME");
+  process.exit(1);
+}
 const tool = { name: "whoami", description: "Says which process answers", inputSchema: { type: "object" } };
 
 function answer(method) {

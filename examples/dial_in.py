@@ -46,9 +46,13 @@ def serve(address, name, key):
                 say({"id": request["id"], **(error if result is None else {"result": result})})
 
 
+key = os.environ.get("DIAL_KEY")
+if len(sys.argv) != 3 or not sys.argv[1].rpartition(":")[2].isdigit() or not key:
+    sys.exit("usage: DIAL_KEY=... python3 examples/dial_in.py HOST:PORT NAME")
+
 while True:
     try:
-        serve(sys.argv[1], sys.argv[2], os.environ["DIAL_KEY"])
+        serve(sys.argv[1], sys.argv[2], key)
     except OSError as problem:
         print(f"not connected: {problem}", file=sys.stderr)
     time.sleep(1)

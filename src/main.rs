@@ -61,10 +61,13 @@ mod host {
             }
             Some(cli::Command::Config(args)) => {
                 let config = if args.default { Config::default() } else { Config::load(&cli.sources())? };
+                if !args.default {
+                    boot::check_environment()?;
+                }
                 Ok(io::stdout().write_all(config.to_commented_toml().as_bytes())?)
             }
             Some(cli::Command::Import { file }) => Ok(io::stdout().write_all(config::import(file)?.as_bytes())?),
-            Some(cli::Command::Check(_)) => Ok(boot::check(configured(cli)?)?),
+            Some(cli::Command::Check(_)) => Ok(boot::check(configured(cli)?, cli.names_connections())?),
             Some(cli::Command::Stdio(args)) => Ok(boot::stdio(configured(cli)?, &args.view)?),
             Some(cli::Command::Serve(_)) | None => Ok(boot::serve(configured(cli)?)?),
             Some(_) => match cli.question() {

@@ -52,7 +52,8 @@ fn the_shards_for_so_many_connections_are_said_with_what_they_need() {
         command.args(["check", "--connections", connections]).env("CORELANE_CORES_LIST", "1");
         command.env("CORELANE_SERVE_LISTEN", "127.0.0.1:0").env("CORELANE_CONTROL_LISTEN", "127.0.0.1:0");
         command.env("CORELANE_LIMITS_CONNECTIONS_PER_CORE", "60000");
-        let table = printed(&command.output().expect("the program runs"));
+        let output = command.output().expect("the program runs");
+        let table = printed(&output);
         let (line, _) = finding(&table, "cores.shards");
         assert_eq!(line.split_whitespace().nth(2), Some(&*shards.to_string()), "{table}");
         assert!(table.contains(&format!("shards: {shards}, one contiguous range per core; chosen for")), "{table}");
@@ -69,7 +70,20 @@ fn the_shards_for_so_many_connections_are_said_with_what_they_need() {
         let fits = shards < 128;
         assert_eq!(line.starts_with("ok"), fits, "{table}");
         assert!(fits || advice.contains(&format!("set limits.connections_per_core = {connections}")), "{table}");
+        // Who asks for so many is answered by the exit code, whatever of it has no room.
+        let room = ["MemAvailable", "RLIMIT_NOFILE", "cores.expected_connections", "fs.file-max", "uring.descriptors"];
+        let has_room = !room.iter().any(|name| finding(&table, name).0.starts_with("warn"));
+        assert!(fits || !has_room, "{table}");
+        assert_eq!(output.status.code(), Some(i32::from(!has_room)), "{table}");
+        let no_room = format!("has no room for {connections} connections");
+        assert_eq!((table.contains(&no_room), said(&output).contains(&no_room)), (!has_room, !has_room), "{table}");
     }
+    // What the configuration expects is no more than advice: `serve` starts all the same.
+    let expects = ("CORELANE_CORES_EXPECTED_CONNECTIONS", "100000");
+    let output = check(&[expects, ("CORELANE_LIMITS_CONNECTIONS_PER_CORE", "60000")]);
+    let table = printed(&output);
+    assert!(finding(&table, "cores.expected_connections").0.starts_with("warn"), "{table}");
+    assert_eq!(output.status.code(), Some(0), "{table}");
 }
 
 #[test]

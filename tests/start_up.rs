@@ -69,6 +69,7 @@ fn also_what_is_wrong_with_the_configuration() {
         (flag(&["stdio"]), &[("CORELANE_CONFIG", nowhere)], 1, nowhere),
         (vec!["serve", "--listen", "x"], &[json], 2, "serve.listen"),
         (vec!["config"], &[json, ("CORELANE_LIMITS_BODY_BYTES", "many")], 1, "CORELANE_LIMITS_BODY_BYTES"),
+        (vec!["config"], &[json, ("CORELANE_DISABLE", "steering,warp")], 1, "`warp`"),
     ] {
         let said = says_once(&arguments, variables, code);
         let line: Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {said}"));

@@ -29,8 +29,15 @@ const OPEN_FILES_PER_CORE: u64 = 6;
 /// some for whoever asks there.
 const OPEN_FILES_BESIDE: u64 = 24;
 
+/// What is looked at that has, or has not, room for the connections that are expected.
+const ROOM: [&str; 5] =
+    ["MemAvailable", "RLIMIT_NOFILE", "cores.expected_connections", "fs.file-max", "uring.descriptors"];
+
 /// Looks at the host, prints what was found and what would be done.
-pub(super) fn check(config: Config) -> Result<(), BootError> {
+///
+/// Of connections that are expected, `serve` starts with less room than they need, and so their want is a warning. Who
+/// asks for so many in particular (`--connections`) asks whether they find room, and is answered by the exit code too.
+pub(super) fn check(config: Config, is_asked_for_room: bool) -> Result<(), BootError> {
     let disabled = Disabled::from_environment().map_err(BootError::Environment)?;
     let non_defaults = config.non_defaults();
     let settings = config.into_settings();
@@ -103,7 +110,14 @@ pub(super) fn check(config: Config) -> Result<(), BootError> {
     };
     write!(text, "{prospect}").expect("a string takes everything");
     let fits = report.worst() < Severity::Fail;
+    let wants_room = |finding: &Finding| ROOM.contains(&finding.name) && finding.severity >= Severity::Warn;
+    let has_no_room = is_asked_for_room && report.findings.iter().any(wants_room);
+    let connections = settings.cores.expected_connections.get();
+    let no_room = format!(
+        "\ncorelane would serve here, but has no room for {connections} connections: the advice says what to change.\n"
+    );
     text += match report.worst() {
+        Severity::Note | Severity::Warn if has_no_room => no_room.as_str(),
         Severity::Ok => "\ncorelane would serve here.\n",
         Severity::Note | Severity::Warn => {
             "\ncorelane would serve here; the advice above says what it could do better.\n"
@@ -115,7 +129,11 @@ pub(super) fn check(config: Config) -> Result<(), BootError> {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
         _ => {}
     }
-    if fits { Ok(()) } else { Err(BootError::NotFit) }
+    match (fits, has_no_room) {
+        (false, _) => Err(BootError::NotFit),
+        (true, true) => Err(BootError::NoRoom(connections)),
+        (true, false) => Ok(()),
+    }
 }
 
 fn plan(topology: &Topology, request: &CoreRequest) -> Result<Plan, BootError> {

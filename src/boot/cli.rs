@@ -25,7 +25,8 @@ Examples:
   corelane stdio                                  one client on standard input and output
 
 A flag wins over the environment, the environment over the file, the file over
-the default. In the environment a key is CORELANE_<SECTION>_<KEY>, such as
+the profile that one of these may name (`profile`, CORELANE_PROFILE), and that
+over the default. In the environment a key is CORELANE_<SECTION>_<KEY>, such as
 CORELANE_LIMITS_BODY_BYTES. `corelane config --default` explains every key.
 
 Exit codes: 0 success, 1 failed or would not serve, 2 wrong usage, 3 something
@@ -241,8 +242,8 @@ pub struct CheckArgs {
     pub config: ConfigArgs,
 
     /// Judge by so many connections at the peak, in place of cores.expected_connections: which shards would be chosen,
-    /// and whether tables, limits and memory have room
-    #[arg(long, value_name = "N")]
+    /// and whether tables, limits and memory have room; ends with 1 if they have not
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub connections: Option<String>,
 }
 
@@ -278,11 +279,11 @@ pub struct ServeArgs {
     pub unix: Vec<String>,
 
     /// CPUs that get a core: all, a number, or a list such as 0-3,8 [default: all]
-    #[arg(long, value_name = "LIST|N")]
+    #[arg(long, value_name = "LIST|N", allow_hyphen_values = true)]
     pub cores: Option<String>,
 
     /// Shards over all cores; 0 chooses [default: 0]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub shards: Option<String>,
 
     /// Health, metrics and administration (read only) on this address [default: 127.0.0.1:8809]
@@ -372,6 +373,11 @@ impl Cli {
         };
         let named = || std::env::var_os(CONFIG_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
         Sources::of_process(file.or_else(named), self.flags(serve))
+    }
+
+    /// Whether it was asked for so many connections in particular, and not for what the configuration expects.
+    pub fn names_connections(&self) -> bool {
+        matches!(&self.command, Some(Command::Check(args)) if args.connections.is_some())
     }
 
     /// Whether a running corelane is to be asked at an address, whatever socket the file names.
@@ -526,6 +532,11 @@ mod tests {
     fn wrong_flags_are_usage_errors() {
         assert!(load(&["serve", "--listen", "x"]).expect_err("no address").is_usage());
         assert!(load(&["serve", "--cores", "0-99"]).expect_err("too many").is_usage());
+        // A number below 0 is a wrong value, and no flag that nobody knows.
+        for (command, flag) in [("serve", "--shards"), ("serve", "--cores"), ("check", "--connections")] {
+            let refused = load(&[command, flag, "-1"]).expect_err("a number below 0");
+            assert!(refused.is_usage() && refused.to_string().contains("allowed is"), "{refused}");
+        }
         for arguments in
             [["corelane", "--log-format", "xml"], ["corelane", "serv", ""], ["corelane", "serve", "--port"]]
         {

@@ -26,7 +26,7 @@ use crate::server::core::{Core, CoreParts};
 use crate::server::drive::{Clock, Loop, Orders};
 use crate::server::parcel::Header;
 use crate::server::registry::{CoreRegistry, Founding};
-use crate::server::service::{Mailbox, Patience};
+use crate::server::service::{Mailbox, Overheard, Patience};
 use crate::server::settings::Settings;
 use crate::shard::range::{BoundaryTable, ShardRange};
 use crate::shard::registry::{Names, Nanos};
@@ -226,12 +226,14 @@ fn run<S: 'static>(
             },
         );
         let host = Rc::new(lent);
-        let native = seed.server.per_core(host.clone(), mailbox.clone());
+        let overheard = Overheard::default();
+        let native = seed.server.per_core(host.clone(), mailbox.overheard_by(&overheard));
         let station = Station {
             core: seed.core,
             cores: seed.table.cores() as u16,
             boot: seed.settings.boot,
             mailbox: mailbox.clone(),
+            overheard,
             host,
             guard: seed.guard.clone(),
             choices: seed.choices.clone(),

@@ -44,8 +44,6 @@ struct Turns {
     clock: Clock,
     chimes: Vec<Arc<Chime>>,
     cores: usize,
-    /// Deaths of cores that were heard of.
-    losses: u64,
 }
 
 struct Knocks<'a>(&'a [Arc<Chime>]);
@@ -62,9 +60,8 @@ impl Turns {
     /// Hears what has come and says what is to be said.
     fn turn(&mut self) {
         let now = self.clock.nanos();
-        let Turns { port, member, outbox, chimes, losses, .. } = self;
+        let Turns { port, member, outbox, chimes, .. } = self;
         port.observe(|peer, _| {
-            *losses += 1;
             outbox.forget(CoreId(peer.0));
             member.peer_lost(now, CoreId(peer.0));
         });
@@ -89,7 +86,7 @@ impl Turns {
             Ok(_) | Err(Refused::TooLarge) => Delivery::Done,
         });
         for core in gone {
-            member.peer_lost(now, core);
+            member.peer_unreachable(now, core);
         }
         port.ring_bells(&mut Knocks(chimes));
     }
@@ -118,7 +115,7 @@ impl Registry {
     /// By the control thread's port; the last of the chimes is its own.
     pub(super) fn new(port: Port<Header>, founding: Founding, clock: Clock, chimes: Vec<Arc<Chime>>) -> Registry {
         let (cores, outbox) = (founding.table.cores(), Outbox::default());
-        let desk = Turns { port, member: Member::new(founding), outbox, clock, chimes, cores, losses: 0 };
+        let desk = Turns { port, member: Member::new(founding), outbox, clock, chimes, cores };
         Registry { desk: Arc::new(Mutex::new(desk)) }
     }
 
@@ -172,7 +169,7 @@ impl Registry {
     pub fn losses(&self) -> u64 {
         let mut desk = self.lock();
         desk.turn();
-        desk.losses
+        desk.member.losses()
     }
 
     /// The key by which messages for a name are known.

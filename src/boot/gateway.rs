@@ -50,7 +50,7 @@ pub(super) fn has_children(settings: &Settings) -> bool {
 }
 
 /// The gateway's part, but for the servers.
-pub(super) fn gateway(settings: &Settings, is_demonstration: bool) -> to::GatewaySettings {
+pub(super) fn gateway(settings: &Settings, is_demonstration: bool, seats: &Arc<to::Seats>) -> to::GatewaySettings {
     let mut server_info = Vec::new();
     let mut object = Object::begin(&mut server_info);
     object.string("name", "corelane");
@@ -61,6 +61,7 @@ pub(super) fn gateway(settings: &Settings, is_demonstration: bool) -> to::Gatewa
         retired: Default::default(),
         pinning: Vec::new(),
         native_is_seen: native_is_seen(settings, is_demonstration),
+        native: native(settings, seats),
         views: settings
             .views
             .iter()
@@ -84,16 +85,32 @@ pub(super) fn shown(server: &ServerSettings) -> (&'static str, String) {
     match &server.kind {
         ServerKind::Http(http) => ("http", http.url.without_query()),
         ServerKind::Sse(http) => ("sse", http.url.without_query()),
+        ServerKind::Native => ("native", "in this process".to_owned()),
         ServerKind::DialIn(_) => ("dial_in", "dials in".to_owned()),
         // Not its arguments: they may hold a secret.
         ServerKind::Stdio(child) => ("stdio", child.command.clone()),
     }
 }
 
+/// What is said of the native server, if it has a section that is in use.
+fn native(settings: &Settings, seats: &Arc<to::Seats>) -> Option<Arc<to::NativeSettings>> {
+    let (name, server) = settings.native().filter(|(_, server)| server.enabled)?;
+    Some(Arc::new(to::NativeSettings {
+        name: name.as_str().into(),
+        prefix: server.prefix.as_str().into(),
+        rules: rules(server),
+        call_time: server.timeout_ms.ns(),
+        ask_time: settings.calls.ask_timeout_ms.ns(),
+        seats: server.concurrency.map(|most| (most.usize(), Arc::clone(seats))),
+        waiting_max: server.calls_max() * WAITING_PER_LINK,
+    }))
+}
+
 /// Whether the native server is seen among the others; `is_demonstration` if it is the one that is built in.
 fn native_is_seen(settings: &Settings, is_demonstration: bool) -> bool {
-    let alone = !settings.servers.iter().any(|(_, server)| server.enabled);
+    let alone = !settings.servers.iter().any(|(_, server)| server.enabled && !server.is_native());
     match settings.gateway.demonstration {
+        _ if let Some((_, server)) = settings.native() => server.enabled || alone,
         _ if !is_demonstration => true,
         Demonstration::On => true,
         // Without servers somebody has to answer all the same.
@@ -110,14 +127,15 @@ pub(super) fn pinning(settings: &Settings, server: &ServerSettings) -> to::Pinni
     }
 }
 
-/// One server's part.
+/// One server's part; none of the native one, which has no place among them.
 pub(super) fn server(
     settings: &Settings,
     name: &ServerName,
     server: &ServerSettings,
     lookup: Lookup,
-) -> to::ServerSettings {
+) -> Option<to::ServerSettings> {
     let (link, links_max) = match &server.kind {
+        ServerKind::Native => return None,
         ServerKind::Http(http) => (to::LinkSettings::Http(link(http, lookup)), http.connections_per_core.usize()),
         ServerKind::Stdio(child) => (to::LinkSettings::Child(Arc::new(self::child(child))), 1),
         ServerKind::DialIn(dial_in) => {
@@ -134,7 +152,7 @@ pub(super) fn server(
     let calls_max_is_for_all = server.concurrency.is_some();
     let is_for_all = calls_max_is_for_all || !matches!(server.kind, ServerKind::Http(_));
     let waiting = if is_for_all { server.calls_max().max(links_max) } else { links_max };
-    to::ServerSettings {
+    Some(to::ServerSettings {
         name: name.as_str().into(),
         prefix: server.prefix.as_str().into(),
         link,
@@ -143,13 +161,7 @@ pub(super) fn server(
             EraChoice::Legacy => to::EraChoice::Legacy,
             EraChoice::Modern => to::EraChoice::Modern,
         },
-        tools: to::ToolRules {
-            names: rules(&server.tools.names),
-            rename: renames(&server.tools.rename),
-            describe: server.tools.describe.clone(),
-        },
-        prompts: rules(&server.prompts),
-        resources: rules(&server.resources),
+        rules: rules(server),
         list_time: server.list_timeout_ms.ns(),
         call_time: server.timeout_ms.ns(),
         ask_time: settings.calls.ask_timeout_ms.ns(),
@@ -162,15 +174,24 @@ pub(super) fn server(
         is_per_session: server.sessions == SessionUse::PerSession,
         trusts_annotations: server.trust_annotations,
         answer_bytes_max: settings.limits.body_bytes.usize().max(ANSWER_BYTES_MIN),
-    }
+    })
 }
 
 fn renames(given: &BTreeMap<String, ToolName>) -> BTreeMap<String, String> {
     given.iter().map(|(own, seen)| (own.clone(), seen.as_str().to_owned())).collect()
 }
 
-fn rules(rules: &ListRules) -> to::ListRules {
-    to::ListRules { include: rules.include.clone(), exclude: rules.exclude.clone() }
+fn rules(server: &ServerSettings) -> to::Rules {
+    let of = |rules: &ListRules| to::ListRules { include: rules.include.clone(), exclude: rules.exclude.clone() };
+    to::Rules {
+        tools: to::ToolRules {
+            names: of(&server.tools.names),
+            rename: renames(&server.tools.rename),
+            describe: server.tools.describe.clone(),
+        },
+        prompts: of(&server.prompts),
+        resources: of(&server.resources),
+    }
 }
 
 /// What a child is started with.
@@ -224,7 +245,7 @@ mod tests {
             let text = format!("[servers.a]\n{kind}\n{more}\n");
             let settings = Config::from_toml("c.toml", &text).expect("valid").into_settings();
             let (name, one) = settings.servers.first().expect("there is one");
-            let server = server(&settings, name, one, resolve::by_system);
+            let server = server(&settings, name, one, resolve::by_system).expect("it has a place");
             (server.calls_max_is_for_all, server.calls_max)
         };
         let http = "kind = \"http\"\nurl = \"http://127.0.0.1:1/mcp\"";

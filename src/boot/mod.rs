@@ -130,6 +130,9 @@ pub enum BootError {
     /// The host does not do.
     #[error("this host would not serve; what to change stands in the table above")]
     NotFit,
+    /// The host would do, but not for as many connections as were asked for.
+    #[error("this host would serve, but has no room for {0} connections; what to change stands in the table above")]
+    NoRoom(u64),
     /// What is pinned of servers' tools cannot be read or kept.
     #[error(transparent)]
     Pins(#[from] PinsError),
@@ -203,7 +206,15 @@ pub fn stdio_native<S: 'static>(server: Server<S>, config: Config, hooks: Hooks)
 /// Prints what this host offers and whether `serve` would start with this configuration; an error if it would not.
 ///
 /// # Errors
-/// `BootError::NotFit` after the table, or what kept the host from being looked at.
-pub fn check(config: Config) -> Result<(), BootError> {
-    check::check(config)
+/// `BootError::NotFit` or `BootError::NoRoom` after the table, or what kept the host from being looked at.
+pub fn check(config: Config, is_asked_for_room: bool) -> Result<(), BootError> {
+    check::check(config, is_asked_for_room)
+}
+
+/// Looks at what the environment says that is no setting: `CORELANE_DISABLE`.
+///
+/// # Errors
+/// What is wrong in it, which no command that serves would take.
+pub fn check_environment() -> Result<(), BootError> {
+    crate::uring::Disabled::from_environment().map(|_| ()).map_err(BootError::Environment)
 }

@@ -417,7 +417,8 @@ fn shards(answer: &Value) -> String {
     let contention = &answer["contention"];
     let closed = contention["admission_closed"].as_bool().unwrap_or(false);
     format!(
-        "admission: {} ({}), {} of {} shards alarmed\n\n{}",
+        "admission: {} ({}), {} of {} shards alarmed\n\nservers, transports and bindings are those of the registry; servers \
+         behind the gateway: `corelane servers`\n\n{}",
         cell(contention, "admission"),
         if closed { "nothing new is let in" } else { "registrations are let in" },
         contention["alarmed"],

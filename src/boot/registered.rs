@@ -120,7 +120,7 @@ impl ServerDesk for Reloader {
             (held.0.settings.clone(), held.0.lookup)
         };
         // Without the lock: a name server may take its time, and others should not wait for it.
-        let ready = Arc::new(gateway::server(&before, &name, &settings, lookup));
+        let ready = gateway::server(&before, &name, &settings, lookup).map(Arc::new);
         let servers = &mut self.lock().0;
         if servers.of_file.iter().any(|(named, _)| *named == name) {
             return Err(of_file(name.as_str()));
@@ -152,7 +152,7 @@ impl ServerDesk for Reloader {
             return Err(NotRegistered::NoRoom(format!("there is no place for it: {NO_PLACES}")));
         }
         (servers.settings.servers, servers.registrations) = (wanted, registrations);
-        servers.place_all(Some((&name, &ready)));
+        servers.place_all(ready.as_ref().map(|ready| (&name, ready)));
         servers.publish();
         let done = if tag.is_none() { "registered" } else { "changed" };
         tracing::info!(server = name.as_str(), "{done} by request: {reached_by}");

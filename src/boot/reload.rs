@@ -55,6 +55,8 @@ pub(super) struct Servers {
     registry: Arc<Registry>,
     pins: Keeper,
     cores: usize,
+    /// What calls of the native server take, whatever is said of it.
+    seats: Arc<to::Seats>,
     is_demonstration: bool,
     has_guard: bool,
     pub(super) lookup: Lookup,
@@ -96,6 +98,7 @@ impl Servers {
             registry,
             pins,
             cores,
+            seats: Arc::new(to::Seats::new(cores)),
             is_demonstration,
             has_guard,
             lookup,
@@ -121,8 +124,8 @@ impl Servers {
             let mut alive = self.places.iter().filter(|place| !place.is_retired);
             alive.any(|place| place.name == *name && is_same_but_for_pinning(configured, &place.configured))
         };
-        let enabled = wanted.iter().filter(|(_, configured)| configured.enabled);
-        let new = enabled.filter(|(name, configured)| !has_place(name, configured)).count();
+        let placed = wanted.iter().filter(|(_, configured)| self::has_place(configured));
+        let new = placed.filter(|(name, configured)| !has_place(name, configured)).count();
         self.places_max.checked_sub(self.places.len() + new)
     }
 
@@ -134,7 +137,7 @@ impl Servers {
             .settings
             .servers
             .iter()
-            .filter(|(_, server)| server.enabled)
+            .filter(|(_, server)| has_place(server))
             .map(|(name, server)| (name.clone(), server.clone()))
             .collect();
         for place in self.places.iter_mut().filter(|place| !place.is_retired) {
@@ -164,7 +167,10 @@ impl Servers {
             }
             let settings = match ready {
                 Some((ready, settings)) if *ready == name => Arc::clone(settings),
-                _ => Arc::new(gateway::server(&self.settings, &name, &configured, self.lookup)),
+                _ => match gateway::server(&self.settings, &name, &configured, self.lookup) {
+                    Some(settings) => Arc::new(settings),
+                    None => continue,
+                },
             };
             let (kind, reached_by) = gateway::shown(&configured);
             let row = Arc::new(ServerRow::new(name.as_str(), kind, &reached_by, self.cores));
@@ -192,7 +198,7 @@ impl Servers {
 
     /// Tells cores and exporters.
     pub(super) fn publish(&mut self) {
-        let mut settings = gateway::gateway(&self.settings, self.is_demonstration);
+        let mut settings = gateway::gateway(&self.settings, self.is_demonstration, &self.seats);
         settings.servers = self.places.iter().map(|place| Arc::clone(&place.settings)).collect();
         let retired = (0..).zip(&self.places).filter(|(_, place)| place.is_retired);
         settings.retired = retired.map(|(number, _)| number).collect();
@@ -225,6 +231,11 @@ impl Place {
         };
         link.addresses.iter().flatten().filter_map(internet).collect()
     }
+}
+
+/// Whether a server is reached by a place of its own.
+fn has_place(server: &ServerSettings) -> bool {
+    server.enabled && !server.is_native()
 }
 
 fn is_same_but_for_pinning(one: &ServerSettings, other: &ServerSettings) -> bool {
@@ -313,6 +324,7 @@ impl Reloader {
                         that starts children must be there before all others, so this needs a restart"
                 .to_owned());
         }
+        let native_before = servers.settings.native().cloned();
         let views_before = (servers.settings.views.clone(), servers.settings.gateway.clone());
         let needs_restart: Vec<String> =
             fresh.differences(config.settings()).into_iter().filter(|key| needs_restart(key)).collect();
@@ -333,6 +345,9 @@ impl Reloader {
         }
         if views_before != (servers.settings.views.clone(), servers.settings.gateway.clone()) {
             done.push("changed views or gateway settings".to_owned());
+        }
+        if native_before.as_ref() != servers.settings.native() {
+            done.push("changed the section of the native server".to_owned());
         }
         if !done.is_empty() {
             servers.publish();

@@ -25,8 +25,8 @@ pub(super) fn findings(settings: &Settings, path: Option<OsString>, findings: &m
                 }
                 continue;
             }
-            // It has to come, which is not waited for.
-            ServerKind::DialIn(_) => continue,
+            // It has to come, which is not waited for, or is here.
+            ServerKind::DialIn(_) | ServerKind::Native => continue,
         };
         // A child looks in its own PATH, if it is given one.
         let own = stdio.env.get("PATH").map(|value| value.value().reveal().into());
@@ -115,7 +115,9 @@ impl fmt::Display for Shown<'_> {
         if servers.is_empty() {
             return Ok(());
         }
+        let has_section = self.0.native().is_some_and(|(_, server)| server.enabled);
         let demonstration = match gateway.demonstration {
+            _ if has_section => "with",
             Demonstration::On => "with",
             Demonstration::Auto | Demonstration::Off => "without",
         };
@@ -138,6 +140,7 @@ fn how(server: &ServerSettings) -> String {
         ServerKind::Http(http) => format!("Streamable HTTP, {}, {} addresses", http.url, http.addresses),
         ServerKind::Sse(http) => format!("HTTP+SSE, {}, {} addresses", http.url, http.addresses),
         ServerKind::Stdio(stdio) => format!("child process, {}", stdio.command),
+        ServerKind::Native => "the one in this process".to_owned(),
         ServerKind::DialIn(dial_in) => format!("dials in, at most {} connections", dial_in.connections.get()),
     };
     if server.enabled { how } else { format!("{how} (not enabled)") }

@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 pub(super) enum Kind {
     DialIn,
     Http,
+    Native,
     Sse,
     Stdio,
 }
@@ -82,12 +83,13 @@ pub(super) struct Missing {
 }
 
 impl Kind {
-    pub(super) const ALL: [Kind; 4] = [Kind::Http, Kind::Sse, Kind::Stdio, Kind::DialIn];
+    pub(super) const ALL: [Kind; 5] = [Kind::Http, Kind::Sse, Kind::Stdio, Kind::DialIn, Kind::Native];
 
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Kind::DialIn => "dial_in",
             Kind::Http => "http",
+            Kind::Native => "native",
             Kind::Sse => "sse",
             Kind::Stdio => "stdio",
         }
@@ -96,7 +98,7 @@ impl Kind {
 
 impl Setting for Kind {
     fn allowed() -> String {
-        "one of \"http\" (Streamable HTTP) \"sse\" (the deprecated HTTP+SSE) \"stdio\" (a child process) \"dial_in\" (it connects to us)"
+        "one of \"http\" (Streamable HTTP) \"sse\" (the deprecated HTTP+SSE) \"stdio\" (a child process) \"dial_in\" (it connects to us) \"native\" (the one in this process)"
             .to_owned()
     }
 
@@ -166,8 +168,16 @@ impl ServerDraft {
                 draft.key = Some(KeptElsewhere(dial_in.key.clone()));
                 draft.connections = Some(dial_in.connections);
             }
+            ServerKind::Native => draft.take_native(),
         }
         draft
+    }
+
+    /// Of what there is for each kind, that which concerns this one.
+    fn take_native(&mut self) {
+        self.kind = Some(Kind::Native);
+        (self.era, self.sessions, self.trust_annotations, self.pinning) = (None, None, None, None);
+        (self.connect_timeout_ms, self.list_timeout_ms) = (None, None);
     }
 
     fn take_http(&mut self, kind: Kind, http: &HttpServer) {
@@ -188,6 +198,7 @@ impl ServerDraft {
             Some(Kind::Sse) => ServerKind::Sse(self.http()?),
             Some(Kind::Stdio) => ServerKind::Stdio(self.stdio()?),
             Some(Kind::DialIn) => ServerKind::DialIn(self.dial_in()?),
+            Some(Kind::Native) => ServerKind::Native,
             None => return Err(self.without_kind()),
         };
         let default = ServerSettings::new(name, kind);

@@ -6,7 +6,7 @@
 use super::given::{Entry, Given, Value, with_article};
 use super::problem::{FilePlace, Place, Problem, nearest};
 use super::secret::sounds_secret;
-use super::table::{KEYS, SECTIONS, find};
+use super::table::{KEYS, Key, SECTIONS, find};
 use std::ops::Range;
 use std::path::Path;
 use toml_edit::{Document, Item, TableLike};
@@ -68,8 +68,11 @@ impl<'a> SourceFile<'a> {
         let Some(document) = &self.document else { return values };
         for (name, item) in document.iter().filter(|(name, _)| !NAMED_SECTIONS.contains(name)) {
             let span = document.as_table().key(name).and_then(|key| key.span());
-            if let (Some(index), false) = (find("", name), item.is_table()) {
+            let index = find("", name);
+            if let (Some(index), false) = (index, item.is_table()) {
                 values.push((index, given_item(item, span)));
+            } else if let Some(index) = index {
+                problems.push(self.no_section(&KEYS[index], span));
             } else if !SECTIONS.iter().any(|(section, _)| *section == name) {
                 let holds_sections = item.as_table().is_some_and(|table| table.iter().any(|(_, item)| item.is_table()));
                 problems.push(self.unknown_section(name, holds_sections, span));
@@ -102,6 +105,13 @@ impl<'a> SourceFile<'a> {
             };
             values.push((index, given_item(item, span)));
         }
+    }
+
+    /// A key that stands before all sections, written as one.
+    fn no_section(&self, key: &Key, span: Option<Range<usize>>) -> Problem {
+        let what = format!("`{}` is a key and no section: allowed is {}", key.name, (key.allowed)());
+        let advice = format!("write {} = ... on a line of its own, at the top of the file", key.name);
+        self.problem(span, what).advise(Some(advice))
     }
 
     fn unknown_section(&self, name: &str, holds_sections: bool, span: Option<Range<usize>>) -> Problem {

@@ -111,6 +111,13 @@ pub struct Settings {
     pub log: LogSettings,
 }
 
+impl Settings {
+    /// The section of the server in this process, if it has one.
+    pub fn native(&self) -> Option<&(ServerName, ServerSettings)> {
+        self.servers.iter().find(|(_, server)| server.is_native())
+    }
+}
+
 /// Everything a configuration is made of, the strongest last.
 #[derive(Clone, Default)]
 pub struct Sources {

@@ -92,6 +92,7 @@ fn only_in_file(name: &ServerName, keys: &Map<String, Value>) -> Result<(), NotR
             (key, _) if OF_CHILDREN.contains(&key) || OF_SECRETS.contains(&key) => return refused(key, ""),
             ("kind", Value::String(kind)) if kind == "stdio" => return refused("kind = \"stdio\"", ""),
             ("kind", Value::String(kind)) if kind == "dial_in" => return refused("kind = \"dial_in\"", ""),
+            ("kind", Value::String(kind)) if kind == "native" => return refused("kind = \"native\"", ""),
             ("roots", Value::String(roots)) if roots.contains('/') => {
                 return refused("roots = PATH", "write \"webpki\" or \"native\" here, or ");
             }

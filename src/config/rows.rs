@@ -26,6 +26,8 @@ pub(super) struct Row<D: 'static> {
 }
 
 const ANY: &[Kind] = &Kind::ALL;
+/// Those that are reached somehow.
+const REACHED: &[Kind] = &[Kind::Http, Kind::Sse, Kind::Stdio, Kind::DialIn];
 const HTTP: &[Kind] = &[Kind::Http, Kind::Sse];
 const STDIO: &[Kind] = &[Kind::Stdio];
 const DIAL_IN: &[Kind] = &[Kind::DialIn];
@@ -66,7 +68,7 @@ impl<D> Row<D> {
 /// Every key of a server, those of the section itself before those of its subsections.
 pub(super) const SERVER_ROWS: &[Row<ServerDraft>] = rows! { ServerDraft;
     "kind" kind ANY, "word",
-        "How the server is reached. \"http\" is Streamable HTTP, of every revision; \"sse\" is HTTP+SSE of 2024-11-05; \"stdio\" is a child process on its standard input and output; \"dial_in\" is one that connects to dial_in.listen and is there for as long as it stays connected.",
+        "How the server is reached. \"http\" is Streamable HTTP, of every revision; \"sse\" is HTTP+SSE of 2024-11-05; \"stdio\" is a child process on its standard input and output; \"dial_in\" is one that connects to dial_in.listen and is there for as long as it stays connected; \"native\" is the one in this process, the program's own or the demonstration: it has a section to be seen at its own path, under a prefix and by these rules, whatever gateway.demonstration says.",
         default "none: it has to be said",
         example "\"http\"",
         memory "none",
@@ -162,7 +164,7 @@ pub(super) const SERVER_ROWS: &[Row<ServerDraft>] = rows! { ServerDraft;
         memory "two descriptors of the process each",
         wrong "the log says that one is refused because there are as many as may be";
     "enabled" enabled ANY, "switch",
-        "Off, the section is checked but the server is not used, and its secrets need not be there.",
+        "Off, the section is checked but the server is not used, and its secrets need not be there. The native server is not seen among others then.",
         default "",
         example "true",
         memory "none",
@@ -173,13 +175,13 @@ pub(super) const SERVER_ROWS: &[Row<ServerDraft>] = rows! { ServerDraft;
         example "\"weather\"",
         memory "none",
         wrong "of two tools with the same name only one is seen: give their servers prefixes";
-    "era" era ANY, "word",
+    "era" era REACHED, "word",
         "Which revisions of MCP it is spoken to in: \"modern\" is 2026-07-28, \"legacy\" all before. \"auto\" asks it and remembers.",
         default "",
         example "\"auto\"",
         memory "none",
         wrong "the server answers the first request with an error";
-    "sessions" sessions ANY, "word",
+    "sessions" sessions REACHED, "word",
         "Whether clients share its session (and for stdio the child): \"per_session\" keeps a server that remembers its caller from mixing them up.",
         default "",
         example "\"shared\"",
@@ -191,31 +193,31 @@ pub(super) const SERVER_ROWS: &[Row<ServerDraft>] = rows! { ServerDraft;
         example "30000",
         memory "what a call in flight holds, that long",
         wrong "calls end with -31504 for tools that are merely slow";
-    "connect_timeout_ms" connect_timeout_ms ANY, "milliseconds",
+    "connect_timeout_ms" connect_timeout_ms REACHED, "milliseconds",
         "Longest time to reach it: to connect, or to start the child, until it has answered the first request.",
         default "5000; 30000 for a child",
         example "5000",
         memory "none",
         wrong "a child that is fetched first (npx, uvx) is given up on: too short";
-    "list_timeout_ms" list_timeout_ms ANY, "milliseconds",
+    "list_timeout_ms" list_timeout_ms REACHED, "milliseconds",
         "Longest time for its list of tools, prompts or resources, all pages together. When it is over the others' lists are answered without it.",
         default "",
         example "5000",
         memory "none",
         wrong "its tools are missing from lists now and then: too short; lists are slow while it hangs: too long";
     "concurrency" concurrency ANY, "calls",
-        "Most calls in flight, over all cores; further ones wait, and are refused with -31503 when 64 wait for each. Set, one core speaks to the server for all, and calls in which a server before 2026-07-28 asks its caller something may take half of it: with 1 such questions are refused. With sessions = \"per_session\" it holds for each session.",
-        default "256; of http what its connections take",
+        "Most calls in flight, over all cores; further ones wait, and are refused with -31503 when 64 wait for each. Set, one core speaks to the server for all, and calls in which a server before 2026-07-28 asks its caller something may take half of it: with 1 such questions are refused. With sessions = \"per_session\" it holds for each session. Of the native server every core takes its part, and its tasks do not count.",
+        default "256; of http what its connections take; of native any number",
         example "256",
         memory "what a call in flight holds, that often",
         wrong "calls wait while the server is idle: too low; the server is overrun: too high";
-    "trust_annotations" trust_annotations ANY, "switch",
+    "trust_annotations" trust_annotations REACHED, "switch",
         "Whether its tools are believed when they say that they only read, or that twice is as good as once: a call of such a tool that was cut off is then sent again, once.",
         default "",
         example "false",
         memory "a call in flight of such a tool, kept",
         wrong "a tool does twice what it should have done once: its annotations are untrue";
-    "pinning" pinning ANY, "word",
+    "pinning" pinning REACHED, "word",
         "What happens when it changes the definition of one of its tools, if that is to be other than for all servers.",
         default "gateway.pinning",
         example "\"quarantine\"",

@@ -276,7 +276,7 @@ fn kinds() -> impl Strategy<Value = ServerKind> {
         let connections = Bounded::new(connections).expect("within bounds");
         ServerKind::DialIn(DialInServer { connections, ..DialInServer::new(key.clone()) })
     });
-    prop_oneof![http, stdio, dial_in]
+    prop_oneof![http, stdio, dial_in, Just(ServerKind::Native)]
 }
 
 fn servers() -> impl Strategy<Value = Vec<(ServerName, ServerSettings)>> {
@@ -289,18 +289,28 @@ fn servers() -> impl Strategy<Value = Vec<(ServerName, ServerSettings)>> {
             let name = ServerName::new(&name).expect("a name");
             let mut settings = ServerSettings::new(&name, kind);
             settings.enabled = enabled;
-            settings.era = if legacy { EraChoice::Legacy } else { EraChoice::Auto };
-            let shared = shared || matches!(settings.kind, ServerKind::DialIn(_));
-            settings.sessions = if shared { SessionUse::Shared } else { SessionUse::PerSession };
             settings.timeout_ms = Millis::new(ms).expect("within bounds");
-            settings.connect_timeout_ms = Millis::new(ms).expect("within bounds");
-            settings.list_timeout_ms = Millis::new(ms).expect("within bounds");
             settings.concurrency = Bounded::new(calls).filter(|_| calls % 2 == 0);
             settings.tools = ToolRules { names, rename, describe };
             (settings.prompts, settings.resources) = (prompts, resources);
+            if settings.is_native() {
+                return (name, settings);
+            }
+            settings.era = if legacy { EraChoice::Legacy } else { EraChoice::Auto };
+            let shared = shared || matches!(settings.kind, ServerKind::DialIn(_));
+            settings.sessions = if shared { SessionUse::Shared } else { SessionUse::PerSession };
+            settings.connect_timeout_ms = Millis::new(ms).expect("within bounds");
+            settings.list_timeout_ms = Millis::new(ms).expect("within bounds");
             (name, settings)
         };
-        servers.into_iter().map(read).collect()
+        let mut servers: Vec<_> = servers.into_iter().map(read).collect();
+        // There is one such server.
+        let mut natives = 0;
+        servers.retain(|(_, server)| {
+            natives += usize::from(server.is_native());
+            !server.is_native() || natives == 1
+        });
+        servers
     })
 }
 

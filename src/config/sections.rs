@@ -73,6 +73,7 @@ impl SourceFile<'_> {
             }
         }
         same_prefixes(&servers, problems);
+        one_native(&servers, problems);
         let mut views = BTreeMap::new();
         for (name, span, table) in self.named_tables("views", VIEWS_MAX, problems) {
             let named = Named::new(self, format!("views.{name}"), span);
@@ -258,7 +259,11 @@ impl<'a> Named<'a> {
             let (theirs, own) = (theirs.join(" or "), quoted(kind.as_str()));
             let what =
                 format!("`{}.{}` is for servers of kind {theirs}, and this is one of kind {own}", self.path, row.name);
-            problems.push(self.problem(row.name, what, "take it out, or change the kind"));
+            let advice = match kind {
+                Kind::Native => "take it out: that server is in this process, and nothing has to be reached",
+                Kind::DialIn | Kind::Http | Kind::Sse | Kind::Stdio => "take it out, or change the kind",
+            };
+            problems.push(self.problem(row.name, what, advice));
         }
     }
 
@@ -360,6 +365,7 @@ impl<'a> Named<'a> {
                     fetch("env", name, supplied, Purpose::Variable);
                 }
             }
+            ServerKind::Native => {}
         }
     }
 
@@ -422,6 +428,16 @@ fn same_prefixes(servers: &BTreeMap<ServerName, (Named, ServerSettings)>, proble
     }
 }
 
+/// There is one server in this process, so that a second section would be one for nothing.
+fn one_native(servers: &BTreeMap<ServerName, (Named, ServerSettings)>, problems: &mut Vec<Problem>) {
+    let mut native = servers.iter().filter(|(_, (_, settings))| settings.is_native());
+    let Some((first, _)) = native.next() else { return };
+    for (name, (named, _)) in native {
+        let what = format!("`servers.{name}` is of kind \"native\", and `servers.{first}` is as well");
+        problems.push(named.problem("kind", what, "there is one server in this process: keep one of them"));
+    }
+}
+
 pub(super) fn prefix_is_taken(name: &ServerName, first: &ServerName, prefix: &str) -> String {
     format!("`servers.{name}` has the prefix `{prefix}`, which `servers.{first}` has as well")
 }
@@ -429,13 +445,14 @@ pub(super) fn prefix_is_taken(name: &ServerName, first: &ServerName, prefix: &st
 /// A server in a line, without anything that may be a secret.
 fn shown_server(settings: &ServerSettings) -> String {
     let (kind, what) = match &settings.kind {
-        ServerKind::Http(http) => (Kind::Http, format!("url = {}", quoted(&http.url.to_string()))),
-        ServerKind::Sse(http) => (Kind::Sse, format!("url = {}", quoted(&http.url.to_string()))),
-        ServerKind::Stdio(stdio) => (Kind::Stdio, format!("command = {}", quoted(&stdio.command))),
-        ServerKind::DialIn(dial_in) => (Kind::DialIn, format!("key = {}", dial_in.key.write())),
+        ServerKind::Http(http) => (Kind::Http, format!(", url = {}", quoted(&http.url.to_string()))),
+        ServerKind::Sse(http) => (Kind::Sse, format!(", url = {}", quoted(&http.url.to_string()))),
+        ServerKind::Stdio(stdio) => (Kind::Stdio, format!(", command = {}", quoted(&stdio.command))),
+        ServerKind::DialIn(dial_in) => (Kind::DialIn, format!(", key = {}", dial_in.key.write())),
+        ServerKind::Native => (Kind::Native, String::new()),
     };
     let off = if settings.enabled { "" } else { ", enabled = false" };
-    format!("{{ kind = {}, {what}{off} }}", kind.write())
+    format!("{{ kind = {}{what}{off} }}", kind.write())
 }
 
 /// A name that could be a server's or a view's, as near as possible to this one.

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 pub(super) const MINUTE_MS: u64 = 60_000;
 pub(super) const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
 
-/// `[servers.NAME]`: one MCP server that calls are forwarded to.
+/// `[servers.NAME]`: one MCP server that calls are forwarded to, or the one in this process.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ServerSettings {
     /// Off, it is checked but not used.
@@ -64,6 +64,8 @@ pub enum ServerKind {
     Stdio(StdioServer),
     /// It connects to us, over TCP or WebSocket.
     DialIn(DialInServer),
+    /// The one in this process, of which there is one.
+    Native,
 }
 
 /// A server behind a URL.
@@ -178,7 +180,7 @@ impl ServerSettings {
         // A child may have to be fetched and compiled before it answers.
         let connect_timeout_ms = match &kind {
             ServerKind::Http(_) | ServerKind::Sse(_) => const { Millis::known(5_000) },
-            ServerKind::DialIn(_) => const { Millis::known(5_000) },
+            ServerKind::DialIn(_) | ServerKind::Native => const { Millis::known(5_000) },
             ServerKind::Stdio(_) => const { Millis::known(30_000) },
         };
         ServerSettings {
@@ -201,12 +203,17 @@ impl ServerSettings {
 }
 
 impl ServerSettings {
+    /// Whether it is the one in this process.
+    pub fn is_native(&self) -> bool {
+        self.kind == ServerKind::Native
+    }
+
     /// Most connections that a core opens to it, each a descriptor of the ring's table.
     pub fn opened_per_core(&self) -> usize {
         match &self.kind {
             ServerKind::Http(http) | ServerKind::Sse(http) => http.connections_per_core.usize(),
             // What they use are descriptors of the process.
-            ServerKind::Stdio(_) | ServerKind::DialIn(_) => 0,
+            ServerKind::Stdio(_) | ServerKind::DialIn(_) | ServerKind::Native => 0,
         }
     }
 

@@ -399,6 +399,9 @@ word_set!(Demonstration { Auto = "auto", On = "on", Off = "off" });
 word_set!(ServedEra { Both = "both", Legacy = "legacy", Modern = "modern" });
 word_set!(Pinning { Off = "off", Warn = "warn", Quarantine = "quarantine" });
 
+/// A key that repeats itself after so many bytes was typed, or is an example.
+const WEAK: [usize; 4] = [1, 2, 4, 8];
+
 impl TicketKey {
     fn from_hex(text: &str) -> Option<[u8; 32]> {
         let text = text.trim();
@@ -437,8 +440,13 @@ impl Setting for TicketKey {
         };
         let advice = "make a key with `openssl rand -hex 32`";
         let bytes = TicketKey::from_hex(&hex).ok_or_else(|| refused().advise(advice))?;
-        if bytes.iter().all(|b| *b == bytes[0]) {
-            return Err(refused().advise(format!("one byte repeated is no key; {advice}")));
+        if let Some(repeated) =
+            WEAK.into_iter().find(|length| bytes.chunks(*length).all(|one| *one == bytes[..*length]))
+        {
+            let repeated = if repeated == 1 { "one byte".to_owned() } else { format!("the same {repeated} bytes") };
+            let allowed = "32 bytes that nobody could guess, as 64 hex digits";
+            let why = format!("it is {repeated} over and over, which is tried before any other: {advice}");
+            return Err(given.refused(allowed).without_value().advise(why));
         }
         Ok(TicketKey::Fixed { bytes, source: source.to_owned() })
     }
@@ -519,6 +527,13 @@ mod tests {
         for word in ["1234", "file:/nonexistent", "env:SURELY_NOT_SET", &"0".repeat(64), &hex.replace('3', "x")] {
             let refused = read::<TicketKey>(word).expect_err(word);
             assert!(refused.advice.is_some(), "{word}");
+        }
+        for (weak, why) in
+            [("ab", "one byte over"), ("abcd", "the same 2 bytes"), ("0123456789abcdef", "the same 8 bytes")]
+        {
+            let refused = read::<TicketKey>(&weak.repeat(64 / weak.len())).expect_err(weak);
+            let advice = refused.advice.expect("it says why");
+            assert!(advice.contains(why) && refused.allowed.contains("nobody could guess"), "{weak}: {advice}");
         }
         assert!(!read::<TicketKey>("hunter2").expect_err("not a key").seen.contains("hunter2"));
     }

@@ -59,9 +59,19 @@ impl WatchedFile {
     /// Reads it again whenever it is another; never ends.
     pub async fn watch(&self) {
         let mut seen = mark(&self.path);
+        let mut is_missed = false;
         loop {
             tokio::time::sleep(FILE_LOOK).await;
             let now = mark(&self.path);
+            // Not between two looks, as an editor may take it away for a moment to write another.
+            if now.is_none() && seen.is_none() && !std::mem::replace(&mut is_missed, true) {
+                tracing::warn!(
+                    "{} is gone, or cannot be looked at: the configuration stays as it was, and a restart would not \
+                     find it",
+                    self.path.display()
+                );
+            }
+            is_missed &= now.is_none();
             // Read once it has stayed the same for a look: an editor may be in the midst of writing it.
             let is_another = now.is_some() && now == seen && {
                 let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);

@@ -75,8 +75,10 @@ pub enum Input<'a> {
         /// The text that goes with it.
         payload: &'a [u8],
     },
-    /// Another core died.
+    /// Another core died; once for each death.
     PeerLost(CoreId),
+    /// Nothing reaches another core, which died; as often as that is found.
+    PeerUnreachable(CoreId),
     /// Bytes came in.
     Received {
         /// The connection.
@@ -305,6 +307,7 @@ impl<S: Service> Core<S> {
             Input::Mail(mail) => self.mail(mail),
             Input::Parcel { from, header, payload } => self.parcel(from, header, payload),
             Input::PeerLost(peer) => self.peer_lost(peer),
+            Input::PeerUnreachable(peer) => self.peer_unreachable(peer),
             Input::Received { id, bytes } => self.received(id, bytes),
             Input::Sent { id, buffer, whole } => self.sent(id, buffer, whole),
             Input::HungUp(id) => self.hung_up(id),

@@ -357,7 +357,7 @@ impl<S: Service> Loop<'_, S> {
         });
         gone.dedup();
         for to in gone {
-            self.core.step(now, Input::PeerLost(to));
+            self.core.step(now, Input::PeerUnreachable(to));
         }
         self.port.ring_bells(&mut Bells { driver: &mut *self.driver, chimes: &self.chimes });
     }

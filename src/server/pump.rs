@@ -161,12 +161,20 @@ impl<S: Service> Core<S> {
         }
     }
 
-    /// Another core died: what was asked of it is answered, what it had asked is dropped.
+    /// Another core died, which is said once for each death.
     pub(super) fn peer_lost(&mut self, peer: CoreId) {
+        if let Some(registry) = &self.registry {
+            registry.machine().peer_lost(self.now, peer);
+        }
+        self.peer_unreachable(peer);
+    }
+
+    /// Nothing reaches another core: what was asked of it is answered, what it had asked is dropped.
+    pub(super) fn peer_unreachable(&mut self, peer: CoreId) {
         self.outbox.forget(peer);
         self.service.peer_lost(self.now, peer);
         if let Some(registry) = &self.registry {
-            registry.machine().peer_lost(self.now, peer);
+            registry.machine().peer_unreachable(self.now, peer);
         }
         let error = RpcError::new(Code::OVERLOADED, "the core that owned this was lost; try again");
         for key in self.exchanges.keys(|exchange| exchange.kind == Kind::Forwarded { to: peer }) {

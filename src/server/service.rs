@@ -180,6 +180,13 @@ pub trait Service {
         &[]
     }
 
+    /// The names of its own tools (`tools/list`) or prompts (`prompts/list`), which stay what they are; none of what it
+    /// has by way of others.
+    fn names(&self, list: Method) -> Vec<Box<str>> {
+        let _ = list;
+        Vec::new()
+    }
+
     /// Serves one of the methods from completion, prompts, resources, tasks, tools.
     /// On `Served::Done` it has appended one result object to `out`, with everything the revision wants in it
     /// (modern: `resultType`, `_meta` with `serverInfo`, and `ttlMs` and `cacheScope` where due).
@@ -487,22 +494,71 @@ pub enum Mail {
 
 /// Where a service's handlers leave their mail; the core empties it every turn.
 #[derive(Clone, Default)]
-pub struct Mailbox(Rc<RefCell<VecDeque<Mail>>>);
+pub struct Mailbox {
+    mail: Rc<RefCell<VecDeque<Mail>>>,
+    overheard: Option<Overheard>,
+}
 
 impl Mailbox {
+    /// The same mailbox for somebody of whose mail is to be heard.
+    pub fn overheard_by(&self, overheard: &Overheard) -> Mailbox {
+        Mailbox { mail: Rc::clone(&self.mail), overheard: Some(overheard.clone()) }
+    }
+
     /// Leaves one piece of mail.
     pub fn push(&self, mail: Mail) {
-        self.0.borrow_mut().push_back(mail);
+        if let Some(overheard) = &self.overheard {
+            overheard.note(&mail);
+        }
+        self.mail.borrow_mut().push_back(mail);
     }
 
     /// Takes the oldest piece.
     pub fn pop(&self) -> Option<Mail> {
-        self.0.borrow_mut().pop_front()
+        self.mail.borrow_mut().pop_front()
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.0.borrow().is_empty()
+        self.mail.borrow().is_empty()
+    }
+}
+
+/// What mail says of the call that it belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sign {
+    /// It shows that it is at work.
+    Alive(CallKey),
+    /// Its client is asked something.
+    Asked(CallKey),
+    /// It is over.
+    Ended(CallKey),
+}
+
+/// What somebody's mail says of calls, for whoever stands between it and the core; from when that begins to listen.
+#[derive(Clone, Default, Debug)]
+pub struct Overheard(Rc<RefCell<Option<Vec<Sign>>>>);
+
+impl Overheard {
+    /// Listens from now on.
+    pub fn begin(&self) {
+        self.0.borrow_mut().get_or_insert_default();
+    }
+
+    /// What was heard since this was asked last, in its order.
+    pub fn take(&self) -> Vec<Sign> {
+        self.0.borrow_mut().as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    fn note(&self, mail: &Mail) {
+        let mut heard = self.0.borrow_mut();
+        let Some(heard) = heard.as_mut() else { return };
+        heard.extend(match mail {
+            Mail::Ask { key, .. } => Some(Sign::Asked(*key)),
+            Mail::Notice { key, .. } => Some(Sign::Alive(*key)),
+            Mail::Reply { key, .. } => Some(Sign::Ended(*key)),
+            Mail::Changed(_) | Mail::ChangedHere(_) | Mail::EndStream { .. } | Mail::Session { .. } => None,
+        });
     }
 }
 

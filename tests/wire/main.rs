@@ -24,6 +24,8 @@ mod faithful;
 mod fallbacks;
 mod faulty;
 mod gateway;
+mod held_up;
+mod housed;
 mod http_status;
 mod http_wire;
 mod itself;

@@ -304,3 +304,23 @@ fn a_sessions_own_session_with_a_server_that_changed_ends_behind_its_last_call()
     assert_eq!(peer.answer().json()["result"]["content"][0]["text"], "done");
     until("it is ended", || server.ended_sessions().contains(&own).then_some(()));
 }
+
+#[test]
+fn a_file_that_is_gone_is_missed_once_and_costs_nothing() {
+    let server = Server::start();
+    let file = File::new(&section("a", server.http));
+    let mut gateway = Server::by_file(&file.path());
+    until_served(&gateway, "/mcp/a");
+    for times in 1..=2 {
+        std::fs::remove_file(file.path()).expect("it is there");
+        gateway.until_said_in("is gone", times);
+        // Looks come twice a second, and what it said stays in force.
+        std::thread::sleep(std::time::Duration::from_millis(1_600));
+        assert_eq!(call(&gateway, "/mcp/a").0, 200);
+        let name = format!("b{times}");
+        file.write(&(section("a", server.http) + &section(&name, server.http)));
+        until_served(&gateway, &format!("/mcp/{name}"));
+        gateway.until_said_in("added", times);
+        assert_eq!(gateway.count_said("is gone"), times, "{gateway:?}");
+    }
+}

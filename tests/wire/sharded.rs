@@ -81,10 +81,10 @@ fn what_a_shard_has_to_do_is_told_everywhere() {
     let output = command.args(["shards", "--control", &server.control.to_string()]).output().expect("it runs");
     let table = String::from_utf8(output.stdout).expect("text");
     let cells = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    let head = cells(table.lines().nth(2).unwrap_or_default());
+    let head = cells(table.lines().nth(4).unwrap_or_default());
     let heads = ["shard", "core", "sessions", "connections", "messages", "messages_per_s", "queue_depth"];
     assert_eq!(head[..7], heads, "{table}");
-    let line = cells(table.lines().nth(3 + shard).unwrap_or_default());
+    let line = cells(table.lines().nth(5 + shard).unwrap_or_default());
     assert_eq!(line[..5], [shard.to_string(), "1".into(), "1".into(), "1".into(), "4".into()]);
     assert_eq!(line[6], "2");
     for caller in &mut callers {

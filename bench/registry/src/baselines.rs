@@ -1,18 +1,15 @@
-//! Two simpler registries under the mix: one map behind one Mutex, and one map whose owner is reached by messages.
+//! Two simpler registries under the mix, beside the real one.
 //!
-//! 100 tasks on two threads, as the real one has 100 tasks on two cores. Neither has shards, replicas, bounds, or a
-//! word about whether a write is known everywhere: they show what the shape costs, not what the work costs.
-//! Invariant: the three do the same operations in the same shares on the same names.
+//! 100 tasks on two threads, as the real one has 100 tasks on two cores. Not here: the registries (`simple`), and the
+//! contention benchmark on them (`beside`). Invariant: the three do the same operations in the same shares on the same
+//! names.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
-
 use crate::Failure;
+use crate::simple::{Asked, Plain, Simple};
 use crate::stage::{Ground, Row, Stage, publish};
 use crate::stress::{Did, Mix, POPULATION, Tally, Words, populate, worker};
 use crate::words::{Dice, names};
@@ -37,49 +34,6 @@ const MIXES: [(&str, Mix); 4] = [
 ];
 const WORKERS: usize = 100;
 
-enum Asked {
-    Bind(String, String),
-    Find(String),
-    Register(String),
-    Route(String),
-}
-
-#[derive(Default)]
-struct Plain {
-    servers: HashMap<String, Vec<u8>>,
-    bindings: HashMap<String, String>,
-    /// What a sink has taken.
-    routed: Arc<AtomicU64>,
-}
-
-impl Plain {
-    fn populated(words: &Words) -> Plain {
-        let servers = words.servers.iter().chain(&words.transports);
-        Plain { servers: servers.map(|name| (name.clone(), b"{}".to_vec())).collect(), ..Plain::default() }
-    }
-
-    fn serve(&mut self, asked: Asked) -> bool {
-        match asked {
-            Asked::Find(name) => self.servers.contains_key(&name),
-            Asked::Route(name) => {
-                let message = b"{\"test\":true}".to_vec();
-                let known = self.servers.contains_key(&name);
-                self.routed.fetch_add(message.len() as u64, Ordering::Relaxed);
-                known
-            }
-            Asked::Register(name) => {
-                self.servers.entry(name).or_insert_with(|| b"{}".to_vec());
-                true
-            }
-            Asked::Bind(transport, server) => {
-                let known = self.servers.contains_key(&transport) && self.servers.contains_key(&server);
-                self.bindings.insert(transport, server);
-                known
-            }
-        }
-    }
-}
-
 fn deal(dice: &mut Dice, words: &Words, mix: Mix) -> (Did, Asked) {
     let dealt = dice.below(100);
     let (find, route) = (mix.find, mix.find + mix.route);
@@ -94,15 +48,8 @@ fn deal(dice: &mut Dice, words: &Words, mix: Mix) -> (Did, Asked) {
     }
 }
 
-fn simple<F>(
-    words: &Arc<Words>,
-    mix: Mix,
-    seconds: f64,
-    ask: impl Fn(Asked) -> F + Clone + Send + 'static,
-) -> Result<Tally, Failure>
-where
-    F: Future<Output = bool> + Send,
-{
+/// What 100 tasks on two threads do with a simple registry.
+fn simple(words: &Arc<Words>, mix: Mix, seconds: f64, registry: Simple) -> Result<Tally, Failure> {
     let tallies = Arc::new(Mutex::new(Vec::new()));
     let of_threads = Arc::clone(&tallies);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -113,14 +60,14 @@ where
     runtime.block_on(async {
         let workers: Vec<_> = (0..WORKERS)
             .map(|number| {
-                let (ask, words) = (ask.clone(), Arc::clone(words));
+                let (registry, words) = (registry.clone(), Arc::clone(words));
                 tokio::spawn(async move {
                     let until = Instant::now() + Duration::from_secs_f64(seconds);
                     let (mut operations, mut dice) = (0u64, Dice::new(number as u64 + 1));
                     let mut begun = Instant::now();
                     while begun < until {
                         let (kind, asked) = deal(&mut dice, &words, mix);
-                        let done = ask(asked).await;
+                        let done = registry.ask(asked).await;
                         let took = begun.elapsed().as_nanos() as u64;
                         Tally::count(kind, took, (!done).then(|| "unknown".to_owned()));
                         operations += 1;
@@ -143,37 +90,11 @@ where
     Ok(Tally::sum(tallies))
 }
 
-fn behind_a_mutex(words: &Arc<Words>, mix: Mix, seconds: f64) -> Result<Tally, Failure> {
-    let plain = Arc::new(Mutex::new(Plain::populated(words)));
-    simple(words, mix, seconds, move |asked| {
-        let plain = Arc::clone(&plain);
-        async move { plain.lock().expect("nobody panics with it").serve(asked) }
-    })
-}
-
-fn by_messages(words: &Arc<Words>, mix: Mix, seconds: f64) -> Result<Tally, Failure> {
-    let (send, mut receive) = mpsc::channel::<(Asked, oneshot::Sender<bool>)>(1024);
-    let mut plain = Plain::populated(words);
-    let owner = std::thread::spawn(move || {
-        while let Some((asked, answer)) = receive.blocking_recv() {
-            let _ = answer.send(plain.serve(asked));
-        }
-    });
-    let tally = simple(words, mix, seconds, move |asked| {
-        let send = send.clone();
-        async move {
-            let (answer, answered) = oneshot::channel();
-            send.send((asked, answer)).await.is_ok() && answered.await.unwrap_or(false)
-        }
-    })?;
-    owner.join().map_err(|_| "the owner panicked")?;
-    Ok(tally)
-}
-
 /// The rows of one mix: the two simpler registries, this one, and how they compare.
 fn compare(rows: &mut Vec<Row>, words: &Arc<Words>, name: &str, mix: Mix, seconds: f64) -> Result<(), Failure> {
-    let messages = by_messages(words, mix, seconds)?;
-    let mutex = behind_a_mutex(words, mix, seconds)?;
+    let populated = || Plain::populated(words.servers.iter().chain(&words.transports));
+    let messages = simple(words, mix, seconds, Simple::by_messages(populated()))?;
+    let mutex = simple(words, mix, seconds, Simple::behind_a_mutex(populated()))?;
     let stage = Stage::open(2, 64)?;
     populate(&stage, words);
     let (shared, time) = (Arc::clone(words), (seconds * 1e9) as u64);

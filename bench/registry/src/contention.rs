@@ -13,6 +13,7 @@ use corelane::OnCore;
 use corelane::shard::registry::Kind;
 
 use crate::Failure;
+use crate::count::held;
 use crate::facts::shards_for;
 use crate::ranks::Ranks;
 use crate::stage::{Ground, Stage, context_switches, resident_kib};
@@ -26,8 +27,8 @@ lookup_latency_p50_ms,lookup_latency_p95_ms,lookup_latency_p99_ms,lookup_latency
 routing_latency_p50_ms,routing_latency_p95_ms,routing_latency_p99_ms,routing_latency_p99_9_ms,routing_latency_avg_ms,\
 ops_per_second,lock_contention_ratio,memory_used_mb,context_switches";
 
-const WORKERS: usize = 100;
-const SAMPLES: usize = 1000;
+pub const WORKERS: usize = 100;
+pub const SAMPLES: usize = 1000;
 
 /// `contention`: its options.
 #[derive(clap::Args)]
@@ -69,7 +70,7 @@ impl Contention {
     pub fn run(self) -> Result<bool, Failure> {
         let scales = self.scale.map_or(vec![10_000, 25_000, 50_000, 100_000], |scale| vec![scale]);
         if let Some(iteration) = self.row {
-            println!("{}", one(scales[0], self.cores, iteration)?);
+            println!("{}", one(scales[0], self.cores)?.row(scales[0], iteration));
             return Ok(true);
         }
         let ground = Ground::now();
@@ -106,13 +107,44 @@ impl Contention {
     }
 }
 
-/// One iteration in this process: its row.
-fn one(scale: usize, cores: usize, iteration: usize) -> Result<String, Failure> {
+/// What an iteration of a registry came to.
+pub struct Measured {
+    pub shards: usize,
+    /// Of register, look-up and route.
+    pub ranks: [Ranks; 3],
+    /// Registrations a second.
+    pub rate: f64,
+    /// Of the shards' mean registration latencies the largest, over their mean.
+    pub ratio: f64,
+    pub memory_mb: f64,
+    pub switches: u64,
+    /// Bytes that the process holds for each entry.
+    pub entry_bytes: f64,
+}
+
+impl Measured {
+    /// Its row, without the end of the line.
+    pub fn row(&self, scale: usize, iteration: usize) -> String {
+        let Measured { shards, rate, ratio, memory_mb, switches, .. } = self;
+        let mut row = format!("{scale},{shards},{iteration}");
+        for ranks in &self.ranks {
+            for us in [ranks.us(0.5), ranks.us(0.95), ranks.us(0.99), ranks.us(0.999), ranks.mean_us()] {
+                row.push_str(&format!(",{:.6}", us / 1e3));
+            }
+        }
+        row.push_str(&format!(",{rate:.0},{ratio:.3},{memory_mb:.2},{switches}"));
+        row
+    }
+}
+
+/// One iteration in this process.
+pub fn one(scale: usize, cores: usize) -> Result<Measured, Failure> {
     let shards = shards_for(scale);
     let stage = Stage::open(cores, shards)?;
     let before = resident_kib();
     let servers = Arc::new(names("server_", scale / 2));
     let transports = Arc::new(names("transport_", scale / 2));
+    let held_before = held();
     let begun = Instant::now();
     let (all, ways) = (Arc::clone(&servers), Arc::clone(&transports));
     let shard_times = stage.work(WORKERS, move |worker, core| {
@@ -143,7 +175,8 @@ fn one(scale: usize, cores: usize, iteration: usize) -> Result<String, Failure> 
         }
     });
     let rate = scale as f64 / begun.elapsed().as_secs_f64();
-    let memory = resident_kib().saturating_sub(before) as f64 / 1024.0;
+    let memory_mb = resident_kib().saturating_sub(before) as f64 / 1024.0;
+    let entry_bytes = (held() - held_before) as f64 / scale as f64;
     let switches = context_switches();
     let measured = stage.work(WORKERS, move |worker, core: OnCore| {
         let (servers, transports) = (Arc::clone(&servers), Arc::clone(&transports));
@@ -194,14 +227,8 @@ fn one(scale: usize, cores: usize, iteration: usize) -> Result<String, Failure> 
     };
     let means: Vec<f64> = (0..shards).map(mean_of).collect();
     let ratio = means.iter().copied().fold(0.0, f64::max) / (means.iter().sum::<f64>() / shards as f64);
-    let mut row = format!("{scale},{shards},{iteration}");
-    for ranks in [&register, &look_up, &route] {
-        for us in [ranks.us(0.5), ranks.us(0.95), ranks.us(0.99), ranks.us(0.999), ranks.mean_us()] {
-            row.push_str(&format!(",{:.6}", us / 1e3));
-        }
-    }
-    row.push_str(&format!(",{rate:.0},{ratio:.3},{memory:.2},{switches}"));
-    Ok(row)
+    let ranks = [register, look_up, route];
+    Ok(Measured { shards, ranks, rate, ratio, memory_mb, switches, entry_bytes })
 }
 
 fn parse(table: &str) -> Result<Vec<Vec<f64>>, Failure> {
@@ -297,7 +324,7 @@ fn bounds(rows: &[Vec<f64>]) -> String {
     table
 }
 
-fn median_of(rows: &[&Vec<f64>], column: usize) -> f64 {
+pub fn median_of(rows: &[&Vec<f64>], column: usize) -> f64 {
     let mut values: Vec<f64> = rows.iter().map(|row| row[column]).collect();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

@@ -32,6 +32,9 @@ pub struct Facts {
     weigh: Option<usize>,
 }
 
+/// Cores with which an entry is weighed too.
+const WEIGHED_CORES: usize = 4;
+
 /// Shards for so many connections, by the default policy.
 pub fn shards_for(connections: usize) -> usize {
     corelane::shard::range::default_shards(connections, 1)
@@ -46,13 +49,17 @@ impl Facts {
         let ground = Ground::now();
         let mut rows = Vec::new();
         let chosen = |part: &str| self.only.as_deref().is_none_or(|only| only == part);
-        for scale in [10_000, 25_000, 50_000, 100_000].into_iter().filter(|_| chosen("weights")) {
+        // An entry stands in the replica of each core, so that it weighs more with more of them.
+        let all = [self.cores, WEIGHED_CORES.max(self.cores)];
+        let all = all.iter().take(if self.cores < WEIGHED_CORES { 2 } else { 1 });
+        let weighed = all.flat_map(|cores| [10_000, 25_000, 50_000, 100_000].map(|scale| (*cores, scale)));
+        for (cores, scale) in weighed.filter(|_| chosen("weights")) {
             let program = std::env::current_exe()?;
-            let cores = self.cores.to_string();
-            let arguments = ["facts", "--cores", &cores, "--weigh", &scale.to_string()];
+            let count = cores.to_string();
+            let arguments = ["facts", "--cores", &count, "--weigh", &scale.to_string()];
             let output = std::process::Command::new(program).args(arguments).output()?;
             let bytes: f64 = String::from_utf8(output.stdout)?.trim().parse()?;
-            let what = format!("bytes of an entry, all in, of {scale} on {} cores", self.cores);
+            let what = format!("bytes of an entry, all in, of {scale} on {cores} cores");
             rows.push(Row { target: "<= 256".into(), met: Some(bytes <= 256.0), ..Row::plain(what, bytes, "B") });
         }
         let stage = Stage::open(self.cores, 64)?;

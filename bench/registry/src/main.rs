@@ -7,12 +7,14 @@
 //! fails the run.
 
 mod baselines;
+mod beside;
 mod contention;
 mod core_ops;
 mod count;
 mod facts;
 mod ranks;
 mod shapes;
+mod simple;
 mod stage;
 mod stress;
 mod words;
@@ -27,6 +29,8 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 enum Command {
     /// The mix on one registry behind one Mutex, and on one that is reached by messages, beside the real one.
     Baselines(baselines::Baselines),
+    /// The contention benchmark on the same two beside the real one: the original's columns for each.
+    Beside(beside::Beside),
     /// The contention benchmark: 4 scales, 5 iterations, 22 columns.
     Contention(contention::Contention),
     /// The original's four core operations and its encoding, each on the real component.
@@ -42,6 +46,7 @@ enum Command {
 fn main() -> std::process::ExitCode {
     let ended = match Command::parse() {
         Command::Baselines(baselines) => baselines.run(),
+        Command::Beside(beside) => beside.run(),
         Command::Contention(contention) => contention.run(),
         Command::CoreOps(core_ops) => core_ops.run(),
         Command::Facts(facts) => facts.run(),

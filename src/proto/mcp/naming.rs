@@ -15,6 +15,8 @@
 //! Not here: finding the tool that a name belongs to (who names keeps the table: a hash is not undone).
 //! Invariant: a name has 1 to [`TOOL_NAME_BYTES_MAX`] bytes of that alphabet, and no two different tools have the same.
 
+pub mod table;
+
 use sha2::{Digest as _, Sha256};
 
 use crate::limits::TOOL_NAME_BYTES_MAX;
@@ -70,7 +72,8 @@ pub fn may_be_hashed(name: &str) -> bool {
 }
 
 /// The names of all tools there are, by all the rules, in the order of `tools`: pairs of server and tool. A pair that
-/// stands twice is one tool and gets one name; a tool without a name is left out.
+/// stands twice is one tool and gets one name; a tool without a name is left out. Where tools come and go,
+/// [`table::Table`] has the same names at the price of what changes.
 pub fn names(tools: &[(&str, &str)]) -> Vec<Option<String>> {
     let mut names: Vec<String> = tools.iter().map(|(server, tool)| prefixed(server, tool)).collect();
     // A name changes once at most. In the second round somebody's plain name may look like a new hashed one.

@@ -107,7 +107,7 @@ impl CoreRegistry {
 
     /// How many deaths of other cores this one has heard of.
     pub fn losses(&self) -> u64 {
-        self.member.borrow().losses.count()
+        self.member.borrow().losses()
     }
 
     /// Waits until there were more deaths than `seen`, and says how many. What the dead core's shards held is gone by

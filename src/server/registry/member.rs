@@ -471,13 +471,24 @@ impl Member {
         }
     }
 
-    /// Another core died. Its shards are gone, what its owners had here goes, and what was asked of it is answered.
+    /// How many deaths of other cores were heard of.
+    pub fn losses(&self) -> u64 {
+        self.losses.count()
+    }
+
+    /// Another core died, which is said once for each death.
     pub fn peer_lost(&mut self, now: Nanos, core: CoreId) {
+        if core != self.id && core.index() < self.table.cores() {
+            self.losses.heard();
+        }
+        self.peer_unreachable(now, core);
+    }
+
+    /// Nothing reaches another core, however often that is found: it died, and nobody may come after it. Its shards are
+    /// gone, what its owners had here goes, and what was asked of it is answered.
+    pub fn peer_unreachable(&mut self, now: Nanos, core: CoreId) {
         if core.index() >= self.peers.len() || core == self.id {
             return;
-        }
-        if core.index() < self.table.cores() {
-            self.losses.heard();
         }
         self.peers[core.index()].lose();
         self.live &= !bit(core);

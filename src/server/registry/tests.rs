@@ -210,6 +210,19 @@ fn a_core_that_does_not_answer_makes_a_write_late_not_lost() {
 }
 
 #[test]
+fn a_death_is_counted_once_however_often_the_dead_core_is_found_unreachable() {
+    let mut rig = Rig::new(2);
+    rig.members[0].peer_lost(rig.now, CoreId(1));
+    for _ in 0..3 {
+        rig.members[0].peer_unreachable(rig.now, CoreId(1));
+    }
+    // Of itself it hears nothing, nor is the control thread's port a core.
+    rig.members[0].peer_lost(rig.now, CoreId(0));
+    rig.members[0].peer_lost(rig.now, CoreId(2));
+    assert_eq!(rig.members[0].losses(), 1);
+}
+
+#[test]
 fn refusals_are_typed_on_every_way() {
     let mut rig = Rig::new(2);
     for at in 0..3 {

@@ -6,6 +6,7 @@
 
 use super::callers::Caller;
 use super::flight::{Kept, ListKind};
+use super::native::NATIVE;
 use super::server::{Server, Verdict, keep};
 use super::{Gateway, told};
 use crate::ids::View;
@@ -112,7 +113,11 @@ impl<S: Service> Gateway<S> {
     /// Whether a name is known to begin with its server's: it is not taken for another's that has none, for which all
     /// would wait.
     fn is_prefixed(&self, told: &told::Told, name: &str) -> bool {
-        told.owner_of(name).is_some_and(|(owner, _)| !self.servers[usize::from(owner)].settings.prefix.is_empty())
+        let prefix = |owner: u16| match owner {
+            NATIVE => self.native.settings().map_or("", |settings| &settings.prefix),
+            owner => &self.servers[usize::from(owner)].settings.prefix,
+        };
+        told.owner_of(name).is_some_and(|(owner, _)| !prefix(owner).is_empty())
     }
 
     /// What somebody is told who calls what nobody is known to have.
@@ -161,23 +166,7 @@ impl<S: Service> Gateway<S> {
         let (over, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.unnamed).into_iter().partition(is_over);
         self.unnamed = waiting;
         for Unnamed { kept, deadline, .. } in over {
-            let call = Call {
-                key: kept.caller.key,
-                view: kept.view,
-                version: kept.version,
-                method: kept.method,
-                text: &kept.text,
-                envelope: &kept.envelope,
-                param_lines: &kept.param_lines,
-                capabilities: kept.capabilities,
-                log_level: kept.log_level,
-                is_level_chosen: kept.is_level_chosen,
-                may_ask: kept.may_ask,
-                session: kept.session,
-                now,
-                deadline,
-                is_deadline_chosen: kept.latest != Nanos::MAX,
-            };
+            let call = kept.call(now, deadline);
             let mut out = Vec::new();
             let outcome = match self.call_merged(&call, false, &mut out) {
                 Served::Done => Ok(out.into()),

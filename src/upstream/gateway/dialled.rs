@@ -148,7 +148,7 @@ impl<S: Service> Gateway<S> {
     pub(super) fn gone(&mut self, index: u16) {
         for kind in ListKind::ALL {
             self.lists.remove(&(index, kind));
-            self.forget_told(kind);
+            self.told_anew(index, kind);
         }
         self.servers[usize::from(index)].metrics.tools.set(0);
         for change in [Change::Prompts, Change::Resources, Change::Tools] {

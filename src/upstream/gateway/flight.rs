@@ -16,7 +16,7 @@ use super::unanswered::Client;
 use crate::ids::{CoreId, View};
 use crate::proto::json::{Envelope, Key};
 use crate::proto::mcp::{Capabilities, LogLevel, Method, Version};
-use crate::server::service::{Change, Nanos};
+use crate::server::service::{Call, Change, Nanos};
 use crate::shard::breaker::Try;
 use crate::upstream::talk::Line;
 
@@ -69,6 +69,27 @@ impl Kept {
     pub fn bytes(&self) -> usize {
         let names = [self.name.as_deref(), self.uris.as_deref()].into_iter().flatten().map(str::len).sum::<usize>();
         size_of::<Kept>() + self.text.len() + self.param_lines.len() + self.round.len() + names
+    }
+
+    /// The call again, with the deadline that it came with.
+    pub fn call(&self, now: Nanos, deadline: Nanos) -> Call<'_> {
+        Call {
+            key: self.caller.key,
+            view: self.view,
+            version: self.version,
+            method: self.method,
+            text: &self.text,
+            envelope: &self.envelope,
+            param_lines: &self.param_lines,
+            capabilities: self.capabilities,
+            log_level: self.log_level,
+            is_level_chosen: self.is_level_chosen,
+            may_ask: self.may_ask,
+            session: self.session,
+            now,
+            deadline,
+            is_deadline_chosen: self.latest != Nanos::MAX,
+        }
     }
 
     /// As it is written for a server.

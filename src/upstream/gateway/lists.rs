@@ -212,7 +212,7 @@ impl<S: Service> Gateway<S> {
         let names = all.filter_map(|item| merge::own_name(kind, item).map(|own| (*own).into())).collect();
         let cached = self.lists.entry((index, kind)).or_default();
         (cached.items, cached.names, cached.is_modern) = (Some(items), Some(names), is_modern);
-        self.forget_told(kind);
+        self.told_anew(index, kind);
     }
 
     /// The native server's own items, of all its pages, if it is seen: it has them at hand.
@@ -267,7 +267,9 @@ impl<S: Service> Gateway<S> {
             let at = (job.start + LIST_PAGE_DEFAULT).try_into().unwrap_or(u32::MAX);
             Cursor { view: job.view, method: kind.method(), at, own: "".into() }.seal(&*self.host)
         });
-        let head = merge::Head { kind, version: job.version, hint, server_info: &seen.about.server_info };
+        let about = if seen.is_native_alone { self.native.service.about(job.view).ok() } else { None };
+        let server_info = &about.unwrap_or(&seen.about).server_info;
+        let head = merge::Head { kind, version: job.version, hint, server_info };
         merge::page(&head, &page.items, cursor, &marks)
     }
 
@@ -307,7 +309,7 @@ impl<S: Service> Gateway<S> {
             let is_of_other_era = cached.flatten().is_some_and(|cached| cached.is_modern != job.version.is_modern());
             for (index, item) in items.iter().enumerate().skip(first) {
                 let written = match server {
-                    None => Some(item.to_vec()),
+                    None => self.shown_native(job, seen, told.as_deref(), item),
                     Some(server) => self.shown(job, seen, told.as_deref(), server, is_of_other_era, item),
                 };
                 let Some(written) = written else { continue };
@@ -342,11 +344,11 @@ impl<S: Service> Gateway<S> {
         let name = match told {
             Some(told) => told.name_of(server, &own)?.to_owned(),
             None if seen.alone.is_none() => {
-                format!("{}{}", uris::before(&settings.name), settings.seen(kind, &own)?)
+                format!("{}{}", uris::before(&settings.name), settings.rules.seen(kind, &own)?)
             }
-            None => settings.seen(kind, &own)?.to_owned(),
+            None => settings.rules.seen(kind, &own)?.to_owned(),
         };
-        let mut item = merge::seen(kind, item, &own, &name, settings);
+        let mut item = merge::seen(kind, item, &own, &name, &settings.rules);
         if kind != ListKind::Tools {
             return Some(item);
         }

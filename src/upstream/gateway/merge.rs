@@ -7,8 +7,7 @@ use std::borrow::Cow;
 
 use super::answer::renamed;
 use super::flight::ListKind;
-use super::rules::ToolRules;
-use super::settings::ServerSettings;
+use super::rules::{Rules, ToolRules};
 use crate::ids::View;
 use crate::proto::json::{Object, Value};
 use crate::proto::mcp::Version;
@@ -138,10 +137,10 @@ pub(super) fn own_name(kind: ListKind, item: &[u8]) -> Option<Cow<'_, str>> {
 }
 
 /// An item of a server's list as its callers see it, by this name; `own` is what the server calls it.
-pub(super) fn seen(kind: ListKind, item: &[u8], own: &str, name: &str, server: &ServerSettings) -> Vec<u8> {
+pub(super) fn seen(kind: ListKind, item: &[u8], own: &str, name: &str, rules: &Rules) -> Vec<u8> {
     let mut seen = if name == own { item.to_vec() } else { renamed(Value::new(item), kind.key(), name) };
     if kind == ListKind::Tools
-        && let Some(words) = server.tools.describe.get(own)
+        && let Some(words) = rules.tools.describe.get(own)
     {
         seen = described(Value::new(&seen), words);
     }

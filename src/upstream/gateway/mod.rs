@@ -27,6 +27,8 @@ mod lists;
 mod merge;
 mod mirrors;
 mod names;
+mod native;
+mod native_names;
 mod noise;
 mod owed;
 mod own;
@@ -38,10 +40,12 @@ mod remote;
 mod request;
 mod roots;
 mod rules;
+mod seats;
 mod send;
 mod server;
 mod sessions;
 mod settings;
+mod several;
 mod task_ids;
 mod task_lists;
 mod told;
@@ -65,14 +69,18 @@ use callers::{Caller, Post};
 use fleet::Fleet;
 use flight::ListKind;
 use merge::{Cached, Job};
+use native::{NATIVE, Native};
 use pins::Board;
 pub use pins::{ChangedTool, PinPort, Pinning, Pins, SeenTool, ServerPins, Sha256, Sighting, ToolPin, hex};
 use reload::Chosen;
 pub use reload::{Behind, Choices};
-pub use rules::{ListRules, ToolRules};
+pub use rules::{ListRules, Rules, ToolRules};
+pub use seats::Seats;
 use send::STALE;
 use server::{Place, Report, Sent, Server};
-pub use settings::{EraChoice, Fields, GatewaySettings, HttpLink, LinkSettings, ServerSettings, ViewSettings};
+pub use settings::{
+    EraChoice, Fields, GatewaySettings, HttpLink, LinkSettings, NativeSettings, ServerSettings, ViewSettings,
+};
 use watching::Watchers;
 
 use crate::ids::{ConnectionId, CoreId, View};
@@ -80,7 +88,8 @@ use crate::proto::json::{Key, Scanner};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, HeaderParam, Method, Version};
 use crate::server::service::{
-    About, Call, CallKey, Change, Host, LinkEvent, Mailbox, Nanos, Offers, Served, Service, Subject, Watched, Wish,
+    About, Call, CallKey, Change, Host, LinkEvent, Mailbox, Nanos, Offers, Overheard, Served, Service, Subject,
+    Watched, Wish,
 };
 use crate::sys::guard::GuardHandle;
 use crate::upstream::missing;
@@ -99,6 +108,8 @@ struct Seen {
     tools: ToolRules,
     /// Whether the native server is among them.
     native: bool,
+    /// Whether it is the one server that is seen.
+    is_native_alone: bool,
     about: About,
 }
 
@@ -135,6 +146,8 @@ pub struct Station {
     pub boot: u64,
     /// Where mail for the core goes.
     pub mailbox: Mailbox,
+    /// What is heard of the native server's mail.
+    pub overheard: Overheard,
     /// What the core lends.
     pub host: Rc<dyn Host>,
     /// Starts children, where some server is one.
@@ -147,7 +160,7 @@ pub struct Station {
 
 /// A native server and the servers beside it, on one core.
 pub struct Gateway<S> {
-    native: S,
+    native: Native<S>,
     servers: Fleet,
     views: Vec<Seen>,
     /// Their names, which are what stands behind the endpoint's path, in the same order.
@@ -187,12 +200,14 @@ pub struct Gateway<S> {
 impl<S: Service> Gateway<S> {
     /// A gateway on one of so many cores.
     pub fn new(native: S, station: Station) -> Gateway<S> {
-        let Station { core, cores, boot, mailbox, host, guard, mut choices, pins } = station;
+        let Station { core, cores, boot, mailbox, overheard, host, guard, mut choices, pins } = station;
         let post = Post::default();
         let servers = Fleet::default();
         let (bell, lent) = (servers.bell(), Rc::clone(&host));
         let place = Place { core, host: lent, guard, bell, boot, mailbox: mailbox.clone(), post: Rc::clone(&post) };
         let behind = Arc::clone(&choices.borrow_and_update());
+        let mut native = Native::new(native, core, overheard, mailbox.clone());
+        native.take_up(0, behind.settings.native.clone());
         let mut gateway = Gateway {
             native,
             servers,
@@ -236,7 +251,7 @@ impl<S: Service> Gateway<S> {
     }
 
     fn is_plain(&self) -> bool {
-        self.servers.is_empty()
+        self.servers.is_empty() && self.native.settings().is_none()
     }
 
     fn seen(&self, view: View) -> Option<&Seen> {
@@ -313,60 +328,9 @@ impl<S: Service> Gateway<S> {
         self.calls[index] = Some(Whereabouts { generation: key.generation, server, flight });
     }
 
-    /// A call by somebody who sees several servers. It may wait for the lists that say whose a name is, once.
-    fn call_merged(&mut self, call: &Call<'_>, may_wait: bool, out: &mut Vec<u8>) -> Served {
-        if let Some(kind) = ListKind::of(call.method) {
-            return self.list(call, kind, out);
-        }
-        let string = |key: Key| call.envelope.str(key, call.text);
-        match call.method {
-            Method::ToolsCall | Method::PromptsGet => {
-                let Some(name) = string(Key::Name) else { return invalid("`name` must be a string") };
-                let kind = if call.method == Method::ToolsCall { ListKind::Tools } else { ListKind::Prompts };
-                if may_wait && self.waits_for_names(call, kind, &name) {
-                    return Served::Pending;
-                }
-                match self.owner_of_name(call.view, kind, &name) {
-                    Some((server, own)) => {
-                        if let Some(refusal) = self.quarantined(call, server, &own) {
-                            return Served::Failed(refusal);
-                        }
-                        if task_ids::is_of_other_era(call, self.servers[usize::from(server)].verdict) {
-                            let text = format!("{name} does not run as a task for clients of this revision");
-                            return Served::Failed(RpcError::new(Code::METHOD_NOT_FOUND, text));
-                        }
-                        let before = self.before_uris(call.view, server);
-                        self.relay(call, server, Some(&own), before.as_deref())
-                    }
-                    None if self.seen(call.view).is_some_and(|seen| seen.native) => self.native.call(call, out),
-                    None => Served::Failed(self.unknown(call.view, kind, &name)),
-                }
-            }
-            Method::ResourcesRead => {
-                let Some(uri) = string(Key::Uri) else { return invalid("`uri` must be a string") };
-                match self.owner_of_uri(call.view, &uri) {
-                    Some((server, own)) => {
-                        let before = self.before_uris(call.view, server);
-                        self.relay(call, server, Some(&own), before.as_deref())
-                    }
-                    None if self.seen(call.view).is_some_and(|seen| seen.native) => self.native.call(call, out),
-                    None => Served::Failed(missing::resource(&uri, call.version)),
-                }
-            }
-            Method::CompletionComplete => self.complete(call, may_wait, out),
-            Method::TasksCancel | Method::TasksGet | Method::TasksResult | Method::TasksUpdate => {
-                self.of_task(call, out)
-            }
-            Method::TasksList => self.list_tasks(call, out),
-            _ if self.seen(call.view).is_some_and(|seen| seen.native) => self.native.call(call, out),
-            _ if let Some(server) = self.seen(call.view).and_then(|seen| seen.alone) => {
-                self.relay(call, server, None, None)
-            }
-            _ => Served::Failed(RpcError::new(
-                Code::METHOD_NOT_FOUND,
-                "this is asked of one server: use its own path, behind the endpoint's",
-            )),
-        }
+    /// Where a call of this core went, unless it went to no server or is over.
+    fn whereabouts_of(&self, key: CallKey) -> Option<Whereabouts> {
+        self.calls.get(key.index as usize).copied().flatten().filter(|place| place.generation == key.generation)
     }
 
     /// What a server said meanwhile is taken note of.
@@ -442,9 +406,12 @@ impl<S: Service> Service for Gateway<S> {
 
     fn about(&self, view: View) -> Result<&About, RpcError> {
         if self.is_plain() {
-            return self.native.about(view);
+            return self.native.service.about(view);
         }
         let seen = self.seen(view).ok_or_else(|| RpcError::new(Code::INVALID_REQUEST, "there is no such view"))?;
+        if seen.is_native_alone {
+            return self.native.service.about(view);
+        }
         match seen.alone {
             Some(server) => {
                 let server = &self.servers[usize::from(server)];
@@ -466,11 +433,11 @@ impl<S: Service> Service for Gateway<S> {
 
     fn header_params(&self, view: View, tool: &str) -> &[HeaderParam] {
         if self.is_plain() {
-            return self.native.header_params(view, tool);
+            return self.native.service.header_params(view, tool);
         }
         match self.owner_of_name(view, ListKind::Tools, tool) {
             Some((server, own)) => self.servers[usize::from(server)].header_params(&own),
-            None if self.seen(view).is_some_and(|seen| seen.native) => self.native.header_params(view, tool),
+            None if self.seen(view).is_some_and(|seen| seen.native) => self.native_header_params(view, tool),
             None => &[],
         }
     }
@@ -499,13 +466,13 @@ impl<S: Service> Service for Gateway<S> {
         match watching::is_own(uri) {
             // Whatever the native server would say: it is no URI, and means another session's.
             true => Err(missing::resource(uri, version)),
-            false if self.is_plain() => self.native.topic(view, uri, version, session),
+            false if self.is_plain() => self.native.service.topic(view, uri, version, session),
             false => self.topic_of(view, uri, version, session),
         }
     }
 
     fn session_ended(&mut self, now: Nanos, session: u64) {
-        self.native.session_ended(now, session);
+        self.native.service.session_ended(now, session);
         if !self.is_plain() {
             self.end_own(now, session);
         }
@@ -513,13 +480,13 @@ impl<S: Service> Service for Gateway<S> {
 
     fn task_topic(&mut self, view: View, id: &str) -> Option<Box<str>> {
         if self.is_plain() {
-            return self.native.task_topic(view, id);
+            return self.native.service.task_topic(view, id);
         }
         self.topic_of_task(view, id)
     }
 
     fn roots_changed(&mut self, now: Nanos, view: View, session: u64, capabilities: Capabilities) {
-        self.native.roots_changed(now, view, session, capabilities);
+        self.native.service.roots_changed(now, view, session, capabilities);
         if !self.is_plain() {
             self.tell_roots_changed(now, view, session, capabilities);
         }
@@ -613,6 +580,7 @@ impl<S: Service> Service for Gateway<S> {
         if self.chosen.borrow().is_some() {
             self.take_up(now);
         }
+        self.native.turn(now).into_iter().for_each(&mut *wish);
         if self.is_plain() {
             return;
         }
@@ -642,7 +610,8 @@ impl<S: Service> Service for Gateway<S> {
     fn deadline(&self) -> Option<Nanos> {
         let unnamed = self.unnamed.iter().map(|one| one.until);
         let quieted = self.quieted.iter().map(|(until, _)| *until);
-        self.servers.deadline().into_iter().chain(unnamed).chain(quieted).chain(self.patience()).min()
+        let native = self.native.deadline();
+        self.servers.deadline().into_iter().chain(unnamed).chain(quieted).chain(self.patience()).chain(native).min()
     }
 
     fn tick(&mut self, now: Nanos) {
@@ -653,28 +622,34 @@ impl<S: Service> Service for Gateway<S> {
             self.retry_lists(now, index);
             self.settle(now, index);
         }
+        self.native.tick(now);
         self.lose_patience(now);
         self.hear_again(now);
         self.go_on(now);
     }
 
     fn told(&mut self, now: Nanos, from: CoreId, what: Subject, text: &[u8]) {
-        self.heard(now, from, what, text);
+        match what.about as u16 {
+            NATIVE => self.native.offered(now),
+            _ => self.heard(now, from, what, text),
+        }
     }
 
     fn peer_lost(&mut self, now: Nanos, peer: CoreId) {
-        self.native.peer_lost(now, peer);
+        self.native.service.peer_lost(now, peer);
+        // What it had taken is free.
+        self.native.seat(now);
         self.lost_core(now, peer);
     }
 
     fn drain(&mut self) {
         self.draining = true;
         self.servers.touch_all();
-        self.native.drain();
+        self.native.service.drain();
     }
 
     fn is_drained(&self) -> bool {
-        self.native.is_drained() && self.servers.all().all(Server::is_drained)
+        self.native.service.is_drained() && self.servers.all().all(Server::is_drained)
     }
 }
 

@@ -4,6 +4,7 @@
 //! Invariant: a name leads to one server at most, and never to what is not seen in the view.
 
 use super::flight::ListKind;
+use super::native::NATIVE;
 use super::{Gateway, answer, invalid, uris};
 use crate::ids::View;
 use crate::proto::json::{Envelope, Key, Scanner, Value};
@@ -16,14 +17,14 @@ impl<S: Service> Gateway<S> {
         let seen = self.seen(view)?;
         let settings = |server: u16| &self.servers[usize::from(server)].settings;
         if let Some(server) = seen.alone {
-            let own = settings(server).own(kind, name)?;
+            let own = settings(server).rules.own(kind, name)?;
             let is_left_out = kind == ListKind::Tools && self.servers[usize::from(server)].left_out.contains(own);
             return (!is_left_out).then(|| (server, own.to_owned()));
         }
         let name = seen.own(kind, name)?;
         let told = self.told_in(view, kind);
         if let Some((server, own)) = told.owner_of(name) {
-            return Some((server, own.to_owned()));
+            return (server != NATIVE).then(|| (server, own.into_string()));
         }
         // What is not listed may be there all the same, if its own name can be told from this one. The longest prefix
         // that fits: `a_b` before `a`; but what is listed has no other name than the listed one.
@@ -34,7 +35,7 @@ impl<S: Service> Gateway<S> {
             let prefix = &*settings(server).prefix;
             name.strip_prefix(prefix)?.strip_prefix('_').filter(|_| !prefix.is_empty())
         };
-        let own = |server: u16| settings(server).own(kind, rest(server)?);
+        let own = |server: u16| settings(server).rules.own(kind, rest(server)?);
         let fits = |server: &u16| own(*server).is_some_and(|own| !told.knows(*server, own));
         let best = seen.servers.iter().copied().filter(fits).max_by_key(|&server| settings(server).prefix.len())?;
         Some((best, own(best)?.to_owned()))
@@ -45,7 +46,7 @@ impl<S: Service> Gateway<S> {
         seen.servers.iter().find_map(|&server| {
             let settings = &self.servers[usize::from(server)].settings;
             let own = if seen.alone.is_some() { uri } else { uris::own(uri, &settings.name)? };
-            settings.resources.admits(own).then(|| (server, own.to_owned()))
+            settings.rules.resources.admits(own).then(|| (server, own.to_owned()))
         })
     }
 
@@ -80,7 +81,7 @@ impl<S: Service> Gateway<S> {
         };
         let Some((server, own)) = found else {
             return match self.seen(call.view).is_some_and(|seen| seen.native) {
-                true => self.native.call(call, out),
+                true => self.call_native(call, out),
                 false => invalid("there is no such prompt or resource"),
             };
         };

@@ -329,7 +329,7 @@ impl<S: Service> Gateway<S> {
             return Some(Ok(tools.sift(items)));
         }
         let settings = &server.settings;
-        let read = read(&items, |own| settings.seen(ListKind::Tools, own).is_some());
+        let read = read(&items, |own| settings.rules.seen(ListKind::Tools, own).is_some());
         let seen = read.iter().map(|tool| (tool.name.clone(), tool.sha256)).collect();
         let news = tools.news(read);
         if news.is_empty() {
@@ -425,7 +425,7 @@ impl<S: Service> Gateway<S> {
         }
         server.metrics.tools.set(items.len() as u64);
         cached.items = Some(items);
-        self.forget_told(ListKind::Tools);
+        self.told_anew(index, ListKind::Tools);
         self.tell_own_annotations(index);
         self.mailbox.push(Mail::Changed(Change::Tools));
     }

@@ -3,13 +3,13 @@
 //! Not here: progress of calls, on its way to the caller (`hear`). Invariant: the server is told under the token that
 //! it gave, and only while its question is open.
 
+use super::Gateway;
 use super::answer::with_token;
 use super::callers::Caller;
 use super::flight::Errand;
 use super::request::Era;
 use super::server::Server;
 use super::words::{self, kind};
-use super::{Gateway, Whereabouts};
 use crate::proto::json::Value;
 use crate::proto::jsonrpc;
 use crate::server::service::{CallKey, Nanos, Service};
@@ -18,11 +18,6 @@ use crate::upstream::talk::Passage;
 const METHOD: &str = "notifications/progress";
 
 impl<S: Service> Gateway<S> {
-    /// Where a call of this core went, unless it went to no server or is over.
-    pub(super) fn whereabouts_of(&self, key: CallKey) -> Option<Whereabouts> {
-        self.calls.get(key.index as usize).copied().flatten().filter(|place| place.generation == key.generation)
-    }
-
     /// A caller on this core tells how far it is with a question.
     pub(super) fn caller_progressed(&mut self, now: Nanos, key: CallKey, ask: u32, params: &[u8]) {
         let Some(place) = self.whereabouts_of(key) else { return };

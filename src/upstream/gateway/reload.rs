@@ -76,14 +76,20 @@ fn made(settings: &GatewaySettings) -> Vec<(String, Seen)> {
     numbers.sort_by_key(|&at| &settings.servers[usize::from(at)].name);
     let number_of = |name: &str| numbers.iter().copied().find(|&at| *settings.servers[usize::from(at)].name == *name);
     let view = |alone, servers, native| view(settings, alone, servers, native);
+    let native = settings.native.as_deref();
     let mut made = vec![(String::new(), view(None, numbers.clone(), settings.native_is_seen))];
     for &number in &numbers {
         let name = settings.servers[usize::from(number)].name.to_string();
         made.push((name, view(Some(number), vec![number], false)));
     }
+    if let Some(native) = native {
+        let seen = view(None, Vec::new(), true);
+        made.push((native.name.to_string(), Seen { is_native_alone: true, is_plain: native.rules.is_empty(), ..seen }));
+    }
     for chosen in &settings.views {
+        let has_native = native.is_some_and(|native| chosen.servers.contains(&native.name));
         let servers = chosen.servers.iter().filter_map(|name| number_of(name)).collect();
-        let seen = Seen { tools: chosen.tools.clone(), ..view(None, servers, false) };
+        let seen = Seen { tools: chosen.tools.clone(), ..view(None, servers, has_native) };
         made.push((format!("@{}", chosen.name), seen));
     }
     made
@@ -93,10 +99,11 @@ fn view(settings: &GatewaySettings, alone: Option<u16>, servers: Vec<u16>, nativ
     Seen {
         alone,
         is_there: true,
-        is_plain: alone.is_some_and(|alone| settings.servers[usize::from(alone)].is_plain()),
+        is_plain: alone.is_some_and(|alone| settings.servers[usize::from(alone)].rules.is_empty()),
         servers,
         tools: ToolRules::default(),
         native,
+        is_native_alone: false,
         about: About { server_info: settings.server_info.clone(), instructions: None, offers: MERGED },
     }
 }
@@ -130,10 +137,11 @@ impl<S: Service> Gateway<S> {
                 }
             }
         }
+        self.native.take_up(now, settings.native.clone());
         self.list_ttl = settings.list_ttl;
         self.views = views(&behind);
         self.view_names.clone_from(&behind.view_names);
-        self.told.borrow_mut().clear();
+        self.told.clear();
         self.written.forget(None);
         self.greet();
         self.tell_all_watched(now);

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::flight::ListKind;
 use crate::proto::mcp::NamePattern;
 
 /// Which names are seen.
@@ -59,6 +60,41 @@ impl ToolRules {
     /// Whether every tool is seen as it is.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty() && self.rename.is_empty() && self.describe.is_empty()
+    }
+}
+
+/// What callers see of a server, and under which names. All names are the server's own.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// Which of its tools, and how.
+    pub tools: ToolRules,
+    /// Which of its prompts.
+    pub prompts: ListRules,
+    /// Which of its resources and templates, by URI.
+    pub resources: ListRules,
+}
+
+impl Rules {
+    /// Whether everything is seen as it is.
+    pub fn is_empty(&self) -> bool {
+        self.tools.is_empty() && self.prompts.is_empty() && self.resources.is_empty()
+    }
+
+    /// The name under which an item of a list is seen, from the server's own; none if it is not seen.
+    pub(super) fn seen<'a>(&'a self, kind: ListKind, own: &'a str) -> Option<&'a str> {
+        match kind {
+            ListKind::Tools => self.tools.seen(own),
+            ListKind::Prompts => self.prompts.admits(own).then_some(own),
+            ListKind::Resources | ListKind::Templates => self.resources.admits(own).then_some(own),
+        }
+    }
+
+    /// The inverse of `seen`.
+    pub(super) fn own<'a>(&'a self, kind: ListKind, seen: &'a str) -> Option<&'a str> {
+        match kind {
+            ListKind::Tools => self.tools.own(seen),
+            _ => self.seen(kind, seen),
+        }
     }
 }
 

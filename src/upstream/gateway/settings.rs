@@ -6,9 +6,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::flight::ListKind;
 use super::pins::Pinning;
-use super::rules::{ListRules, ToolRules};
+use super::rules::{Rules, ToolRules};
+use super::seats::Seats;
 use crate::ids::OutboundAddress;
 use crate::proto::http1::Target;
 use crate::server::service::Nanos;
@@ -27,6 +27,8 @@ pub struct GatewaySettings {
     pub pinning: Vec<Pinning>,
     /// Whether the native server is seen among the others.
     pub native_is_seen: bool,
+    /// What an operator says of it, if its section is there: then it is seen.
+    pub native: Option<Arc<NativeSettings>>,
     /// Named choices among them.
     pub views: Vec<ViewSettings>,
     /// How long a merged list is kept.
@@ -64,12 +66,8 @@ pub struct ServerSettings {
     pub link: LinkSettings,
     /// Which revisions it is spoken to in.
     pub era: EraChoice,
-    /// Which of its tools are seen, and how.
-    pub tools: ToolRules,
-    /// Which of its prompts are seen.
-    pub prompts: ListRules,
-    /// Which of its resources and templates are seen, by URI.
-    pub resources: ListRules,
+    /// What callers see of it.
+    pub rules: Rules,
     /// Time for its handshake, and for a page of a list.
     pub list_time: Nanos,
     /// Time for a call, or for the next sign of its progress.
@@ -97,32 +95,29 @@ pub struct ServerSettings {
 }
 
 impl ServerSettings {
-    /// Whether everything of it is seen as it is.
-    pub fn is_plain(&self) -> bool {
-        self.tools.is_empty() && self.prompts.is_empty() && self.resources.is_empty()
-    }
-
     /// Whether one core speaks to it for all.
     pub fn is_owned_by_one(&self) -> bool {
         self.calls_max_is_for_all || !matches!(self.link, LinkSettings::Http(_))
     }
+}
 
-    /// The name under which an item of a list is seen, from the server's own; none if it is not seen.
-    pub fn seen<'a>(&'a self, kind: ListKind, own: &'a str) -> Option<&'a str> {
-        match kind {
-            ListKind::Tools => self.tools.seen(own),
-            ListKind::Prompts => self.prompts.admits(own).then_some(own),
-            ListKind::Resources | ListKind::Templates => self.resources.admits(own).then_some(own),
-        }
-    }
-
-    /// The inverse of `seen`.
-    pub fn own<'a>(&'a self, kind: ListKind, seen: &'a str) -> Option<&'a str> {
-        match kind {
-            ListKind::Tools => self.tools.own(seen),
-            _ => self.seen(kind, seen),
-        }
-    }
+/// What an operator says of the native server.
+#[derive(Clone, Debug)]
+pub struct NativeSettings {
+    /// Its name: `/mcp/{name}`.
+    pub name: Box<str>,
+    /// What stands before its tools and prompts where several servers are seen; empty for nothing.
+    pub prefix: Box<str>,
+    /// What callers see of it.
+    pub rules: Rules,
+    /// Time for a call, or for the next sign of its progress.
+    pub call_time: Nanos,
+    /// Time for a caller to answer what is asked in the midst of its call.
+    pub ask_time: Nanos,
+    /// Most calls in flight over all cores, and the seats that they take; none if there may be any number.
+    pub seats: Option<(usize, Arc<Seats>)>,
+    /// Most calls of one core that wait for a seat.
+    pub waiting_max: usize,
 }
 
 /// How a server is reached.

@@ -135,7 +135,7 @@ impl<S: Service> Gateway<S> {
                 let before = self.before_uris(call.view, server);
                 self.relay(call, server, Some(&own), before.as_deref())
             }
-            None if seen.native => self.native.call(call, out),
+            None if seen.native => self.call_native(call, out),
             None => invalid(NO_SUCH_TASK),
         }
     }

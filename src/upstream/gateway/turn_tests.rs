@@ -91,9 +91,7 @@ pub(super) fn server(name: &str, port: u16, is_per_session: bool) -> Arc<ServerS
         prefix: format!("{name}_").into(),
         link: LinkSettings::Http(link),
         era: EraChoice::Legacy,
-        tools: ToolRules::default(),
-        prompts: ListRules::default(),
-        resources: ListRules::default(),
+        rules: Rules::default(),
         list_time: 5 * SECOND,
         call_time: 30 * SECOND,
         ask_time: 600 * SECOND,
@@ -133,6 +131,7 @@ impl Rig {
             cores: 1,
             boot: 0,
             mailbox: mailbox.clone(),
+            overheard: Overheard::default(),
             host: Rc::new(Nothing),
             guard: None,
             choices,
@@ -470,4 +469,31 @@ fn a_list_that_is_told_again_as_it_was_is_not_looked_at_again() {
         assert!(passed > tools.len() && told.contains(words), "{passed} bytes looked at");
     }
     assert!(!read_again(&mut rig, "[]").1.contains("t249"));
+}
+
+#[test]
+fn another_list_of_one_server_leaves_the_names_of_others_alone() {
+    let items = |names: &mut dyn Iterator<Item = String>| -> Vec<Box<[u8]>> {
+        let item = |name| format!(r#"{{"name":"{name}","inputSchema":{{"type":"object"}}}}"#).into_bytes().into();
+        names.map(item).collect()
+    };
+    let mut rig = Rig::new(vec![server("large", 1, false), server("small", 2, false)]);
+    rig.turn();
+    let looked_at = |rig: &mut Rig, index: u16, names: &mut dyn Iterator<Item = String>| {
+        rig.gateway.listed(rig.now, index, ListKind::Tools, Ok(Some(items(names))));
+        rig.gateway.told.looked_at.set(0);
+        let told = rig.gateway.told_in(View::ALL, ListKind::Tools);
+        assert!(index == 1 || told.knows(0, "t9999"));
+        rig.gateway.told.looked_at.get()
+    };
+    let few = |from: u32, to: u32| (from..to).map(|number| format!("s{number}"));
+    assert!(looked_at(&mut rig, 0, &mut (0..10_000).map(|number| format!("t{number}"))) >= 10_000);
+    // Three, each of which is looked at in its list, and once more for its name.
+    assert_eq!(looked_at(&mut rig, 1, &mut few(0, 3)), 6);
+    assert_eq!(looked_at(&mut rig, 1, &mut few(1, 4)), 3 + 1);
+    assert_eq!(looked_at(&mut rig, 1, &mut few(1, 1)), 0);
+    // Whoever reads the table of before has it as it was, and the next is right all the same.
+    let before = rig.gateway.told_in(View::ALL, ListKind::Tools);
+    looked_at(&mut rig, 1, &mut few(0, 2));
+    assert!(!before.knows(1, "s0") && rig.gateway.told_in(View::ALL, ListKind::Tools).knows(1, "s0"));
 }

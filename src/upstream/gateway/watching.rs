@@ -75,7 +75,8 @@ impl<S: Service> Gateway<S> {
     ) -> Result<Box<str>, RpcError> {
         let Some((place, own)) = self.owner_of_uri(view, uri) else {
             return match self.seen(view).is_some_and(|seen| seen.native) {
-                true => self.native.topic(view, uri, version, session),
+                true if !self.native.admits_resource(uri) => Err(missing::resource(uri, version)),
+                true => self.native.service.topic(view, uri, version, session),
                 false => Err(missing::resource(uri, version)),
             };
         };
@@ -109,7 +110,7 @@ impl<S: Service> Gateway<S> {
             None => seen.servers.iter().find_map(|&server| Some((server, format!("{AMONG_OTHERS}{}", own(server)?)))),
         };
         let Some((server, own)) = found else {
-            return if has_native { self.native.task_topic(view, id) } else { None };
+            return if has_native { self.native.service.task_topic(view, id) } else { None };
         };
         let server = &self.servers[usize::from(server)];
         let topic: Box<str> = format!("{}{own}", server.settings.name).into();

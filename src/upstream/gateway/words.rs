@@ -51,6 +51,8 @@ pub(super) mod kind {
     pub const LIST: u8 = 10;
     /// From the owner: how the server stands.
     pub const STAND: u8 = 11;
+    /// To a core on which calls of the native server wait: a seat is free.
+    pub const SEAT: u8 = 20;
 }
 
 /// The number that stands for a call's key.

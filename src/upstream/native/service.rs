@@ -441,6 +441,15 @@ impl<S: 'static> Service for NativeService<S> {
         self.catalog.tool_names.get(tool.as_bytes()).map_or(&[], |&index| &self.catalog.tools[index].header_params)
     }
 
+    fn names(&self, list: Method) -> Vec<Box<str>> {
+        let catalog = &self.catalog;
+        match list {
+            Method::ToolsList => catalog.tools.iter().map(|entry| entry.tool.name.as_str().into()).collect(),
+            Method::PromptsList => catalog.prompts.iter().map(|entry| entry.prompt.name.as_str().into()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     fn call(&mut self, call: &Call<'_>, out: &mut Vec<u8>) -> Served {
         let served = match call.method {
             Method::ToolsCall => self.call_tool(call, out),

@@ -56,3 +56,15 @@ fn the_python_example_serves_and_is_a_pool_when_it_is_started_twice() {
     hall.gateway.until_said("another key than");
     assert_eq!(hall.gateway.total("corelane_server_connections"), 1);
 }
+
+#[test]
+fn who_starts_the_example_wrongly_is_told_how() {
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/dial_in.py");
+    for (words, key) in [(&[][..], "k"), (&["127.0.0.1:1"], "k"), (&["nowhere", "w"], "k"), (&["127.0.0.1:1", "w"], "")]
+    {
+        let output = Command::new("python3").arg(program).args(words).env("DIAL_KEY", key).output().expect("python3");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.starts_with("usage: DIAL_KEY=") && said.lines().count() == 1, "{words:?}: {said}");
+        assert_eq!(output.status.code(), Some(1));
+    }
+}
