@@ -63,6 +63,25 @@ pub(super) fn connections(settings: &Settings, driver: &DriverSettings, listener
     Ok(settings.limits.connections_per_core.fixed().map_or(most, |fixed| (fixed as usize).min(most)))
 }
 
+/// How many connections all cores together may serve.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct ConnectionLimits {
+    /// From how many on somebody is to hear of it.
+    pub soft: u64,
+    /// As configured; without it, what tables have room for is the limit.
+    pub hard: Option<u64>,
+    /// What comes first of both.
+    pub most: u64,
+}
+
+/// Those limits, where each of so many cores has room for `per_core`.
+pub(super) fn connection_limits(settings: &Settings, per_core: usize, cores: usize) -> ConnectionLimits {
+    let (room, hard) = ((per_core * cores) as u64, settings.limits.connections.fixed());
+    let most = hard.map_or(room, |hard| hard.min(room));
+    let soft = settings.limits.connections_soft.fixed().unwrap_or(most - most / 4);
+    ConnectionLimits { soft, hard, most }
+}
+
 /// A core's part.
 pub(super) fn core(
     settings: &Settings,
@@ -129,4 +148,23 @@ pub(super) fn core(
         node: 0,
         boot,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{AutoOr, Bounded};
+
+    #[test]
+    fn the_soft_limit_is_three_quarters_of_what_there_may_be() {
+        let mut settings = Settings::default();
+        let limits = |settings: &Settings| connection_limits(settings, 1000, 4);
+        assert_eq!(limits(&settings), ConnectionLimits { soft: 3000, hard: None, most: 4000 });
+        settings.limits.connections = AutoOr::Fixed(Bounded::new(200).expect("within bounds"));
+        assert_eq!(limits(&settings), ConnectionLimits { soft: 150, hard: Some(200), most: 200 });
+        settings.limits.connections = AutoOr::Fixed(Bounded::new(8000).expect("within bounds"));
+        assert_eq!(limits(&settings), ConnectionLimits { soft: 3000, hard: Some(8000), most: 4000 });
+        settings.limits.connections_soft = AutoOr::Fixed(Bounded::new(5).expect("within bounds"));
+        assert_eq!(limits(&settings).soft, 5);
+    }
 }

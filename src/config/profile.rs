@@ -33,15 +33,18 @@ const BURST: &str = "1000";
 impl Profile {
     /// The keys it sets, with what a file would say.
     pub(super) fn values(self) -> Vec<(&'static str, &'static str)> {
-        let (connections, messages_per_s) = match self {
+        let (connections, soft, messages_per_s) = match self {
             Profile::None => return Vec::new(),
             // Its second tier: 500 a second, and twice as many at once.
-            Profile::Phase1 => ("200", "500"),
-            Profile::Connections15k => ("15000", "10000"),
-            Profile::Connections100k => ("100000", "10000"),
+            Profile::Phase1 => ("200", "150", "500"),
+            // Its connection limiter alerts at 70 %.
+            Profile::Connections15k => ("15000", "10500", "10000"),
+            Profile::Connections100k => ("100000", "70000", "10000"),
         };
         vec![
             ("cores.expected_connections", connections),
+            ("limits.connections", connections),
+            ("limits.connections_soft", soft),
             ("limits.in_flight_per_connection", PENDING),
             ("limits.messages_per_s", messages_per_s),
             ("limits.message_burst", BURST),

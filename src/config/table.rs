@@ -24,7 +24,10 @@ pub(super) struct Key {
 pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("serve", "Where clients connect."),
     ("cores", "Which CPUs work, and how work is spread over them."),
-    ("limits", "What one connection may take. Overload answers 429 (the caller's limit) or 503 (ours)."),
+    (
+        "limits",
+        "What one connection may take, and how many there may be. Overload answers 429 (the caller's limit) or 503 (ours).",
+    ),
     ("sessions", "Sessions of MCP versions before 2026-07-28. Later versions have none."),
     ("streams", "Event streams: SSE over HTTP, notifications over lines."),
     ("calls", "Deadlines. A caller may ask for its own with X-Request-Timeout-Ms."),
@@ -185,6 +188,14 @@ keys! {
         "Largest message on a line transport (tcp, unix, stdio); a longer one ends the connection, on stdio it is refused and skipped.",
         memory "up to this much per connection while a long line is being received, and as limits.body_bytes for all of a core",
         wrong "refusals by cause line_too_large grow from clients you trust";
+    limits.connections, "connections",
+        "Most connections served at a time, on all cores together; one more is told why (503, -31503) and closed. 0 means what the tables of all cores have room for. Never exceeded: cores take leases of it, and give back what they do not need. So one of them may refuse while up to a thirty-second of it is idle with the others; below 128 for each core it is exact.",
+        memory "about 1 KiB per idle connection once open",
+        wrong "refusals by cause connections_full while the machine has memory and CPU to spare";
+    limits.connections_soft, "connections",
+        "From how many on there is an alert (a warning in the log, `corelane limits`), and nobody is refused. 0 means three quarters of the most there may be. Cores count what they have on lease, so it may come early by as much as limits.connections may refuse early.",
+        memory "none",
+        wrong "the alert comes while nothing is wrong: too low; connections are refused before anybody heard of it: too high";
     limits.connections_per_core, "connections",
         "Most connections one core holds; 0 means what its descriptor table has, less what accepting and polite refusals take.",
         memory "about 1 KiB per idle connection once open",

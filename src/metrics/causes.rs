@@ -71,6 +71,7 @@ closed_set! {
         BodyTooLarge = "body_too_large", "HTTP 413 and close: the body is longer than limits.body_bytes";
         ComingFull = "coming_full", "HTTP 503 and close: messages that come in pieces take as many bytes as they may on \
             a core, and this one has been coming for longest";
+        ConnectionsFull = "connections_full", "HTTP 503, JSON-RPC -31503 and close: limits.connections are open on all cores together";
         DeadlinePassed = "deadline_passed", "HTTP 504, JSON-RPC -31504: the deadline passed before the answer came";
         Draining = "draining", "HTTP 503, JSON-RPC -31503: this process takes no new work";
         DuplicateId = "duplicate_id", "JSON-RPC -32600: the id is already in flight on this connection or in this session";

@@ -86,10 +86,9 @@ impl<S: Service> Core<S> {
         }
     }
 
-    /// A connection for which there is no room.
-    pub(super) fn refuse_connection(&mut self, connection: &mut Connection, _cause: Refusal) {
-        let error = RpcError::new(Code::OVERLOADED, "no room for another connection; try again shortly");
-        self.last_words(connection, 503, &error, &[]);
+    /// A connection that is not served.
+    pub(super) fn refuse_connection(&mut self, connection: &mut Connection, error: &RpcError) {
+        self.last_words(connection, error.code.http_status(), error, &[]);
         self.finish(connection, CloseCause::Refused);
     }
 

@@ -13,6 +13,7 @@ use corelane::server::core::{Core, CoreParts, Effect, Input};
 use corelane::server::service::{Mail, Service};
 use corelane::server::settings::{Eras, Settings};
 use corelane::shard::Shards;
+use corelane::shard::permits::Permits;
 use corelane::shard::range::BoundaryTable;
 use corelane::shard::rate::Rate;
 use corelane::shard::replay::ReplayLimits;
@@ -97,6 +98,7 @@ pub fn core<S: Service>(id: CoreId, cores: usize, wire: Wire, service: S, metric
         shards: Shards::new(table.range_of(id), 1),
         table,
         sealer: Sealer::new(&[7; 32], [0; 12]),
+        permits: Permits::unlimited(),
         service,
         metrics,
         clock: Box::new(|| SECOND),

@@ -19,6 +19,7 @@ use crate::server::outbox::Delivery;
 use crate::server::service::{About, Call, CallKey, Mail, Nanos, Offers, Served, Service};
 use crate::server::settings::{Eras, Settings};
 use crate::shard::Shards;
+use crate::shard::permits::Permits;
 use crate::shard::range::BoundaryTable;
 use crate::shard::rate::Rate;
 use crate::shard::replay::ReplayLimits;
@@ -170,6 +171,7 @@ pub fn core(index: usize, cores: usize, incarnation: u32, metrics: &'static Core
         shards: Shards::new(table.range_of(id), incarnation),
         table,
         sealer: Sealer::new(&KEY, [index as u8 * 16 + incarnation as u8; 12]),
+        permits: Permits::unlimited(),
         service: Fake {
             about,
             is_early: false,
