@@ -14,6 +14,8 @@ use crate::uring::DriverSettings;
 
 /// Most direct descriptors that are used without being asked for: the table takes 8 bytes each of kernel memory.
 const DESCRIPTORS_AUTO_MAX: u64 = 262_144;
+/// Connections that a core takes in a second unless another number is asked for: about a fifth of what it can.
+const ACCEPTS_PER_CORE_AND_S: u64 = 10_000;
 /// Time a finished connection waits for its peer to close.
 const LINGER_NANOS: u64 = 1_000_000_000;
 /// How often sessions are looked through for idle ones.
@@ -82,6 +84,27 @@ pub(super) fn connection_limits(settings: &Settings, per_core: usize, cores: usi
     ConnectionLimits { soft, hard, most }
 }
 
+/// How fast connections may come, on all cores together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct AcceptRate {
+    pub per_second: u64,
+    pub burst: u64,
+}
+
+impl AcceptRate {
+    fn share(self, cores: usize) -> Rate {
+        Rate::share(self.per_second, self.burst, cores as u64)
+    }
+}
+
+/// That rate on so many cores.
+pub(super) fn accept_rate(settings: &Settings, cores: usize) -> AcceptRate {
+    let limits = &settings.limits;
+    let per_second = limits.accepts_per_s.fixed().unwrap_or(ACCEPTS_PER_CORE_AND_S * cores as u64);
+    let all_at_once = per_second.max(settings.cores.expected_connections.get());
+    AcceptRate { per_second, burst: limits.accept_burst.fixed().unwrap_or(all_at_once) }
+}
+
 /// A core's part.
 pub(super) fn core(
     settings: &Settings,
@@ -89,6 +112,7 @@ pub(super) fn core(
     listeners: Vec<Wire>,
     ends_when_empty: bool,
     view: &str,
+    cores: usize,
     boot: u64,
 ) -> Result<CoreSettings, BootError> {
     let limits = &settings.limits;
@@ -112,6 +136,7 @@ pub(super) fn core(
         message_endpoint: settings.serve.message_endpoint.as_str().to_owned(),
         connections_max,
         connections_reserve: descriptors - connections_max,
+        accepts: if ends_when_empty { Rate::UNLIMITED } else { accept_rate(settings, cores).share(cores) },
         body_bytes: limits.body_bytes.usize(),
         line_bytes: limits.line_bytes.usize(),
         pipeline_bytes: limits.pipeline_depth.usize() * driver.buffer_bytes,
@@ -154,6 +179,18 @@ pub(super) fn core(
 mod tests {
     use super::*;
     use crate::config::{AutoOr, Bounded};
+
+    #[test]
+    fn all_that_are_expected_may_come_back_at_once() {
+        let mut settings = Settings::default();
+        settings.cores.expected_connections = Bounded::new(70_000).expect("within bounds");
+        assert_eq!(accept_rate(&settings, 4), AcceptRate { per_second: 40_000, burst: 70_000 });
+        assert_eq!(accept_rate(&settings, 8), AcceptRate { per_second: 80_000, burst: 80_000 });
+        settings.limits.accepts_per_s = AutoOr::Fixed(Bounded::new(100).expect("within bounds"));
+        settings.limits.accept_burst = AutoOr::Fixed(Bounded::new(7).expect("within bounds"));
+        assert_eq!(accept_rate(&settings, 4), AcceptRate { per_second: 100, burst: 7 });
+        assert_eq!(accept_rate(&settings, 4).share(4), Rate::share(100, 7, 4));
+    }
 
     #[test]
     fn the_soft_limit_is_three_quarters_of_what_there_may_be() {

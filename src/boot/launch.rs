@@ -226,7 +226,12 @@ impl<S: 'static> Launch<S> {
                 let pins: Option<Arc<dyn PinDesk>> = Some(Arc::new(pins.clone()));
                 let socket = socket.transpose()?;
                 let zones = ZoneInputs { settings: settings.zones, connections_max: limits.most };
-                let limits = LimitInputs { soft: limits.soft, hard: limits.most, per_core: per_core as u64 };
+                let limits = LimitInputs {
+                    soft: limits.soft,
+                    hard: limits.most,
+                    per_core: per_core as u64,
+                    accepts_per_s: cut::accept_rate(&settings, cores).per_second,
+                };
                 let administration = Administration { desk, socket, reload, pins, servers, zones, limits };
                 let (settings, beside) = (settings.control.clone(), Some(beside));
                 ControlThread::start(settings, registry, health, administration, beside, apart, on_signal)
@@ -275,7 +280,7 @@ impl<S: 'static> Launch<S> {
                 core,
                 cpu: (settings.cores.pin && matches!(doors, Doors::Listeners)).then_some(placement.place.cpu),
                 range: table.range_of(core),
-                settings: cut::core(&settings, &driver, wires, doors.are_pipes(), doors.view(), boot)?,
+                settings: cut::core(&settings, &driver, wires, doors.are_pipes(), doors.view(), cores, boot)?,
                 driver,
                 features,
                 accepts_for_all_from: if core.0 == 0 { listeners.len() - opened.unix.len() } else { usize::MAX },

@@ -41,7 +41,7 @@ impl Profile {
             Profile::Connections15k => ("15000", "10500", "10000"),
             Profile::Connections100k => ("100000", "70000", "10000"),
         };
-        vec![
+        let mut values = vec![
             ("cores.expected_connections", connections),
             ("limits.connections", connections),
             ("limits.connections_soft", soft),
@@ -49,7 +49,12 @@ impl Profile {
             ("limits.messages_per_s", messages_per_s),
             ("limits.message_burst", BURST),
             ("registry.write_limit_us", WRITE_LIMIT_US),
-        ]
+        ];
+        if self == Profile::Phase1 {
+            // Its first tier, a window of one second, and what waits to be accepted.
+            values.extend([("limits.accepts_per_s", "100"), ("limits.accept_burst", "100"), ("serve.backlog", "100")]);
+        }
+        values
     }
 }
 
@@ -68,6 +73,8 @@ mod tests {
                 (key.set)(&mut settings, &Given::word(word)).unwrap_or_else(|refused| panic!("{path}: {refused:?}"));
             }
             assert_eq!(settings.registry.write_limit_us.get(), 100_000, "the original's 100 ms");
+            let (soft, hard) = (settings.limits.connections_soft.fixed(), settings.limits.connections.fixed());
+            assert!(soft.is_some() && soft < hard, "{profile:?}: {soft:?} of {hard:?}");
         }
     }
 

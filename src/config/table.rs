@@ -200,6 +200,14 @@ keys! {
         "Most connections one core holds; 0 means what its descriptor table has, less what accepting and polite refusals take.",
         memory "about 1 KiB per idle connection once open",
         wrong "refusals by cause table_full while the machine has memory and CPU to spare";
+    limits.accepts_per_s, "connections per second",
+        "How fast new connections are taken on average, on all cores together; one that comes faster is told why (503, -31503) and closed. 0 means 10,000 for each core, about a fifth of what one can take. Each core keeps an equal share of it by itself, so one to which more than its share of clients come refuses although others have some left.",
+        memory "none",
+        wrong "refusals by cause accept_rate grow while CPU is to spare; floods of connections slow everybody down: too high";
+    limits.accept_burst, "connections",
+        "How many of them may come at once, each core having an equal share, rounded up. 0 means as many as come in a second, at least cores.expected_connections, since all may come back at once after a restart.",
+        memory "none",
+        wrong "refusals by cause accept_rate when all clients come back after a restart";
     limits.head_timeout_ms, "milliseconds",
         "Time for a whole HTTP request head from its first byte; a connection that says nothing has limits.keep_alive_ms. A line has as long, and what limits.body_bytes_per_s gives its bytes.",
         memory "up to 16 KiB per connection that long",

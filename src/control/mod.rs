@@ -91,6 +91,8 @@ pub struct LimitInputs {
     pub hard: u64,
     /// Most that one core has room for.
     pub per_core: u64,
+    /// How many may come in a second, on all cores together.
+    pub accepts_per_s: u64,
 }
 
 /// Makes what the control thread runs besides: called for each life of it, the one before having ended. What it makes

@@ -32,7 +32,8 @@ const ALERTS_MAX: usize = 64;
 const RUNBOOK: &str = "RUNBOOK.md";
 
 /// Requests and connections that were turned away for want of room of ours.
-const OURS: [Refusal; 7] = [
+const OURS: [Refusal; 8] = [
+    Refusal::AcceptRate,
     Refusal::ComingFull,
     Refusal::ConnectionsFull,
     Refusal::OutboxFull,

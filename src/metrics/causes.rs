@@ -61,6 +61,8 @@ closed_set! {
 closed_set! {
     /// Why something was refused; counted once per refusal.
     Refusal {
+        AcceptRate = "accept_rate", "HTTP 503, JSON-RPC -31503 and close: connections come faster than limits.accepts_per_s, \
+            and limits.accept_burst came beyond";
         BadHead = "bad_head", "HTTP 400 and close: the request head breaks HTTP/1.1 framing rules";
         BadHeaderMirror = "bad_header_mirror", "HTTP 400, JSON-RPC -32020: an Mcp-* header and the body disagree";
         BadHost = "bad_host", "HTTP 403: the Host is not one of serve.allowed_hosts";

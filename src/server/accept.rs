@@ -9,11 +9,13 @@ use std::net::SocketAddr;
 
 use super::connection::{Connection, Wire};
 use super::core::Core;
-use super::service::Service;
+use super::service::{Nanos, Service};
+use super::settings::Settings;
 use crate::ids::ConnectionId;
 use crate::metrics::Refusal;
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::shard::permits::{Permits, Standing};
+use crate::shard::rate::{Bucket, Rate};
 
 /// When a connection that is refused may be tried again.
 const RETRY_AFTER_MS: u32 = 1_000;
@@ -24,19 +26,28 @@ pub struct Admission {
     max: usize,
     reserve: usize,
     permits: Permits,
+    rate: Rate,
+    bucket: Bucket,
 }
 
 impl Admission {
     /// At most `max` connections are served, each with a permit; up to `reserve` more are told that there is no room.
     pub fn new(max: usize, reserve: usize, permits: Permits) -> Admission {
-        Admission { max, reserve, permits }
+        Admission { max, reserve, permits, rate: Rate::UNLIMITED, bucket: Bucket::default() }
     }
 
-    /// Whether the connection that makes it `open` in all is served.
+    /// By what an operator chose.
+    pub fn of(settings: &Settings, permits: Permits) -> Admission {
+        let rate = settings.accepts;
+        Admission { rate, ..Admission::new(settings.connections_max, settings.connections_reserve, permits) }
+    }
+
+    /// Whether the connection that comes now and makes it `open` in all is served. Only one that is takes part of the
+    /// rate, so that a flood of others does not keep everybody out.
     ///
     /// # Errors
     /// Why it is not.
-    pub fn admit(&mut self, open: usize, draining: bool) -> Result<Standing, Refusal> {
+    pub fn admit(&mut self, now: Nanos, open: usize, draining: bool) -> Result<Standing, Refusal> {
         debug_assert!(open <= self.max + self.reserve, "the table has no more slots than that");
         if draining {
             return Err(Refusal::Draining);
@@ -44,7 +55,12 @@ impl Admission {
         if open > self.max {
             return Err(Refusal::TableFull);
         }
-        self.permits.take().ok_or(Refusal::ConnectionsFull)
+        if self.bucket.opens_at(&self.rate) > now {
+            return Err(Refusal::AcceptRate);
+        }
+        let standing = self.permits.take().ok_or(Refusal::ConnectionsFull)?;
+        self.bucket.spend(now, &self.rate);
+        Ok(standing)
     }
 
     /// A connection that was served is closed.
@@ -63,6 +79,9 @@ impl Admission {
             Refusal::ConnectionsFull => {
                 let most = self.permits.hard().unwrap_or_default();
                 format!("there may be {most} connections (limits.connections), and there are; try again shortly").into()
+            }
+            Refusal::AcceptRate => {
+                "connections come faster than they may (limits.accepts_per_s); try again shortly".into()
             }
             Refusal::Draining => "this process ends, and takes no new connections; try again shortly".into(),
             _ => std::borrow::Cow::Borrowed("no room for another connection; try again shortly"),
@@ -89,7 +108,7 @@ impl<S: Service> Core<S> {
         self.metrics.connections_open.set(self.open as u64);
         self.about = Some(id);
         self.log_opened(&connection, peer);
-        match self.admission.admit(self.open, self.drain.is_on()) {
+        match self.admission.admit(self.now, self.open, self.drain.is_on()) {
             Ok(standing) => {
                 connection.is_served = true;
                 self.metrics.connections_served.add(1);
@@ -123,24 +142,44 @@ mod tests {
     #[test]
     fn the_reserve_is_for_refusing() {
         let mut admission = Admission::new(2, 1, Permits::unlimited());
-        assert_eq!(admission.admit(2, false), Ok(Standing::Within));
-        assert_eq!(admission.admit(3, false), Err(Refusal::TableFull));
-        assert_eq!(admission.admit(1, true), Err(Refusal::Draining));
+        assert_eq!(admission.admit(0, 2, false), Ok(Standing::Within));
+        assert_eq!(admission.admit(0, 3, false), Err(Refusal::TableFull));
+        assert_eq!(admission.admit(0, 1, true), Err(Refusal::Draining));
     }
 
     #[test]
     fn who_is_refused_takes_no_permit() {
         let pool: &PermitPool = Box::leak(Box::new(PermitPool::new(1, 1, Some(2))));
         let mut admission = Admission::new(8, 1, Permits::new(pool, CoreId(0)));
-        assert_eq!(admission.admit(1, true), Err(Refusal::Draining));
-        assert_eq!(admission.admit(9, false), Err(Refusal::TableFull));
-        assert_eq!(admission.admit(1, false), Ok(Standing::Within));
-        assert_eq!(admission.admit(2, false), Ok(Standing::BeyondSoft));
-        assert_eq!(admission.admit(3, false), Err(Refusal::ConnectionsFull));
+        assert_eq!(admission.admit(0, 1, true), Err(Refusal::Draining));
+        assert_eq!(admission.admit(0, 9, false), Err(Refusal::TableFull));
+        assert_eq!(admission.admit(0, 1, false), Ok(Standing::Within));
+        assert_eq!(admission.admit(0, 2, false), Ok(Standing::BeyondSoft));
+        assert_eq!(admission.admit(0, 3, false), Err(Refusal::ConnectionsFull));
         admission.leave();
-        assert_eq!(admission.admit(4, false), Ok(Standing::BeyondSoft), "whoever is being refused is not counted");
+        assert_eq!(admission.admit(0, 4, false), Ok(Standing::BeyondSoft), "whoever is being refused is not counted");
         let told = admission.refusal(Refusal::ConnectionsFull);
         assert_eq!(told.data.as_deref(), Some(&br#"{"reason":"connections_full","retryAfterMs":1000}"#[..]));
         assert!(told.message.contains("may be 2 connections (limits.connections)"), "{}", told.message);
+    }
+
+    #[test]
+    fn who_comes_too_fast_is_refused_and_takes_nothing_of_the_rate() {
+        const SECOND: Nanos = 1_000_000_000;
+        let pool: &PermitPool = Box::leak(Box::new(PermitPool::new(1, 100, Some(100))));
+        let admission = Admission::new(200, 1, Permits::new(pool, CoreId(0)));
+        let mut admission = Admission { rate: Rate::share(10, 4, 2), ..admission };
+        let mut come = |now, count| {
+            let outcomes: Vec<_> = (0..count).map(|_| admission.admit(now, 1, false)).collect();
+            assert!(outcomes.iter().all(|outcome| !matches!(outcome, Err(cause) if *cause != Refusal::AcceptRate)));
+            outcomes.iter().filter(|outcome| outcome.is_ok()).count()
+        };
+        assert_eq!(come(SECOND, 50), 2, "this core's half of the burst");
+        assert_eq!(come(SECOND + SECOND / 5, 50), 1, "its half of ten a second");
+        assert_eq!(come(2 * SECOND, 50), 2);
+        assert_eq!(admission.served(), 5);
+        // Nor does it take a permit.
+        (0..5).for_each(|_| admission.leave());
+        assert_eq!(admission.served(), 0);
     }
 }

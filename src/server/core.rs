@@ -249,11 +249,7 @@ impl<S: Service> Core<S> {
         wheel.insert(1, Timer::Sessions);
         Core {
             id: parts.id,
-            admission: Admission::new(
-                parts.settings.connections_max,
-                parts.settings.connections_reserve,
-                parts.permits,
-            ),
+            admission: Admission::of(&parts.settings, parts.permits),
             settings: parts.settings,
             connections: Vec::new(),
             open: 0,

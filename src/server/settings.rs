@@ -43,6 +43,8 @@ pub struct Settings {
     pub connections_max: usize,
     /// Further ones that are accepted, to be told that there is no room.
     pub connections_reserve: usize,
+    /// This core's share of how fast connections may come.
+    pub accepts: Rate,
     /// Largest body.
     pub body_bytes: usize,
     /// Longest line.

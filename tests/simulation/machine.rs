@@ -105,6 +105,7 @@ fn settings(bounds: &Bounds, planted: Option<Bug>) -> Settings {
         message_endpoint: "/message".to_owned(),
         connections_max: bounds.connections_max,
         connections_reserve: RESERVE,
+        accepts: Rate::UNLIMITED,
         body_bytes: 1 << 16,
         line_bytes: 1 << 16,
         pipeline_bytes: bounds.pipeline_bytes,

@@ -56,7 +56,7 @@ fn is_refusal(error: &Value, code: i64, reason: &str) {
 
 #[test]
 fn the_originals_first_phase_alerts_at_150_and_refuses_the_201st() {
-    let mut server = Server::with(&[("PROFILE", "phase1")]);
+    let mut server = Server::with(&[("PROFILE", "phase1"), ("LIMITS_ACCEPTS_PER_S", "100000")]);
     let mut served = Vec::new();
     let mut attempted = 0;
     while served.len() < 150 {
@@ -114,4 +114,25 @@ fn lines_of_who_is_served_are_answered_at_the_limit() {
     is_refusal(&refused_line(&server)["error"], -31503, "connections_full");
     peer.write_line(&legacy(2, "ping", json!({})));
     assert_eq!(peer.read_line()["id"], 2);
+}
+
+#[test]
+fn who_comes_faster_than_they_may_is_refused_and_may_come_back() {
+    let server = Server::with(&[("PROFILE", "phase1"), ("LIMITS_ACCEPTS_PER_S", "1"), ("LIMITS_ACCEPT_BURST", "100")]);
+    let mut served = Vec::new();
+    let refused: Vec<Answer> = (0..200).filter_map(|_| knock(&server, &mut served)).collect();
+    for answer in &refused {
+        assert_eq!((answer.status, answer.field("Retry-After")), (503, Some("1")));
+        is_refusal(&answer.json()["error"], -31503, "accept_rate");
+    }
+    // A hundred, and what the seconds brought that the test took.
+    assert!((90..150).contains(&served.len()), "{} served", served.len());
+    assert_eq!(server.refused("accept_rate"), refused.len() as u64);
+    assert_eq!(server.total("corelane_connections_accepted_total"), 200, "accepted and refused are all");
+    assert_eq!(server.total("corelane_connections_served"), served.len() as u64);
+    is_refusal(&refused_line(&server)["error"], -31503, "accept_rate");
+    assert!(served.iter_mut().all(|peer| peer.ask(&ping()).status == 204), "who is in stays");
+    let row = shown(&server, "accepts");
+    assert_eq!((&row["most"], &row["cause"]), (&json!(1), &json!("accept_rate")), "{row}");
+    until("the next is taken in time", || knock(&server, &mut served).is_none().then_some(()));
 }

@@ -114,6 +114,7 @@ pub fn settings() -> Settings {
         message_endpoint: "/message".to_owned(),
         connections_max: 8,
         connections_reserve: 2,
+        accepts: Rate::UNLIMITED,
         body_bytes: 1 << 20,
         line_bytes: 1 << 20,
         pipeline_bytes: 4096,
