@@ -8,6 +8,7 @@ use crate::limits::{SUBSCRIPTIONS_MAX, TableShares, share_table};
 use crate::server::connection::Wire;
 use crate::server::core::TICK;
 use crate::server::settings::{Eras, Settings as CoreSettings};
+use crate::shard::peers::PeerLimits;
 use crate::shard::rate::Rate;
 use crate::shard::replay::ReplayLimits;
 use crate::uring::DriverSettings;
@@ -84,6 +85,28 @@ pub(super) fn connection_limits(settings: &Settings, per_core: usize, cores: usi
     ConnectionLimits { soft, hard, most }
 }
 
+/// How many connections one address may have, on all cores together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct AddressLimits {
+    pub elsewhere: u64,
+    pub loopback: Option<u64>,
+}
+
+impl AddressLimits {
+    fn share(self, cores: usize) -> PeerLimits {
+        let share = |most: u64| most.div_ceil(cores.max(1) as u64).min(u64::from(u32::MAX)) as u32;
+        PeerLimits { elsewhere: Some(share(self.elsewhere)), loopback: self.loopback.map(share) }
+    }
+}
+
+/// Those limits, where each of so many cores has room for `per_core`.
+pub(super) fn peer_limits(settings: &Settings, per_core: usize, cores: usize) -> AddressLimits {
+    let half = connection_limits(settings, per_core, cores).most.div_ceil(2);
+    let elsewhere = settings.limits.connections_per_peer.fixed().unwrap_or(half);
+    let loopback = settings.limits.connections_per_loopback.get();
+    AddressLimits { elsewhere, loopback: (loopback > 0).then_some(loopback) }
+}
+
 /// How fast connections may come, on all cores together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct AcceptRate {
@@ -137,6 +160,7 @@ pub(super) fn core(
         connections_max,
         connections_reserve: descriptors - connections_max,
         accepts: if ends_when_empty { Rate::UNLIMITED } else { accept_rate(settings, cores).share(cores) },
+        peers: peer_limits(settings, connections_max, cores).share(cores),
         body_bytes: limits.body_bytes.usize(),
         line_bytes: limits.line_bytes.usize(),
         pipeline_bytes: limits.pipeline_depth.usize() * driver.buffer_bytes,
@@ -190,6 +214,17 @@ mod tests {
         settings.limits.accept_burst = AutoOr::Fixed(Bounded::new(7).expect("within bounds"));
         assert_eq!(accept_rate(&settings, 4), AcceptRate { per_second: 100, burst: 7 });
         assert_eq!(accept_rate(&settings, 4).share(4), Rate::share(100, 7, 4));
+    }
+
+    #[test]
+    fn an_address_may_have_half_and_this_host_all() {
+        let mut settings = Settings::default();
+        let limits = |settings: &Settings| peer_limits(settings, 1000, 3);
+        assert_eq!(limits(&settings), AddressLimits { elsewhere: 1500, loopback: None });
+        settings.limits.connections_per_peer = AutoOr::Fixed(Bounded::new(10).expect("within bounds"));
+        settings.limits.connections_per_loopback = Bounded::new(1).expect("within bounds");
+        assert_eq!(limits(&settings), AddressLimits { elsewhere: 10, loopback: Some(1) });
+        assert_eq!(limits(&settings).share(3), PeerLimits { elsewhere: Some(4), loopback: Some(1) });
     }
 
     #[test]

@@ -226,11 +226,14 @@ impl<S: 'static> Launch<S> {
                 let pins: Option<Arc<dyn PinDesk>> = Some(Arc::new(pins.clone()));
                 let socket = socket.transpose()?;
                 let zones = ZoneInputs { settings: settings.zones, connections_max: limits.most };
+                let of_address = cut::peer_limits(&settings, per_core, cores);
                 let limits = LimitInputs {
                     soft: limits.soft,
                     hard: limits.most,
                     per_core: per_core as u64,
                     accepts_per_s: cut::accept_rate(&settings, cores).per_second,
+                    per_peer: of_address.elsewhere,
+                    per_loopback: of_address.loopback,
                 };
                 let administration = Administration { desk, socket, reload, pins, servers, zones, limits };
                 let (settings, beside) = (settings.control.clone(), Some(beside));

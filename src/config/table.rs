@@ -200,6 +200,14 @@ keys! {
         "Most connections one core holds; 0 means what its descriptor table has, less what accepting and polite refusals take.",
         memory "about 1 KiB per idle connection once open",
         wrong "refusals by cause table_full while the machine has memory and CPU to spare";
+    limits.connections_per_peer, "connections",
+        "Most connections of one peer: of an IPv4 address, or of an IPv6 network of 64 bits; one more is told why (429, -31429) and closed. 0 means half of the most there may be. Each core counts for itself an equal share, rounded up: an address never has more than that of all cores, and, since connections spread over them by chance, may be refused one before it has all. A proxy in front is one address: write what all clients behind it may have.",
+        memory "about 50 B for each address that has connections",
+        wrong "refusals by cause peer_full grow from a proxy or a network that shares one address";
+    limits.connections_per_loopback, "connections",
+        "The same for each address of this host (127.0.0.0/8, ::1); 0 means as many as come.",
+        memory "as limits.connections_per_peer",
+        wrong "refusals by cause peer_full grow from a proxy on this host";
     limits.accepts_per_s, "connections per second",
         "How fast new connections are taken on average, on all cores together; one that comes faster is told why (503, -31503) and closed. 0 means 10,000 for each core, about a fifth of what one can take. Each core keeps an equal share of it by itself, so one to which more than its share of clients come refuses although others have some left.",
         memory "none",

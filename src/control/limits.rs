@@ -68,7 +68,7 @@ impl Limits {
 
     /// As `/admin/v1/limits` shows them.
     fn shown(&self, registry: &Registry) -> Value {
-        let LimitInputs { soft, hard, per_core, accepts_per_s } = self.inputs;
+        let LimitInputs { soft, hard, per_core, accepts_per_s, per_peer, per_loopback } = self.inputs;
         let busiest = (0..registry.cores()).map(|core| registry.core(CoreId(core as u16)).connections_open.get()).max();
         let row = |limit: &str, key: &str, unit: &str, most: u64, cause: Refusal| {
             let (refused, cause) = (registry.refused(cause), cause.label());
@@ -87,7 +87,10 @@ impl Limits {
         core["now"] = json!(busiest.unwrap_or_default());
         let (limit, key, unit) = ("accepts", "limits.accepts_per_s", "connections a second");
         let accepts = row(limit, key, unit, accepts_per_s, Refusal::AcceptRate);
-        json!({ "limits": [all, core, accepts] })
+        let (limit, key) = ("connections of an address", "limits.connections_per_peer");
+        let mut peer = row(limit, key, "connections", per_peer, Refusal::PeerFull);
+        peer["most_of_loopback"] = json!(per_loopback);
+        json!({ "limits": [all, core, accepts, peer] })
     }
 }
 
@@ -105,7 +108,10 @@ mod tests {
     #[test]
     fn each_limit_is_shown_with_what_is_taken_and_who_was_refused() {
         let (registry, now) = (Registry::new(2), Instant::now());
-        let limits = Limits::new(&LimitInputs { soft: 150, hard: 200, per_core: 500, accepts_per_s: 100 }, now);
+        let limits = Limits::new(
+            &LimitInputs { soft: 150, hard: 200, per_core: 500, accepts_per_s: 100, per_peer: 9, per_loopback: None },
+            now,
+        );
         let alerted = |limits: &Limits| limits.shown(&registry)["limits"][0]["alerted"].clone();
         limits.look(&registry, now);
         assert_eq!(alerted(&limits), json!(false));
@@ -123,7 +129,7 @@ mod tests {
         assert_eq!((&all["refused"], &all["beyond_soft"], &all["alerted"]), (&json!(2), &json!(50), &json!(true)));
         let core = &shown["limits"][1];
         assert_eq!((&core["now"], &core["most"], &core["refused"]), (&json!(123), &json!(500), &json!(0)), "{shown}");
-        assert_eq!(shown["limits"][2]["most"], json!(100));
+        assert_eq!((&shown["limits"][2]["most"], &shown["limits"][3]["most"]), (&json!(100), &json!(9)));
         registry.core(CoreId(0)).connections_served.sub(100);
         limits.look(&registry, now + Duration::from_secs(2));
         assert_eq!(alerted(&limits), json!(false));

@@ -93,6 +93,10 @@ pub struct LimitInputs {
     pub per_core: u64,
     /// How many may come in a second, on all cores together.
     pub accepts_per_s: u64,
+    /// Most of one address.
+    pub per_peer: u64,
+    /// Most of one address of this host, if there is a limit.
+    pub per_loopback: Option<u64>,
 }
 
 /// Makes what the control thread runs besides: called for each life of it, the one before having ended. What it makes

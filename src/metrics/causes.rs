@@ -86,6 +86,8 @@ closed_set! {
         NotAcceptable = "not_acceptable", "HTTP 406: Accept lacks what the answer would be";
         NotFound = "not_found", "HTTP 404: no such path";
         OutboxFull = "outbox_full", "HTTP 503, JSON-RPC -31503: the way to the owning core is full";
+        PeerFull = "peer_full", "HTTP 429, JSON-RPC -31429 and close: the address it came from has limits.connections_per_peer \
+            connections, or limits.connections_per_loopback if it is this host's";
         PipelineFull = "pipeline_full", "not read any further: limits.pipeline_depth receive buffers of requests wait for the answer to an earlier one";
         RateLimited = "rate_limited", "not read any further for a while: limits.messages_per_s came on one connection, \
             and limits.message_burst beyond";

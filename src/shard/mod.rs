@@ -4,6 +4,7 @@
 //! Invariant: everything here is synchronous and owned by one core; time and entropy are arguments.
 
 pub mod breaker;
+pub mod peers;
 pub mod permits;
 pub mod range;
 pub mod rate;

@@ -19,6 +19,7 @@ use corelane::server::outbox::Delivery;
 use corelane::server::parcel::{Header, Numbers};
 use corelane::server::service::{Host, Mail, Mailbox, Nanos};
 use corelane::server::settings::{Eras, Settings};
+use corelane::shard::peers::PeerLimits;
 use corelane::shard::permits::{PermitPool, Permits};
 use corelane::shard::range::BoundaryTable;
 use corelane::shard::rate::Rate;
@@ -106,6 +107,7 @@ fn settings(bounds: &Bounds, planted: Option<Bug>) -> Settings {
         connections_max: bounds.connections_max,
         connections_reserve: RESERVE,
         accepts: Rate::UNLIMITED,
+        peers: PeerLimits::default(),
         body_bytes: 1 << 16,
         line_bytes: 1 << 16,
         pipeline_bytes: bounds.pipeline_bytes,

@@ -136,3 +136,26 @@ fn who_comes_faster_than_they_may_is_refused_and_may_come_back() {
     assert_eq!((&row["most"], &row["cause"]), (&json!(1), &json!("accept_rate")), "{row}");
     until("the next is taken in time", || knock(&server, &mut served).is_none().then_some(()));
 }
+
+#[test]
+fn one_address_has_only_so_many_connections_if_that_is_set_for_this_host() {
+    let server = Server::on(1, &[("LIMITS_CONNECTIONS_PER_PEER", "1"), ("LIMITS_CONNECTIONS_PER_LOOPBACK", "3")]);
+    let mut served = Vec::new();
+    (0..3).for_each(|_| assert!(knock(&server, &mut served).is_none()));
+    let answer = knock(&server, &mut served).expect("a fourth");
+    assert_eq!((answer.status, answer.field("Retry-After")), (429, Some("1")));
+    is_refusal(&answer.json()["error"], -31429, "peer_full");
+    is_refusal(&refused_line(&server)["error"], -31429, "peer_full");
+    assert_eq!((server.refused("peer_full"), server.total("corelane_connections_served")), (2, 3));
+    assert!(served.iter_mut().all(|peer| peer.ask(&ping()).status == 204));
+    served.pop();
+    server.until_total("corelane_connections_served", 2);
+    assert!(knock(&server, &mut served).is_none(), "there is room again");
+    let row = shown(&server, "connections of an address");
+    assert_eq!((&row["most"], &row["most_of_loopback"], &row["refused"]), (&json!(1), &json!(3), &json!(2)), "{row}");
+    // Unless it is set, this host has no limit of its own, whatever others have.
+    let server = Server::on(1, &[("LIMITS_CONNECTIONS_PER_PEER", "1")]);
+    let mut served = Vec::new();
+    (0..20).for_each(|_| assert!(knock(&server, &mut served).is_none()));
+    assert_eq!(shown(&server, "connections of an address")["most_of_loopback"], Value::Null);
+}

@@ -13,6 +13,7 @@ use corelane::server::core::{Core, CoreParts, Effect, Input};
 use corelane::server::service::{Mail, Service};
 use corelane::server::settings::{Eras, Settings};
 use corelane::shard::Shards;
+use corelane::shard::peers::PeerLimits;
 use corelane::shard::permits::Permits;
 use corelane::shard::range::BoundaryTable;
 use corelane::shard::rate::Rate;
@@ -118,6 +119,7 @@ fn settings(wire: Wire) -> Settings {
         connections_max: 8,
         connections_reserve: 2,
         accepts: Rate::UNLIMITED,
+        peers: PeerLimits::default(),
         body_bytes: 1 << 20,
         line_bytes: 1 << 20,
         pipeline_bytes: 4096,

@@ -19,6 +19,7 @@ use crate::server::outbox::Delivery;
 use crate::server::service::{About, Call, CallKey, Mail, Nanos, Offers, Served, Service};
 use crate::server::settings::{Eras, Settings};
 use crate::shard::Shards;
+use crate::shard::peers::PeerLimits;
 use crate::shard::permits::Permits;
 use crate::shard::range::BoundaryTable;
 use crate::shard::rate::Rate;
@@ -115,6 +116,7 @@ pub fn settings() -> Settings {
         connections_max: 8,
         connections_reserve: 2,
         accepts: Rate::UNLIMITED,
+        peers: PeerLimits::default(),
         body_bytes: 1 << 20,
         line_bytes: 1 << 20,
         pipeline_bytes: 4096,
