@@ -99,6 +99,8 @@ pub enum Command {
     Sessions(AskArgs),
     /// Ask a running corelane for the shards of its registry
     Shards(ShardArgs),
+    /// Ask a running corelane for its limits on connections: what is taken of each, and who was refused
+    Limits(AskArgs),
     /// Ask a running corelane how near its limits it is
     Zones(AskArgs),
     /// Print the servers of another program's configuration (`mcpServers`) as TOML
@@ -408,6 +410,7 @@ impl Cli {
             Command::Reload(_) => Question::Reload,
             Command::Sessions(_) => Question::Sessions,
             Command::Shards(args) => Question::Shards { reset: args.reset, admission: args.admission.clone() },
+            Command::Limits(_) => Question::Limits,
             Command::Zones(_) => Question::Zones,
             _ => return None,
         };
@@ -435,6 +438,7 @@ impl Cli {
                 | Command::Sessions(ask)
                 | Command::Reload(ask)
                 | Command::Shards(ShardArgs { ask, .. })
+                | Command::Limits(ask)
                 | Command::Zones(ask),
             ) => Some(ask),
             _ => None,

@@ -28,6 +28,7 @@ use crate::server::parcel::Header;
 use crate::server::registry::{CoreRegistry, Founding};
 use crate::server::service::{Mailbox, Overheard, Patience};
 use crate::server::settings::Settings;
+use crate::shard::permits::{PermitPool, Permits};
 use crate::shard::range::{BoundaryTable, ShardRange};
 use crate::shard::registry::{Names, Nanos};
 use crate::shard::seal::Sealer;
@@ -55,6 +56,8 @@ pub(super) struct Seed<S> {
     /// Descriptors of the process that are one connection of lines: standard input and output.
     pub pipes: Option<(RawFd, RawFd)>,
     pub key: [u8; 32],
+    /// Connections that all cores together may serve.
+    pub permits: &'static PermitPool,
     pub epoch: u64,
     pub clock: Clock,
     pub server: Server<S>,
@@ -135,6 +138,7 @@ impl<S: 'static> Seed<S> {
             accepts_for_all_from: self.accepts_for_all_from,
             pipes: self.pipes,
             key: self.key,
+            permits: self.permits,
             epoch: self.epoch,
             clock: self.clock,
             server: self.server.share(),
@@ -246,6 +250,7 @@ fn run<S: 'static>(
             table: seed.table.clone(),
             shards: Shards::new(seed.range, incarnation),
             sealer: Sealer::new(&seed.key, core_start),
+            permits: Permits::new(seed.permits, seed.core),
             service,
             metrics: seed.metrics,
             clock: Box::new({

@@ -28,7 +28,8 @@ use super::{BootError, check, cut, desk, gateway, load};
 use crate::config::{Config, LogFormat, Settings};
 use crate::control::log::LogGuard;
 use crate::control::{
-    self, Administration, Beside, ControlError, ControlThread, DeskCell, Health, PinDesk, ServerDesk, Stop, ZoneInputs,
+    self, Administration, Beside, ControlError, ControlThread, DeskCell, Health, LimitInputs, PinDesk, ServerDesk,
+    Stop, ZoneInputs,
 };
 use crate::ids::CoreId;
 use crate::metrics::{CloseCause, Registry};
@@ -37,6 +38,7 @@ use crate::server::connection::Wire;
 use crate::server::drive::{Clock, Orders};
 use crate::server::parcel::Header;
 use crate::server::registry::Founding;
+use crate::shard::permits::PermitPool;
 use crate::shard::range::BoundaryTable;
 use crate::shard::registry::Names;
 use crate::shard::restarts::{Backoff, Intensity, Restarts};
@@ -208,6 +210,11 @@ impl<S: 'static> Launch<S> {
         let beside = beside(pins.clone(), reloader.clone(), &settings, Arc::clone(&desk_cell), entrance);
         let (news, heard) = channel();
         let (apart, on_signal) = (plan.control.cpus.clone(), on_signal(news.clone()));
+        // Every core has as many listeners, and so as much room.
+        let listeners = plan.cores.first().map_or(0, |placement| opened.of(placement.core).0.len());
+        let driver = cut::driver(&settings, nofile, listeners)?;
+        let per_core = cut::connections(&settings, &driver, listeners)?;
+        let limits = cut::connection_limits(&settings, per_core, cores);
         let control = match doors {
             Doors::Listeners => {
                 let (registry, health) = (Arc::clone(&registry), health.clone());
@@ -218,12 +225,17 @@ impl<S: 'static> Launch<S> {
                 let reload = file.map(|file| (file, Arc::new(move || reloader.reload()) as control::Reload));
                 let pins: Option<Arc<dyn PinDesk>> = Some(Arc::new(pins.clone()));
                 let socket = socket.transpose()?;
-                // Every core has as many listeners, and so as much room.
-                let listeners = plan.cores.first().map_or(0, |placement| opened.of(placement.core).0.len());
-                let driver = cut::driver(&settings, nofile, listeners)?;
-                let connections_max = (cut::connections(&settings, &driver, listeners)? * cores) as u64;
-                let zones = ZoneInputs { settings: settings.zones, connections_max };
-                let administration = Administration { desk, socket, reload, pins, servers, zones };
+                let zones = ZoneInputs { settings: settings.zones, connections_max: limits.most };
+                let of_address = cut::peer_limits(&settings, per_core, cores);
+                let limits = LimitInputs {
+                    soft: limits.soft,
+                    hard: limits.most,
+                    per_core: per_core as u64,
+                    accepts_per_s: cut::accept_rate(&settings, cores).per_second,
+                    per_peer: of_address.elsewhere,
+                    per_loopback: of_address.loopback,
+                };
+                let administration = Administration { desk, socket, reload, pins, servers, zones, limits };
                 let (settings, beside) = (settings.control.clone(), Some(beside));
                 ControlThread::start(settings, registry, health, administration, beside, apart, on_signal)
             }
@@ -249,6 +261,10 @@ impl<S: 'static> Launch<S> {
         let chimes: Vec<Arc<Chime>> =
             (0..=cores).map(|_| Ok(Arc::new(Chime::new()?))).collect::<std::io::Result<_>>().map_err(with_advice)?;
         let write_limit = hooks.write_limit.unwrap_or(settings.registry.write_limit_us.get() * 1_000);
+        // Whoever serves one client by its own pipes refuses nobody.
+        let hard = limits.hard.filter(|_| matches!(doors, Doors::Listeners));
+        // Leaked as counters are.
+        let permits: &PermitPool = Box::leak(Box::new(PermitPool::new(cores, limits.soft, hard)));
         let mut slots = Vec::with_capacity(cores);
         for placement in &plan.cores {
             let core = placement.core;
@@ -267,13 +283,14 @@ impl<S: 'static> Launch<S> {
                 core,
                 cpu: (settings.cores.pin && matches!(doors, Doors::Listeners)).then_some(placement.place.cpu),
                 range: table.range_of(core),
-                settings: cut::core(&settings, &driver, wires, doors.are_pipes(), doors.view(), boot)?,
+                settings: cut::core(&settings, &driver, wires, doors.are_pipes(), doors.view(), cores, boot)?,
                 driver,
                 features,
                 accepts_for_all_from: if core.0 == 0 { listeners.len() - opened.unix.len() } else { usize::MAX },
                 listeners,
                 pipes,
                 key,
+                permits,
                 epoch,
                 clock,
                 server: server.share(),

@@ -52,6 +52,16 @@ pub(super) fn room(settings: &Settings, cores: usize) -> Finding {
     const NAME: &str = "cores.expected_connections";
     let expected = settings.cores.expected_connections.get();
     let each = per_core(&settings.cores, cores) as u64;
+    let hard = settings.limits.connections.fixed().unwrap_or(u64::MAX);
+    if hard < expected {
+        let advice = format!(
+            "limits.connections is {hard}, so {} of the connections that are expected would be refused; raise it, or \
+             lower cores.expected_connections",
+            expected - hard
+        );
+        let (seen, wanted) = (expected.to_string(), format!("at most {hard}"));
+        return Finding { name: NAME, severity: Severity::Warn, seen, wanted, advice };
+    }
     let bounds = [
         ("limits.connections_per_core", settings.limits.connections_per_core.fixed().unwrap_or(u64::MAX)),
         ("sessions.per_core_max", settings.sessions.per_core_max.get()),
@@ -110,6 +120,11 @@ mod tests {
     #[test]
     fn limits_below_what_is_expected_are_told() {
         let mut settings = expecting(100_000);
+        assert_eq!(room(&settings, 2).severity, Severity::Ok);
+        settings.limits.connections = AutoOr::Fixed(Bounded::new(99_990).expect("within bounds"));
+        let few = room(&settings, 2);
+        assert!(few.severity == Severity::Warn && few.advice.contains("so 10 of the"), "{few:?}");
+        settings.limits.connections = AutoOr::Fixed(Bounded::new(100_000).expect("within bounds"));
         assert_eq!(room(&settings, 2).severity, Severity::Ok);
         settings.sessions.per_core_max = Bounded::new(49_999).expect("within bounds");
         let few = room(&settings, 2);

@@ -1,5 +1,5 @@
-//! `corelane servers|sessions|shards|transports|bindings|reload`: asks a running corelane what its administration API
-//! says, and prints it.
+//! `corelane servers|sessions|shards|limits|zones|transports|bindings|reload`: asks a running corelane what its
+//! administration API says, and prints it.
 //!
 //! Not here: the API (`control`). Invariant: what is printed came from the process that was asked; nothing is changed
 //! but what the command says.
@@ -123,6 +123,8 @@ pub enum Question {
         /// `auto`, `on` or `off` is chosen first.
         admission: Option<String>,
     },
+    /// Its limits on connections.
+    Limits,
     /// How near its limits it is.
     Zones,
 }
@@ -187,6 +189,7 @@ pub fn ask(settings: &Settings, question: &Question, json: bool) -> Result<Said,
         Question::Reload => (format!("{}\n", cell(&answer, "changed")), false),
         Question::Sessions => (sessions(&answer), false),
         Question::Shards { .. } => (shards(&answer), false),
+        Question::Limits => (limits(&answer), false),
         Question::Zones => (zones(&answer), false),
     };
     Ok(Said { text: if json { format!("{answer:#}\n") } else { text }, differs })
@@ -228,6 +231,7 @@ async fn answered(door: &Door, question: &Question) -> Result<Value, OperatorErr
         Question::Servers => get(door, "/admin/v1/servers").await,
         Question::Reload => request(door, Method::POST, "/admin/v1/reload", &[], String::new()).await,
         Question::Sessions => get(door, "/admin/v1/sessions").await,
+        Question::Limits => get(door, "/admin/v1/limits").await,
         Question::Zones => get(door, "/admin/v1/zones").await,
         Question::Shards { reset, admission } => {
             if let Some(admission) = admission {
@@ -425,6 +429,11 @@ fn shards(answer: &Value) -> String {
         contention["shards"],
         table(&columns, &rows_of(answer, "shards", &columns))
     )
+}
+
+fn limits(answer: &Value) -> String {
+    let columns = ["key", "now", "soft", "most", "unit", "refused", "cause", "alerted", "runbook"];
+    table(&columns, &rows_of(answer, "limits", &columns))
 }
 
 fn zones(answer: &Value) -> String {

@@ -331,7 +331,7 @@ impl Config {
 
     /// What is valid by itself but not together.
     fn contradictions(&self, problems: &mut Vec<Problem>) {
-        let Settings { serve, cores, calls, gateway, uring, control, dial_in, .. } = &self.settings;
+        let Settings { serve, cores, limits, calls, gateway, uring, control, dial_in, .. } = &self.settings;
         let mut wrong = |key: &str, what: String, advice: &str| {
             let place = self.origins[Flag::key(key)].clone().into_place();
             problems.push(Problem::new(place, what).advise(Some(advice.to_owned())));
@@ -392,6 +392,9 @@ impl Config {
                 wrong(low.0, what, &format!("lower `{}` or raise `{}`", low.0, high.0));
             }
         };
+        if let (Some(soft), Some(hard)) = (limits.connections_soft.fixed(), limits.connections.fixed()) {
+            at_most(("limits.connections_soft", soft), ("limits.connections", hard));
+        }
         at_most(("calls.timeout_ms", calls.timeout_ms.ms()), ("calls.timeout_max_ms", calls.timeout_max_ms.ms()));
         at_most(("uring.buffers", uring.buffers.get()), ("uring.buffers_max", uring.buffers_max.get()));
         at_most(("uring.entries", uring.entries.get()), ("uring.cq_entries", uring.cq_entries.get()));

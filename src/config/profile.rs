@@ -33,20 +33,28 @@ const BURST: &str = "1000";
 impl Profile {
     /// The keys it sets, with what a file would say.
     pub(super) fn values(self) -> Vec<(&'static str, &'static str)> {
-        let (connections, messages_per_s) = match self {
+        let (connections, soft, messages_per_s) = match self {
             Profile::None => return Vec::new(),
             // Its second tier: 500 a second, and twice as many at once.
-            Profile::Phase1 => ("200", "500"),
-            Profile::Connections15k => ("15000", "10000"),
-            Profile::Connections100k => ("100000", "10000"),
+            Profile::Phase1 => ("200", "150", "500"),
+            // Its connection limiter alerts at 70 %.
+            Profile::Connections15k => ("15000", "10500", "10000"),
+            Profile::Connections100k => ("100000", "70000", "10000"),
         };
-        vec![
+        let mut values = vec![
             ("cores.expected_connections", connections),
+            ("limits.connections", connections),
+            ("limits.connections_soft", soft),
             ("limits.in_flight_per_connection", PENDING),
             ("limits.messages_per_s", messages_per_s),
             ("limits.message_burst", BURST),
             ("registry.write_limit_us", WRITE_LIMIT_US),
-        ]
+        ];
+        if self == Profile::Phase1 {
+            // Its first tier, a window of one second, and what waits to be accepted.
+            values.extend([("limits.accepts_per_s", "100"), ("limits.accept_burst", "100"), ("serve.backlog", "100")]);
+        }
+        values
     }
 }
 
@@ -65,6 +73,8 @@ mod tests {
                 (key.set)(&mut settings, &Given::word(word)).unwrap_or_else(|refused| panic!("{path}: {refused:?}"));
             }
             assert_eq!(settings.registry.write_limit_us.get(), 100_000, "the original's 100 ms");
+            let (soft, hard) = (settings.limits.connections_soft.fixed(), settings.limits.connections.fixed());
+            assert!(soft.is_some() && soft < hard, "{profile:?}: {soft:?} of {hard:?}");
         }
     }
 

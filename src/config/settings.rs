@@ -52,13 +52,19 @@ pub struct CoreSettings {
     pub batch_max: Bounded<1, 256>,
 }
 
-/// `[limits]`: what one connection may take. For `proto` and `server`.
+/// `[limits]`: what one connection may take, and how many there may be. For `proto` and `server`.
 #[derive(Clone, Copy, PartialEq, Debug)]
 #[expect(missing_docs, reason = "each field is documented in `table`, where operators read it too")]
 pub struct LimitSettings {
     pub body_bytes: Bounded<1024, { BODY_BYTES_MAX as u64 }>,
     pub line_bytes: Bounded<1024, { BODY_BYTES_MAX as u64 }>,
+    pub connections: AutoOr<1, 100_000_000>,
+    pub connections_soft: AutoOr<1, 100_000_000>,
     pub connections_per_core: AutoOr<16, 1_048_576>,
+    pub connections_per_peer: AutoOr<1, 100_000_000>,
+    pub connections_per_loopback: Bounded<0, 100_000_000>,
+    pub accepts_per_s: AutoOr<1, 10_000_000>,
+    pub accept_burst: AutoOr<1, 100_000_000>,
     pub head_timeout_ms: Millis<100, HOUR_MS>,
     pub body_grace_ms: Millis<100, HOUR_MS>,
     pub body_bytes_per_s: Bounded<1, 1_073_741_824>,
@@ -219,7 +225,13 @@ impl Default for LimitSettings {
         LimitSettings {
             body_bytes: const { Bounded::known(BODY_BYTES_DEFAULT as u64) },
             line_bytes: const { Bounded::known(BODY_BYTES_DEFAULT as u64) },
+            connections: AutoOr::Auto,
+            connections_soft: AutoOr::Auto,
             connections_per_core: AutoOr::Auto,
+            connections_per_peer: AutoOr::Auto,
+            connections_per_loopback: const { Bounded::known(0) },
+            accepts_per_s: AutoOr::Auto,
+            accept_burst: AutoOr::Auto,
             head_timeout_ms: const { Millis::known(5_000) },
             body_grace_ms: const { Millis::known(5_000) },
             body_bytes_per_s: const { Bounded::known(1024) },

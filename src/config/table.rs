@@ -24,7 +24,10 @@ pub(super) struct Key {
 pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("serve", "Where clients connect."),
     ("cores", "Which CPUs work, and how work is spread over them."),
-    ("limits", "What one connection may take. Overload answers 429 (the caller's limit) or 503 (ours)."),
+    (
+        "limits",
+        "What one connection may take, and how many there may be. Overload answers 429 (the caller's limit) or 503 (ours).",
+    ),
     ("sessions", "Sessions of MCP versions before 2026-07-28. Later versions have none."),
     ("streams", "Event streams: SSE over HTTP, notifications over lines."),
     ("calls", "Deadlines. A caller may ask for its own with X-Request-Timeout-Ms."),
@@ -185,10 +188,34 @@ keys! {
         "Largest message on a line transport (tcp, unix, stdio); a longer one ends the connection, on stdio it is refused and skipped.",
         memory "up to this much per connection while a long line is being received, and as limits.body_bytes for all of a core",
         wrong "refusals by cause line_too_large grow from clients you trust";
+    limits.connections, "connections",
+        "Most connections served at a time, on all cores together; one more is told why (503, -31503) and closed. 0 means what the tables of all cores have room for. Never exceeded: cores take leases of it, and give back what they do not need. So one of them may refuse while up to a thirty-second of it is idle with the others; below 128 for each core it is exact.",
+        memory "about 1 KiB per idle connection once open",
+        wrong "refusals by cause connections_full while the machine has memory and CPU to spare";
+    limits.connections_soft, "connections",
+        "From how many on there is an alert (a warning in the log, `corelane limits`), and nobody is refused. 0 means three quarters of the most there may be. Cores count what they have on lease, so it may come early by as much as limits.connections may refuse early.",
+        memory "none",
+        wrong "the alert comes while nothing is wrong: too low; connections are refused before anybody heard of it: too high";
     limits.connections_per_core, "connections",
         "Most connections one core holds; 0 means what its descriptor table has, less what accepting and polite refusals take.",
         memory "about 1 KiB per idle connection once open",
         wrong "refusals by cause table_full while the machine has memory and CPU to spare";
+    limits.connections_per_peer, "connections",
+        "Most connections of one peer: of an IPv4 address, or of an IPv6 network of 64 bits; one more is told why (429, -31429) and closed. 0 means half of the most there may be. Each core counts for itself an equal share, rounded up: an address never has more than that of all cores, and, since connections spread over them by chance, may be refused one before it has all. A proxy in front is one address: write what all clients behind it may have.",
+        memory "about 50 B for each address that has connections",
+        wrong "refusals by cause peer_full grow from a proxy or a network that shares one address";
+    limits.connections_per_loopback, "connections",
+        "The same for each address of this host (127.0.0.0/8, ::1); 0 means as many as come.",
+        memory "as limits.connections_per_peer",
+        wrong "refusals by cause peer_full grow from a proxy on this host";
+    limits.accepts_per_s, "connections per second",
+        "How fast new connections are taken on average, on all cores together; one that comes faster is told why (503, -31503) and closed. 0 means 10,000 for each core, about a fifth of what one can take. Each core keeps an equal share of it by itself, so one to which more than its share of clients come refuses although others have some left.",
+        memory "none",
+        wrong "refusals by cause accept_rate grow while CPU is to spare; floods of connections slow everybody down: too high";
+    limits.accept_burst, "connections",
+        "How many of them may come at once, each core having an equal share, rounded up. 0 means as many as come in a second, at least cores.expected_connections, since all may come back at once after a restart.",
+        memory "none",
+        wrong "refusals by cause accept_rate when all clients come back after a restart";
     limits.head_timeout_ms, "milliseconds",
         "Time for a whole HTTP request head from its first byte; a connection that says nothing has limits.keep_alive_ms. A line has as long, and what limits.body_bytes_per_s gives its bytes.",
         memory "up to 16 KiB per connection that long",

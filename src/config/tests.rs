@@ -204,6 +204,10 @@ fn contradictions_name_both_sides() {
     );
     assert!(complaint("[uring]\nbuffers = 8192\n").contains("`uring.buffers_max`, which is 4096"));
     assert!(complaint("[uring]\nentries = 32768\n").contains("uring.cq_entries"));
+    let soft = complaint("[limits]\nconnections = 200\nconnections_soft = 201\n");
+    assert!(soft.contains("lower `limits.connections_soft` or raise `limits.connections`"), "{soft}");
+    let with_profile = complaint("profile = \"phase1\"\n[limits]\nconnections_soft = 201\n");
+    assert!(with_profile.contains("`limits.connections`, which is 200"), "{with_profile}");
     assert!(complaint("[serve]\nlisten = []\n").contains("nobody could connect"));
     assert!(complaint("[serve]\ntcp = [\"127.0.0.1:8808\"]\n").contains("`serve.listen` has already"));
     assert!(complaint("[control]\nlisten = \"127.0.0.1:8808\"\n").contains("choose another port"));

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use super::condition::{Condition, quoted};
 use super::http::Shown;
 use super::transports::{NotChanged, Sent, TransportShown, Written};
-use super::{pins, rates, servers, transports, zones};
+use super::{limits, pins, rates, servers, transports, zones};
 use crate::limits::ADMIN_BODY_BYTES_MAX;
 use crate::metrics::Metric;
 use crate::shard::registry::{Admission, ContentionStatus, Refusal, ShardStatistics};
@@ -130,6 +130,7 @@ pub(super) const ROUTES: &[Route] = routes! {
     "/admin/v1/messages" => post transports::take_messages;
     "/admin/v1/reload" => post reload;
     "/admin/v1/zones" => get zones::zones;
+    "/admin/v1/limits" => get limits::limits;
     "/admin/v1/openapi.json" => get openapi;
 };
 

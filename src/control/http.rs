@@ -5,6 +5,7 @@
 
 use super::Health;
 use super::admin::{self, DeskCell, Door, Reload};
+use super::limits::Limits;
 use super::pins::PinDesk;
 use super::rates::Rates;
 use super::servers::ServerDesk;
@@ -26,6 +27,7 @@ pub(super) struct Shown {
     pub(super) registry: Arc<Registry>,
     pub(super) rates: Rates,
     pub(super) zones: Watched,
+    pub(super) limits: Limits,
     pub(super) health: Health,
     pub(super) hosts: HostRules,
     pub(super) desk: DeskCell,

@@ -7,6 +7,7 @@ mod admin;
 mod condition;
 mod health;
 mod http;
+mod limits;
 mod listener;
 mod local;
 pub mod log;
@@ -68,6 +69,8 @@ pub struct Administration {
     pub servers: Option<Arc<dyn ServerDesk>>,
     /// From where on a reading is in which zone.
     pub zones: ZoneInputs,
+    /// What limits there are on connections.
+    pub limits: LimitInputs,
 }
 
 /// What zones are made from.
@@ -77,6 +80,23 @@ pub struct ZoneInputs {
     pub settings: ZoneSettings,
     /// Connections that all cores may have open.
     pub connections_max: u64,
+}
+
+/// What limits there are on connections.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct LimitInputs {
+    /// How many may be served before somebody hears of it.
+    pub soft: u64,
+    /// Most that are served, on all cores together.
+    pub hard: u64,
+    /// Most that one core has room for.
+    pub per_core: u64,
+    /// How many may come in a second, on all cores together.
+    pub accepts_per_s: u64,
+    /// Most of one address.
+    pub per_peer: u64,
+    /// Most of one address of this host, if there is a limit.
+    pub per_loopback: Option<u64>,
 }
 
 /// Makes what the control thread runs besides: called for each life of it, the one before having ended. What it makes

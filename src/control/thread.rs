@@ -21,7 +21,7 @@ use super::http::{self, Shown};
 use super::listener::{BoundedListener, Bounds};
 use super::local::LocalListener;
 use super::signals::{Signals, Stop, WatchedFile};
-use super::{Administration, Beside, ControlError, Health, rates, zones};
+use super::{Administration, Beside, ControlError, Health, limits, rates, zones};
 use crate::config::ControlSettings;
 use crate::metrics::Registry;
 use crate::sys::affinity;
@@ -106,11 +106,13 @@ impl ControlThread {
         let listener = TcpListener::bind(settings.listen).map_err(bind_error)?;
         listener.set_nonblocking(true).map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
-        let Administration { desk, socket, reload, pins, servers, zones } = administration;
+        let Administration { desk, socket, reload, pins, servers, zones, limits } = administration;
+        let now = Instant::now();
         let shown = Arc::new(Shown {
             registry,
             rates: rates::Rates::default(),
-            zones: zones::Watched::new(&zones, Instant::now()),
+            zones: zones::Watched::new(&zones, now),
+            limits: limits::Limits::new(&limits, now),
             health: health.clone(),
             hosts: settings.allowed_hosts.alone(),
             desk,

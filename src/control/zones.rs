@@ -32,8 +32,10 @@ const ALERTS_MAX: usize = 64;
 const RUNBOOK: &str = "RUNBOOK.md";
 
 /// Requests and connections that were turned away for want of room of ours.
-const OURS: [Refusal; 6] = [
+const OURS: [Refusal; 8] = [
+    Refusal::AcceptRate,
     Refusal::ComingFull,
+    Refusal::ConnectionsFull,
     Refusal::OutboxFull,
     Refusal::SessionsFull,
     Refusal::ShardLost,
@@ -282,7 +284,9 @@ pub(super) async fn watch(shown: Arc<Shown>) {
         if look.is_multiple_of(LIMIT_EVERY) {
             allowed = memory::allowed().ok();
         }
-        let counts = Counts::of(&shown.registry, &threads, Instant::now());
+        let now = Instant::now();
+        shown.limits.look(&shown.registry, now);
+        let counts = Counts::of(&shown.registry, &threads, now);
         if counts.cores.contains(&None) {
             // At first, and when a core was begun anew.
             threads = core_threads(cores);

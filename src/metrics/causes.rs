@@ -61,6 +61,8 @@ closed_set! {
 closed_set! {
     /// Why something was refused; counted once per refusal.
     Refusal {
+        AcceptRate = "accept_rate", "HTTP 503, JSON-RPC -31503 and close: connections come faster than limits.accepts_per_s, \
+            and limits.accept_burst came beyond";
         BadHead = "bad_head", "HTTP 400 and close: the request head breaks HTTP/1.1 framing rules";
         BadHeaderMirror = "bad_header_mirror", "HTTP 400, JSON-RPC -32020: an Mcp-* header and the body disagree";
         BadHost = "bad_host", "HTTP 403: the Host is not one of serve.allowed_hosts";
@@ -71,6 +73,7 @@ closed_set! {
         BodyTooLarge = "body_too_large", "HTTP 413 and close: the body is longer than limits.body_bytes";
         ComingFull = "coming_full", "HTTP 503 and close: messages that come in pieces take as many bytes as they may on \
             a core, and this one has been coming for longest";
+        ConnectionsFull = "connections_full", "HTTP 503, JSON-RPC -31503 and close: limits.connections are open on all cores together";
         DeadlinePassed = "deadline_passed", "HTTP 504, JSON-RPC -31504: the deadline passed before the answer came";
         Draining = "draining", "HTTP 503, JSON-RPC -31503: this process takes no new work";
         DuplicateId = "duplicate_id", "JSON-RPC -32600: the id is already in flight on this connection or in this session";
@@ -83,6 +86,8 @@ closed_set! {
         NotAcceptable = "not_acceptable", "HTTP 406: Accept lacks what the answer would be";
         NotFound = "not_found", "HTTP 404: no such path";
         OutboxFull = "outbox_full", "HTTP 503, JSON-RPC -31503: the way to the owning core is full";
+        PeerFull = "peer_full", "HTTP 429, JSON-RPC -31429 and close: the address it came from has limits.connections_per_peer \
+            connections, or limits.connections_per_loopback if it is this host's";
         PipelineFull = "pipeline_full", "not read any further: limits.pipeline_depth receive buffers of requests wait for the answer to an earlier one";
         RateLimited = "rate_limited", "not read any further for a while: limits.messages_per_s came on one connection, \
             and limits.message_burst beyond";

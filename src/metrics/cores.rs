@@ -91,6 +91,10 @@ metrics! {
         "corelane_connections_accepted_total", "Connections accepted, refused ones included.";
     ConnectionsOpen connections_open: Gauge Gauge
         "corelane_connections_open", "Connections open now.";
+    ConnectionsServed connections_served: Gauge Gauge
+        "corelane_connections_served", "Connections open now that are served; the others are being told why they are not.";
+    ConnectionsOverSoft connections_over_soft: Counter Counter
+        "corelane_connections_over_soft_total", "Connections served that came while there were more than limits.connections_soft.";
     MessagesIn messages_in: Counter Counter
         "corelane_messages_in_total", "JSON-RPC messages parsed from sockets.";
     MessagesOut messages_out: Counter Counter
@@ -186,6 +190,7 @@ impl CoreMetrics {
         self.calls_failed.add(lost);
         for level in [
             &self.connections_open,
+            &self.connections_served,
             &self.calls_in_flight,
             &self.sessions_open,
             &self.streams_open,

@@ -86,10 +86,9 @@ impl<S: Service> Core<S> {
         }
     }
 
-    /// A connection for which there is no room.
-    pub(super) fn refuse_connection(&mut self, connection: &mut Connection, _cause: Refusal) {
-        let error = RpcError::new(Code::OVERLOADED, "no room for another connection; try again shortly");
-        self.last_words(connection, 503, &error, &[]);
+    /// A connection that is not served.
+    pub(super) fn refuse_connection(&mut self, connection: &mut Connection, error: &RpcError) {
+        self.last_words(connection, error.code.http_status(), error, &[]);
         self.finish(connection, CloseCause::Refused);
     }
 
@@ -104,7 +103,7 @@ impl<S: Service> Core<S> {
         jsonrpc::error(&mut body, None, !self.is_of_modern_era(version), error);
         match connection.wire() {
             Wire::Http => {
-                let retry: &[Field<'_>] = if status == 503 { &[RETRY_AFTER] } else { &[] };
+                let retry: &[Field<'_>] = if matches!(status, 429 | 503) { &[RETRY_AFTER] } else { &[] };
                 let allowed = |origin: &&[u8]| self.settings.hosts.check_origin(origin).is_ok();
                 let fields = dressed(http1::field_in(begun, "Origin:").filter(allowed), retry);
                 let mark = http1::begin_json(&mut connection.out, self.stamp(), status, false, &fields);

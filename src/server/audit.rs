@@ -62,6 +62,9 @@ impl<S: Service> Core<S> {
         hold(weighed == counted, || format!("subscriptions take {weighed} bytes, counted as {counted}"))?;
         let gauges = [
             ("connections_open", self.metrics.connections_open.get(), census.connections),
+            ("connections_served", self.metrics.connections_served.get(), self.served()),
+            ("connections of addresses", self.admission.counted_for_peers(), self.counted_for_peers()),
+            ("permits", self.admission.served() as u64, self.served()),
             ("calls_in_flight", self.metrics.calls_in_flight.get(), census.calls),
             ("streams_open", self.metrics.streams_open.get(), census.streams),
             ("sessions_open", self.metrics.sessions_open.get(), census.sessions),
@@ -76,6 +79,16 @@ impl<S: Service> Core<S> {
             hold(counted == there as u64, || format!("{shard} says {counted} connections, and {there} use it"))?;
         }
         Ok(census)
+    }
+
+    fn counted_for_peers(&self) -> usize {
+        let counts = |peer| self.admission.counts(peer);
+        let served = self.connections.iter().flatten().filter(|connection| connection.is_served);
+        served.filter(|connection| connection.peer.is_some_and(counts)).count()
+    }
+
+    fn served(&self) -> usize {
+        self.connections.iter().flatten().filter(|connection| connection.is_served).count()
     }
 
     fn audit_exchanges(&self, census: &mut Census) -> Result<(), String> {

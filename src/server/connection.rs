@@ -89,6 +89,8 @@ pub struct Connection {
     pub sending: usize,
     /// When that send began, if it is timed; else 0.
     pub sending_since: Nanos,
+    /// It is one of those that the core serves, and holds a permit.
+    pub is_served: bool,
     /// It is in the core's list of those with something to send.
     pub dirty: bool,
     /// The driver reads it.
@@ -160,6 +162,7 @@ impl Connection {
             unasked: 0,
             sending: 0,
             sending_since: 0,
+            is_served: false,
             dirty: false,
             reading: true,
             ended: false,

@@ -32,6 +32,7 @@ use crate::proto::http1::Stamp;
 use crate::proto::json::Scanner;
 use crate::proto::jsonrpc::Code;
 use crate::shard::Shards;
+use crate::shard::permits::Permits;
 use crate::shard::range::BoundaryTable;
 use crate::shard::seal::Sealer;
 
@@ -231,6 +232,8 @@ pub struct CoreParts<S> {
     pub shards: Shards<ExchangeKey>,
     /// Seals what goes through clients' hands.
     pub sealer: Sealer,
+    /// Its part of the connections that there may be.
+    pub permits: Permits,
     /// Answers its calls.
     pub service: S,
     /// Its counters.
@@ -248,7 +251,7 @@ impl<S: Service> Core<S> {
         wheel.insert(1, Timer::Sessions);
         Core {
             id: parts.id,
-            admission: Admission::new(parts.settings.connections_max, parts.settings.connections_reserve),
+            admission: Admission::of(&parts.settings, parts.permits),
             settings: parts.settings,
             connections: Vec::new(),
             open: 0,
@@ -462,29 +465,6 @@ impl<S: Service> Core<S> {
         self.log_refused(cause);
     }
 
-    fn accepted(&mut self, id: ConnectionId, listener: usize, peer: Option<SocketAddr>) {
-        let wire = self.settings.listeners.get(listener).copied().unwrap_or(Wire::Http);
-        let slot = id.slot as usize;
-        if slot >= self.connections.len() {
-            self.connections.resize_with(slot + 1, || None);
-        }
-        let mut connection = Box::new(Connection::new(id, listener as u16, wire, peer, self.now));
-        connection.filter = self.settings.filters.get(listener).and_then(|kind| kind.make());
-        if !self.settings.first_view.is_empty() {
-            connection.view = self.service.view(&self.settings.first_view).unwrap_or(connection.view);
-        }
-        self.open += 1;
-        self.metrics.connections_accepted.add(1);
-        self.metrics.connections_open.set(self.open as u64);
-        self.about = Some(id);
-        self.log_opened(&connection, peer);
-        if let Err(cause) = self.admission.admit(self.open, self.drain.is_on()) {
-            self.refused(cause);
-            self.refuse_connection(&mut connection, cause);
-        }
-        self.put(connection);
-    }
-
     fn ended(&mut self, id: ConnectionId, how: End) {
         let Some(mut connection) = self.take(id) else {
             return self.service.link(self.now, LinkEvent::Ended { id, how });
@@ -575,8 +555,7 @@ impl<S: Service> Core<S> {
                 self.wheel.remove(timer);
             }
             self.uses_session(&mut connection, None);
-            self.open -= 1;
-            self.metrics.connections_open.set(self.open as u64);
+            self.has_left(&connection);
             if self.open == 0 && self.settings.ends_when_empty {
                 self.effect(Effect::Drained);
             }

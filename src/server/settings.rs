@@ -7,6 +7,7 @@ use super::connection::{Framing, Wire};
 use super::filter::FilterKind;
 use super::service::Nanos;
 use crate::proto::http1::HostRules;
+use crate::shard::peers::PeerLimits;
 use crate::shard::rate::Rate;
 use crate::shard::replay::ReplayLimits;
 
@@ -43,6 +44,10 @@ pub struct Settings {
     pub connections_max: usize,
     /// Further ones that are accepted, to be told that there is no room.
     pub connections_reserve: usize,
+    /// This core's share of how fast connections may come.
+    pub accepts: Rate,
+    /// This core's share of what one address may have.
+    pub peers: PeerLimits,
     /// Largest body.
     pub body_bytes: usize,
     /// Longest line.

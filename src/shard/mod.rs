@@ -4,6 +4,8 @@
 //! Invariant: everything here is synchronous and owned by one core; time and entropy are arguments.
 
 pub mod breaker;
+pub mod peers;
+pub mod permits;
 pub mod range;
 pub mod rate;
 pub mod registry;
@@ -12,6 +14,7 @@ pub mod restarts;
 pub mod retry_budget;
 pub mod seal;
 pub mod session;
+pub mod soft;
 pub mod watchdog;
 pub mod zone;
 

@@ -31,6 +31,17 @@ impl Rate {
         let interval = (SECOND / count).max(1);
         Rate { interval, ahead: interval.saturating_mul(burst.saturating_sub(1)).max(pause) }
     }
+
+    /// One of so many equal shares of a rate, each of which somebody keeps without asking the others. Together they are
+    /// the rate; at once they let in `burst`, and one more for each share at most, what is left of it being rounded up.
+    pub fn share(count: u64, burst: u64, shares: u64) -> Rate {
+        if count == 0 {
+            return Rate::UNLIMITED;
+        }
+        let shares = shares.max(1);
+        let interval = (SECOND.saturating_mul(shares) / count).max(1);
+        Rate { interval, ahead: interval.saturating_mul(burst.div_ceil(shares).max(1) - 1) }
+    }
 }
 
 /// What one of those whom a rate holds for has used of it.
@@ -58,6 +69,8 @@ impl Bucket {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Takes as many as it can at a time.
@@ -80,6 +93,54 @@ mod tests {
         assert_eq!(taken(&mut bucket, 7 * SECOND + SECOND / 10, &rate), 10);
         assert_eq!(taken(&mut bucket, 100 * SECOND, &rate), 20, "what was not used is not saved up");
         assert_eq!(taken(&mut bucket, 99 * SECOND, &rate), 0, "a clock that goes back brings nothing");
+    }
+
+    proptest! {
+        /// However arrivals fall on the shares, and when: no more are let in, in any span, than the rate allows and a
+        /// burst that is rounded up for each share; and whoever comes slowly enough is never refused.
+        #[test]
+        fn shares_together_keep_the_rate(
+            count in 1u64..20_000,
+            burst in 1u64..500,
+            shares in 1usize..9,
+            arrivals in proptest::collection::vec((0u64..3_000_000, 0usize..9), 1..600),
+        ) {
+            let rate = Rate::share(count, burst, shares as u64);
+            let mut buckets = vec![Bucket::default(); shares];
+            let (mut now, mut let_in): (Nanos, Vec<Nanos>) = (SECOND, Vec::new());
+            for (pause, share) in arrivals {
+                now += pause;
+                let bucket = &mut buckets[share % shares];
+                if bucket.opens_at(&rate) <= now {
+                    bucket.spend(now, &rate);
+                    let_in.push(now);
+                }
+            }
+            // The interval is rounded down to nanoseconds: less than a hundredth at these rates.
+            let allowed = |span: Nanos| burst + shares as u64 + span * count / SECOND + span * count / SECOND / 100;
+            for (index, from) in let_in.iter().enumerate().step_by(7) {
+                for (more, until) in let_in[index..].iter().enumerate() {
+                    let most = allowed(until - from);
+                    prop_assert!(more as u64 <= most, "{} in {} ns, {} allowed", more + 1, until - from, most);
+                }
+            }
+            let slow = SECOND * shares as u64 / count + 1;
+            let mut bucket = Bucket::default();
+            for step in 1..50 {
+                prop_assert!(bucket.opens_at(&rate) <= SECOND + step * slow, "one that keeps the rate is let in");
+                bucket.spend(SECOND + step * slow, &rate);
+            }
+        }
+    }
+
+    #[test]
+    fn a_share_is_its_part_of_the_rate() {
+        let rate = Rate::share(100, 100, 2);
+        let mut bucket = Bucket::default();
+        assert_eq!(taken(&mut bucket, SECOND, &rate), 50);
+        assert_eq!(taken(&mut bucket, SECOND + SECOND / 10, &rate), 5);
+        assert_eq!(taken(&mut Bucket::default(), SECOND, &Rate::share(1, 1, 64)), 1, "a share is never none");
+        assert_eq!(Rate::share(0, 7, 2), Rate::UNLIMITED);
     }
 
     #[test]

@@ -19,6 +19,8 @@ use corelane::server::outbox::Delivery;
 use corelane::server::parcel::{Header, Numbers};
 use corelane::server::service::{Host, Mail, Mailbox, Nanos};
 use corelane::server::settings::{Eras, Settings};
+use corelane::shard::peers::PeerLimits;
+use corelane::shard::permits::{PermitPool, Permits};
 use corelane::shard::range::BoundaryTable;
 use corelane::shard::rate::Rate;
 use corelane::shard::replay::ReplayLimits;
@@ -104,6 +106,8 @@ fn settings(bounds: &Bounds, planted: Option<Bug>) -> Settings {
         message_endpoint: "/message".to_owned(),
         connections_max: bounds.connections_max,
         connections_reserve: RESERVE,
+        accepts: Rate::UNLIMITED,
+        peers: PeerLimits::default(),
         body_bytes: 1 << 16,
         line_bytes: 1 << 16,
         pipeline_bytes: bounds.pipeline_bytes,
@@ -145,6 +149,7 @@ fn settings(bounds: &Bounds, planted: Option<Bug>) -> Settings {
 pub struct Seed {
     pub server: Rc<Server<Site>>,
     pub table: BoundaryTable,
+    pub permits: &'static PermitPool,
     pub metrics: &'static CoreMetrics,
 }
 
@@ -174,6 +179,7 @@ impl Machine {
             shards: Shards::new(seed.table.range_of(id), incarnation),
             table: seed.table.clone(),
             sealer: Sealer::new(&[7; 32], nonce),
+            permits: Permits::new(seed.permits, id),
             service: Tap::new(native, Rc::clone(&door)),
             metrics: seed.metrics,
             clock: Box::new(move || clock.now()),

@@ -56,6 +56,11 @@ pub struct Bounds {
 }
 
 impl Bounds {
+    /// Connections that all cores together serve at most, where tables are small.
+    pub fn connections_most(&self) -> u64 {
+        3 * self.cores as u64
+    }
+
     /// Bounds that a seed chooses: the smaller they are, the sooner they are met.
     pub fn some(chance: &mut Chance) -> Bounds {
         let cores = chance.between(1, CORES_MAX as u64) as usize;

@@ -14,6 +14,7 @@ use corelane::ids::CoreId;
 use corelane::ring::{Bell, PortId};
 use corelane::server::parcel::Header;
 use corelane::server::service::Nanos;
+use corelane::shard::permits::PermitPool;
 use corelane::shard::range::BoundaryTable;
 use corelane::upstream::native::Server;
 
@@ -81,8 +82,11 @@ impl World {
         let metrics = counters.of(bounds.cores, bounds.shards_per_core);
         let table = BoundaryTable::new(bounds.cores * bounds.shards_per_core, bounds.cores).expect("a shard for each");
         let (mesh, ports) = corelane::ring::Mesh::with_ring_slots(bounds.cores, bounds.ring_slots);
+        // Where tables are small, all cores together may serve fewer still.
+        let hard = (bounds.connections_max < 100).then(|| bounds.connections_most());
+        let permits: &PermitPool = Box::leak(Box::new(PermitPool::new(bounds.cores, 1, hard)));
         let seeds: Vec<Seed> = (0..bounds.cores)
-            .map(|index| Seed { server: Rc::clone(server), table: table.clone(), metrics: metrics[index] })
+            .map(|index| Seed { server: Rc::clone(server), table: table.clone(), permits, metrics: metrics[index] })
             .collect();
         let machines: Vec<Machine> = seeds
             .iter()
@@ -208,6 +212,9 @@ impl World {
         while let Some(core) = self.net.stirred.pop() {
             self.wake(core);
         }
+        let served: u64 = self.seeds.iter().map(|seed| seed.metrics.connections_served.get()).sum();
+        let most = self.seeds[0].permits.hard().unwrap_or(u64::MAX);
+        self.sim.hold(served <= most, || format!("{served} connections are served where {most} may be"));
     }
 
     /// Nobody has anything to do until the next deadline.

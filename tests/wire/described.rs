@@ -52,6 +52,7 @@ fn every_answer_is_what_the_document_says() {
         ("POST /admin/v1/shards/reset", "", "", 204),
         ("GET /admin/v1/contention", "", "", 200),
         ("GET /admin/v1/zones", "", "", 200),
+        ("GET /admin/v1/limits", "", "", 200),
         ("GET /admin/v1/admission", "", "", 200),
         ("PUT /admin/v1/admission", any, "{\"admission\":\"off\"}", 200),
         ("PUT /admin/v1/transports/t", "", "", 201),

@@ -34,6 +34,7 @@ mod late;
 mod legacy;
 mod legacy_streams;
 mod levels;
+mod limited;
 mod lines;
 mod lost_sessions;
 mod modern;

@@ -13,6 +13,8 @@ use corelane::server::core::{Core, CoreParts, Effect, Input};
 use corelane::server::service::{Mail, Service};
 use corelane::server::settings::{Eras, Settings};
 use corelane::shard::Shards;
+use corelane::shard::peers::PeerLimits;
+use corelane::shard::permits::Permits;
 use corelane::shard::range::BoundaryTable;
 use corelane::shard::rate::Rate;
 use corelane::shard::replay::ReplayLimits;
@@ -112,6 +114,7 @@ pub fn core<S: Service>(
         shards: Shards::new(table.range_of(id), 1),
         table,
         sealer: Sealer::new(&[7; 32], [0; 12]),
+        permits: Permits::unlimited(),
         service,
         metrics,
         clock: Box::new(|| SECOND),
@@ -131,6 +134,8 @@ pub fn settings(wire: Wire) -> Settings {
         message_endpoint: "/message".to_owned(),
         connections_max: 8,
         connections_reserve: 2,
+        accepts: Rate::UNLIMITED,
+        peers: PeerLimits::default(),
         body_bytes: 1 << 20,
         line_bytes: 1 << 20,
         pipeline_bytes: 4096,

@@ -13,7 +13,8 @@ const BODY: usize = 1_000_000;
 
 fn rig(connections: usize) -> Rig {
     let mut rig = Rig::new(1);
-    rig.cores[0].admission = crate::server::accept::Admission::new(connections, 1);
+    rig.cores[0].admission =
+        crate::server::accept::Admission::new(connections, 1, crate::shard::permits::Permits::unlimited());
     rig
 }
 

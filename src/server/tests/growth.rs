@@ -193,7 +193,8 @@ fn what_changed_is_not_told_to_all_in_one_turn_and_told_once() {
     let mut rig = Rig::new(1);
     let count = TOLD_AT_ONCE + 10;
     rig.cores[0].settings.sessions_max = count;
-    rig.cores[0].admission = crate::server::accept::Admission::new(count, 1);
+    rig.cores[0].admission =
+        crate::server::accept::Admission::new(count, 1, crate::shard::permits::Permits::unlimited());
     let peers: Vec<_> = (0..count)
         .map(|_| {
             let peer = rig.connect(0, Wire::Lines);

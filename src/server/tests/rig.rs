@@ -19,6 +19,8 @@ use crate::server::outbox::Delivery;
 use crate::server::service::{About, Call, CallKey, Mail, Nanos, Offers, Served, Service};
 use crate::server::settings::{Eras, Settings};
 use crate::shard::Shards;
+use crate::shard::peers::PeerLimits;
+use crate::shard::permits::Permits;
 use crate::shard::range::BoundaryTable;
 use crate::shard::rate::Rate;
 use crate::shard::replay::ReplayLimits;
@@ -113,6 +115,8 @@ pub fn settings() -> Settings {
         message_endpoint: "/message".to_owned(),
         connections_max: 8,
         connections_reserve: 2,
+        accepts: Rate::UNLIMITED,
+        peers: PeerLimits::default(),
         body_bytes: 1 << 20,
         line_bytes: 1 << 20,
         pipeline_bytes: 4096,
@@ -170,6 +174,7 @@ pub fn core(index: usize, cores: usize, incarnation: u32, metrics: &'static Core
         shards: Shards::new(table.range_of(id), incarnation),
         table,
         sealer: Sealer::new(&KEY, [index as u8 * 16 + incarnation as u8; 12]),
+        permits: Permits::unlimited(),
         service: Fake {
             about,
             is_early: false,
