@@ -60,7 +60,13 @@ impl Facts {
             let output = std::process::Command::new(program).args(arguments).output()?;
             let bytes: f64 = String::from_utf8(output.stdout)?.trim().parse()?;
             let what = format!("bytes of an entry, all in, of {scale} on {cores} cores");
-            rows.push(Row { target: "<= 256".into(), met: Some(bytes <= 256.0), ..Row::plain(what, bytes, "B") });
+            // The target is this machine's, of two cores; each further core has a replica of its own.
+            let row = Row::plain(what, bytes, "B");
+            rows.push(if cores <= self.cores {
+                Row { target: "<= 256".into(), met: Some(bytes <= 256.0), ..row }
+            } else {
+                row
+            });
         }
         let stage = Stage::open(self.cores, 64)?;
         if chosen("look-ups") {
