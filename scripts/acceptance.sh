@@ -14,7 +14,8 @@ Prints the scorecard and the table of a phase: the original's figure, ours, the 
   --binaries DIR  use the programs in DIR, and build nothing
   --help          print this and end
 
-Ends with 0 if everything is met, 1 if something is missed, 2 if something was not measured.
+Ends with 0 if every figure is met, 1 if one is missed, else 2 if one was not measured (or by a run that was shortened).
+What is held by a test is named with its command, and judged by `scripts/test`.
 USAGE
 }
 

@@ -15,7 +15,8 @@ Measures one objective after another, each in a server of its own (`corelane-ben
              misbehave
   full       both
 
-The records, their histograms, the table with margins and one page with plots go to DIR/nine_nines*.
+The records and their histograms go to DIR, tables with margins and one page with plots to
+DIR/nine_nines_PART.{md,html}.
 
   --scale X       multiply the times by X; what must hold stays as it is
   --out DIR       where the results go (default bench/results/nine_nines)

@@ -1,5 +1,5 @@
-//! The price of a call and of its parts in instructions, held against `bench/instructions.txt`: the one cost that is the same on a busy
-//! machine, and so the one that a test may fail for.
+//! The price of a call and of its parts in instructions, held against `bench/instructions.txt`: the one cost that is
+//! the same on a busy machine, and so the one that a test may fail for.
 //!
 //! Counted by callgrind over so many and twice as many rounds; the difference is free of what the start costs.
 //! `scripts/test --only instructions` runs it in the profile that the numbers are for; with INSTRUCTIONS_WRITE=1 it

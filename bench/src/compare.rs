@@ -147,7 +147,10 @@ impl Compared {
         for (load, _, depth) in LOADS {
             let scenario =
                 self.rounds.iter().find(|round| round.rung == rung("A", load) && round.scenario.depth == depth);
-            let Some(scenario) = scenario.map(|round| &round.scenario) else { continue };
+            let Some(scenario) = scenario.map(|round| &round.scenario) else {
+                worst = Verdict::Undecided;
+                continue;
+            };
             let of = |side: &str, figure: Figure| rounds::figures(&self.rounds, scenario, &rung(side, load), figure);
             let shown = |side: &str, figure: Figure, digits: usize| {
                 judge::median(&judge::values(&of(side, figure))).map_or("-".into(), |value| format!("{value:.digits$}"))

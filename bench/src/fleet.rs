@@ -152,6 +152,8 @@ struct Link {
     armed: bool,
     /// The close is in flight, or has ended and other operations have not.
     closing: bool,
+    /// The shutdown is in flight. The kernel may do it on a thread of its own, and looks up the slot then.
+    leaving: bool,
     /// Has begun to connect and is not free again.
     taken: bool,
 }
@@ -220,6 +222,7 @@ impl Fleet {
     pub fn leave(&mut self, link: usize) {
         if self.links[link].up {
             let shutdown = opcode::Shutdown::new(types::Fixed(link as u32), libc::SHUT_WR).build();
+            self.links[link].leaving = true;
             // SAFETY: a shutdown points to no memory.
             unsafe { self.ring.push(shutdown.user_data(LEAVE | link as u64)) };
         }
@@ -262,6 +265,7 @@ impl Fleet {
                 RECV => self.received(link, completion, crew),
                 SEND => self.sent(link, completion, crew),
                 CLOSE => self.closed(link, crew),
+                LEAVE => self.has_left(link, crew),
                 _ => {}
             }
         }
@@ -379,10 +383,15 @@ impl Fleet {
         self.settle(link, crew);
     }
 
+    fn has_left(&mut self, link: usize, crew: &mut impl Crew) {
+        self.links[link].leaving = false;
+        self.settle(link, crew);
+    }
+
     /// Frees the slot if nothing of it is in flight.
     fn settle(&mut self, link: usize, crew: &mut impl Crew) {
         let this = &mut self.links[link];
-        if this.taken && !this.up && !this.closing && !this.armed && !this.sending {
+        if this.taken && !this.up && !this.closing && !this.leaving && !this.armed && !this.sending {
             this.taken = false;
             this.flying.clear();
             self.outbox.waiting[link].clear();

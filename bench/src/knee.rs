@@ -39,7 +39,7 @@ pub struct Knee {
     #[arg(long, default_value_t = 5.0)]
     within: f64,
     /// Predict p95 at 50 to 95 % of the knee, and measure it.
-    #[arg(long)]
+    #[arg(long, requires = "server_pid")]
     predict: bool,
 }
 
@@ -100,8 +100,20 @@ impl Knee {
         let (mut good, mut bad): (Option<f64>, Option<f64>) = (None, None);
         let mut load = first;
         while let Some(next) = next(load, good, bad, self.within / 100.0) {
-            load = next;
-            let step = self.step(load)?;
+            // Connections come whole.
+            load = if self.by == By::Connections { next.floor() } else { next };
+            if good == Some(load) || bad == Some(load) {
+                break;
+            }
+            let step = match self.step(load) {
+                Ok(step) => step,
+                // What was found before is worth telling, whatever this one broke.
+                Err(failure) if good.is_some() => {
+                    found.limit = Some(format!("the load itself at {load:.0}: {failure}"));
+                    break;
+                }
+                Err(failure) => return Err(failure),
+            };
             eprintln!("{}", told(&step));
             if step.held {
                 good = Some(load);

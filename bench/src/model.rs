@@ -56,6 +56,27 @@ struct Sessions {
 struct Forwarding {
     rounds: Vec<Round>,
     targets: Vec<crate::target::Target>,
+    crossing: Vec<Crossing>,
+}
+
+/// A round of calls that cross cores, or do not.
+#[derive(serde::Deserialize)]
+struct Crossing {
+    kind: CrossingKind,
+    report: Option<crate::tally::Report>,
+}
+
+#[derive(serde::Deserialize)]
+struct CrossingKind {
+    busy: bool,
+    swapped: bool,
+}
+
+impl Crossing {
+    /// CPU of a call that stays at its core, both cores busy.
+    fn local(&self) -> Option<f64> {
+        self.report.as_ref().filter(|_| self.kind.busy && !self.kind.swapped).and_then(judge::cpu)
+    }
 }
 
 /// The lines of the page.
@@ -109,6 +130,9 @@ fn page(ladder: &Ladder, sessions: &Sessions, forwarding: &Forwarding) -> Result
     let crossing = forwarding.targets.iter().find(|target| target.what.starts_with("a call that crosses"));
     let crossing =
         crossing.and_then(|target| target.found).ok_or("forwarding.json has no ratio of calls that cross")?.value;
+    // What a crossing adds, in us: the ratio is of calls that are forwarded as well.
+    let local: Vec<f64> = forwarding.crossing.iter().filter_map(Crossing::local).collect();
+    let hop = (crossing - 1.0) * judge::median(&local).ok_or("forwarding.json has no calls that stay at their core")?;
     let rss = sessions.set_up.server_rss_bytes_each.ok_or("sessions.json has no RSS")?;
     let slab = sessions.set_up.kernel_slab_bytes_each_both_ends.ok_or("sessions.json has no slab")? / 2.0;
     let storm = sessions.set_up.server_cpu_seconds.ok_or("sessions.json has no CPU time")?;
@@ -152,6 +176,11 @@ fn page(ladder: &Ladder, sessions: &Sessions, forwarding: &Forwarding) -> Result
         format!("x {crossing:.2}"),
         "measured (forwarding, crossing)",
     )?;
+    out.line(
+        "what crossing adds to it",
+        us(hop),
+        "computed: that ratio of a local call of the same rounds, which was forwarded as well",
+    )?;
 
     out.table("One core")?;
     let capacity = |cost: f64| 1e6 / cost;
@@ -193,12 +222,12 @@ fn page(ladder: &Ladder, sessions: &Sessions, forwarding: &Forwarding) -> Result
         rate(host(legacy[1])),
         "computed; a client that keeps its connection keeps its core",
     )?;
-    let crossed = legacy[1] * (1.0 + (crossing - 1.0) * (CORES - 1.0) / CORES);
+    let crossed = legacy[1] + hop * (CORES - 1.0) / CORES;
     out.line(
         "HTTP 2025-11-25, each call from a new connection",
         rate(host(crossed)),
         &format!(
-            "computed: {:.0} of {CORES:.0} calls cross, at x {crossing:.2}, without what connecting costs",
+            "computed: {:.0} of {CORES:.0} calls cross, at {hop:.2} us each, without what connecting costs",
             CORES - 1.0
         ),
     )?;

@@ -63,7 +63,14 @@ struct Taken {
 impl Report {
     /// Writes the pages; fails if a record is not whole.
     pub fn run(&self) -> Result<(), Failure> {
-        let taken = self.records.iter().map(|file| take(file)).collect::<Result<Vec<_>, _>>()?;
+        let mut taken = self.records.iter().map(|file| take(file)).collect::<Result<Vec<_>, _>>()?;
+        let names: Vec<String> = taken.iter().map(|taken| taken.name.clone()).collect();
+        for (taken, file) in taken.iter_mut().zip(&self.records) {
+            // Before and after: of one name, told apart by where they are.
+            if names.iter().filter(|name| **name == taken.name).count() > 1 {
+                taken.name = file.with_extension("").display().to_string();
+            }
+        }
         let tables = tables(&taken)?;
         match &self.markdown {
             Some(file) => fs::write(file, &tables)?,
@@ -87,6 +94,7 @@ fn take(file: &Path) -> Result<Taken, Failure> {
         }
     }
     let missing = |what: &str| format!("{}: no line of kind {what}: the run did not end", file.display());
+    is_whole(file, &phases, verdict.as_ref())?;
     Ok(Taken {
         name: file.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned()),
         run: run.ok_or_else(|| missing("run"))?,
@@ -95,6 +103,40 @@ fn take(file: &Path) -> Result<Taken, Failure> {
         verdict: verdict.ok_or_else(|| missing("verdict"))?,
         histograms: histograms(&file.with_extension("hlog"))?,
     })
+}
+
+/// What a record must say of every phase in which there was something to say: a figure that is missing is an error.
+fn is_whole(file: &Path, phases: &[PhaseLine], verdict: Option<&Verdict>) -> Result<(), Failure> {
+    let sees_server = phases.iter().any(|line| line.memory_rss_mib_per_node.is_some());
+    for line in phases {
+        let called = line.latency_us.is_some();
+        let absent = [
+            ("latency_p50_us", called && line.latency_p50_us.is_none()),
+            ("latency_p95_us", called && line.latency_p95_us.is_none()),
+            ("latency_p99_us", called && line.latency_p99_us.is_none()),
+            ("latency_p999_us", called && line.latency_p999_us.is_none()),
+            ("memory_rss_mib_per_node", sees_server && line.memory_rss_mib_per_node.is_none()),
+            (
+                "memory_heap_mib_per_conn",
+                sees_server && line.connections_open > 0 && line.memory_heap_mib_per_conn.is_none(),
+            ),
+            ("cpu_percent", sees_server && line.cpu_percent.is_none()),
+        ];
+        if let Some((name, _)) = absent.iter().find(|(_, absent)| *absent) {
+            return Err(format!("{}: {}/{} has no {name}", file.display(), line.phase, line.group).into());
+        }
+    }
+    // A figure that nothing was measured of must not pass, whatever wrote the record.
+    match verdict
+        .into_iter()
+        .flat_map(|verdict| &verdict.conditions)
+        .find(|judged| judged.met && judged.found.is_none())
+    {
+        Some(judged) => {
+            Err(format!("{}: {:?} is met without a figure", file.display(), judged.condition.figure).into())
+        }
+        None => Ok(()),
+    }
 }
 
 /// The histograms of an HDR interval log, those of one tag added up.
@@ -165,6 +207,11 @@ fn tables(all: &[Taken]) -> Result<String, Failure> {
             run.processes,
             run.scale
         )?;
+        if !run.scenario.settings.is_empty() {
+            let settings: Vec<_> =
+                run.scenario.settings.iter().map(|(name, value)| format!("`{name}={value}`")).collect();
+            writeln!(page, "- The server's settings, otherwise its defaults: {}", settings.join(", "))?;
+        }
         if let Some(source) = &run.scenario.source {
             writeln!(page, "- Figures from: {source}")?;
         }
@@ -249,8 +296,9 @@ fn percentile(rarity: f64) -> String {
 }
 
 fn charts(all: &[Taken]) -> Result<Vec<String>, Failure> {
-    let label =
-        |taken: &Taken, name: &str| if all.len() > 1 { format!("{}: {name}", taken.name) } else { name.to_owned() };
+    let label = |taken: &Taken, name: &str| {
+        escaped(&if all.len() > 1 { format!("{}: {name}", taken.name) } else { name.to_owned() })
+    };
     let line = |name: String, points: Vec<(f64, f64)>| Curve { name, points, dots: false };
     let mut curves: [Vec<Curve>; 6] = Default::default();
     for taken in all {
@@ -385,6 +433,18 @@ mod tests {
                         <li>two</li>\n</ul>\n<table>\n<tr><th>h</th><th>i</th></tr>\n<tr><td>1</td><td>&lt;b&gt;</td></tr>\n\
                         </table>\n<p>end</p>\n";
         assert_eq!(html, expected);
+    }
+
+    #[test]
+    fn a_record_that_lacks_a_figure_is_refused() {
+        let mut line = record::tests::line("p", "g");
+        let whole = |line: &PhaseLine| is_whole(Path::new("r"), std::slice::from_ref(line), None);
+        assert!(whole(&line).is_ok(), "nothing was called, and no server was seen");
+        line.memory_rss_mib_per_node = Some(5.0);
+        let error = whole(&line).expect_err("a server was seen").to_string();
+        assert!(error.contains("cpu_percent") && error.contains("p/g"), "{error}");
+        line.cpu_percent = Some(1.0);
+        assert!(whole(&line).is_ok());
     }
 
     #[test]

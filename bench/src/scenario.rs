@@ -160,9 +160,9 @@ fn script(scenario: &Scenario, targets: &[String]) -> Result<Script, String> {
     };
     let payload = Payload {
         payload: scenario.payload,
-        tool: "echo".into(),
-        arguments: r#"{"data":"$PAD"}"#.into(),
-        path: "/mcp".into(),
+        tool: scenario.tool.clone(),
+        arguments: scenario.arguments.clone(),
+        path: scenario.path.clone(),
     };
     let asks: Vec<_> = scenario.groups.iter().flat_map(|group| &group.mix).map(|part| part.ask.clone()).collect();
     Ok(Script::new(scenario.wire, scenario.wire != Wire::HttpModern, host, &payload)?.asking(&asks))
@@ -233,7 +233,8 @@ impl Staging {
             processes: self.processes,
         };
         let script = Arc::new(script(&scenario, &muster.targets)?);
-        let environment = Environment::now();
+        // What is set of the server stands in the scenario.
+        let environment = Environment { setting: None, ..Environment::now() };
         let unix_time = environment.unix_time;
         let troop = Troop::muster(&muster, &script)?;
         let server_pid = running.as_ref().map(Running::pid).or(self.server_pid);
@@ -285,7 +286,7 @@ impl Staging {
         let setting = |(name, value): (&String, &String)| (name.clone(), value.clone());
         let mut environment: Vec<_> = scenario.settings.iter().map(setting).collect();
         environment.push(("CORELANE_CONTROL_LISTEN".into(), control.to_string()));
-        let running = Running::start(Start {
+        let running = Running::start_plain(Start {
             binary: &self.server,
             words: filled,
             environment: &environment,
@@ -372,7 +373,9 @@ impl Stage {
         let groups = self.scenario.groups.len();
         let counts = self.counts.entry(when).or_insert_with(|| vec![Count::default(); groups]);
         counts[group].add(count);
-        counts[group].open = self.open.range((group, 0)..(group + 1, 0)).map(|(_, open)| open).sum();
+        for (place, count) in counts.iter_mut().enumerate() {
+            count.open = self.open.range((place, 0)..(place + 1, 0)).map(|(_, open)| open).sum();
+        }
     }
 
     /// One line for whoever waits: of the last second that all threads have told of.
@@ -424,6 +427,7 @@ impl Stage {
         let measured = if phase.fill { seconds } else { phase.seconds };
         let cpu = last.server_cpu.zip(first.server_cpu).map(|(now, then)| now.saturating_sub(then));
         let answers: u64 = sums.iter().map(|sum| sum.answers).sum();
+        let peak = samples.iter().filter_map(|moment| moment.rss).max();
         let open: u64 = sums.iter().map(|sum| sum.open).sum();
         let grown = last.rss.zip(self.rss_at_rest).map(|(now, then)| now.saturating_sub(then) as f64);
         let each = grown.filter(|_| open > 0).map(|bytes| bytes / open as f64);
@@ -440,12 +444,12 @@ impl Stage {
                 precision: "ns, HDR with 3 significant digits".into(),
                 duration_s: measured,
                 operations: sum.succeeded,
-                throughput_msg_per_s: 2.0 * sum.succeeded as f64 / measured,
+                throughput_msg_per_s: 2.0 * sum.in_time as f64 / measured,
                 latency_p50_us: us(0.5),
                 latency_p95_us: us(0.95),
                 latency_p99_us: us(0.99),
                 latency_p999_us: us(0.999),
-                memory_rss_mib_per_node: last.rss.map(|bytes| bytes as f64 / 1_048_576.0),
+                memory_rss_mib_per_node: peak.map(|bytes| bytes as f64 / 1_048_576.0),
                 memory_heap_mib_per_conn: each.map(|bytes| bytes / 1_048_576.0),
                 cpu_percent: cpu.map(|cpu| percent(cpu, 0, ns)),
                 timestamp: std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()),
@@ -453,6 +457,7 @@ impl Stage {
                 send_lag_us: sum.lag.percentiles(),
                 offered: sum.offered,
                 succeeded: sum.succeeded,
+                in_time: sum.in_time,
                 answers: sum.answers,
                 errors: sum.errors.clone(),
                 connections_attempted: sum.attempted,

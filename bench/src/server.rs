@@ -131,6 +131,15 @@ impl Running {
 
     /// The same for a program that may take `limit` until it listens.
     pub fn start_within(start: Start<'_>, limit: Duration) -> Result<Self, Failure> {
+        Self::launch(start, limit, Some(SETTING))
+    }
+
+    /// The same without `SETTING`: as whoever runs it has it.
+    pub fn start_plain(start: Start<'_>) -> Result<Self, Failure> {
+        Self::launch(start, START, None)
+    }
+
+    fn launch(start: Start<'_>, limit: Duration, setting: Option<(&str, &str)>) -> Result<Self, Failure> {
         let Start { binary, words, environment, cpu, target } = start;
         let log = std::env::temp_dir().join(format!("corelane-ladder-{}-{}.log", std::process::id(), target.port()));
         let output = fs::File::create(&log)?;
@@ -138,7 +147,7 @@ impl Running {
         command.args(words.split_whitespace()).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         // Only corelane reads it: its health and metrics must not collide with those of a corelane that runs already.
         command.env("CORELANE_CONTROL_LISTEN", "127.0.0.1:0");
-        command.env(SETTING.0, SETTING.1);
+        command.envs(setting);
         command.envs(environment.iter().map(|(name, value)| (name, value)));
         sys::confine(&mut command, cpu);
         let child = command.spawn().map_err(|error| format!("{}: {error}", binary.display()))?;

@@ -23,7 +23,9 @@ pub struct Count {
     pub offered: u64,
     /// Of these, with a right answer. Pieces have none: they are sent.
     pub succeeded: u64,
-    /// Of these, by what became of them.
+    /// Of these, answered before the phase was over: what a rate is made of.
+    pub in_time: u64,
+    /// Calls that were due, by what became of them.
     pub errors: BTreeMap<String, u64>,
     /// Answers that came, whenever they were due.
     pub answers: u64,
@@ -38,7 +40,7 @@ pub struct Count {
     pub bytes_received: u64,
     /// From when a call was due to its answer, in ns.
     pub latency: Latencies,
-    /// How late the generator was to send it, in ns.
+    /// How late the generator saw that a call was due, in ns.
     pub lag: Latencies,
     /// Connections that are ready at its end.
     pub open: u64,
@@ -70,6 +72,7 @@ impl Count {
     pub fn add(&mut self, other: &Self) {
         self.offered += other.offered;
         self.succeeded += other.succeeded;
+        self.in_time += other.in_time;
         self.answers += other.answers;
         self.attempted += other.attempted;
         self.ready += other.ready;

@@ -29,6 +29,13 @@ pub struct Scenario {
     /// Encoded length of message M in bytes.
     #[serde(default = "default_payload")]
     pub payload: usize,
+    /// The tool that message M calls, its arguments (`$PAD` is where the padding goes), and the path of the endpoint.
+    #[serde(default = "default_tool")]
+    pub tool: String,
+    #[serde(default = "default_arguments")]
+    pub arguments: String,
+    #[serde(default = "default_path")]
+    pub path: String,
     /// The words of the server that is started unless one runs already; {http}, {tcp} and {unix} are its addresses.
     #[serde(default)]
     pub serve: Option<String>,
@@ -47,6 +54,18 @@ pub struct Scenario {
 
 fn default_wire() -> Wire {
     Wire::HttpLegacy
+}
+
+fn default_tool() -> String {
+    "echo".into()
+}
+
+fn default_arguments() -> String {
+    r#"{"data":"$PAD"}"#.into()
+}
+
+fn default_path() -> String {
+    "/mcp".into()
 }
 
 const fn default_payload() -> usize {
@@ -277,6 +296,13 @@ impl Scenario {
                     > 1
                 {
                     return Err(format!("phase {:?}, group {name:?}: rate, rate_each or closed, one", phase.name));
+                }
+                let deed = self.groups.iter().find(|group| group.name == *name).map(|group| group.deed);
+                if course.closed && deed != Some(Deed::Call) {
+                    return Err(format!(
+                        "phase {:?}, group {name:?}: only calls can be made in a closed loop",
+                        phase.name
+                    ));
                 }
                 if [course.rate, course.rate_each].iter().flatten().any(|rate| !rate.is_finite() || *rate < 0.0) {
                     return Err(format!("phase {:?}, group {name:?}: a rate is a number from 0 up", phase.name));

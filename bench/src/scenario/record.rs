@@ -94,7 +94,8 @@ impl From<&Count> for Figures {
     }
 }
 
-/// A group in a whole phase. The names from `workload_id` to `environment_id` are those of the original's reports.
+/// A group in a whole phase. The names from `workload_id` to `timestamp` are those
+/// of the original's reports, whose `memory_heap_mib_per_conn` is here the growth of RSS for each connection.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PhaseLine {
     pub phase: String,
@@ -111,6 +112,7 @@ pub struct PhaseLine {
     pub latency_p95_us: Option<f64>,
     pub latency_p99_us: Option<f64>,
     pub latency_p999_us: Option<f64>,
+    /// The most that was seen, once a second.
     pub memory_rss_mib_per_node: Option<f64>,
     pub memory_heap_mib_per_conn: Option<f64>,
     pub cpu_percent: Option<f64>,
@@ -119,6 +121,8 @@ pub struct PhaseLine {
     pub send_lag_us: Option<Percentiles>,
     pub offered: u64,
     pub succeeded: u64,
+    /// Of these, answered before the phase was over.
+    pub in_time: u64,
     pub answers: u64,
     pub errors: BTreeMap<String, u64>,
     pub connections_attempted: u64,
@@ -177,7 +181,8 @@ pub fn write(file: &Path, lines: &[Line]) -> Result<(), Failure> {
     fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()).into())
 }
 
-/// Reads them back; a line that lacks a field of its kind is an error.
+/// Reads them back. A line that lacks a field of its kind is an error; a figure may be null where nothing was measured
+/// (`report` says where it may not).
 pub fn read(file: &Path) -> Result<Vec<Line>, Failure> {
     let text = fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let parse = |(place, line): (usize, &str)| {
@@ -225,7 +230,7 @@ pub mod tests {
         let named = serde_json::json!({
             "phase": phase, "group": group, "workload_id": "w", "benchmark": "b", "transport": "t", "scope": "s",
             "precision": "p", "duration_s": 1.0, "operations": 0, "throughput_msg_per_s": 0.0, "timestamp": 0,
-            "offered": 0, "succeeded": 0, "answers": 0, "errors": {}, "connections_attempted": 0,
+            "offered": 0, "succeeded": 0, "in_time": 0, "answers": 0, "errors": {}, "connections_attempted": 0,
             "connections_ready": 0, "connections_refused": {}, "connections_lost": {}, "connections_open": 0,
             "bytes_received": 0,
         });

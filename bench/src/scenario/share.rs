@@ -30,6 +30,8 @@ pub struct Part {
     pub group: Group,
     pub steps: Vec<Step>,
     pub targets: Vec<Address>,
+    /// The place of the group's first request among those of all groups.
+    pub first_ask: usize,
     /// It has connection `index`, `index + of`, and so on, of the group.
     pub index: usize,
     pub of: usize,
@@ -82,7 +84,7 @@ impl<'a> Share<'a> {
         };
         let most = part.most().max(1);
         let fleet = Fleet::towards(&part.targets, most, part.first, reading).map_err(|error| error.to_string())?;
-        let members = Members::new(script, &part.group, most, part.seed);
+        let members = Members::new(script, &part.group, part.first_ask, most, part.seed);
         Ok(Self { part, fleet, members })
     }
 
@@ -92,7 +94,7 @@ impl<'a> Share<'a> {
         let (from, to) = (self.part.own(step.connections_from), self.part.own(step.connections_to));
         let end = order.begin + order.ns;
         let mut pace = step.rate.map(|rate| self.pace(rate, step, order));
-        self.members.begin(order.begin, pace.is_none());
+        self.members.begin(order.begin, end, pace.is_none());
         let mut second = 0;
         loop {
             let now = sys::now_ns();
@@ -111,16 +113,23 @@ impl<'a> Share<'a> {
                 false
             };
             if now >= end || settled {
+                // What was due up to the end is, however late this thread came to see it.
+                while let Some(due) = pace.as_mut().filter(|_| !settled).and_then(|pace| pace.due(order.ns)) {
+                    self.members.offer(order.begin + due, now);
+                }
                 break;
             }
             let mut next = self.next_change(from, to, order, passed).min(end);
+            if now < order.begin {
+                next = next.min(order.begin);
+            }
             if let Some(pace) = &mut pace {
                 while let Some(due) = pace.due(passed) {
-                    self.members.offer(order.begin + due);
+                    self.members.offer(order.begin + due, now);
                 }
                 next = next.min(pace.next().map_or(end, |due| order.begin + due));
             }
-            self.members.serve(now, self.fleet);
+            self.members.serve(self.fleet);
             self.turn(next.saturating_sub(now).min(20_000_000))?;
         }
         self.finish()?;
@@ -165,7 +174,7 @@ impl<'a> Share<'a> {
         self.members.stop();
         let limit = sys::now_ns() + GRACE_NS;
         while self.members.under_way() && sys::now_ns() < limit {
-            self.members.serve(sys::now_ns(), self.fleet);
+            self.members.serve(self.fleet);
             self.turn(1_000_000)?;
         }
         self.members.give_up();

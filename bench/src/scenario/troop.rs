@@ -8,6 +8,7 @@
 
 use std::{
     io::{self, BufRead, BufReader, Write},
+    panic::{self, AssertUnwindSafe},
     process::{Child, Command, Stdio},
     sync::{Arc, mpsc},
     thread,
@@ -84,6 +85,7 @@ impl Muster {
                             group: group.clone(),
                             steps: self.scenario.steps(place),
                             targets: targets.clone(),
+                            first_ask: self.scenario.groups[..place].iter().map(|group| group.mix.len()).sum(),
                             index,
                             of,
                             first,
@@ -215,7 +217,7 @@ fn start(
         let (order, ordered) = mpsc::channel::<Order>();
         orders.push(order);
         let (script, tell) = (script.clone(), tell.clone());
-        let cpu = muster.cpus[place % muster.cpus.len()];
+        let cpu = muster.cpus[(place * muster.processes + process) % muster.cpus.len()];
         thread::Builder::new().name(format!("load-{place}")).spawn(move || {
             let serve = || -> Result<(), String> {
                 sys::pin(cpu).map_err(|error| format!("CPU {cpu}: {error}"))?;
@@ -233,7 +235,9 @@ fn start(
                 }
                 Ok(())
             };
-            if let Err(why) = serve() {
+            // One that panics has to be heard of, or the run would wait for it.
+            let ended = panic::catch_unwind(AssertUnwindSafe(serve));
+            if let Err(why) = ended.unwrap_or_else(|_| Err("a thread of the generator panicked".into())) {
                 let _ = tell.send(Told::Failed(why));
             }
         })?;

@@ -55,6 +55,7 @@ fn figure(figure: Figure, lines: &[&PhaseLine]) -> Option<f64> {
         return None;
     }
     let seconds = phases(&|line| Some(line.duration_s))?;
+    let open = sum(&|line| line.connections_open);
     let attempted = sum(&|line| line.offered + line.connections_attempted);
     Some(match figure {
         Figure::P50Us => worst(&|line| line.latency_p50_us)?,
@@ -62,11 +63,13 @@ fn figure(figure: Figure, lines: &[&PhaseLine]) -> Option<f64> {
         Figure::P99Us => worst(&|line| line.latency_p99_us)?,
         Figure::P999Us => worst(&|line| line.latency_p999_us)?,
         Figure::MaxUs => worst(&|line| line.latency_us.as_ref().map(|latency| latency.max))?,
+        // Where nothing was tried nothing can have gone wrong, and nothing was shown.
+        Figure::Errors | Figure::Lost | Figure::Unaccounted if attempted == 0.0 && open == 0.0 => return None,
         Figure::Errors => sum(&failed),
         Figure::ErrorPercent if attempted == 0.0 => return None,
         Figure::ErrorPercent => 100.0 * sum(&|line| failed(line) + refused(line)) / attempted,
-        Figure::CallsPerSecond => sum(&|line| line.succeeded) / seconds,
-        Figure::MessagesPerSecond => 2.0 * sum(&|line| line.succeeded) / seconds,
+        Figure::CallsPerSecond => sum(&|line| line.in_time) / seconds,
+        Figure::MessagesPerSecond => 2.0 * sum(&|line| line.in_time) / seconds,
         Figure::AnsweredPercent => {
             let offered = sum(&|line| line.offered);
             if offered == 0.0 {
@@ -103,6 +106,7 @@ mod tests {
     fn found(figure: Figure, phase: Option<&str>, group: Option<&str>) -> Option<f64> {
         let mut lines = vec![line("ramp", "a"), line("hold", "a"), line("hold", "b")];
         (lines[1].offered, lines[1].succeeded, lines[1].latency_p99_us) = (1000, 990, Some(7.0));
+        (lines[1].in_time, lines[2].in_time) = (990, 499);
         lines[1].errors.insert("http_503".into(), 10);
         (lines[2].offered, lines[2].succeeded, lines[2].latency_p99_us) = (500, 499, Some(9.0));
         (lines[2].connections_attempted, lines[2].connections_ready) = (20, 15);
@@ -134,6 +138,7 @@ mod tests {
         assert_eq!(found(Figure::Unaccounted, Some("hold"), None), Some(2.0), "a call and a connection");
         assert_eq!(found(Figure::Unaccounted, Some("hold"), Some("a")), Some(0.0));
         assert_eq!(found(Figure::Errors, Some("none such"), None), None);
+        assert_eq!(found(Figure::Errors, Some("ramp"), None), None, "nothing was tried");
     }
 
     #[test]

@@ -68,6 +68,7 @@ pub struct Members<'a> {
     count: Count,
     now: u64,
     from: u64,
+    to: u64,
     closed_loop: bool,
     calling: bool,
     open: u64,
@@ -75,11 +76,11 @@ pub struct Members<'a> {
 }
 
 impl<'a> Members<'a> {
-    /// Nothing is open.
-    pub fn new(script: &'a Script, group: &Group, count: usize, seed: u64) -> Self {
+    /// Nothing is open. `first_ask` is the place of the group's first request in the script's.
+    pub fn new(script: &'a Script, group: &Group, first_ask: usize, count: usize, seed: u64) -> Self {
         let mut mix = Vec::new();
         for (place, part) in group.mix.iter().enumerate() {
-            mix.extend(std::iter::repeat_n(place as u16, part.weight as usize));
+            mix.extend(std::iter::repeat_n((first_ask + place) as u16, part.weight as usize));
         }
         let mut trickle = Vec::new();
         script.call(FIRST_ID, &script.session, &mut trickle);
@@ -107,6 +108,7 @@ impl<'a> Members<'a> {
             count: Count::default(),
             now: 0,
             from: 0,
+            to: 0,
             closed_loop: false,
             calling: false,
             open: 0,
@@ -114,9 +116,9 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// A phase begins: what is due from `from` on counts.
-    pub fn begin(&mut self, from: u64, closed_loop: bool) {
-        (self.from, self.closed_loop, self.calling) = (from, closed_loop, true);
+    /// A phase begins: what is due from `from` on counts, and is in time up to `to`.
+    pub fn begin(&mut self, from: u64, to: u64, closed_loop: bool) {
+        (self.from, self.to, self.closed_loop, self.calling) = (from, to, closed_loop, true);
     }
 
     /// No more calls are begun of themselves.
@@ -136,9 +138,10 @@ impl<'a> Members<'a> {
         self.opening > 0
     }
 
-    /// One more is due at `at`.
-    pub fn offer(&mut self, at: u64) {
+    /// One more is due at `at`, which was seen at `now`.
+    pub fn offer(&mut self, at: u64, now: u64) {
         self.count.offered += 1;
+        self.count.lag.record(now.saturating_sub(at));
         self.due.push_back(at);
     }
 
@@ -195,7 +198,7 @@ impl<'a> Members<'a> {
     }
 
     /// Begins what is due where there is room.
-    pub fn serve(&mut self, now: u64, fleet: &mut Fleet) {
+    pub fn serve(&mut self, fleet: &mut Fleet) {
         while !self.due.is_empty()
             && let Some(link) = self.free.pop_front()
         {
@@ -211,7 +214,6 @@ impl<'a> Members<'a> {
                 continue;
             }
             let Some(due) = self.due.pop_front() else { break };
-            self.count.lag.record(now.saturating_sub(due));
             match self.deed {
                 Deed::Call => self.call(link, due, &mut fleet.outbox),
                 Deed::Health => self.lanes[link].ask_health(self.script, due, fleet.outbox.to(link)),
@@ -243,6 +245,7 @@ impl<'a> Members<'a> {
         }
         self.said[link] = to as u32;
         self.count.succeeded += 1;
+        self.count.in_time += 1;
         self.free.push_back(link as u32);
     }
 
@@ -282,6 +285,7 @@ impl<'a> Members<'a> {
         match fault {
             None => {
                 self.count.succeeded += 1;
+                self.count.in_time += u64::from(self.now <= self.to);
                 self.count.latency.record(self.now.saturating_sub(at));
             }
             Some(fault) => self.count.error(fault.name(), 1),
@@ -354,12 +358,13 @@ impl<'a> Members<'a> {
                 self.open(link, fleet);
             }
         }
-        if self.closed_loop && self.calling && self.deed == Deed::Call {
-            let now = sys::now_ns();
+        let now = sys::now_ns();
+        // An order comes a little before its phase begins.
+        if self.closed_loop && self.calling && self.deed == Deed::Call && now >= self.from {
             for _ in 0..self.free.len() {
-                self.offer(now);
+                self.offer(now, now);
             }
-            self.serve(now, fleet);
+            self.serve(fleet);
             // Places of connections that are gone took none.
             self.count.offered -= self.due.len() as u64;
             self.due.clear();
@@ -375,6 +380,8 @@ impl<'a> Members<'a> {
             Stage::Away | Stage::Leaving => return,
         }
         self.stage(link, Stage::Leaving);
+        // Whoever misbehaves is cut off, and comes again for as long as he is wanted.
+        self.wanted[link] |= self.deed == Deed::Trickle || !self.reads_all;
         if let Some(visit) = self.visits[link].take() {
             self.count.error(kind, u64::from(visit.due >= self.from));
         } else if matches!(self.deed, Deed::Call | Deed::Health) {
