@@ -54,12 +54,7 @@ if [[ -z $binaries ]]; then
     build_release || exit 2
     binaries=$RELEASE
 fi
-for program in "$binaries/corelane" "$binaries/corelane-bench"; do
-    if [[ ! -x $program ]]; then
-        echo "$program is not there; without --binaries it is built" >&2
-        exit 2
-    fi
-done
+have_programs "$binaries" corelane corelane-bench || exit 2
 
 # As the scenario serves: six cores, so that each has room for its share within the limit of open files.
 if ! CORELANE_CORES_LIST=6 "$binaries/corelane" check --connections 100000; then

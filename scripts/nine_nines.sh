@@ -53,12 +53,7 @@ if [[ -z $binaries ]]; then
     build_release || exit 2
     binaries=$RELEASE
 fi
-for program in "$binaries/corelane" "$binaries/corelane-bench"; do
-    if [[ ! -x $program ]]; then
-        echo "$program is not there; without --binaries it is built" >&2
-        exit 2
-    fi
-done
+have_programs "$binaries" corelane corelane-bench || exit 2
 
 mkdir -p "$out"
 worst=0 records=()

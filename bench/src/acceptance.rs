@@ -158,11 +158,7 @@ impl Acceptance {
                 None => {
                     let found = item.found(&self.results)?;
                     let verdict = item.verdict(found);
-                    worst = match (worst, verdict) {
-                        (Verdict::Missed, _) | (_, Verdict::Missed) => Verdict::Missed,
-                        (Verdict::NotMeasured, _) | (_, Verdict::NotMeasured) => Verdict::NotMeasured,
-                        _ => Verdict::Met,
-                    };
+                    worst = worst.and(verdict);
                     let ours = found.map_or("-".into(), |found| format!("{} {}", figure(found), item.unit));
                     (ours, verdict.words(), format!("`{}`", item.command.as_deref().unwrap_or("-")))
                 }

@@ -157,11 +157,7 @@ impl Compared {
             };
             let ratio = judge::ratio(&of("B", judge::cpu), &of("A", judge::cpu));
             let verdict = ratio.map_or(Verdict::Undecided, |ratio| ratio.at_most(1.0 + self.bound_percent / 100.0));
-            worst = match (worst, verdict) {
-                (Verdict::Missed, _) | (_, Verdict::Missed) => Verdict::Missed,
-                (Verdict::Met, Verdict::Met) => Verdict::Met,
-                _ => Verdict::Undecided,
-            };
+            worst = worst.and(verdict);
             let (value, interval, pairs) = ratio.map_or(("-".into(), "-".into(), 0), |ratio| {
                 (format!("{:.3}", ratio.value), format!("{:.3} - {:.3}", ratio.low, ratio.high), ratio.rounds)
             });

@@ -56,6 +56,16 @@ impl Verdict {
         }
     }
 
+    /// The verdict on "this and that": a miss is one whatever else is not known.
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Missed, _) | (_, Self::Missed) => Self::Missed,
+            (Self::NotMeasured, _) | (_, Self::NotMeasured) => Self::NotMeasured,
+            (Self::Met, Self::Met) => Self::Met,
+            _ => Self::Undecided,
+        }
+    }
+
     /// The verdict on "this or that".
     pub fn or(self, other: Self) -> Self {
         match (self, other) {
@@ -237,6 +247,16 @@ mod tests {
         assert_eq!(of(1.25, 1.26).at_most(1.25), Verdict::Undecided, "may still be the bound itself");
         let few = Estimate { rounds: 4, ..of(0.1, 0.2) };
         assert_eq!(few.at_most(0.4), Verdict::Undecided);
+    }
+
+    #[test]
+    fn of_two_targets_both_must_be_met_and_one_miss_is_enough() {
+        use Verdict::{Met, Missed, NotMeasured, Undecided};
+        assert_eq!(Met.and(Met), Met);
+        for other in [Met, Missed, Undecided, NotMeasured] {
+            assert_eq!((Missed.and(other), other.and(Missed)), (Missed, Missed));
+        }
+        assert_eq!((Met.and(Undecided), Undecided.and(NotMeasured)), (Undecided, NotMeasured));
     }
 
     #[test]

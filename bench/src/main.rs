@@ -86,19 +86,13 @@ enum Command {
 
 fn main() -> std::process::ExitCode {
     let ended = match Command::parse() {
-        Command::Acceptance(acceptance) => match acceptance.run() {
-            Ok(Verdict::Met) => Ok(()),
-            Ok(Verdict::Missed) => return std::process::ExitCode::FAILURE,
-            Ok(_) => return broken(&"not all of it was measured: scripts/acceptance.sh --measure".into()),
-            Err(failure) => return broken(&failure),
-        },
+        Command::Acceptance(acceptance) => {
+            return decided(acceptance.run(), "not all of it was measured: scripts/acceptance.sh --measure");
+        }
         Command::Choices(choices) => choices.run(),
-        Command::Compare(compare) => match compare.run() {
-            Ok(Verdict::Met) => Ok(()),
-            Ok(Verdict::Missed) => return std::process::ExitCode::FAILURE,
-            Ok(_) => return broken(&"undecided: more rounds, or a quieter machine".into()),
-            Err(failure) => return broken(&failure),
-        },
+        Command::Compare(compare) => {
+            return decided(compare.run(), "undecided: more rounds, or a quieter machine");
+        }
         Command::Flame(flame) => flame.run(),
         Command::Floor(floor) => floor.run(),
         Command::Forwarding(forwarding) => forwarding.run(),
@@ -107,14 +101,11 @@ fn main() -> std::process::ExitCode {
         Command::Ladder(ladder) => ladder.run(),
         Command::Load(load) => load.run(),
         Command::Model(model) => model.run(),
-        Command::Report(report) => match report.run() {
-            Ok(()) => Ok(()),
-            Err(failure) => return broken(&failure),
-        },
+        Command::Report(report) => return judged(report.run().map(|()| true)),
         Command::NineNines(nine_nines) => return judged(nine_nines.run()),
         Command::Run(play) => return judged(play.run()),
         // Its verdict is told by its status.
-        Command::Peers(peers) => return peers.ended(),
+        Command::Peers(peers) => return judged(peers.run()),
         Command::Sessions(sessions) => sessions.run(),
         Command::Share(process) => process.run(),
         Command::Upstream(upstream) => upstream.run(),
@@ -135,6 +126,15 @@ fn judged(held: Result<bool, Failure>) -> std::process::ExitCode {
         Ok(false) => std::process::ExitCode::FAILURE,
         Err(failure) => broken(&failure),
     }
+}
+
+/// The same of a verdict; one that is neither met nor missed was not measured, and `why` says so.
+fn decided(verdict: Result<Verdict, Failure>, why: &str) -> std::process::ExitCode {
+    judged(verdict.and_then(|verdict| match verdict {
+        Verdict::Met => Ok(true),
+        Verdict::Missed => Ok(false),
+        Verdict::Undecided | Verdict::NotMeasured => Err(why.into()),
+    }))
 }
 
 /// Exit code 2: nothing was found out, where 1 says that something was and is not as it must be.

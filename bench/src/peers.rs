@@ -20,7 +20,6 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    process::ExitCode,
 };
 
 use serde::{Deserialize, Serialize};
@@ -194,23 +193,15 @@ struct Asked {
 }
 
 impl Peers {
-    /// Runs, writes the files, prints the pages: 0 if every target is met, 1 if not, 2 after an error.
-    pub fn ended(&self) -> ExitCode {
-        let ended = match &self.render {
+    /// Runs, writes the files, prints the pages; true if every target is met.
+    pub fn run(&self) -> Result<bool, Failure> {
+        match &self.render {
             Some(file) => render_file(file),
-            None => self.run(),
-        };
-        match ended {
-            Ok(true) => ExitCode::SUCCESS,
-            Ok(false) => ExitCode::from(1),
-            Err(failure) => {
-                eprintln!("corelane-bench: {failure}");
-                ExitCode::from(2)
-            }
+            None => self.measure(),
         }
     }
 
-    fn run(&self) -> Result<bool, Failure> {
+    fn measure(&self) -> Result<bool, Failure> {
         if self.rounds == 0 || self.connections.contains(&0) || self.server_cpu == self.load_cpu {
             return Err("at least one round, connections, and two different CPUs, are needed".into());
         }

@@ -188,7 +188,6 @@ fn tables(all: &[Taken]) -> Result<String, Failure> {
     for taken in all {
         let (run, environment) = (&taken.run, &taken.run.environment);
         writeln!(page, "# {}\n\n{}.\n", taken.name, run.scenario.about)?;
-        let or = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".into());
         writeln!(page, "- Command: `{}`", environment.command.join(" "))?;
         writeln!(
             page,
@@ -197,11 +196,8 @@ fn tables(all: &[Taken]) -> Result<String, Failure> {
         )?;
         writeln!(
             page,
-            "- Commit {}, kernel {}, {} x {}, load average at the start {}, {} generator threads in {} processes, times x {}",
-            or(&environment.commit),
-            or(&environment.kernel),
-            environment.cores,
-            or(&environment.cpu_model),
+            "- {}, load average at the start {}, {} generator threads in {} processes, times x {}",
+            environment.place(),
             or_dash(environment.load_average, 2),
             run.threads,
             run.processes,
