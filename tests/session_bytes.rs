@@ -62,12 +62,16 @@ fn a_session_takes_no_more_bytes_than_it_did() {
 
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(BASELINE);
     if std::env::var_os("SESSION_BYTES_WRITE").is_some() {
-        let text = format!("# Bytes of the heap for a legacy session; made by tests/session_bytes.rs.\n{each}\n");
+        let text = format!(
+            "# Bytes of the heap for a legacy session; made by tests/session_bytes.rs.\nlegacy-session {each}\n"
+        );
         return std::fs::write(&path, text).expect("it can be written");
     }
     let text = std::fs::read_to_string(&path).expect("there is a baseline");
-    let known: u64 = text.lines().find_map(|line| line.parse().ok()).expect("a number");
-    println!("{each} bytes a session, baseline {known}");
+    let known =
+        text.lines().find_map(|line| line.strip_prefix("legacy-session ")?.parse::<u64>().ok()).expect("a number");
+    let percent = 100.0 * (each as f64 - known as f64) / known as f64;
+    println!("legacy-session: {each} bytes, was {known}, {percent:+.2} %");
     assert!(
         each * 100 <= known * (100 + TOLERANCE_PERCENT),
         "a session takes {each} bytes, {known} before; if that is worth it, write {BASELINE} anew with \

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Failure,
+    forwarding::chain,
     judge::{self, Figure, Verdict},
     message::{Payload, Wire},
     observe::Environment,
@@ -36,6 +37,9 @@ pub struct Compare {
     /// Connections of each load.
     #[arg(long, default_value_t = 64)]
     connections: usize,
+    /// Only these loads, by their names in the table.
+    #[arg(long, value_delimiter = ';', value_parser = LOADS.map(|load| load.name))]
+    only: Vec<String>,
     /// By how much CPU per call may grow, in percent.
     #[arg(long, default_value_t = 10.0)]
     bound: f64,
@@ -62,12 +66,22 @@ struct Compared {
     rounds: Vec<Round>,
 }
 
-/// A load: its name, how messages travel, calls in flight on each connection.
-const LOADS: [(&str, Wire, usize); 4] = [
-    ("lines", Wire::Ndjson, 1),
-    ("lines, 16 in flight", Wire::Ndjson, 16),
-    ("HTTP 2026-07-28", Wire::HttpModern, 1),
-    ("HTTP 2025-11-25", Wire::HttpLegacy, 1),
+/// What the two are put under.
+struct Load {
+    name: &'static str,
+    wire: Wire,
+    /// Calls in flight on each connection.
+    depth: usize,
+    /// The tool is that of a server behind corelane, which is called among others.
+    is_forwarded: bool,
+}
+
+const LOADS: [Load; 5] = [
+    Load { name: "lines", wire: Wire::Ndjson, depth: 1, is_forwarded: false },
+    Load { name: "lines, 16 in flight", wire: Wire::Ndjson, depth: 16, is_forwarded: false },
+    Load { name: "HTTP 2026-07-28", wire: Wire::HttpModern, depth: 1, is_forwarded: false },
+    Load { name: "HTTP 2025-11-25", wire: Wire::HttpLegacy, depth: 1, is_forwarded: false },
+    Load { name: "HTTP 2026-07-28, forwarded", wire: Wire::HttpModern, depth: 1, is_forwarded: true },
 ];
 const SIDES: [&str; 2] = ["A", "B"];
 /// Words of the server; the same for both.
@@ -84,11 +98,11 @@ impl Compare {
             rounds: Vec::new(),
         };
         for round in 0..self.rounds {
-            for (load, wire, depth) in LOADS {
-                let scenario = Scenario { depth, ..Scenario::closed(self.connections) };
+            for load in self.loads() {
+                let scenario = Scenario { depth: load.depth, ..Scenario::closed(self.connections) };
                 for side in rounds::order(SIDES.len(), round) {
-                    let ran = self.round(side, wire, depth);
-                    compared.rounds.push(Round::ran(&scenario, &rung(SIDES[side], load), round, ran));
+                    let ran = self.round(side, load);
+                    compared.rounds.push(Round::ran(&scenario, &rung(SIDES[side], load.name), round, ran));
                 }
             }
         }
@@ -103,15 +117,30 @@ impl Compare {
         Ok(verdict)
     }
 
-    fn round(&self, side: usize, wire: Wire, depth: usize) -> Result<crate::tally::Report, Failure> {
+    /// Those that are wanted.
+    fn loads(&self) -> impl Iterator<Item = &'static Load> + '_ {
+        LOADS.iter().filter(|load| self.only.is_empty() || self.only.iter().any(|name| name == load.name))
+    }
+
+    fn round(&self, side: usize, load: &Load) -> Result<crate::tally::Report, Failure> {
+        let (wire, depth) = (load.wire, load.depth);
+        let upstreams: Vec<Running> =
+            load.is_forwarded.then(|| chain::upstream(self.load_cpu)).transpose()?.into_iter().collect();
+        let config = load.is_forwarded.then(|| chain::Config::write(&upstreams, "")).transpose()?;
+        let environment: Vec<_> = config.iter().map(chain::Config::variable).collect();
         let ports = Ports::free()?;
         let server = Running::start(Start {
             binary: [&self.before, &self.after][side],
             words: ports.fill(SERVE).replace("{cpu}", &self.server_cpu.to_string()),
-            environment: &[],
+            environment: &environment,
             cpu: Some(self.server_cpu),
             target: if wire.is_lines() { ports.tcp } else { ports.http },
         })?;
+        let mut payload = self.payload.clone();
+        if load.is_forwarded {
+            payload.tool = format!("{}_{}", chain::name(0), payload.tool);
+            server.reached(wire, self.load_cpu, &payload, 1)?;
+        }
         let mut more = vec![
             format!("--connections={}", self.connections),
             format!("--depth={depth}"),
@@ -121,7 +150,7 @@ impl Compare {
         if wire.is_lines() {
             more.push("--handshake".into());
         }
-        server.measured("load", wire, self.load_cpu, &self.payload, &more)
+        server.measured("load", wire, self.load_cpu, &payload, &more)
     }
 }
 
@@ -144,7 +173,11 @@ impl Compared {
              |---|---|---|---|---|---|---|---|---|---|---|"
         )?;
         let mut worst = Verdict::Met;
-        for (load, _, depth) in LOADS {
+        for Load { name: load, depth, .. } in LOADS {
+            // Those that were not wanted are in no round.
+            if !self.rounds.iter().any(|round| SIDES.iter().any(|side| round.rung == rung(side, load))) {
+                continue;
+            }
             let scenario =
                 self.rounds.iter().find(|round| round.rung == rung("A", load) && round.scenario.depth == depth);
             let Some(scenario) = scenario.map(|round| &round.scenario) else {

@@ -14,6 +14,7 @@ mod flame;
 mod fleet;
 mod floor;
 mod forwarding;
+mod gate;
 mod judge;
 mod knee;
 mod ladder;
@@ -58,6 +59,8 @@ enum Command {
     Floor(floor::Floor),
     /// Compare corelane and other proxies before the same server, round after round.
     Forwarding(forwarding::Forwarding),
+    /// Count the instructions of the hot paths and the bytes of a session, and hold them against what they were.
+    Gate(gate::Gate),
     /// Open many connections, call once on each, and report the memory of an idle one.
     Idle(mass::Idle),
     /// Find how much a server takes before it bends, and what bends first.
@@ -96,6 +99,7 @@ fn main() -> std::process::ExitCode {
         Command::Flame(flame) => flame.run(),
         Command::Floor(floor) => floor.run(),
         Command::Forwarding(forwarding) => forwarding.run(),
+        Command::Gate(gate) => return decided(gate.run(), "not all of it was counted"),
         Command::Idle(idle) => idle.run(),
         Command::Knee(knee) => knee.run(),
         Command::Ladder(ladder) => ladder.run(),

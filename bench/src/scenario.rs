@@ -11,6 +11,7 @@ mod file;
 mod pace;
 pub mod record;
 mod share;
+mod table;
 pub mod troop;
 pub mod verdict;
 
@@ -34,6 +35,7 @@ use count::{Count, Latencies};
 pub use file::Scenario;
 use record::{Figures, Interval, Line, PhaseLine, Run, Second, Verdict};
 use share::Order;
+pub use table::Tabled;
 use troop::{Muster, Told, Troop};
 
 /// `corelane-bench run`.
@@ -91,7 +93,13 @@ impl Objective {
 impl Play {
     /// Runs, writes the record, prints the verdict. True if all that must hold did.
     pub fn run(&self) -> Result<bool, Failure> {
-        self.with.play(Scenario::read(&self.scenario)?)
+        let text =
+            std::fs::read_to_string(&self.scenario).map_err(|error| format!("{}: {error}", self.scenario.display()))?;
+        let named = |error: Failure| -> Failure { format!("{}: {error}", self.scenario.display()).into() };
+        match Tabled::parse(&text).map_err(named)? {
+            Some(tabled) => self.with.tabled(&tabled),
+            None => self.with.play(Scenario::parse(&text).map_err(named)?),
+        }
     }
 }
 
@@ -203,9 +211,23 @@ struct Stage {
 }
 
 impl Staging {
+    /// Of the registry: what a server and a generator would need says nothing there.
+    fn tabled(&self, scenario: &Tabled) -> Result<bool, Failure> {
+        if !self.target.is_empty() || self.name.is_some() || self.processes > 1 {
+            return Err("a scenario of the registry has no --target, --name and --processes: it runs in itself".into());
+        }
+        self.check_scale()?;
+        scenario.play(&self.server.with_file_name("registry-bench"), &self.out, self.scale)
+    }
+
+    fn check_scale(&self) -> Result<(), Failure> {
+        if self.scale.is_finite() && self.scale > 0.0 { Ok(()) } else { Err("--scale: above zero".into()) }
+    }
+
     fn play(&self, scenario: Scenario) -> Result<bool, Failure> {
-        if !(self.scale.is_finite() && self.scale > 0.0) || self.processes == 0 || self.cpus.is_empty() {
-            return Err("--scale, --processes and --cpus: above zero".into());
+        self.check_scale()?;
+        if self.processes == 0 || self.cpus.is_empty() {
+            return Err("--processes and --cpus: above zero".into());
         }
         let scenario = scenario.scaled(self.scale);
         let limit = usize::try_from(sys::raise_nofile()?)?;
