@@ -16,6 +16,10 @@ pub const JSON_UNESCAPED_BYTES_RETAINED: usize = 4 * 1024;
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Most header fields in one HTTP request or response.
 pub const HTTP_HEADERS_MAX: usize = 64;
+/// Heads of requests that a core remembers, to read those that are alike faster.
+pub const HEAD_TEMPLATES: usize = 8;
+/// Largest head in bytes that it remembers.
+pub const HEAD_TEMPLATE_BYTES_MAX: usize = 2 * 1024;
 /// Most bytes of an `Mcp-Param-*` header's name and of the names that lead to its argument (2026-07-28, SEP-2243).
 pub const HEADER_PARAM_BYTES_MAX: usize = 1024;
 /// Most interim responses (1xx) an upstream may send before a response.

@@ -14,7 +14,9 @@ use super::filter::ByteFilter;
 use super::service::Nanos;
 use super::wheel::Handle;
 use crate::ids::{ConnectionId, View};
-use crate::proto::http1::{BodyFraming, ChunkError, ChunkedDecoder, Head, HeadError, HeadFinder, StreamFraming, parse};
+use crate::proto::http1::{
+    BodyFraming, ChunkError, ChunkedDecoder, Head, HeadError, HeadFinder, HeadTemplates, StreamFraming, parse,
+};
 use crate::proto::ndjson::{LineFinder, LineTooLong};
 use crate::shard::rate::Bucket;
 use crate::shard::session::{SessionKey, Terms};
@@ -341,9 +343,15 @@ impl Framing {
 
     /// The next frame of `buffer`, and how many bytes at its front are used up. The rest must stand at the front of the
     /// buffer of the next call, with more behind it.
-    pub fn next<'b>(&mut self, buffer: &'b [u8], body_max: usize, line_max: usize) -> (usize, Frame<'b>) {
+    pub fn next<'b>(
+        &mut self,
+        buffer: &'b [u8],
+        heads: &mut HeadTemplates,
+        body_max: usize,
+        line_max: usize,
+    ) -> (usize, Frame<'b>) {
         match self {
-            Framing::Head(finder) => match finder.read(buffer) {
+            Framing::Head(finder) => match finder.read(buffer, heads) {
                 Ok(Some((length, head))) => self.begin_request(buffer, length, head, body_max),
                 Ok(None) => (finder.skip_empty_line().unwrap_or(0), Frame::More),
                 Err(error) => (0, Frame::Fault(error.into())),
@@ -353,7 +361,8 @@ impl Framing {
                     return (0, Frame::More);
                 }
                 *self = Framing::new(Wire::Http);
-                match parse(&buffer[..head]) {
+                let again = &buffer[..head];
+                match heads.read(again).map_or_else(|| parse(again), |(_, parsed)| Ok(parsed)) {
                     Ok(parsed) => (total, Frame::Request(parsed, &buffer[head..total])),
                     Err(error) => (0, Frame::Fault(error.into())),
                 }

@@ -28,7 +28,7 @@ use super::wheel::Wheel;
 use crate::ids::{ConnectionId, CoreId, OutboundAddress, View};
 use crate::limits::STDIO_LAST_CALLS_NS;
 use crate::metrics::{CloseCause, CoreMetrics, Refusal, Step};
-use crate::proto::http1::Stamp;
+use crate::proto::http1::{HeadTemplates, Stamp};
 use crate::proto::json::Scanner;
 use crate::proto::jsonrpc::Code;
 use crate::shard::Shards;
@@ -172,6 +172,8 @@ pub struct Core<S> {
     pub(super) sealer: Sealer,
     pub(super) service: S,
     pub(super) scanner: Scanner,
+    /// What heads of its connections are alike.
+    pub(super) heads: HeadTemplates,
     pub(super) outbox: Outbox,
     /// How many cores there are.
     pub(super) cores: u16,
@@ -261,6 +263,7 @@ impl<S: Service> Core<S> {
             sealer: parts.sealer,
             service: parts.service,
             scanner: Scanner::new(),
+            heads: HeadTemplates::default(),
             outbox: Outbox::default(),
             cores: parts.table.cores() as u16,
             table: parts.table,

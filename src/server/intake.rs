@@ -100,8 +100,8 @@ impl<S: Service> Core<S> {
             }
             connection.paced_until = 0;
             self.laps.begin(connection.active_at);
-            let (taken, frame) =
-                connection.framing.next(&buffer[used..], self.settings.body_bytes, self.settings.line_bytes);
+            let (body_max, line_max) = (self.settings.body_bytes, self.settings.line_bytes);
+            let (taken, frame) = connection.framing.next(&buffer[used..], &mut self.heads, body_max, line_max);
             used += taken;
             self.laps.lap(Step::Frame);
             match frame {

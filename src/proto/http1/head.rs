@@ -12,6 +12,7 @@ use memchr::{memchr, memchr_iter};
 use thiserror::Error;
 
 use super::media::Accepts;
+use super::template::HeadTemplates;
 use super::token::{is_token_byte, same};
 use crate::limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX, HTTP_REQUEST_LINE_BYTES_MAX, HTTP_TARGET_BYTES_MAX};
 
@@ -138,9 +139,13 @@ impl HeadFinder {
     ///
     /// # Errors
     /// Any [`HeadError`]: answer with its status and close.
-    pub fn read<'a>(&mut self, buffer: &'a [u8]) -> Result<Option<(usize, Head<'a>)>, HeadError> {
+    pub fn read<'a>(
+        &mut self,
+        buffer: &'a [u8],
+        templates: &mut HeadTemplates,
+    ) -> Result<Option<(usize, Head<'a>)>, HeadError> {
         if self.is_fresh()
-            && let Some(front) = parse_front(buffer)
+            && let Some(front) = templates.read(buffer)
         {
             return Ok(Some(front));
         }
@@ -233,7 +238,7 @@ pub enum BodyFraming {
 }
 
 /// A request head, borrowed from the buffer it was read into. Values have their outer white space trimmed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Head<'a> {
     /// The method.
     pub method: Method,
@@ -284,14 +289,44 @@ pub struct Head<'a> {
     /// `traceparent`; absent if it stands twice, as W3C Trace Context asks.
     pub traceparent: Option<&'a [u8]>,
     /// `Accept` stands on more than one line.
-    accept_repeated: bool,
+    pub(super) accept_repeated: bool,
     /// The field lines, from the first name to the end of the head.
-    field_lines: &'a [u8],
+    pub(super) field_lines: &'a [u8],
 }
 
 const MCP_PARAM_PREFIX: &[u8; 10] = b"mcp-param-";
 
 impl<'a> Head<'a> {
+    /// Of a head that has no field, and does not say what it asks for.
+    pub(super) const EMPTY: Self = Self {
+        method: Method::Other,
+        path: "/",
+        query: None,
+        minor_version: 1,
+        keep_alive: true,
+        body: BodyFraming::None,
+        expect_continue: false,
+        duplicate: None,
+        host: None,
+        origin: None,
+        content_type: None,
+        accept: None,
+        content_encoding: None,
+        session_id: None,
+        protocol_version: None,
+        mcp_method: None,
+        mcp_name: None,
+        mcp_param_count: 0,
+        last_event_id: None,
+        authorization: None,
+        request_timeout_ms: None,
+        access_control_request_method: None,
+        access_control_request_headers: None,
+        traceparent: None,
+        accept_repeated: false,
+        field_lines: &[],
+    };
+
     /// All header fields in order, names as sent.
     pub fn fields(&self) -> Fields<'a> {
         Fields::of(self.field_lines)
@@ -397,34 +432,14 @@ fn read(buffer: &[u8], is_alone: bool) -> Result<(usize, Head<'_>), HeadError> {
     }
     let method = method_of(method)?;
     let (authority, path, query) = split_target(target)?;
-    let field_lines = field_lines(head, request.headers);
     let mut head = Head {
         method,
         path,
         query,
         minor_version,
         keep_alive: minor_version == 1,
-        body: BodyFraming::None,
-        expect_continue: false,
-        duplicate: None,
-        host: None,
-        origin: None,
-        content_type: None,
-        accept: None,
-        content_encoding: None,
-        session_id: None,
-        protocol_version: None,
-        mcp_method: None,
-        mcp_name: None,
-        mcp_param_count: 0,
-        last_event_id: None,
-        authorization: None,
-        request_timeout_ms: None,
-        access_control_request_method: None,
-        access_control_request_headers: None,
-        traceparent: None,
-        accept_repeated: false,
-        field_lines,
+        field_lines: field_lines(head, request.headers),
+        ..Head::EMPTY
     };
     let mut framing = Framing::default();
     for (index, line) in request.headers.iter().enumerate() {

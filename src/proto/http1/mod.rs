@@ -18,6 +18,7 @@ pub mod request;
 pub mod respond;
 #[cfg(test)]
 mod smuggling;
+pub mod template;
 mod token;
 
 pub use answer::{Eof, Piece, ResponseError, ResponseFraming, ResponseHead, ResponseReader};
@@ -30,4 +31,5 @@ pub use respond::{
     Field, Stamp, StreamFraming, begin_chunk, begin_event_stream, begin_json, chunk, continue_100, empty, finish_chunk,
     finish_json, last_chunk,
 };
+pub use template::HeadTemplates;
 pub use token::is_token;
