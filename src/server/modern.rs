@@ -46,7 +46,7 @@ impl<S: Service> Core<S> {
                 return self.refuse_message(Refusal::BadRequest, valid_id(envelope, text), false, 400, error, out);
             }
         };
-        let Some(claim) = envelope.plain_str(Key::MetaProtocolVersion, text) else {
+        let Some(claim) = envelope.plain(Key::MetaProtocolVersion, text) else {
             let problem = "params._meta[\"io.modelcontextprotocol/protocolVersion\"] has to be a string";
             let error = RpcError::new(Code::INVALID_PARAMS, problem);
             return self.refuse_message(Refusal::BadRequest, valid_id(envelope, text), false, 400, error, out);
@@ -184,7 +184,7 @@ impl<S: Service> Core<S> {
         lane: Lane<'_>,
         envelope: &Envelope,
         text: &[u8],
-        claim: &str,
+        claim: &[u8],
         name: &[u8],
     ) -> Result<Facts, RpcError> {
         let capabilities = match envelope.text(Key::MetaClientCapabilities, text) {
@@ -208,9 +208,9 @@ impl<S: Service> Core<S> {
             return Err(bad_level());
         }
         self.version_agrees(lane, claim)?;
-        if Version::parse(claim.as_bytes()) != Some(Version::V2026_07_28) {
+        if Version::parse(claim) != Some(Version::V2026_07_28) {
             self.refused(Refusal::UnsupportedVersion);
-            return Err(unsupported(claim));
+            return Err(unsupported(&String::from_utf8_lossy(claim)));
         }
         if let Some(head) = lane.head {
             self.headers_agree(lane.view, head, envelope, text, name)
@@ -221,12 +221,13 @@ impl<S: Service> Core<S> {
     }
 
     /// The version header has to say what the body says (2026-07-28, "Protocol Version Header").
-    fn version_agrees(&mut self, lane: Lane<'_>, claim: &str) -> Result<(), RpcError> {
+    fn version_agrees(&mut self, lane: Lane<'_>, claim: &[u8]) -> Result<(), RpcError> {
         let Some(head) = lane.head else { return Ok(()) };
         let text = match (head.duplicate, head.protocol_version) {
             (Some(name), _) => format!("the header {name} stands twice"),
             (None, None) => "the MCP-Protocol-Version header is missing".to_owned(),
-            (None, Some(header)) if header != claim.as_bytes() => {
+            (None, Some(header)) if header != claim => {
+                let claim = String::from_utf8_lossy(claim);
                 format!("the MCP-Protocol-Version header and params._meta disagree; the body says {claim}")
             }
             _ => return Ok(()),

@@ -263,7 +263,7 @@ impl<S: Service> Core<S> {
     /// What the message is, if it is JSON-RPC 2.0 at all.
     pub(super) fn shape<'a>(envelope: &Envelope, text: &'a [u8]) -> Result<Shape<'a>, RpcError> {
         let invalid = |text: &'static str| RpcError::new(Code::INVALID_REQUEST, text);
-        if envelope.plain_str(Key::Jsonrpc, text) != Some("2.0") {
+        if envelope.plain(Key::Jsonrpc, text) != Some(b"2.0") {
             return Err(invalid("the member jsonrpc has to be \"2.0\""));
         }
         let id = match envelope.id_kind() {
@@ -481,7 +481,7 @@ impl<S: Service> Core<S> {
         match method {
             Method::Ping => self.respond(id, b"{}", out),
             Method::LoggingSetLevel => {
-                let level = envelope.plain_str(Key::Level, text).and_then(|level| LogLevel::parse(level.as_bytes()));
+                let level = envelope.plain(Key::Level, text).and_then(LogLevel::parse);
                 let Some(level) = level else {
                     let error = RpcError::new(
                         Code::INVALID_PARAMS,
@@ -679,7 +679,7 @@ pub(super) fn write_result(out: &mut Vec<u8>, id: &[u8], result: &[u8]) {
 
 /// Whether a message names a modern revision and what its client can do in it.
 fn is_valid_claim(envelope: &Envelope, text: &[u8]) -> bool {
-    let version = envelope.plain_str(Key::MetaProtocolVersion, text).and_then(|name| Version::parse(name.as_bytes()));
+    let version = envelope.plain(Key::MetaProtocolVersion, text).and_then(Version::parse);
     let declared = envelope.text(Key::MetaClientCapabilities, text);
     version.is_some_and(Version::is_modern) && declared.is_some_and(|declared| Capabilities::parse(declared).is_some())
 }

@@ -271,20 +271,23 @@ impl Envelope {
         self.text(key, text).map(Value::new)
     }
 
-    /// The content of a string that has no escapes, without its quotes and without a copy; `None` for all else.
+    /// The content of a string that has no escapes, without its quotes and without a copy; `None` for all else. The
+    /// scanner saw that it is UTF-8; what is compared with names needs no second look.
     #[inline]
-    pub fn plain_str<'a>(&self, key: Key, text: &'a [u8]) -> Option<&'a str> {
+    pub fn plain<'a>(&self, key: Key, text: &'a [u8]) -> Option<&'a [u8]> {
         if self.plain & 1 << key as u32 == 0 {
             return None;
         }
-        let content = self.get(key).of(text).strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-        std::str::from_utf8(content).ok()
+        self.get(key).of(text).strip_prefix(b"\"")?.strip_suffix(b"\"")
     }
 
     /// The content of a string, unescaped, borrowed when it has no escapes; `None` when absent or not a string.
     #[inline]
     pub fn str<'a>(&self, key: Key, text: &'a [u8]) -> Option<Cow<'a, str>> {
-        self.value(key, text)?.as_str()
+        match self.plain(key, text) {
+            Some(plain) => std::str::from_utf8(plain).ok().map(Cow::Borrowed),
+            None => self.value(key, text)?.as_str(),
+        }
     }
 
     #[inline]

@@ -103,8 +103,8 @@ pub enum Notice {
 /// What a message says its method is, unescaped where a table knows it: `tools\/list`, as some encoders write `/`, is
 /// `tools/list`. What no table knows stays as it is written; none if it is no string.
 pub fn method_name<'a>(envelope: &Envelope, text: &'a [u8]) -> Option<&'a [u8]> {
-    if let Some(plain) = envelope.plain_str(Key::Method, text) {
-        return Some(plain.as_bytes());
+    if let Some(plain) = envelope.plain(Key::Method, text) {
+        return Some(plain);
     }
     let unescaped = envelope.str(Key::Method, text)?;
     let known = Method::parse(unescaped.as_bytes()).map(Method::as_str);

@@ -208,8 +208,7 @@ mod tests {
             capabilities: Capabilities::default(),
             log_level: None,
             latest: Nanos::MAX,
-            method: Method::parse(envelope.plain_str(Key::Method, text.as_bytes()).expect("one").as_bytes())
-                .expect("known"),
+            method: Method::parse(envelope.plain(Key::Method, text.as_bytes()).expect("one")).expect("known"),
             name,
             round: b"",
         };

@@ -18,15 +18,15 @@ fn a_call_is_found_in_one_pass() {
     let seen = |key| envelope.text(key, text).map(|value| std::str::from_utf8(value).unwrap());
     assert_eq!(envelope.root(), Root::Object);
     assert_eq!((envelope.id_kind(), seen(Key::Id)), (IdKind::Integer, Some("7")));
-    assert_eq!(envelope.plain_str(Key::Method, text), Some("tools/call"));
+    assert_eq!(envelope.plain(Key::Method, text), Some(&b"tools/call"[..]));
     assert_eq!(seen(Key::Name), Some(r#""a\/b""#));
-    assert_eq!(envelope.plain_str(Key::Name, text), None);
+    assert_eq!(envelope.plain(Key::Name, text), None);
     assert_eq!(envelope.str(Key::Name, text).as_deref(), Some("a/b"));
     assert_eq!(seen(Key::Arguments), Some(r#"{"name":[1]}"#));
     assert_eq!(seen(Key::Task), Some("null"));
     assert_eq!((envelope.params_kind(), envelope.meta_kind()), (Kind::Object, Kind::Object));
     assert_eq!((seen(Key::MetaProgressToken), seen(Key::ProgressToken)), (Some(r#""p""#), None));
-    assert_eq!(envelope.plain_str(Key::MetaProtocolVersion, text), Some("2026-07-28"));
+    assert_eq!(envelope.plain(Key::MetaProtocolVersion, text), Some(&b"2026-07-28"[..]));
     assert!(seen(Key::Params).unwrap().starts_with("{\"name\"") && seen(Key::Params).unwrap().ends_with("null}"));
     assert!(!envelope.has(Key::Result) && envelope.has(Key::Task));
 }
@@ -47,8 +47,8 @@ fn members_elsewhere_are_not_taken_for_those_of_the_message() {
 fn keys_are_found_by_meaning_and_by_case() {
     let text = br#"{"\u006dethod":"x","ID":1,"\u0070arams":{"\u005fmeta":{"io.modelcontextprotocol\/logLevel":"e"}}}"#;
     let envelope = scan(text).unwrap();
-    assert_eq!(envelope.plain_str(Key::Method, text), Some("x"));
-    assert_eq!(envelope.plain_str(Key::MetaLogLevel, text), Some("e"));
+    assert_eq!(envelope.plain(Key::Method, text), Some(&b"x"[..]));
+    assert_eq!(envelope.plain(Key::MetaLogLevel, text), Some(&b"e"[..]));
     assert_eq!(envelope.id_kind(), IdKind::Absent);
 }
 
