@@ -98,6 +98,9 @@ impl RpcError {
     }
 }
 
+/// What [`begin_result`] writes besides the id, in bytes.
+pub const RESULT_HEAD_BYTES: usize = 32;
+
 /// Opens a response up to its result, which the caller appends before `end`. `id` is the request's, as it came.
 pub fn begin_result(out: &mut Vec<u8>, id: &[u8]) {
     out.extend_from_slice(br#"{"jsonrpc":"2.0","id":"#);

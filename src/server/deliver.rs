@@ -56,7 +56,7 @@ impl<S: Service> Core<S> {
         let Some(exchange) = self.exchanges.find(key) else { return };
         let (logged, since) = (exchange.logged.take(), exchange.since);
         self.metrics.step(Step::Handle).record(self.now.saturating_sub(since));
-        let mut head = Vec::new();
+        let mut head = Vec::with_capacity(jsonrpc::RESULT_HEAD_BYTES + exchange.id.len());
         let mut message: [&[u8]; 5] = [b""; 5];
         let status = match &outcome {
             Ok(result) => {

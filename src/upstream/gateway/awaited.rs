@@ -66,15 +66,24 @@ impl<S: Service> Gateway<S> {
 
     /// The servers that may have something of this name and whose lists are worth waiting for.
     fn unread_for(&mut self, now: Nanos, view: View, kind: ListKind, name: &str) -> Vec<u16> {
-        let Some((told, name, servers)) = self.candidates(view, kind, name) else { return Vec::new() };
-        let has_native = self.seen(view).is_some_and(|seen| seen.native);
-        let is_known = told.owner_of(&name).is_some();
+        let several = self.seen(view).filter(|seen| seen.alone.is_none());
+        let Some(own) = several.and_then(|seen| seen.own(kind, name)) else { return Vec::new() };
+        let told = self.told_in(view, kind);
+        let (is_known, is_prefixed) = (told.owner_of(own).is_some(), self.is_prefixed(&told, own));
+        let Self { views, servers, lists, .. } = self;
+        let Some(seen) = views.get(usize::from(view.0)) else { return Vec::new() };
+        let Some(name) = seen.own(kind, name) else { return Vec::new() };
+        let has_native = seen.native;
         // By the other names the server's own can be told, listed or not.
-        let is_by_list = |server: &Server| server.settings.prefix.is_empty() || naming::may_be_hashed(&name);
+        let is_by_list = |server: &Server| server.settings.prefix.is_empty() || naming::may_be_hashed(name);
         let mut unread = Vec::new();
-        for index in servers {
-            let server = &self.servers[usize::from(index)];
-            let cached = self.lists.entry((index, kind)).or_default();
+        // Of nearly every call it is known whose it is: nothing is copied to find that out.
+        for &index in &seen.servers {
+            let server = &servers[usize::from(index)];
+            if !may_have(server, name, is_prefixed) {
+                continue;
+            }
+            let cached = lists.entry((index, kind)).or_default();
             if !server.is_coming() || !server.offers(kind) {
                 continue;
             }
@@ -93,21 +102,13 @@ impl<S: Service> Gateway<S> {
         unread
     }
 
-    /// The names in a view of several servers, a name as these have it, and the servers that may have such.
-    fn candidates(
-        &self,
-        view: View,
-        kind: ListKind,
-        name: &str,
-    ) -> Option<(std::rc::Rc<told::Told>, String, Vec<u16>)> {
+    /// The servers in a view of several that may have something of this name.
+    fn candidates(&self, view: View, kind: ListKind, name: &str) -> Option<Vec<u16>> {
         let seen = self.seen(view).filter(|seen| seen.alone.is_none())?;
         let name = seen.own(kind, name)?;
-        let told = self.told_in(view, kind);
-        let is_prefixed = self.is_prefixed(&told, name);
-        let prefix = |server: u16| &*self.servers[usize::from(server)].settings.prefix;
-        let fits = |server: &u16| naming::fits(prefix(*server), name) && !(is_prefixed && prefix(*server).is_empty());
-        let servers = seen.servers.iter().copied().filter(fits).collect();
-        Some((told, name.to_owned(), servers))
+        let is_prefixed = self.is_prefixed(&self.told_in(view, kind), name);
+        let fits = |server: &u16| may_have(&self.servers[usize::from(*server)], name, is_prefixed);
+        Some(seen.servers.iter().copied().filter(fits).collect())
     }
 
     /// Whether a name is known to begin with its server's: it is not taken for another's that has none, for which all
@@ -123,7 +124,7 @@ impl<S: Service> Gateway<S> {
     /// What somebody is told who calls what nobody is known to have.
     pub(super) fn unknown(&self, view: View, kind: ListKind, name: &str) -> RpcError {
         let what = if kind == ListKind::Tools { "tool" } else { "prompt" };
-        let servers = self.candidates(view, kind, name).map(|(.., servers)| servers).unwrap_or_default();
+        let servers = self.candidates(view, kind, name).unwrap_or_default();
         let is_unread = |server: &&u16| {
             let has_names = self.lists.get(&(**server, kind)).is_some_and(|cached| cached.names.is_some());
             !has_names && self.servers[usize::from(**server)].offers(kind)
@@ -228,4 +229,11 @@ impl Server {
             ListKind::Tools => about.offers.tools,
         })
     }
+}
+
+/// Whether a server may have something that is called so where several are seen; `is_prefixed` says that the name is
+/// known to begin with a server's.
+fn may_have(server: &Server, name: &str, is_prefixed: bool) -> bool {
+    let prefix = &*server.settings.prefix;
+    naming::fits(prefix, name) && !(is_prefixed && prefix.is_empty())
 }

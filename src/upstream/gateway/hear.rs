@@ -35,12 +35,13 @@ impl Server {
     /// Hears what came of errands.
     pub fn hear(&mut self, now: Nanos) {
         loop {
-            let outcomes: Vec<Outcome> = match &mut self.channel {
-                Channel::Http(pool) if pool.has_outcomes() => pool.outcomes().collect(),
+            match &mut self.channel {
+                Channel::Http(pool) if pool.has_outcomes() => self.heard.extend(pool.outcomes()),
                 Channel::Talk(_) => return self.hear_talk(now),
                 Channel::Elsewhere(_) | Channel::Http(_) => return,
-            };
-            for outcome in outcomes {
+            }
+            let mut heard = std::mem::take(&mut self.heard);
+            for outcome in heard.drain(..) {
                 if matches!(outcome, Outcome::Answer { .. } | Outcome::Stream { .. }) {
                     self.came_back();
                 }
@@ -65,6 +66,7 @@ impl Server {
                     }
                 }
             }
+            self.heard = heard;
         }
     }
 

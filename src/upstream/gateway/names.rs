@@ -3,6 +3,8 @@
 //! Not here: how names are put together for lists (`merge`), what an operator hides (`rules`).
 //! Invariant: a name leads to one server at most, and never to what is not seen in the view.
 
+use std::rc::Rc;
+
 use super::flight::ListKind;
 use super::native::NATIVE;
 use super::{Gateway, answer, invalid, uris};
@@ -24,7 +26,7 @@ impl<S: Service> Gateway<S> {
         let name = seen.own(kind, name)?;
         let told = self.told_in(view, kind);
         if let Some((server, own)) = told.owner_of(name) {
-            return (server != NATIVE).then(|| (server, own.into_string()));
+            return (server != NATIVE).then(|| (server, own.to_owned()));
         }
         // What is not listed may be there all the same, if its own name can be told from this one. The longest prefix
         // that fits: `a_b` before `a`; but what is listed has no other name than the listed one.
@@ -51,9 +53,9 @@ impl<S: Service> Gateway<S> {
     }
 
     /// What stands before a server's URIs in a view.
-    pub(super) fn before_uris(&self, view: View, server: u16) -> Option<Box<str>> {
+    pub(super) fn before_uris(&self, view: View, server: u16) -> Option<Rc<str>> {
         let among_others = self.seen(view).is_some_and(|seen| seen.alone.is_none());
-        among_others.then(|| uris::before(&self.servers[usize::from(server)].settings.name))
+        among_others.then(|| Rc::clone(&self.servers[usize::from(server)].before_uris))
     }
 
     /// `completion/complete`: what is completed is named within `ref`.

@@ -42,7 +42,7 @@ impl<S: Service> Gateway<S> {
         }
         let told = self.told_in(view, kind);
         let (_, own) = told.owner_of(seen.own(kind, name)?).filter(|(server, _)| *server == NATIVE)?;
-        Some(own.into_string())
+        Some(own.to_owned())
     }
 
     /// Which arguments of a tool of the native server stand in headers too.

@@ -38,7 +38,7 @@ use crate::shard::breaker::{Breakers, Try};
 use crate::shard::retry_budget::RetryBudget;
 use crate::sys::guard::GuardHandle;
 use crate::upstream::dial_in::Dialled;
-use crate::upstream::http::{EventStream, Pool, PoolSettings};
+use crate::upstream::http::{EventStream, Outcome, Pool, PoolSettings};
 use crate::upstream::stdio::Lines;
 use crate::upstream::talk::{Bell, Line, ONLY};
 
@@ -107,6 +107,10 @@ pub(super) enum Report {
 /// One server.
 pub(super) struct Server {
     pub settings: Arc<ServerSettings>,
+    /// What stands before its URIs where others are seen, too.
+    pub before_uris: Rc<str>,
+    /// Room for what is heard at once; empty between calls.
+    pub heard: Vec<Outcome>,
     pub channel: Channel,
     pub verdict: Verdict,
     pub about: Option<About>,
@@ -221,6 +225,7 @@ impl Server {
         place: Place,
         metrics: Arc<ServerMetrics>,
     ) -> Server {
+        let before_uris = super::uris::before(&settings.name);
         let channel = match &settings.link {
             _ if settings.is_owned_by_one() && owner != place.core => {
                 Channel::Elsewhere(Remote { owner, calls: Default::default() })
@@ -277,6 +282,8 @@ impl Server {
             queue: VecDeque::new(),
             is_legacy: false,
             is_retired: false,
+            before_uris: before_uris.into(),
+            heard: Vec::new(),
             is_news: false,
             retry_lists_at: None,
             list_askers: Vec::new(),

@@ -4,7 +4,7 @@
 //! Invariant: the table says what the lists said that were read last, also while they are read anew. When a server's
 //! list is another, no other server's names are looked at but those that collide with its own.
 
-use std::cell::RefCell;
+use std::cell::{Ref, RefCell};
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
@@ -40,8 +40,9 @@ impl Told {
     }
 
     /// Whose name it is, and what the server itself calls it.
-    pub fn owner_of(&self, name: &str) -> Option<(u16, Box<str>)> {
-        self.table.named(name)?.owner().map(|owner| (owner.1, owner.2.clone()))
+    pub fn owner_of(&self, name: &str) -> Option<(u16, Ref<'_, str>)> {
+        let owner = self.table.named(name)?.owner()?;
+        Some((owner.1, Ref::map(owner, |owner| &*owner.2)))
     }
 
     /// A server, which stands there in the view, lists these, by its own names and by those that are seen; how many
@@ -185,7 +186,8 @@ mod tests {
                     let name = kept.name_of(server as u16, own);
                     assert_eq!(name, fresh.name_of(server as u16, own), "{server} {own} of {current:?}");
                     let Some(name) = name else { continue };
-                    assert_eq!(kept.owner_of(name), Some((server as u16, own.as_str().into())), "{current:?}");
+                    let owner = kept.owner_of(name).map(|(server, own)| (server, own.to_owned()));
+                    assert_eq!(owner, Some((server as u16, own.clone())), "{current:?}");
                 }
             }
         }
