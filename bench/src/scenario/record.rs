@@ -51,6 +51,12 @@ pub struct Run {
     /// How the server was started, if it was here.
     pub server: Option<String>,
     pub server_cpus: Option<usize>,
+    /// CPUs that the generator's threads shared; none in records made before that was told, nor the next.
+    #[serde(default)]
+    pub generator_cpus: Option<usize>,
+    /// Memory of the machine.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
     pub processes: usize,
     pub threads: usize,
     pub environment: Environment,
@@ -134,8 +140,12 @@ pub struct PhaseLine {
     /// Of the server in this phase, whatever group it was for.
     pub server_cpu_seconds: Option<f64>,
     pub cpu_us_per_call: Option<f64>,
+    /// How much of the server's CPU time was spent in the kernel.
+    pub server_kernel_percent: Option<f64>,
     /// The longest time between two turns of a core's loop while it was awake, since the server began.
     pub longest_gap_ms: Option<f64>,
+    /// The mean of those of a millisecond and more in this phase; 0 if there was none.
+    pub mean_gap_ms: Option<f64>,
     pub server_rss_bytes: Option<u64>,
     pub server_rss_bytes_each: Option<f64>,
     pub generator_cpu_percent: Option<f64>,
@@ -191,6 +201,36 @@ pub fn read(file: &Path) -> Result<Vec<Line>, Failure> {
     text.lines().enumerate().map(parse).collect()
 }
 
+/// A record without its seconds.
+pub struct Kept {
+    pub run: Run,
+    pub phases: Vec<PhaseLine>,
+}
+
+impl Kept {
+    /// Reads it; one of a run that did not end is an error.
+    pub fn read(file: &Path) -> Result<Self, Failure> {
+        let (mut run, mut phases, mut is_whole) = (None, Vec::new(), false);
+        for line in read(file)? {
+            match line {
+                Line::Run(line) => run = Some(*line),
+                Line::Phase(line) => phases.push(*line),
+                Line::Verdict(_) => is_whole = true,
+                Line::Second(_) => {}
+            }
+        }
+        match run {
+            Some(run) if is_whole => Ok(Self { run, phases }),
+            _ => Err(format!("{}: no run, or no verdict: it did not end", file.display()).into()),
+        }
+    }
+
+    /// A group in a phase.
+    pub fn phase(&self, phase: &str, group: &str) -> Option<&PhaseLine> {
+        self.phases.iter().find(|line| line.phase == phase && line.group == group)
+    }
+}
+
 /// The latencies of a group in a stretch of a phase.
 pub struct Interval<'a> {
     pub group: &'a str,
@@ -237,6 +277,26 @@ pub mod tests {
         serde_json::from_value(named).expect("every field that must be there")
     }
 
+    /// A run of a scenario that does nothing.
+    pub fn run() -> Run {
+        let scenario = "name = \"s\"\nabout = \"a\"\n[[group]]\nname = \"g\"\n[[phase]]\nname = \"p\"\nseconds = 1\n\
+                        groups.g = { connections = 1, rate = 1 }\n";
+        Run {
+            schema: 1,
+            scenario: Scenario::parse(scenario).expect("valid"),
+            scale: 1.0,
+            targets: vec![],
+            server: None,
+            server_cpus: None,
+            generator_cpus: None,
+            memory_bytes: None,
+            processes: 1,
+            threads: 1,
+            environment: Environment::now(),
+            tuning: BTreeMap::new(),
+        }
+    }
+
     #[test]
     fn lines_are_read_back_as_they_were_written_and_a_field_that_is_missing_is_named() {
         let folder = std::env::temp_dir().join(format!("corelane-record-{}", std::process::id()));
@@ -251,6 +311,10 @@ pub mod tests {
         fs::write(&file, text).expect("written");
         let error = read(&file).expect_err("a field is missing").to_string();
         assert!(error.contains("operations") && error.contains(":1"), "{error}");
+        assert!(Kept::read(&file).is_err());
+        write(&file, &lines).expect("written");
+        let error = Kept::read(&file).map(|_| ()).expect_err("there is no run").to_string();
+        assert!(error.contains("no run"), "{error}");
         fs::remove_dir_all(folder).expect("removed");
     }
 }
