@@ -199,7 +199,7 @@ fn sample(kept: &Kept) -> Result<String, Failure> {
         "Availability: {failed} of {} calls failed beside clients that misbehave. With 95 % confidence no more than {:.6} % \
          fail; nine nines would take {needed:.1e} calls without a failure, {days:.1} days at this rate.\n\n",
         line.offered,
-        100.0 * most / line.offered.max(1) as f64
+        (100.0 * most / line.offered.max(1) as f64).min(100.0)
     ))
 }
 

@@ -12,9 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use corelane::{Context, CoreState, OwnHealth, ServeOptions, Server, Tool};
+use corelane::{CoreState, OwnHealth, ServeOptions, demonstration};
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::Failure;
 use crate::ranks::Ranks;
@@ -55,6 +54,11 @@ const MARGIN: Duration = Duration::from_secs(2);
 /// How long a server may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The server's configuration, which it watches for as long as it serves.
+fn configuration() -> PathBuf {
+    std::env::temp_dir().join(format!("registry-bench-health-{}.toml", std::process::id()))
+}
+
 /// What is read of the generator's report.
 #[derive(Deserialize)]
 struct Flood {
@@ -92,6 +96,7 @@ impl Health {
         if !output.status.success() {
             return Err(format!("the generator: {}", output.status).into());
         }
+        std::fs::remove_file(configuration())?;
         let flood: Flood = serde_json::from_slice(&output.stdout)?;
         let title = format!(
             "Health asked for in process: {} times idle, and as often while {} core(s) are flooded",
@@ -100,11 +105,11 @@ impl Health {
         publish(ground, &title, rows(&idle, &flooded, &flood), &self.output)
     }
 
-    /// A server of one tool, which serves until the process ends: where its lines go, and its health.
+    /// A server that serves until the process ends: where its lines go, and its health.
     fn serve(&self) -> Result<(SocketAddr, OwnHealth), Failure> {
         // Nobody else takes it in between: ports are given out in turn.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let file = std::env::temp_dir().join(format!("registry-bench-health-{}.toml", std::process::id()));
+        let file = configuration();
         // A connection of the generator stands for many clients.
         std::fs::write(&file, "[limits]\nmessages_per_s = 0\n")?;
         let (hand, take) = std::sync::mpsc::channel();
@@ -115,9 +120,8 @@ impl Health {
             .cores(self.cores.to_string())
             .file(&file)
             .with_health(move |health| drop(hand.send(health)));
-        // As the demonstration's: what is said is said back.
-        let echo = |said: Value, _: &Context| said["data"].as_str().unwrap_or_default().to_owned();
-        let server = Server::builder("registry-bench", "1").tool(Tool::new("echo"), echo).build()?;
+        // What `corelane serve` serves, and so what every other objective floods.
+        let server = demonstration::server()?;
         std::thread::spawn(move || {
             if let Err(error) = server.serve(options) {
                 eprintln!("registry-bench: {error}");
@@ -132,7 +136,6 @@ impl Health {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        std::fs::remove_file(file)?;
         Ok((address, health))
     }
 
@@ -140,7 +143,7 @@ impl Health {
         let seconds = (Duration::from_millis(self.every_ms) * self.queries + 2 * MARGIN).as_secs_f64();
         let start = |program: &Path| {
             Command::new(program)
-                .args(["load", "--wire", "ndjson", "--warmup", "1", "--target", &address.to_string()])
+                .args(["load", "--wire", "ndjson", "--handshake", "--warmup", "1", "--target", &address.to_string()])
                 .args(["--connections", &(CONNECTIONS * self.cores).to_string(), "--depth", &DEPTH.to_string()])
                 .args(["--seconds", &seconds.to_string(), "--cpu", &self.generator_cpu.to_string()])
                 .stdin(Stdio::null())

@@ -98,7 +98,7 @@ impl NineNines {
             .args(["health", "--queries", &format!("{queries:.0}")])
             .args(["--generator-cpu", &self.with.cpus[0].to_string()])
             .arg("--generator")
-            .arg(own)
+            .arg(from_here(&own))
             .arg("--output")
             .arg(output)
             .stdin(Stdio::null())
@@ -109,6 +109,13 @@ impl NineNines {
             _ => Err(format!("{} health: {ended}", program.display()).into()),
         }
     }
+}
+
+/// Written from the working directory, if it is below: the command stands in the record, and where somebody keeps the
+/// project is no part of it.
+fn from_here(path: &Path) -> PathBuf {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(&here).unwrap_or(path).to_owned()
 }
 
 #[cfg(test)]

@@ -113,6 +113,8 @@ pub struct PhaseLine {
     pub precision: String,
     pub duration_s: f64,
     pub operations: u64,
+    /// Not a number, which JSON writes as null, in records of a phase that was over at once.
+    #[serde(deserialize_with = "or_not_a_number")]
     pub throughput_msg_per_s: f64,
     pub latency_p50_us: Option<f64>,
     pub latency_p95_us: Option<f64>,
@@ -150,6 +152,10 @@ pub struct PhaseLine {
     pub server_rss_bytes_each: Option<f64>,
     pub generator_cpu_percent: Option<f64>,
     pub kernel_slab_bytes: Option<u64>,
+}
+
+fn or_not_a_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 /// What must hold, and whether it did.
@@ -307,6 +313,11 @@ pub mod tests {
         write(&file, &lines).expect("written");
         let back = read(&file).expect("read");
         assert_eq!(format!("{back:?}"), format!("{lines:?}"));
+        let mut at_once = line("p", "a");
+        at_once.throughput_msg_per_s = f64::NAN;
+        write(&file, &[Line::Phase(Box::new(at_once))]).expect("written");
+        assert!(matches!(&read(&file).expect("read")[..], [Line::Phase(it)] if it.throughput_msg_per_s.is_nan()));
+        write(&file, &lines).expect("written");
         let text = fs::read_to_string(&file).expect("text").replacen("\"operations\"", "\"ops\"", 1);
         fs::write(&file, text).expect("written");
         let error = read(&file).expect_err("a field is missing").to_string();
