@@ -408,8 +408,8 @@ impl Stage {
         }
         let ns = last.at.saturating_sub(begin.max(first.at));
         let seconds = ns as f64 / 1e9;
-        // The time for which calls were due: what came after it was waited for. Few connections are there at once, which
-        // is a time all the same.
+        // The time for which calls were due: what came after it was waited for. Connections that are few are there at
+        // once, which is a time all the same.
         let measured = if phase.fill { seconds.max(1e-6) } else { phase.seconds };
         let cpu = last.server_cpu.zip(first.server_cpu).map(|(now, then)| now.saturating_sub(then));
         let answers: u64 = sums.iter().map(|sum| sum.answers).sum();
