@@ -8,7 +8,8 @@ usage() {
     cat <<'USAGE'
 usage: scripts/acceptance.sh phase1|phase2|phase3 [--measure] [--binaries DIR] [--help]
 
-Prints the scorecard and the table of a phase: the original's figure, ours, the command that made it, the raw file.
+Prints the checklist, the scorecard and the master table of a phase: the original's figure, ours, its bound and margin,
+the command that made it, the raw file. phase3 has the service levels of `scripts/nine_nines.sh` too.
 
   --measure       first run every command that the phase's figures come from (up to an hour)
   --binaries DIR  use the programs in DIR, and build nothing

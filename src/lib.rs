@@ -124,7 +124,7 @@ pub mod upstream;
 pub mod uring;
 
 #[cfg(feature = "host")]
-pub use boot::{OnCore, OutsideOwner, Registry};
+pub use boot::{CoreState, HealthReport, OnCore, OutsideOwner, OwnHealth, Registry};
 #[cfg(feature = "host")]
 pub use proto::jsonrpc::{Code, RpcError};
 #[cfg(feature = "host")]

@@ -15,10 +15,12 @@ mod fleet;
 mod floor;
 mod forwarding;
 mod gate;
+mod history;
 mod judge;
 mod knee;
 mod ladder;
 mod lane;
+mod levels;
 mod load;
 mod mass;
 mod message;
@@ -26,6 +28,7 @@ mod model;
 mod observe;
 mod parsers;
 mod peers;
+mod promise;
 mod record;
 mod report;
 mod ring;
@@ -61,18 +64,22 @@ enum Command {
     Forwarding(forwarding::Forwarding),
     /// Count the instructions of the hot paths and the bytes of a session, and hold them against what they were.
     Gate(gate::Gate),
+    /// Add records that are kept to the history of latencies, and show it.
+    History(history::History),
     /// Open many connections, call once on each, and report the memory of an idle one.
     Idle(mass::Idle),
     /// Find how much a server takes before it bends, and what bends first.
     Knee(knee::Knee),
     /// Compare the floor, corelane and rmcp, round after round.
     Ladder(ladder::Ladder),
+    /// Show the service levels of the original beside what was measured: margins, bottleneck, what changed, advice.
+    Levels(levels::Levels),
     /// Call a tool over many connections and report rate, latency and cost.
     Load(load::Load),
     /// Compute from the records what other hosts should do.
     Model(model::Model),
     /// Measure one of the service levels of the original.
-    NineNines(scenario::NineNines),
+    NineNines(scenario::nine_nines::NineNines),
     /// Show the records of runs: tables, and one HTML page with plots.
     Report(report::Report),
     /// Take a server through a scenario, and say whether what must hold did.
@@ -100,9 +107,11 @@ fn main() -> std::process::ExitCode {
         Command::Floor(floor) => floor.run(),
         Command::Forwarding(forwarding) => forwarding.run(),
         Command::Gate(gate) => return decided(gate.run(), "not all of it was counted"),
+        Command::History(history) => return judged(history.run().map(|()| true)),
         Command::Idle(idle) => idle.run(),
         Command::Knee(knee) => knee.run(),
         Command::Ladder(ladder) => ladder.run(),
+        Command::Levels(levels) => return judged(levels.run()),
         Command::Load(load) => load.run(),
         Command::Model(model) => model.run(),
         Command::Report(report) => return judged(report.run().map(|()| true)),

@@ -75,23 +75,68 @@ fn delayed_acks_in(netstat: &str) -> Option<u64> {
     values.split_whitespace().nth(place)?.parse().ok()
 }
 
-/// The largest value of a metric that a server shows as Prometheus text at its control address.
-pub fn metric_max(control: SocketAddr, name: &str) -> Option<f64> {
-    let mut stream = TcpStream::connect_timeout(&control, METRICS_LIMIT).ok()?;
-    stream.set_read_timeout(Some(METRICS_LIMIT)).ok()?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    metric_max_in(&text, name)
+/// What a server shows at its control address as Prometheus text, at one moment.
+pub struct Metrics(String);
+
+impl Metrics {
+    /// Asks for it.
+    pub fn of(control: SocketAddr) -> Option<Self> {
+        let mut stream = TcpStream::connect_timeout(&control, METRICS_LIMIT).ok()?;
+        stream.set_read_timeout(Some(METRICS_LIMIT)).ok()?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        Some(Self(text))
+    }
+
+    /// The largest value of a metric, of all cores.
+    pub fn max(&self, name: &str) -> Option<f64> {
+        self.values(name).reduce(f64::max)
+    }
+
+    /// The values of all cores together.
+    pub fn sum(&self, name: &str) -> Option<f64> {
+        self.values(name).reduce(|one, other| one + other)
+    }
+
+    /// `name{labels} value` and `name value`; other metrics may begin with the same name.
+    fn values(&self, name: &str) -> impl Iterator<Item = f64> {
+        self.0.lines().filter_map(move |line| {
+            let rest = line.strip_prefix(name).filter(|rest| rest.starts_with(['{', ' ']))?;
+            rest.rsplit(' ').next()?.parse::<f64>().ok()
+        })
+    }
 }
 
-/// `name{labels} value` and `name value`; other metrics may begin with the same name.
-fn metric_max_in(text: &str, name: &str) -> Option<f64> {
-    let value = |line: &str| {
-        let rest = line.strip_prefix(name).filter(|rest| rest.starts_with(['{', ' ']))?;
-        rest.rsplit(' ').next()?.parse::<f64>().ok()
-    };
-    text.lines().filter_map(value).reduce(f64::max)
+/// The CPU time of a process as the kernel's tick sees it: what ran when it fell. Coarse, but it tells the two apart.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ticks {
+    user: u64,
+    kernel: u64,
+}
+
+impl Ticks {
+    /// Of the ticks since then, in percent, how many found it in the kernel; nothing of fewer than a hundred.
+    pub fn kernel_percent_since(self, then: Self) -> Option<f64> {
+        let (user, kernel) = (self.user.saturating_sub(then.user), self.kernel.saturating_sub(then.kernel));
+        (user + kernel >= 100).then(|| 100.0 * kernel as f64 / (user + kernel) as f64)
+    }
+}
+
+/// Of all threads of a process, those that ended included.
+pub fn ticks(pid: u32) -> Option<Ticks> {
+    ticks_in(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The name, the second field, may hold anything; fields 14 and 15 are the time in user space and in the kernel.
+fn ticks_in(stat: &str) -> Option<Ticks> {
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11).map_while(|field| field.parse().ok());
+    Some(Ticks { user: fields.next()?, kernel: fields.next()? })
+}
+
+/// The memory of the machine.
+pub fn memory_bytes() -> Option<u64> {
+    kib_field("/proc/meminfo", "MemTotal:")
 }
 
 fn kib_field(path: &str, name: &str) -> Option<u64> {
@@ -156,6 +201,11 @@ impl Environment {
         )
     }
 
+    /// The machine's CPUs, by which records of different machines are told apart.
+    pub fn cpus(&self) -> String {
+        format!("{} x {}", self.cores, self.cpu_model.as_deref().unwrap_or("unknown"))
+    }
+
     /// Prints a report as JSON, with this beside it. A comparison says it once for all the reports that it reads.
     pub fn print_with(&self, report: &impl Serialize) -> Result<(), Failure> {
         #[derive(Serialize)]
@@ -218,10 +268,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_metric_is_found_by_its_whole_name_and_the_largest_counts() {
+    fn a_metric_is_found_by_its_whole_name_and_is_of_all_cores() {
         let text = "# HELP gap_seconds x\ngap_seconds{core=\"0\"} 0.25\ngap_seconds{core=\"1\"} 1.5e-1\ngap_seconds_sum 9\nplain 3\n";
-        assert_eq!(metric_max_in(text, "gap_seconds"), Some(0.25));
-        assert_eq!((metric_max_in(text, "plain"), metric_max_in(text, "gap")), (Some(3.0), None));
+        let metrics = Metrics(text.to_owned());
+        assert_eq!((metrics.max("gap_seconds"), metrics.sum("gap_seconds")), (Some(0.25), Some(0.4)));
+        assert_eq!((metrics.max("plain"), metrics.sum("gap")), (Some(3.0), None));
+    }
+
+    #[test]
+    fn the_kernels_share_is_of_the_ticks_of_both() {
+        let stat = "42 (a) b) S 1 2 3 4 -1 6 7 8 9 10 150 50 0 0 20 0 3 0";
+        let then = ticks_in(stat).expect("both are there");
+        assert_eq!(then, Ticks { user: 150, kernel: 50 });
+        let now = Ticks { user: 180, kernel: 140 };
+        assert_eq!(now.kernel_percent_since(then), Some(75.0));
+        assert_eq!(Ticks { user: 200, kernel: 99 }.kernel_percent_since(then), None, "too few to say");
+        assert_eq!(ticks_in("42 (a) S 1 2"), None);
     }
 
     #[test]

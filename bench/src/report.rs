@@ -63,23 +63,37 @@ struct Taken {
 impl Report {
     /// Writes the pages; fails if a record is not whole.
     pub fn run(&self) -> Result<(), Failure> {
-        let mut taken = self.records.iter().map(|file| take(file)).collect::<Result<Vec<_>, _>>()?;
+        let pages = Pages::of(&self.records, "")?;
+        match &self.markdown {
+            Some(file) => fs::write(file, &pages.markdown)?,
+            None => println!("{}", pages.markdown),
+        }
+        let html = self.html.clone().unwrap_or_else(|| self.records[0].with_extension("html"));
+        fs::write(&html, pages.html)?;
+        eprintln!("written: {}", html.display());
+        Ok(())
+    }
+}
+
+/// Records as pages.
+pub struct Pages {
+    pub markdown: String,
+    pub html: String,
+}
+
+impl Pages {
+    /// Of these records, with something in front of their tables; fails if a record is not whole.
+    pub fn of(records: &[PathBuf], preface: &str) -> Result<Self, Failure> {
+        let mut taken = records.iter().map(|file| take(file)).collect::<Result<Vec<_>, _>>()?;
         let names: Vec<String> = taken.iter().map(|taken| taken.name.clone()).collect();
-        for (taken, file) in taken.iter_mut().zip(&self.records) {
+        for (taken, file) in taken.iter_mut().zip(records) {
             // Before and after: of one name, told apart by where they are.
             if names.iter().filter(|name| **name == taken.name).count() > 1 {
                 taken.name = file.with_extension("").display().to_string();
             }
         }
-        let tables = tables(&taken)?;
-        match &self.markdown {
-            Some(file) => fs::write(file, &tables)?,
-            None => println!("{tables}"),
-        }
-        let html = self.html.clone().unwrap_or_else(|| self.records[0].with_extension("html"));
-        fs::write(&html, page(&taken, &tables)?)?;
-        eprintln!("written: {}", html.display());
-        Ok(())
+        let markdown = preface.to_owned() + &tables(&taken)?;
+        Ok(Self { html: page(&taken, &markdown)?, markdown })
     }
 }
 
@@ -429,6 +443,12 @@ mod tests {
                         <li>two</li>\n</ul>\n<table>\n<tr><th>h</th><th>i</th></tr>\n<tr><td>1</td><td>&lt;b&gt;</td></tr>\n\
                         </table>\n<p>end</p>\n";
         assert_eq!(html, expected);
+    }
+
+    #[test]
+    fn what_stands_in_front_stands_on_both_pages() {
+        let pages = Pages::of(&[], "# first\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n").expect("no records");
+        assert!(pages.markdown.starts_with("# first") && pages.html.contains("<h1>first</h1>"), "{}", pages.html);
     }
 
     #[test]

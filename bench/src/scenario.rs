@@ -8,6 +8,7 @@
 
 mod count;
 mod file;
+pub mod nine_nines;
 mod pace;
 pub mod record;
 mod share;
@@ -16,7 +17,7 @@ pub mod troop;
 pub mod verdict;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
@@ -47,49 +48,6 @@ pub struct Play {
     with: Staging,
 }
 
-/// `corelane-bench nine-nines`.
-#[derive(clap::Args)]
-pub struct NineNines {
-    /// The objective that is measured.
-    #[arg(value_enum)]
-    objective: Objective,
-    #[command(flatten)]
-    with: Staging,
-}
-
-/// The service levels of the original, one measurement each.
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Objective {
-    /// Under 100,000 messages a second.
-    Latency,
-    /// Of a health query, while the data plane is flooded.
-    ControlPlane,
-    /// What 50,000 sessions take, nearly idle.
-    Memory,
-    /// 50,000 of them, called.
-    Connections,
-    /// In place of pauses of a collector.
-    Stalls,
-    /// For 30 s.
-    Throughput,
-    /// Beside clients that misbehave.
-    Availability,
-}
-
-impl Objective {
-    fn scenario(self) -> &'static str {
-        match self {
-            Self::Latency => include_str!("../scenarios/nine_nines/latency.toml"),
-            Self::ControlPlane => include_str!("../scenarios/nine_nines/control_plane.toml"),
-            Self::Memory => include_str!("../scenarios/memory_50k.toml"),
-            Self::Connections => include_str!("../scenarios/nine_nines/connections.toml"),
-            Self::Stalls => include_str!("../scenarios/nine_nines/stalls.toml"),
-            Self::Throughput => include_str!("../scenarios/nine_nines/throughput.toml"),
-            Self::Availability => include_str!("../scenarios/nine_nines/availability.toml"),
-        }
-    }
-}
-
 impl Play {
     /// Runs, writes the record, prints the verdict. True if all that must hold did.
     pub fn run(&self) -> Result<bool, Failure> {
@@ -100,13 +58,6 @@ impl Play {
             Some(tabled) => self.with.tabled(&tabled),
             None => self.with.play(Scenario::parse(&text).map_err(named)?),
         }
-    }
-}
-
-impl NineNines {
-    /// The same, of an objective's own scenario.
-    pub fn run(&self) -> Result<bool, Failure> {
-        self.with.play(Scenario::parse(self.objective.scenario())?)
     }
 }
 
@@ -189,8 +140,36 @@ struct Reached {
 struct Moment {
     at: u64,
     server_cpu: Option<u64>,
+    server_ticks: Option<observe::Ticks>,
     rss: Option<u64>,
     generator_cpu: u64,
+}
+
+/// Times between two turns of a core's loop that were long, all of them since the server began.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Gaps {
+    longest_ms: f64,
+    /// A millisecond and more.
+    long: f64,
+    long_ms: f64,
+}
+
+impl Gaps {
+    /// What the server says of them, if it is one that does.
+    fn now(control: SocketAddr) -> Option<Self> {
+        let metrics = observe::Metrics::of(control)?;
+        Some(Self {
+            longest_ms: 1e3 * metrics.max("corelane_longest_gap_seconds")?,
+            long: metrics.sum("corelane_long_gaps_total")?,
+            long_ms: 1e3 * metrics.sum("corelane_long_gap_seconds_total")?,
+        })
+    }
+
+    /// The mean of the long ones since `then`; 0 if there was none.
+    fn mean_ms_since(&self, then: &Self) -> f64 {
+        let long = self.long - then.long;
+        if long > 0.0 { (self.long_ms - then.long_ms) / long } else { 0.0 }
+    }
 }
 
 /// A run under way.
@@ -200,6 +179,8 @@ struct Stage {
     server_pid: Option<u32>,
     control: Option<SocketAddr>,
     rss_at_rest: Option<u64>,
+    /// The server's long gaps until the phase that runs began.
+    gaps: Option<Gaps>,
     begun: u64,
     /// By phase and second, of each group.
     counts: BTreeMap<(usize, u64), Vec<Count>>,
@@ -267,6 +248,8 @@ impl Staging {
             targets: muster.targets,
             server: running.as_ref().and(scenario.serve.clone()).map(|words| format!("corelane {words}")),
             server_cpus: running.is_some().then_some(1),
+            generator_cpus: Some(troop.threads.min(self.cpus.iter().collect::<BTreeSet<_>>().len())),
+            memory_bytes: observe::memory_bytes(),
             processes: self.processes,
             threads: troop.threads,
             environment,
@@ -277,6 +260,7 @@ impl Staging {
             server_pid,
             control,
             rss_at_rest: server_pid.and_then(observe::rss_bytes),
+            gaps: control.and_then(Gaps::now),
             begun: sys::now_ns(),
             counts: BTreeMap::new(),
             open: BTreeMap::new(),
@@ -356,6 +340,7 @@ impl Stage {
         Moment {
             at: sys::now_ns(),
             server_cpu: self.server_pid.and_then(observe::cpu_ns),
+            server_ticks: self.server_pid.and_then(observe::ticks),
             rss: self.server_pid.and_then(observe::rss_bytes),
             // Of processes that have ended there is no more to read, and none ends before the run does.
             generator_cpu: sys::own_cpu_ns()
@@ -445,15 +430,19 @@ impl Stage {
         }
         let ns = last.at.saturating_sub(begin.max(first.at));
         let seconds = ns as f64 / 1e9;
-        // The time for which calls were due: what came after it was waited for.
-        let measured = if phase.fill { seconds } else { phase.seconds };
+        // The time for which calls were due: what came after it was waited for. Connections that are few are there at
+        // once, which is a time all the same.
+        let measured = if phase.fill { seconds.max(1e-6) } else { phase.seconds };
         let cpu = last.server_cpu.zip(first.server_cpu).map(|(now, then)| now.saturating_sub(then));
         let answers: u64 = sums.iter().map(|sum| sum.answers).sum();
         let peak = samples.iter().filter_map(|moment| moment.rss).max();
         let open: u64 = sums.iter().map(|sum| sum.open).sum();
         let grown = last.rss.zip(self.rss_at_rest).map(|(now, then)| now.saturating_sub(then) as f64);
         let each = grown.filter(|_| open > 0).map(|bytes| bytes / open as f64);
-        let gap = self.control.and_then(|control| observe::metric_max(control, "corelane_longest_gap_seconds"));
+        let kernel = last.server_ticks.zip(first.server_ticks).and_then(|(now, then)| now.kernel_percent_since(then));
+        let gaps = self.control.and_then(Gaps::now);
+        let mean_gap = gaps.zip(self.gaps).map(|(now, then)| now.mean_ms_since(&then));
+        self.gaps = gaps;
         for (group, sum) in self.scenario.groups.iter().zip(&sums) {
             let us = |quantile| (sum.latency.len() > 0).then(|| sum.latency.at(quantile)).flatten();
             let line = PhaseLine {
@@ -490,7 +479,9 @@ impl Stage {
                 bytes_received: sum.bytes_received,
                 server_cpu_seconds: cpu.map(|ns| ns as f64 / 1e9),
                 cpu_us_per_call: cpu.filter(|_| answers > 0).map(|ns| ns as f64 / 1e3 / answers as f64),
-                longest_gap_ms: gap.map(|seconds| seconds * 1e3),
+                server_kernel_percent: kernel,
+                longest_gap_ms: gaps.map(|gaps| gaps.longest_ms),
+                mean_gap_ms: mean_gap,
                 server_rss_bytes: last.rss,
                 server_rss_bytes_each: each,
                 generator_cpu_percent: Some(percent(last.generator_cpu, first.generator_cpu, last.at - first.at)),
@@ -537,5 +528,17 @@ impl Stage {
         }
         all.sort_by_key(|(at, ..)| *at);
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Gaps;
+
+    #[test]
+    fn the_mean_is_of_the_long_gaps_of_a_phase() {
+        let gaps = |long, long_ms| Gaps { longest_ms: 9.0, long, long_ms };
+        assert_eq!(gaps(7.0, 30.0).mean_ms_since(&gaps(3.0, 20.0)), 2.5);
+        assert_eq!(gaps(3.0, 20.0).mean_ms_since(&gaps(3.0, 20.0)), 0.0, "there was none");
     }
 }

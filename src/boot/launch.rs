@@ -28,8 +28,8 @@ use super::{BootError, check, cut, desk, gateway, load};
 use crate::config::{Config, LogFormat, Settings};
 use crate::control::log::LogGuard;
 use crate::control::{
-    self, Administration, Beside, ControlError, ControlThread, DeskCell, Health, LimitInputs, PinDesk, ServerDesk,
-    Stop, ZoneInputs,
+    self, Administration, Beside, ControlError, ControlThread, DeskCell, Health, LimitInputs, OwnHealth, PinDesk,
+    ServerDesk, Stop, ZoneInputs,
 };
 use crate::ids::CoreId;
 use crate::metrics::{CloseCause, Registry};
@@ -340,6 +340,9 @@ impl<S: 'static> Launch<S> {
         let registry = desk::Registry::new(port, founding, clock, chimes);
         // Nobody else sets it.
         let _ = desk_cell.set(Box::new(Administered::new(registry.clone())));
+        if let Some(take) = &hooks.health {
+            take(OwnHealth::new(health.clone(), Arc::clone(&registry_of_metrics)));
+        }
         if let Some(take) = &hooks.registry {
             take(registry.clone());
         }

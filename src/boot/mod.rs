@@ -42,6 +42,7 @@ mod tests {
     mod watched;
 }
 
+pub use crate::control::{CoreState, HealthReport, OwnHealth};
 pub use desk::{OutsideOwner, Registry};
 pub use on_core::{Hooks, OnCore};
 pub use pins::PinsError;

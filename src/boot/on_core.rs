@@ -9,6 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::desk::Registry;
+use crate::control::OwnHealth;
 use crate::ids::CoreId;
 use crate::runtime::Spawner;
 use crate::server::alarms::{Alarm, Alarms};
@@ -108,6 +109,8 @@ pub struct Hooks {
     pub each_core: Option<Arc<dyn Fn(OnCore) + Send + Sync>>,
     /// Called once, before the cores start, with the registry for other threads.
     pub registry: Option<Arc<dyn Fn(Registry) + Send + Sync>>,
+    /// Called once, before the cores start, with the health of all of them.
+    pub health: Option<Arc<dyn Fn(OwnHealth) + Send + Sync>>,
     /// The mean write latency of a shard that alarms it, instead of the configured one.
     pub write_limit: Option<Nanos>,
 }

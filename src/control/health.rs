@@ -5,6 +5,7 @@
 //! slightly different moments.
 
 use crate::ids::CoreId;
+use crate::metrics::Registry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 
@@ -34,6 +35,42 @@ pub struct Health {
 struct Shared {
     cores: Box<[AtomicU8]>,
     draining: AtomicBool,
+}
+
+/// The state of the process at one moment: what `GET /healthz` answers, but for the zone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HealthReport {
+    /// At least one core has not died.
+    pub alive: bool,
+    /// Every core serves, and nothing is draining.
+    pub ready: bool,
+    /// No new work is taken, for good.
+    pub draining: bool,
+    /// What each core is doing.
+    pub cores: Vec<CoreState>,
+    /// Shards of the registry whose writes are slow.
+    pub alarmed_shards: u64,
+    /// Whether a core lets no registration in.
+    pub admission_closed: bool,
+}
+
+/// The health of the server that this process is, for any of its threads (`ServeOptions::with_health`). Clones are the
+/// same.
+#[derive(Clone, Debug)]
+pub struct OwnHealth {
+    health: Health,
+    metrics: Arc<Registry>,
+}
+
+impl OwnHealth {
+    pub(crate) fn new(health: Health, metrics: Arc<Registry>) -> OwnHealth {
+        OwnHealth { health, metrics }
+    }
+
+    /// The state now. It reads what the cores publish: nobody is asked, so nobody who stands still is waited for.
+    pub fn report(&self) -> HealthReport {
+        self.health.report(&self.metrics)
+    }
 }
 
 impl CoreState {
@@ -120,6 +157,19 @@ impl Health {
     pub fn is_alive(&self) -> bool {
         self.states().any(|state| state != CoreState::Dead)
     }
+
+    /// All of it, with what the cores say in `metrics`.
+    pub fn report(&self, metrics: &Registry) -> HealthReport {
+        let of_cores = || (0..metrics.cores()).map(|core| metrics.core(CoreId(core as u16)));
+        HealthReport {
+            alive: self.is_alive(),
+            ready: self.is_ready(),
+            draining: self.is_draining(),
+            cores: self.states().collect(),
+            alarmed_shards: of_cores().map(|core| core.registry_alarmed.get()).sum(),
+            admission_closed: of_cores().any(|core| core.registry_closed.get() > 0),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -159,6 +209,39 @@ mod tests {
         health.set(CoreId(0), CoreState::Draining);
         health.stands_still(CoreId(0), false);
         assert_eq!(health.get(CoreId(0)), CoreState::Draining);
+    }
+
+    #[test]
+    fn a_report_says_what_cores_do_and_what_they_publish() {
+        let (health, metrics) = (Health::new(2), Arc::new(Registry::new(2)));
+        let own = OwnHealth::new(health.clone(), Arc::clone(&metrics));
+        let expected = HealthReport {
+            alive: true,
+            ready: false,
+            draining: false,
+            cores: vec![CoreState::Starting; 2],
+            alarmed_shards: 0,
+            admission_closed: false,
+        };
+        assert_eq!(own.report(), expected);
+        health.set(CoreId(0), CoreState::Dead);
+        health.set(CoreId(1), CoreState::Dead);
+        health.begin_drain();
+        metrics.core(CoreId(0)).registry_alarmed.set(2);
+        metrics.core(CoreId(1)).registry_alarmed.set(3);
+        metrics.core(CoreId(1)).registry_closed.set(1);
+        let expected = HealthReport {
+            alive: false,
+            ready: false,
+            draining: true,
+            cores: vec![CoreState::Dead; 2],
+            alarmed_shards: 5,
+            admission_closed: true,
+        };
+        assert_eq!(own.report(), expected);
+        let health = Health::new(1);
+        health.set(CoreId(0), CoreState::Ready);
+        assert!(health.report(&Registry::new(1)).ready);
     }
 
     #[test]

@@ -3,14 +3,13 @@
 //! No message of a client's passes here. Invariant: every request, to a known path or not, passes
 //! `guard` first, so that no web page can reach this address under a name of its own.
 
-use super::Health;
 use super::admin::{self, DeskCell, Door, Reload};
 use super::limits::Limits;
 use super::pins::PinDesk;
 use super::rates::Rates;
 use super::servers::ServerDesk;
 use super::zones::Watched;
-use crate::ids::CoreId;
+use super::{Health, HealthReport};
 use crate::metrics::{Registry, write_counter};
 use crate::proto::http1::HostRules;
 use axum::extract::{Extension, Request, State};
@@ -95,28 +94,24 @@ fn only(fields: &HeaderMap, name: header::HeaderName) -> Option<&str> {
 }
 
 async fn healthz(State(shown): State<Arc<Shown>>) -> (StatusCode, Json<Value>) {
-    report(&shown, shown.health.is_alive())
+    let report = shown.health.report(&shown.registry);
+    answer(&shown, report.alive, &report)
 }
 
 async fn readyz(State(shown): State<Arc<Shown>>) -> (StatusCode, Json<Value>) {
-    report(&shown, shown.health.is_ready())
+    let report = shown.health.report(&shown.registry);
+    answer(&shown, report.ready, &report)
 }
 
-fn report(shown: &Shown, well: bool) -> (StatusCode, Json<Value>) {
-    let health = &shown.health;
-    let cores_of = (0..shown.registry.cores()).map(|core| CoreId(core as u16));
-    let of_cores: Vec<_> = cores_of.map(|core| shown.registry.core(core)).collect();
-    let alarmed: u64 = of_cores.iter().map(|core| core.registry_alarmed.get()).sum();
-    let admission_closed = of_cores.iter().any(|core| core.registry_closed.get() > 0);
+fn answer(shown: &Shown, well: bool, report: &HealthReport) -> (StatusCode, Json<Value>) {
     let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let cores: Vec<_> = health.states().map(|state| state.label()).collect();
+    let cores: Vec<_> = report.cores.iter().map(|state| state.label()).collect();
     let zone = shown.zones.worst().label();
-    let draining = health.is_draining();
     (
         status,
         Json(json!({
-            "ok": well, "draining": draining, "cores": cores, "alarmed_shards": alarmed,
-            "admission_closed": admission_closed, "zone": zone,
+            "ok": well, "draining": report.draining, "cores": cores, "alarmed_shards": report.alarmed_shards,
+            "admission_closed": report.admission_closed, "zone": zone,
         })),
     )
 }

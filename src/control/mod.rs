@@ -21,7 +21,7 @@ mod zones;
 
 pub use admin::{Desk, DeskCell, Reload};
 pub use condition::{Condition, Unmet};
-pub use health::{CoreState, Health};
+pub use health::{CoreState, Health, HealthReport, OwnHealth};
 pub use pins::{Approved, Definition, Difference, NotApproved, PinDesk, Standing};
 pub use servers::{NotRegistered, Registered, ServerDesk};
 pub use signals::Stop;

@@ -18,6 +18,8 @@ pub enum Kind {
     Gauge,
     /// A duration in nanoseconds, exported as a gauge in seconds.
     Seconds,
+    /// Durations in nanoseconds added up, exported as a counter in seconds.
+    SecondsTotal,
 }
 
 /// One table, three things: the fields of `CoreMetrics`, the closed enum `Metric`, and the texts of the export.
@@ -179,6 +181,10 @@ metrics! {
         "corelane_stalls_total", "Turns of the loop that lasted so long that the core was seen to stand still.";
     LongestGap longest_gap_ns: Peak Seconds
         "corelane_longest_gap_seconds", "Longest time between two turns of the loop while it was awake.";
+    LongGaps long_gaps: Counter Counter
+        "corelane_long_gaps_total", "Times between two turns of the loop of a millisecond and more, while it was awake.";
+    LongGapTime long_gap_ns: Counter SecondsTotal
+        "corelane_long_gap_seconds_total", "What these took together: divided by their number, the mean of them.";
 }
 
 impl CoreMetrics {
@@ -302,7 +308,9 @@ mod tests {
         for metric in Metric::ALL {
             let name = metric.name();
             assert!(name.starts_with("corelane_"), "{name}");
-            assert_eq!(name.ends_with("_total"), metric.kind() == Kind::Counter, "{name}");
+            let grows = matches!(metric.kind(), Kind::Counter | Kind::SecondsTotal);
+            assert_eq!(name.ends_with("_total"), grows, "{name}");
+            assert_eq!(name.ends_with("_seconds_total"), metric.kind() == Kind::SecondsTotal, "{name}");
             assert_eq!(name.ends_with("_seconds"), metric.kind() == Kind::Seconds, "{name}");
             assert_eq!(Metric::ALL.iter().filter(|m| m.name() == name).count(), 1, "{name}");
             assert!(metric.help().ends_with('.') && !metric.help().contains(['\n', '\\']), "{name}");

@@ -75,7 +75,7 @@ impl Registry {
     pub fn total(&self, metric: Metric) -> u64 {
         let values = self.cores.iter().map(|core| core.value(metric));
         match metric.kind() {
-            Kind::Counter | Kind::Gauge => values.sum(),
+            Kind::Counter | Kind::Gauge | Kind::SecondsTotal => values.sum(),
             Kind::Seconds => values.max().unwrap_or(0),
         }
     }
@@ -133,13 +133,14 @@ impl Registry {
     }
 
     fn write_metric(&self, out: &mut String, metric: Metric) -> std::fmt::Result {
-        let kind = if metric.kind() == Kind::Counter { "counter" } else { "gauge" };
+        let grows = matches!(metric.kind(), Kind::Counter | Kind::SecondsTotal);
+        let kind = if grows { "counter" } else { "gauge" };
         head(out, metric.name(), kind, metric.help())?;
         for (index, core) in self.cores.iter().enumerate() {
             write!(out, "{}{{{LABEL_CORE}=\"{index}\"}} ", metric.name())?;
             match metric.kind() {
                 Kind::Counter | Kind::Gauge => writeln!(out, "{}", core.value(metric))?,
-                Kind::Seconds => writeln!(out, "{}", Seconds(core.value(metric)))?,
+                Kind::Seconds | Kind::SecondsTotal => writeln!(out, "{}", Seconds(core.value(metric)))?,
             }
         }
         Ok(())
@@ -293,6 +294,7 @@ mod tests {
         own.connections.add(5);
         own.queue_depth.add(1);
         core.longest_gap_ns.observe(1_500_000_000);
+        core.long_gap_ns.add(1_750_000_000);
         core.refuse(Refusal::TableFull);
         core.close(CloseCause::PeerReset);
         for ns in [100, 200, 3_000, 1 << 40] {
@@ -305,6 +307,7 @@ mod tests {
         assert_eq!(get("corelane_messages_in_total", &[("core", "1")]), 3.0);
         assert_eq!(get("corelane_messages_in_total", &[("core", "0")]), 0.0);
         assert_eq!(get("corelane_longest_gap_seconds", &[("core", "1")]), 1.5);
+        assert_eq!(get("corelane_long_gap_seconds_total", &[("core", "1")]), 1.75);
         assert_eq!(get("corelane_refusals_total", &[("core", "1"), ("cause", "table_full")]), 1.0);
         assert_eq!(get("corelane_connections_closed_total", &[("core", "1"), ("cause", "peer_reset")]), 1.0);
         let shard = [("core", "1"), ("shard", "4")];
@@ -348,9 +351,10 @@ mod tests {
         for core in 0..2 {
             registry.core(CoreId(core)).turns.add(10);
             registry.core(CoreId(core)).longest_gap_ns.observe(u64::from(core) + 5);
+            registry.core(CoreId(core)).long_gap_ns.add(7);
         }
         assert_eq!(registry.total(Metric::Turns), 20);
-        assert_eq!(registry.total(Metric::LongestGap), 6);
+        assert_eq!((registry.total(Metric::LongestGap), registry.total(Metric::LongGapTime)), (6, 14));
         assert_eq!(registry.cores(), 2);
     }
 

@@ -20,7 +20,7 @@ use crate::ids::{ConnectionId, CoreId};
 use crate::metrics::CoreMetrics;
 use crate::ring::{Port, PortCounts, PortId, Refused};
 use crate::runtime::Tasks;
-use crate::shard::watchdog::STALL;
+use crate::shard::watchdog::{LONG_GAP, STALL};
 use crate::uring::{Chime, Driver, Ended, Event, Stats, prefetch};
 
 /// How many events before its turn a connection's state is asked for: about as many as take as long as memory does.
@@ -173,6 +173,10 @@ impl<S: Service> Loop<'_, S> {
             let gap = now.saturating_sub(awake_since);
             self.metrics.longest_gap_ns.observe(gap.as_nanos() as u64);
             self.metrics.stalls.add(u64::from(gap >= STALL));
+            if gap >= LONG_GAP {
+                self.metrics.long_gaps.add(1);
+                self.metrics.long_gap_ns.add(gap.as_nanos() as u64);
+            }
             let mut wait = self.patience(now);
             if wait != Some(Duration::ZERO) {
                 match self.port.try_sleep() {

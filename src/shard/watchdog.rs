@@ -9,6 +9,9 @@ use std::time::Duration;
 /// Time since a fixed moment.
 type Moment = Duration;
 
+/// From when on a turn is counted by itself: a timer of a millisecond would notice it.
+pub const LONG_GAP: Duration = Duration::from_millis(1);
+
 /// From when on a turn lasts too long: ten times what a core that works may stay away from its sockets.
 pub const STALL: Duration = Duration::from_millis(50);
 

@@ -12,6 +12,7 @@ mod contention;
 mod core_ops;
 mod count;
 mod facts;
+mod health;
 mod ranks;
 mod shapes;
 mod simple;
@@ -37,6 +38,8 @@ enum Command {
     CoreOps(core_ops::CoreOps),
     /// Single figures: bytes of an entry, look-ups and writes of one core, a register across cores, broadcasts.
     Facts(facts::Facts),
+    /// The health of the server asked for in process, idle and while a generator floods its cores.
+    Health(health::Health),
     /// Sub-shards against flat ones, and replicas against asking the owner.
     Shapes(shapes::Shapes),
     /// The ten stress scenarios, and readers beside writers.
@@ -50,6 +53,7 @@ fn main() -> std::process::ExitCode {
         Command::Contention(contention) => contention.run(),
         Command::CoreOps(core_ops) => core_ops.run(),
         Command::Facts(facts) => facts.run(),
+        Command::Health(health) => health.run(),
         Command::Shapes(shapes) => shapes.run(),
         Command::Stress(stress) => stress.run(),
     };

@@ -239,6 +239,8 @@ pub enum Figure {
     CpuUsPerCall,
     /// The longest time between two turns of a core's loop while it was awake, since the server began (its own metric).
     LongestGapMs,
+    /// The mean of those of a millisecond and more, in a phase.
+    MeanGapMs,
     /// How long it took.
     Seconds,
 }

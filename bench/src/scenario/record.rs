@@ -51,6 +51,12 @@ pub struct Run {
     /// How the server was started, if it was here.
     pub server: Option<String>,
     pub server_cpus: Option<usize>,
+    /// CPUs that the generator's threads shared; none in records made before that was told, nor the next.
+    #[serde(default)]
+    pub generator_cpus: Option<usize>,
+    /// Memory of the machine.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
     pub processes: usize,
     pub threads: usize,
     pub environment: Environment,
@@ -107,6 +113,8 @@ pub struct PhaseLine {
     pub precision: String,
     pub duration_s: f64,
     pub operations: u64,
+    /// Not a number, which JSON writes as null, in records of a phase that was over at once.
+    #[serde(deserialize_with = "or_not_a_number")]
     pub throughput_msg_per_s: f64,
     pub latency_p50_us: Option<f64>,
     pub latency_p95_us: Option<f64>,
@@ -134,12 +142,20 @@ pub struct PhaseLine {
     /// Of the server in this phase, whatever group it was for.
     pub server_cpu_seconds: Option<f64>,
     pub cpu_us_per_call: Option<f64>,
+    /// How much of the server's CPU time was spent in the kernel.
+    pub server_kernel_percent: Option<f64>,
     /// The longest time between two turns of a core's loop while it was awake, since the server began.
     pub longest_gap_ms: Option<f64>,
+    /// The mean of those of a millisecond and more in this phase; 0 if there was none.
+    pub mean_gap_ms: Option<f64>,
     pub server_rss_bytes: Option<u64>,
     pub server_rss_bytes_each: Option<f64>,
     pub generator_cpu_percent: Option<f64>,
     pub kernel_slab_bytes: Option<u64>,
+}
+
+fn or_not_a_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 /// What must hold, and whether it did.
@@ -191,6 +207,36 @@ pub fn read(file: &Path) -> Result<Vec<Line>, Failure> {
     text.lines().enumerate().map(parse).collect()
 }
 
+/// A record without its seconds.
+pub struct Kept {
+    pub run: Run,
+    pub phases: Vec<PhaseLine>,
+}
+
+impl Kept {
+    /// Reads it; one of a run that did not end is an error.
+    pub fn read(file: &Path) -> Result<Self, Failure> {
+        let (mut run, mut phases, mut is_whole) = (None, Vec::new(), false);
+        for line in read(file)? {
+            match line {
+                Line::Run(line) => run = Some(*line),
+                Line::Phase(line) => phases.push(*line),
+                Line::Verdict(_) => is_whole = true,
+                Line::Second(_) => {}
+            }
+        }
+        match run {
+            Some(run) if is_whole => Ok(Self { run, phases }),
+            _ => Err(format!("{}: no run, or no verdict: it did not end", file.display()).into()),
+        }
+    }
+
+    /// A group in a phase.
+    pub fn phase(&self, phase: &str, group: &str) -> Option<&PhaseLine> {
+        self.phases.iter().find(|line| line.phase == phase && line.group == group)
+    }
+}
+
 /// The latencies of a group in a stretch of a phase.
 pub struct Interval<'a> {
     pub group: &'a str,
@@ -237,6 +283,26 @@ pub mod tests {
         serde_json::from_value(named).expect("every field that must be there")
     }
 
+    /// A run of a scenario that does nothing.
+    pub fn run() -> Run {
+        let scenario = "name = \"s\"\nabout = \"a\"\n[[group]]\nname = \"g\"\n[[phase]]\nname = \"p\"\nseconds = 1\n\
+                        groups.g = { connections = 1, rate = 1 }\n";
+        Run {
+            schema: 1,
+            scenario: Scenario::parse(scenario).expect("valid"),
+            scale: 1.0,
+            targets: vec![],
+            server: None,
+            server_cpus: None,
+            generator_cpus: None,
+            memory_bytes: None,
+            processes: 1,
+            threads: 1,
+            environment: Environment::now(),
+            tuning: BTreeMap::new(),
+        }
+    }
+
     #[test]
     fn lines_are_read_back_as_they_were_written_and_a_field_that_is_missing_is_named() {
         let folder = std::env::temp_dir().join(format!("corelane-record-{}", std::process::id()));
@@ -247,10 +313,19 @@ pub mod tests {
         write(&file, &lines).expect("written");
         let back = read(&file).expect("read");
         assert_eq!(format!("{back:?}"), format!("{lines:?}"));
+        let mut at_once = line("p", "a");
+        at_once.throughput_msg_per_s = f64::NAN;
+        write(&file, &[Line::Phase(Box::new(at_once))]).expect("written");
+        assert!(matches!(&read(&file).expect("read")[..], [Line::Phase(it)] if it.throughput_msg_per_s.is_nan()));
+        write(&file, &lines).expect("written");
         let text = fs::read_to_string(&file).expect("text").replacen("\"operations\"", "\"ops\"", 1);
         fs::write(&file, text).expect("written");
         let error = read(&file).expect_err("a field is missing").to_string();
         assert!(error.contains("operations") && error.contains(":1"), "{error}");
+        assert!(Kept::read(&file).is_err());
+        write(&file, &lines).expect("written");
+        let error = Kept::read(&file).map(|_| ()).expect_err("there is no run").to_string();
+        assert!(error.contains("no run"), "{error}");
         fs::remove_dir_all(folder).expect("removed");
     }
 }

@@ -94,6 +94,7 @@ fn figure(figure: Figure, lines: &[&PhaseLine]) -> Option<f64> {
         Figure::ServerCpuSeconds => phases(&|line| line.server_cpu_seconds)?,
         Figure::CpuUsPerCall => worst(&|line| line.cpu_us_per_call)?,
         Figure::LongestGapMs => worst(&|line| line.longest_gap_ms)?,
+        Figure::MeanGapMs => worst(&|line| line.mean_gap_ms)?,
         Figure::Seconds => seconds,
     })
 }

@@ -84,7 +84,7 @@ impl Cores {
                 }
             });
         };
-        let hooks = Hooks { each_core: Some(Arc::new(each_core)), registry: None, write_limit: Some(write_limit) };
+        let hooks = Hooks { each_core: Some(Arc::new(each_core)), write_limit: Some(write_limit), ..Hooks::default() };
         let text = format!(
             "[serve]\nlisten = [\"127.0.0.1:0\"]\ndrain_deadline_ms = 2000\n\
              [cores]\nlist = {cores}\nshards = {shards}\npin = false\n[control]\nlisten = \"127.0.0.1:0\"\n{control}\n"

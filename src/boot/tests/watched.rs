@@ -41,6 +41,8 @@ fn a_core_that_stalls_is_seen_and_what_comes_for_it_meanwhile_rings_no_bell() {
         until("nothing is read", || here.buffers_in_use.get() == 0);
         let gap = Duration::from_nanos(here.longest_gap_ns.get());
         assert!(gap >= Duration::from_millis(1000), "{gap:?} between two turns of the loop");
+        let long = Duration::from_nanos(here.long_gap_ns.get());
+        assert!(long >= gap && here.long_gaps.get() > 0, "{long:?} in all such times together");
         until("it is seen to go on", || running.health.is_ready());
         assert!(here.stalls.get() > 0);
         drop((client, beside));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::builder::Server;
-use crate::boot::{self, BootError, Hooks, OnCore, Registry};
+use crate::boot::{self, BootError, Hooks, OnCore, OwnHealth, Registry};
 use crate::config::{Config, ConfigError, Flag, Sources};
 use crate::control::log::{self, LogError};
 use crate::server::service::nanos;
@@ -165,6 +165,29 @@ impl ServeOptions {
     /// Hands out the registry of servers and transports for threads that are no core, before the cores start.
     pub fn with_registry(mut self, take: impl Fn(Registry) + Send + Sync + 'static) -> ServeOptions {
         self.hooks.registry = Some(Arc::new(take));
+        self
+    }
+
+    /// Hands out the health of the server for other threads of the program, before the cores start: what a supervisor
+    /// asks for at `/healthz`, without a socket and without a core having to answer.
+    ///
+    /// ```
+    /// use corelane::{CoreState, ServeOptions, Server};
+    ///
+    /// let server = Server::builder("press", "1.0").build()?;
+    /// let (hand, health) = std::sync::mpsc::channel();
+    /// let options = ServeOptions::default().with_health(move |health| drop(hand.send(health)));
+    /// # let options = options.listen("127.0.0.1:0").control("127.0.0.1:0").cores("1");
+    /// std::thread::spawn(move || server.serve(options));
+    /// let health = health.recv()?;
+    /// while !health.report().ready {
+    ///     std::thread::sleep(std::time::Duration::from_millis(10));
+    /// }
+    /// assert!(health.report().cores.iter().all(|core| *core == CoreState::Ready));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn with_health(mut self, take: impl Fn(OwnHealth) + Send + Sync + 'static) -> ServeOptions {
+        self.hooks.health = Some(Arc::new(take));
         self
     }
 
