@@ -14,6 +14,7 @@ mod flame;
 mod fleet;
 mod floor;
 mod forwarding;
+mod hlog;
 mod judge;
 mod knee;
 mod ladder;

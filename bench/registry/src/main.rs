@@ -12,6 +12,8 @@ mod contention;
 mod core_ops;
 mod count;
 mod facts;
+#[path = "../../src/hlog.rs"]
+mod hlog;
 mod ranks;
 mod shapes;
 mod simple;

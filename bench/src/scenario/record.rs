@@ -5,21 +5,13 @@
 //!
 //! Invariant: a figure that was not measured is absent or null, never a zero that would look like a measurement.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::Path,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
-use hdrhistogram::serialization::{
-    V2DeflateSerializer,
-    interval_log::{IntervalLogWriterBuilder, Tag},
-};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Failure,
+    hlog::{self, Entry},
     observe::Environment,
     scenario::{
         count::{Count, Latencies},
@@ -107,7 +99,8 @@ pub struct PhaseLine {
     pub precision: String,
     pub duration_s: f64,
     pub operations: u64,
-    pub throughput_msg_per_s: f64,
+    /// None of a phase that took no time.
+    pub throughput_msg_per_s: Option<f64>,
     pub latency_p50_us: Option<f64>,
     pub latency_p95_us: Option<f64>,
     pub latency_p99_us: Option<f64>,
@@ -200,25 +193,12 @@ pub struct Interval<'a> {
 
 /// Writes the latencies as an HDR interval log, values in ns, tagged `phase/group`: when each begins, how long it is.
 pub fn write_log(file: &Path, unix_time: u64, intervals: &[(Duration, Duration, Interval<'_>)]) -> Result<(), Failure> {
-    let (mut text, mut serializer) = (Vec::new(), V2DeflateSerializer::new());
-    {
-        let begun = UNIX_EPOCH + Duration::from_secs(unix_time);
-        let mut log = IntervalLogWriterBuilder::new()
-            .add_comment("latencies in ns, from the moment at which a call was due")
-            .with_start_time(begun)
-            .with_base_time(begun)
-            // The log's third column is the largest value in ms.
-            .with_max_value_divisor(1e6)
-            .begin_log_with(&mut text, &mut serializer)?;
-        for (at, length, Interval { group, phase, latency }) in intervals {
-            let tag = format!("{phase}/{group}").replace([',', ' ', '\n'], "_");
-            if let Some(histogram) = latency.histogram() {
-                log.write_histogram(histogram, *at, *length, Tag::new(&tag))
-                    .map_err(|error| format!("the histograms: {error:?}"))?;
-            }
-        }
-    }
-    fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()).into())
+    let begun = Duration::from_secs(unix_time);
+    let entry = |(at, length, interval): &(Duration, Duration, Interval<'_>)| {
+        let Interval { group, phase, latency } = interval;
+        Entry::of(&format!("{phase}/{group}"), begun + *at, *length, latency.histogram()?)
+    };
+    hlog::write(file, begun, &intervals.iter().filter_map(entry).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
