@@ -99,6 +99,17 @@ struct Record {
     parsers: Vec<Decoded>,
 }
 
+impl Record {
+    /// What has been measured survives whatever comes next.
+    fn keep(&self, file: &Path) -> Result<(), Failure> {
+        let named = |round: &'_ Round| {
+            let Round { choice, situation, variant, .. } = round;
+            format!("{choice}/{situation}/{variant}/round {}", round.round + 1)
+        };
+        record::keep(file, self, &self.environment, self.rounds.iter().map(|round| (named(round), &round.load)))
+    }
+}
+
 /// Rounds of the parsers, which take no time worth mentioning.
 const PARSER_ROUNDS: usize = 15;
 
@@ -137,10 +148,10 @@ impl Choices {
         for choice in &choices {
             for situation in &choice.situations {
                 self.interleave(&mut record, choice, situation)?;
-                record::write(&file, &record)?;
+                record.keep(&file)?;
             }
         }
-        record::write(&file, &record)?;
+        record.keep(&file)?;
         render_file(&file)
     }
 
@@ -224,7 +235,7 @@ impl Choices {
         if situation.wire == Wire::Ndjson {
             more.push("--handshake".into());
         }
-        let report: Report = running.measured("load", situation.wire, self.load_cpu, &self.payload, &more)?;
+        let report: Report = running.loaded(situation.wire, self.load_cpu, &self.payload, &more)?;
         if report.calls == 0 {
             return Err(format!("no call succeeded: {:?}", report.errors).into());
         }

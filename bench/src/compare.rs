@@ -109,7 +109,7 @@ impl Compare {
         let (page, verdict) = compared.page()?;
         match &self.out {
             Some(file) => {
-                record::write(file, &compared)?;
+                record::keep(file, &compared, &compared.environment, rounds::named(&compared.rounds))?;
                 record::publish(file, &page)?;
             }
             None => println!("{page}"),
@@ -150,7 +150,7 @@ impl Compare {
         if wire.is_lines() {
             more.push("--handshake".into());
         }
-        server.measured("load", wire, self.load_cpu, &payload, &more)
+        server.loaded(wire, self.load_cpu, &payload, &more)
     }
 }
 
@@ -169,8 +169,8 @@ impl Compared {
         )?;
         writeln!(
             page,
-            "| load | A: CPU us/call | B | B / A | 95 % | pairs | A: calls/s | B | A: p99 us | B | verdict |\n\
-             |---|---|---|---|---|---|---|---|---|---|---|"
+            "| load | A: CPU us/call | B | B / A | 95 % | pairs | A: calls/s | B | A: p99 us | B | A: RSS KiB | B | verdict |\n\
+             |---|---|---|---|---|---|---|---|---|---|---|---|---|"
         )?;
         let mut worst = Verdict::Met;
         for Load { name: load, depth, .. } in LOADS {
@@ -195,15 +195,18 @@ impl Compared {
                 (format!("{:.3}", ratio.value), format!("{:.3} - {:.3}", ratio.low, ratio.high), ratio.rounds)
             });
             let rate: Figure = |report| Some(report.calls_per_second);
+            let rss: Figure = |report| Some(report.server?.rss_after_bytes? as f64 / 1024.0);
             writeln!(
                 page,
-                "| {load} | {} | {} | {value} | {interval} | {pairs} | {} | {} | {} | {} | {} |",
+                "| {load} | {} | {} | {value} | {interval} | {pairs} | {} | {} | {} | {} | {} | {} | {} |",
                 shown("A", judge::cpu, 2),
                 shown("B", judge::cpu, 2),
                 shown("A", rate, 0),
                 shown("B", rate, 0),
                 shown("A", judge::p99, 0),
                 shown("B", judge::p99, 0),
+                shown("A", rss, 0),
+                shown("B", rss, 0),
                 match verdict {
                     Verdict::Met => "no regression",
                     Verdict::Missed => "**regression**",

@@ -27,7 +27,7 @@ use crate::{
     message::{Payload, Wire},
     observe::Environment,
     record,
-    rounds::{self, Round, Scenario},
+    rounds::{self, Round, Scenario, Terms},
     tally::Report,
     target::Target,
 };
@@ -39,6 +39,8 @@ use sessions::SessionsRound;
 /// `corelane-bench forwarding`.
 #[derive(clap::Args)]
 pub struct Forwarding {
+    #[command(flatten)]
+    terms: Terms,
     /// The corelane binary; what is measured of it is left out without it.
     #[arg(long)]
     corelane: Option<PathBuf>,
@@ -51,15 +53,6 @@ pub struct Forwarding {
     /// The program that it runs.
     #[arg(long, default_value = "bench/peers/fastmcp_proxy.py")]
     fastmcp: PathBuf,
-    /// Rounds: pairs for each comparison. Fewer than five leave everything undecided.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// Seconds of each round's window.
-    #[arg(long, default_value_t = 2.0)]
-    seconds: f64,
-    /// Seconds of warm-up before each.
-    #[arg(long, default_value_t = 1.0)]
-    warmup: f64,
     /// Connection counts of the closed loops; latency is measured with one.
     #[arg(long, value_delimiter = ',', default_values_t = [64, 512])]
     connections: Vec<usize>,
@@ -75,30 +68,18 @@ pub struct Forwarding {
     /// Upstreams over which they are spread.
     #[arg(long, default_value_t = 8)]
     upstreams: usize,
-    /// Rounds of that; fewer than three leave it undecided.
-    #[arg(long, default_value_t = 3)]
-    rest_rounds: usize,
     /// Run only these: names of rungs as in the table, `crossing`, `sessions`, `faults`, `at-once` (all faults).
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Lines of corelane's configuration for the upstream, such as `connections_per_core = 64`.
     #[arg(long, default_value = "")]
     section: String,
-    /// CPU of the proxy.
-    #[arg(long, default_value_t = 0)]
-    server_cpu: usize,
-    /// CPU of the upstream and of the generator.
-    #[arg(long, default_value_t = 1)]
-    load_cpu: usize,
     /// Bytes of the floor's answer; as corelane's, once it could be asked.
     #[arg(long, default_value_t = 302)]
     reply_bytes: usize,
     /// Where forwarding.json and forwarding.md go.
     #[arg(long, default_value = "bench/results")]
     output: PathBuf,
-    /// Judge the rounds in this JSON file and make the page beside it again, and run nothing.
-    #[arg(long)]
-    render: Option<PathBuf>,
     /// Encoded length of message M.
     #[arg(long, default_value_t = 175)]
     payload: usize,
@@ -164,19 +145,17 @@ struct Record {
 impl Forwarding {
     /// Runs, writes both files, prints the page.
     pub fn run(&self) -> Result<(), Failure> {
-        if let Some(file) = &self.render {
+        if let Some(file) = &self.terms.render {
             return render_file(file);
         }
-        if self.rounds == 0 || self.server_cpu == self.load_cpu {
-            return Err("at least one round, and two different CPUs, are needed".into());
-        }
+        self.terms.check()?;
         fs::create_dir_all(&self.output)?;
         let mut record = Record {
             environment: Environment::now(),
-            rounds_asked: self.rounds,
-            seconds: self.seconds,
-            server_cpu: self.server_cpu,
-            load_cpu: self.load_cpu,
+            rounds_asked: self.terms.rounds,
+            seconds: self.terms.seconds,
+            server_cpu: self.terms.server_cpu,
+            load_cpu: self.terms.load_cpu,
             floor_reply_bytes: self.reply_bytes,
             rungs: Vec::new(),
             comparisons: COMPARISONS.map(|(this, that)| (this.into(), that.into())).into(),
@@ -216,7 +195,9 @@ impl Forwarding {
 
     /// What has been measured survives whatever comes next.
     fn keep(&self, record: &Record) -> Result<(), Failure> {
-        record::write(&self.file(), record)
+        let crossing = record.crossing.iter().map(CrossingRound::named);
+        let runs = rounds::named(&record.rounds).chain(crossing).chain(record.faults.iter().map(FaultRound::named));
+        record::keep(&self.file(), record, &record.environment, runs)
     }
 
     fn wants(&self, name: &str) -> bool {
@@ -233,13 +214,13 @@ impl Forwarding {
         let all = |rungs: &[Rung], connections| rungs.iter().map(|rung| run(rung, connections)).sum::<f64>();
         let closed = self.connections.iter().map(|&connections| all(&loaded(rungs), connections));
         let rounds = closed.sum::<f64>() + all(&alone(rungs), 1);
-        let crossing = 4.0 * (self.warmup + self.seconds + 1.5);
+        let crossing = 4.0 * (self.terms.warmup + self.terms.seconds + 1.5);
         let pairs = |fault: Fault| {
             let (times, longer, _) = fault.effort();
-            2.0 * times as f64 * (self.warmup + longer * self.seconds + 1.5)
+            2.0 * times as f64 * (self.terms.warmup + longer * self.terms.seconds + 1.5)
         };
         let faults: f64 = Fault::all().map(pairs).sum();
-        self.rounds as f64 * (rounds + crossing + faults) + self.rest_rounds as f64 * 8.0
+        self.terms.rounds as f64 * (rounds + crossing + faults) + self.terms.rest_rounds as f64 * 8.0
     }
 
     /// The rungs that there is a program for, each of which has answered a call; learns the size of the answers for the
@@ -287,7 +268,7 @@ impl Forwarding {
     }
 
     fn interleave(&self, record: &mut Record, rungs: &[Rung], scenario: &Scenario) -> Result<(), Failure> {
-        for round in 0..self.rounds {
+        for round in 0..self.terms.rounds {
             for index in rounds::order(rungs.len(), round) {
                 let rung = &rungs[index];
                 let ran = self.once(record, rung, scenario, self.times(rung, scenario.connections));
@@ -302,7 +283,7 @@ impl Forwarding {
     /// to have its turn, or its calls would count as stalled.
     fn times(&self, rung: &Rung, connections: usize) -> (f64, f64) {
         let turns = if rung.front == Front::Fastmcp { (connections as f64 / 128.0).max(1.0) } else { 1.0 };
-        (self.warmup * turns, self.seconds * turns)
+        (self.terms.warmup * turns, self.terms.seconds * turns)
     }
 
     /// One chain, one load, one report.
@@ -323,7 +304,7 @@ impl Forwarding {
         if rung.front == Front::Floor {
             more.push("--unverified".into());
         }
-        chain.front.measured("load", Wire::HttpModern, self.load_cpu, &payload, &more)
+        chain.front.loaded(Wire::HttpModern, self.terms.load_cpu, &payload, &more)
     }
 
     /// Message M for a tool at a path.

@@ -4,13 +4,24 @@
 //! then between the last that held and the first that did not.
 //!
 //! Invariant: a step holds only if every call that was due was answered rightly and the latency stayed within its
-//! bound; what is said to be the limit was seen at the first step that did not.
+//! bound; what is said to be the limit (`limits`) was seen (`watch`) at the last step that did not.
 
-use std::{fmt::Write, process::Command};
+mod limits;
+mod watch;
+
+use std::{fmt::Write, path::PathBuf, process::Command, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Failure, load::Aim, observe::Environment, tally::Report};
+use crate::{
+    Failure,
+    hlog::{self, Entry},
+    load::Aim,
+    observe::Environment,
+    tally::Report,
+};
+use limits::{Limit, Observed};
+use watch::Watched;
 
 /// `corelane-bench knee`.
 #[derive(clap::Args)]
@@ -23,9 +34,12 @@ pub struct Knee {
     /// Connections; the first step's if these grow.
     #[arg(long, default_value_t = 64)]
     connections: usize,
-    /// Calls a second of the first step; of each connection if connections grow.
-    #[arg(long, default_value_t = 10_000.0)]
-    rate: f64,
+    /// Calls a second of the first step, 10,000 unless given; of each connection if connections grow, 10 unless given.
+    #[arg(long)]
+    rate: Option<f64>,
+    /// Ask for no more than this of what grows.
+    #[arg(long, default_value_t = f64::INFINITY, hide_default_value = true)]
+    up_to: f64,
     /// Calls in flight on each connection.
     #[arg(long, default_value_t = 1)]
     depth: usize,
@@ -41,6 +55,9 @@ pub struct Knee {
     /// Predict p95 at 50 to 95 % of the knee, and measure it.
     #[arg(long, requires = "server_pid")]
     predict: bool,
+    /// Where the histograms behind the percentiles of each step go, as an HDR log; nowhere unless given.
+    #[arg(long)]
+    hlog: Option<PathBuf>,
 }
 
 /// What grows from step to step.
@@ -58,8 +75,8 @@ struct Step {
     connections: usize,
     rate: f64,
     held: bool,
-    /// What gave way, if it did not hold.
-    limit: Option<String>,
+    /// What gave way, if it did not hold: resources first, then what came of it.
+    limits: Vec<Limit>,
     report: Report,
 }
 
@@ -78,14 +95,10 @@ struct Found {
     steps: Vec<Step>,
     /// Of the last step that held.
     knee: Option<f64>,
-    limit: Option<String>,
+    /// Of the first step above it.
+    limits: Vec<Limit>,
     predicted: Vec<Predicted>,
 }
-
-/// A share of its time from which on a thread counts as busy.
-const BUSY: f64 = 0.93;
-/// Of 100 calls that were due so many must have been answered in their window.
-const ANSWERED_PERCENT: f64 = 99.0;
 
 impl Knee {
     /// Runs and prints what was found, as Markdown on standard error and as JSON on standard output.
@@ -93,15 +106,16 @@ impl Knee {
         self.aim.script()?;
         let environment = Environment::now();
         let first = match self.by {
-            By::Rate => self.rate,
+            By::Rate => self.each(),
             By::Connections => self.connections as f64,
         };
-        let mut found = Found { by: self.by, steps: Vec::new(), knee: None, limit: None, predicted: Vec::new() };
+        let mut found = Found { by: self.by, steps: Vec::new(), knee: None, limits: Vec::new(), predicted: Vec::new() };
         let (mut good, mut bad): (Option<f64>, Option<f64>) = (None, None);
         let mut load = first;
         while let Some(next) = next(load, good, bad, self.within / 100.0) {
             // Connections come whole.
             load = if self.by == By::Connections { next.floor() } else { next };
+            load = load.min(self.up_to);
             if good == Some(load) || bad == Some(load) {
                 break;
             }
@@ -109,7 +123,7 @@ impl Knee {
                 Ok(step) => step,
                 // What was found before is worth telling, whatever this one broke.
                 Err(failure) if good.is_some() => {
-                    found.limit = Some(format!("the load itself at {load:.0}: {failure}"));
+                    found.limits = vec![limits::of_failure(&failure.to_string())];
                     break;
                 }
                 Err(failure) => return Err(failure),
@@ -119,7 +133,7 @@ impl Knee {
                 good = Some(load);
             } else {
                 bad = Some(load);
-                found.limit.clone_from(&step.limit);
+                found.limits.clone_from(&step.limits);
             }
             found.steps.push(step);
         }
@@ -127,18 +141,35 @@ impl Knee {
         if let (true, By::Rate, Some(knee)) = (self.predict, self.by, good) {
             found.predicted = self.predictions(knee, &found.steps)?;
         }
+        if let Some(file) = &self.hlog {
+            let of = |step: &Step| {
+                let run = format!("{} connections/{:.0} calls a second", step.connections, step.rate);
+                step.report.histograms.iter().map(|entry| entry.under(&run)).collect::<Vec<Entry>>()
+            };
+            let entries: Vec<Entry> = found.steps.iter().flat_map(of).collect();
+            hlog::write(file, Duration::from_secs(environment.unix_time), &entries)?;
+        }
         eprint!("\n{}", page(&found)?);
         environment.print_with(&found)
+    }
+
+    /// Calls a second of the first step, or of each connection.
+    fn each(&self) -> f64 {
+        self.rate.unwrap_or(match self.by {
+            By::Rate => 10_000.0,
+            By::Connections => 10.0,
+        })
     }
 
     fn step(&self, load: f64) -> Result<Step, Failure> {
         let (connections, rate) = match self.by {
             By::Rate => (self.connections, load),
-            By::Connections => (load as usize, load.floor() * self.rate),
+            By::Connections => (load as usize, load.floor() * self.each()),
         };
-        let report = self.measure(connections, rate)?;
-        let limit = limit(&report, self.p99_ms * 1e3);
-        Ok(Step { connections, rate, held: limit.is_none(), limit, report })
+        let (report, watched) = watch::during(self.aim.server_pid, || self.measure(connections, rate));
+        let report = report?;
+        let limits = observed(&report, &watched, self.p99_ms * 1e3).limits();
+        Ok(Step { connections, rate, held: limits.is_empty(), limits, report })
     }
 
     fn measure(&self, connections: usize, rate: f64) -> Result<Report, Failure> {
@@ -159,6 +190,8 @@ impl Knee {
                 load.args([flag, &value]);
             }
         }
+        let log = std::env::temp_dir().join(format!("corelane-knee-{}.hlog", std::process::id()));
+        load.arg("--hlog").arg(&log);
         if aim.handshake {
             load.arg("--handshake");
         }
@@ -166,7 +199,9 @@ impl Knee {
         if !done.status.success() {
             return Err(String::from_utf8_lossy(&done.stderr).trim().to_string().into());
         }
-        Ok(serde_json::from_slice(&done.stdout)?)
+        let histograms = hlog::read(&log)?;
+        std::fs::remove_file(&log)?;
+        Ok(Report { histograms, ..serde_json::from_slice(&done.stdout)? })
     }
 
     /// One server that takes calls in order of arrival, at random moments, with random times of service (M/M/1): of a
@@ -191,7 +226,7 @@ impl Knee {
 }
 
 /// The 95th percentile of the time in an M/M/1 queue, in us; `service` in us, `rate` per second.
-fn waiting(service: f64, rate: f64) -> f64 {
+pub fn waiting(service: f64, rate: f64) -> f64 {
     let busy = (rate * service / 1e6).min(0.999);
     service * 20f64.ln() / (1.0 - busy)
 }
@@ -208,49 +243,31 @@ fn next(last: f64, good: Option<f64>, bad: Option<f64>, within: f64) -> Option<f
     }
 }
 
-/// What gave way in a step; nothing if it held.
-fn limit(report: &Report, p99_us: f64) -> Option<String> {
-    let failed: Vec<String> = report.errors.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
-    let offered = report.offered.unwrap_or(0).max(1) as f64;
-    let answered = 100.0 * report.calls as f64 / offered;
-    let p99 = report.latency_us.map_or(f64::INFINITY, |latency| latency.p99);
-    if failed.is_empty() && report.connections_lost == 0 && answered >= ANSWERED_PERCENT && p99 <= p99_us {
-        return None;
+/// What is known of a step.
+fn observed(report: &Report, watched: &Watched, p99_us_bound: f64) -> Observed {
+    Observed {
+        p99_us: report.latency_us.map(|latency| latency.p99),
+        p99_us_bound,
+        offered: report.offered.unwrap_or(0),
+        answered: report.calls,
+        connections: report.connections,
+        ready: report.connections_ready,
+        lost: report.connections_lost,
+        errors: report.errors.clone(),
+        generator: report.generator_cpu_share,
+        server_busiest: report.server.and_then(|server| server.busiest_threads).map(|[busiest, _]| busiest),
+        server_system: watched.server_system,
+        kernel: watched.kernel,
+        memory: watched.memory,
+        descriptors: watched.descriptors,
+        listen_overflows: watched.listen_overflows,
+        listen_drops: watched.listen_drops,
     }
-    let mut seen = Vec::new();
-    if report.generator_cpu_share >= BUSY {
-        seen.push(format!(
-            "the generator, {:.0} % of its CPU: another CPU for it may show more",
-            report.generator_cpu_share * 100.0
-        ));
-    }
-    match report.server.and_then(|server| server.busiest_threads) {
-        Some([busiest, _]) if busiest >= BUSY => {
-            seen.push(format!("a core of the server, {:.0} % busy", busiest * 100.0))
-        }
-        _ => {}
-    }
-    if report.connections_lost > 0 || report.connections_ready < report.connections {
-        seen.push(format!(
-            "connections: {} of {} were ready, {} lost",
-            report.connections_ready, report.connections, report.connections_lost
-        ));
-    }
-    if !failed.is_empty() {
-        seen.push(format!("calls that failed: {}", failed.join(", ")));
-    }
-    if p99 > p99_us {
-        seen.push(format!("latency: p99 {:.1} ms", p99 / 1e3));
-    }
-    if answered < ANSWERED_PERCENT {
-        seen.push(format!("{answered:.1} % of the calls that were due were answered"));
-    }
-    Some(seen.join("; "))
 }
 
 fn told(step: &Step) -> String {
     let p99 = step.report.latency_us.map_or(0.0, |latency| latency.p99);
-    let held = step.limit.as_ref().map_or("held".into(), |limit| format!("did not hold: {limit}"));
+    let held = if step.held { "held".into() } else { format!("did not hold: {}", limits::in_words(&step.limits)) };
     format!("{} connections, {:.0} calls/s: p99 {p99:.0} us, {held}", step.connections, step.rate)
 }
 
@@ -261,8 +278,10 @@ fn page(found: &Found) -> Result<String, Failure> {
         Some(knee) => writeln!(page, "knee: {knee:.0} {unit}")?,
         None => writeln!(page, "not even the smallest load held")?,
     }
-    if let Some(limit) = &found.limit {
-        writeln!(page, "what gave way first: {limit}")?;
+    if !found.limits.is_empty() {
+        writeln!(page, "what gave way first: {}", limits::in_words(&found.limits))?;
+    } else if found.knee.is_some() {
+        writeln!(page, "nothing gave way: the largest load that was asked for held")?;
     }
     if !found.predicted.is_empty() {
         writeln!(page, "\n| share of the knee | calls/s | p95 us predicted | measured |\n|---|---|---|---|")?;

@@ -24,7 +24,7 @@ use crate::{
     message::{Payload, Script, Wire},
     observe::Environment,
     record,
-    rounds::{self, Round, Scenario},
+    rounds::{self, Round, Scenario, Terms},
     server::{Program, Running, Sizes},
     tally::Report,
     target::Target,
@@ -34,6 +34,8 @@ use rest::{EmptyRound, IdleRound};
 /// `corelane-bench ladder`.
 #[derive(clap::Args)]
 pub struct Ladder {
+    #[command(flatten)]
+    terms: Terms,
     /// The corelane binary; its rungs are left out without it.
     #[arg(long)]
     corelane: Option<PathBuf>,
@@ -43,15 +45,6 @@ pub struct Ladder {
     /// The rmcp-echo binary; its rungs are left out without it.
     #[arg(long)]
     rmcp: Option<PathBuf>,
-    /// Rounds: pairs for each comparison. Fewer than five leave everything undecided.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// Seconds of each round's window.
-    #[arg(long, default_value_t = 2.0)]
-    seconds: f64,
-    /// Seconds of warm-up before each.
-    #[arg(long, default_value_t = 1.0)]
-    warmup: f64,
     /// Connection counts of the closed-loop scenarios.
     #[arg(long, value_delimiter = ',', default_values_t = [64, 1000, 8000])]
     connections: Vec<usize>,
@@ -73,18 +66,9 @@ pub struct Ladder {
     /// Seconds for which the one with two executors is watched.
     #[arg(long, default_value_t = 10.0)]
     empty_seconds: f64,
-    /// Rounds of what is measured at rest; fewer than three leave it undecided.
-    #[arg(long, default_value_t = 3)]
-    rest_rounds: usize,
     /// Run only these rungs (names as in the table).
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// CPU of the server.
-    #[arg(long, default_value_t = 0)]
-    server_cpu: usize,
-    /// CPU of the generator.
-    #[arg(long, default_value_t = 1)]
-    load_cpu: usize,
     /// Bytes of the floor's ndjson answer; as corelane's, once it could be asked.
     #[arg(long, default_value_t = 175)]
     ndjson_reply_bytes: usize,
@@ -100,9 +84,6 @@ pub struct Ladder {
     /// Where ladder.json and ladder.md go.
     #[arg(long, default_value = "bench/results")]
     output: PathBuf,
-    /// Judge the rounds in this JSON file and make the table beside it again, and run nothing.
-    #[arg(long)]
-    render: Option<PathBuf>,
     #[command(flatten)]
     payload: Payload,
 }
@@ -218,19 +199,17 @@ impl Record {
 impl Ladder {
     /// Runs, writes both files, prints the table.
     pub fn run(&self) -> Result<(), Failure> {
-        if let Some(file) = &self.render {
+        if let Some(file) = &self.terms.render {
             return render_file(file);
         }
-        if self.rounds == 0 || self.server_cpu == self.load_cpu {
-            return Err("at least one round, and two different CPUs, are needed".into());
-        }
+        self.terms.check()?;
         fs::create_dir_all(&self.output)?;
         let mut record = Record {
             environment: Environment::now(),
-            rounds_asked: self.rounds,
-            seconds: self.seconds,
-            server_cpu: self.server_cpu,
-            load_cpu: self.load_cpu,
+            rounds_asked: self.terms.rounds,
+            seconds: self.terms.seconds,
+            server_cpu: self.terms.server_cpu,
+            load_cpu: self.terms.load_cpu,
             floor_ndjson_reply_bytes: self.ndjson_reply_bytes,
             floor_http_reply_bytes: self.http_reply_bytes,
             floor_legacy_reply_bytes: self.legacy_reply_bytes,
@@ -258,27 +237,35 @@ impl Ladder {
             self.interleave(&mut record, &paced, &Scenario { share: Some(share), ..Scenario::closed(few) })?;
         }
         self.rest(&mut record, &rungs)?;
-        let file = self.output.join("ladder.json");
-        record::write(&file, &record)?;
-        render_file(&file)
+        self.keep(&record)?;
+        render_file(&self.file())
+    }
+
+    fn file(&self) -> PathBuf {
+        self.output.join("ladder.json")
+    }
+
+    /// What has been measured survives whatever comes next.
+    fn keep(&self, record: &Record) -> Result<(), Failure> {
+        record::keep(&self.file(), record, &record.environment, rounds::named(&record.rounds))
     }
 
     /// About how long a run takes.
     fn seconds_of(&self, rungs: &[Rung]) -> f64 {
         // Starting and ending a server takes about half a second, opening eight thousand connections up to one more.
-        let run = |seconds: f64| self.warmup + seconds + 1.0;
+        let run = |seconds: f64| self.terms.warmup + seconds + 1.0;
         let count = |chosen: fn(&Rung) -> bool| rungs.iter().filter(|rung| chosen(rung)).count();
         let scenarios = self.connections.iter().map(|&connections| Scenario::closed(connections));
         let closed: f64 =
             scenarios.flat_map(|scenario| rungs.iter().map(move |rung| run(self.window(rung, &scenario)))).sum();
         let deep = usize::from(self.depth > 1) * count(|rung| rung.pipelined);
         let open = self.shares.len() * count(|rung| rung.paced);
-        self.rounds as f64 * (closed + (deep + open) as f64 * run(self.seconds)) + self.rest_seconds(rungs)
+        self.terms.rounds as f64 * (closed + (deep + open) as f64 * run(self.terms.seconds)) + self.rest_seconds(rungs)
     }
 
     /// Seconds of the measured window.
     fn window(&self, rung: &Rung, scenario: &Scenario) -> f64 {
-        self.seconds.max(rung.seconds_for_laps(scenario))
+        self.terms.seconds.max(rung.seconds_for_laps(scenario))
     }
 
     /// The rungs whose server answers one call rightly; learns the size of the answers for the floor.
@@ -316,18 +303,17 @@ impl Ladder {
 
     fn interleave(&self, record: &mut Record, rungs: &[Rung], scenario: &Scenario) -> Result<(), Failure> {
         let rates: Vec<_> = rungs.iter().map(|rung| record.rate(rung, scenario)).collect();
-        for round in 0..self.rounds {
+        for round in 0..self.terms.rounds {
             for index in rounds::order(rungs.len(), round) {
                 let (rung, rate) = (&rungs[index], rates[index]);
                 let ran = if scenario.share.is_some() && rate.is_none() {
                     Err("no capacity was measured".into())
                 } else {
-                    self.once(record, rung, scenario, (self.warmup, self.window(rung, scenario)), rate)
+                    self.once(record, rung, scenario, (self.terms.warmup, self.window(rung, scenario)), rate)
                 };
                 record.rounds.push(Round::ran(scenario, rung.name, round, ran));
             }
-            // What has been measured survives whatever comes next.
-            record::write(&self.output.join("ladder.json"), record)?;
+            self.keep(record)?;
         }
         Ok(())
     }
@@ -359,7 +345,7 @@ impl Ladder {
             more.extend(["--session-bytes".into(), record.floor_session_bytes.to_string()]);
         }
         more.extend(rung.handshake());
-        running.measured("load", rung.wire, self.load_cpu, &self.payload, &more)
+        running.loaded(rung.wire, self.terms.load_cpu, &self.payload, &more)
     }
 
     /// The server of a rung, on its CPU.
@@ -378,7 +364,7 @@ impl Ladder {
             Ok::<_, String>(script.call_bytes())
         };
         sizing(any)?;
-        Running::rung(rung.program, &binary, &self.corelane_args, self.server_cpu, |target| {
+        Running::rung(rung.program, &binary, &self.corelane_args, self.terms.server_cpu, |target| {
             Ok(Sizes { http_request: sizing(target)?, ..sizes })
         })
     }

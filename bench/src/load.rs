@@ -7,6 +7,7 @@
 
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     sync::{
         Arc, Barrier,
         atomic::{AtomicU64, Ordering},
@@ -17,6 +18,7 @@ use std::{
 
 use crate::{
     Failure, drive,
+    hlog::{self, Entry},
     message::{Payload, Script, Wire},
     observe::{self, Environment, Spent},
     sys,
@@ -112,6 +114,9 @@ pub struct Load {
     /// Seed of everything random.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// Where the histograms behind the percentiles go, as an HDR log; nowhere unless given.
+    #[arg(long)]
+    pub hlog: Option<PathBuf>,
     /// Print the bytes of one call and of message M, and do nothing else.
     #[arg(long)]
     pub print_sizes: bool,
@@ -138,7 +143,11 @@ impl Load {
             return Ok(());
         }
         let environment = Environment::now();
-        environment.print_with(&self.measure()?)
+        let report = self.measure()?;
+        if let Some(file) = &self.hlog {
+            hlog::write(file, Duration::from_secs(environment.unix_time), &report.histograms)?;
+        }
+        environment.print_with(&report)
     }
 
     /// Runs and gives the report.
@@ -193,7 +202,7 @@ impl Load {
 
         ready.wait();
         let rss_before_bytes = self.aim.server_pid.and_then(observe::rss_bytes);
-        let begin = sys::now_ns();
+        let (begin, begun) = (sys::now_ns(), hlog::now() + Duration::from_secs_f64(self.warmup));
         begin_ns.store(begin, Ordering::Relaxed);
         ready.wait();
         let window = self.window(begin);
@@ -220,6 +229,9 @@ impl Load {
                 rss_after_bytes,
             }
         });
+        let length = Duration::from_secs_f64(self.seconds);
+        let kept = [("latency", &tally.latency), ("lag", &tally.lag)];
+        let histograms = kept.into_iter().filter_map(|(tag, of)| Entry::of(tag, begun, length, of)).collect();
         Ok(Report {
             target: self.aim.target.to_string(),
             wire: self.aim.wire.name().into(),
@@ -249,6 +261,7 @@ impl Load {
             server,
             generator_cpu_share: window.generator as f64 / 1e9 / window.seconds,
             delayed_acks: window.delayed_acks,
+            histograms,
         })
     }
 

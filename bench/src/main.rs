@@ -16,6 +16,7 @@ mod floor;
 mod forwarding;
 mod gate;
 mod history;
+mod hlog;
 mod judge;
 mod knee;
 mod ladder;

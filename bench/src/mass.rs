@@ -10,6 +10,7 @@ mod crowd;
 use std::{
     collections::BTreeMap,
     io,
+    path::PathBuf,
     sync::{Arc, mpsc},
     thread,
     time::Duration,
@@ -21,6 +22,7 @@ use serde_json::json;
 
 use crate::{
     Failure,
+    hlog::{self, Entry},
     load::{Aim, SETUP, tables},
     observe::{self, Environment},
     sys,
@@ -51,6 +53,9 @@ pub struct Sessions {
     /// Seconds that the announcement may take to reach all streams.
     #[arg(long, default_value_t = 60.0)]
     announce_limit: f64,
+    /// Where the histogram behind the percentiles goes, as an HDR log; nowhere unless given.
+    #[arg(long)]
+    hlog: Option<PathBuf>,
     /// Seed of the choice.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -240,6 +245,7 @@ impl Sessions {
             report["streams"]["errors"] = json!(listening.errors);
             lost += self.sessions - listening.done;
         }
+        let held_at = hlog::now();
         let storm = troop.each(|index| Order::Storm {
             // The threads hold equal shares, so equal shares of the active ones are a fair draw.
             links: self.active * (index + 1) / troop.orders.len() - self.active * index / troop.orders.len(),
@@ -247,6 +253,10 @@ impl Sessions {
             seed: self.seed.wrapping_add(index as u64),
         })?;
         let latency: Histogram<u64> = storm.latency();
+        if let Some(file) = &self.hlog {
+            let entry = Entry::of("held", held_at, Duration::from_secs_f64(self.seconds), &latency);
+            hlog::write(file, held_at, entry.as_slice())?;
+        }
         report["held"] = json!({
             "active_sessions": self.active.min(self.sessions),
             "calls": storm.done,

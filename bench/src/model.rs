@@ -1,12 +1,18 @@
 //! `corelane-bench model`: what the figures that were measured say of hosts that were not.
 //!
-//! It measures nothing: it reads the records of the ladder, of forwarding and of many sessions, and writes
-//! `bench/MODEL.md`. Every line says whether it was measured or computed, and from what.
+//! It measures nothing: it reads the records of the ladder, of forwarding, of many sessions and of the registry, and
+//! those of the original's scaling table as far as there are any (`scaling`), and writes `bench/MODEL.md`. Every line
+//! says whether it was measured or computed, and from what.
 //!
 //! Invariant: a line is computed from lines above it and from constants that stand in it, so a reader can do the same
 //! with a pencil.
 
-use std::{fmt::Write, path::PathBuf};
+mod scaling;
+
+use std::{
+    fmt::Write,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     Failure,
@@ -59,6 +65,49 @@ struct Forwarding {
     crossing: Vec<Crossing>,
 }
 
+/// What is read of a record of the registry.
+#[derive(serde::Deserialize)]
+struct Registry {
+    rows: Vec<Row>,
+}
+
+#[derive(serde::Deserialize)]
+struct Row {
+    what: String,
+    value: f64,
+}
+
+impl Registry {
+    /// The figure of the row that begins so.
+    fn figure(&self, what: &str) -> Result<f64, Failure> {
+        let found = self.rows.iter().find(|row| row.what.starts_with(what));
+        Ok(found.ok_or_else(|| format!("no row of the registry begins with {what:?}"))?.value)
+    }
+}
+
+/// All that the page is made from.
+struct Records {
+    ladder: Ladder,
+    sessions: Sessions,
+    forwarding: Forwarding,
+    facts: Registry,
+    core_ops: Registry,
+    scale: Vec<scaling::Measured>,
+}
+
+impl Records {
+    fn read(results: &Path) -> Result<Self, Failure> {
+        Ok(Self {
+            ladder: crate::record::read(&results.join("ladder.json"))?,
+            sessions: crate::record::read(&results.join("sessions.json"))?,
+            forwarding: crate::record::read(&results.join("forwarding.json"))?,
+            facts: crate::record::read(&results.join("registry_facts.json"))?,
+            core_ops: crate::record::read(&results.join("registry_core_ops.json"))?,
+            scale: scaling::read(&results.join("scenarios"))?,
+        })
+    }
+}
+
 /// A round of calls that cross cores, or do not.
 #[derive(serde::Deserialize)]
 struct Crossing {
@@ -100,10 +149,7 @@ fn middle(rounds: &[Round], scenario: &Scenario, rung: &str, figure: Figure) -> 
 impl Model {
     /// Reads the records and writes the page.
     pub fn run(&self) -> Result<(), Failure> {
-        let ladder: Ladder = crate::record::read(&self.results.join("ladder.json"))?;
-        let sessions: Sessions = crate::record::read(&self.results.join("sessions.json"))?;
-        let forwarding: Forwarding = crate::record::read(&self.results.join("forwarding.json"))?;
-        let page = page(&ladder, &sessions, &forwarding)?;
+        let page = page(&Records::read(&self.results)?)?;
         if self.out.as_os_str() == "-" {
             println!("{page}");
         } else {
@@ -114,7 +160,8 @@ impl Model {
     }
 }
 
-fn page(ladder: &Ladder, sessions: &Sessions, forwarding: &Forwarding) -> Result<String, Failure> {
+fn page(records: &Records) -> Result<String, Failure> {
+    let Records { ladder, sessions, forwarding, .. } = records;
     let cost = |connections, depth, rung| {
         middle(&ladder.rounds, &Scenario { depth, ..Scenario::closed(connections) }, rung, judge::cpu)
     };
@@ -142,8 +189,8 @@ fn page(ladder: &Ladder, sessions: &Sessions, forwarding: &Forwarding) -> Result
     let mut out = Lines(String::from("# Capacity model\n\n"));
     writeln!(
         out.0,
-        "Made by `corelane-bench model` from `bench/results/{{ladder,sessions,forwarding}}.json`, which say where they come \
-         from; the ladder ran on {} x {}, kernel {}, commit {}. *Measured* figures are medians of that machine; *computed* \
+        "Made by `corelane-bench model` from `bench/results/{{ladder,sessions,forwarding,registry_facts,registry_core_ops}}.json` and \
+         `scenarios/scale_*.jsonl`, which say where they come from; the ladder ran on {} x {}, kernel {}, commit {}. *Measured* figures are medians of that machine; *computed* \
          ones follow from them as written, and were seen by nobody.",
         environment.cores,
         or(&environment.cpu_model),
@@ -181,6 +228,8 @@ fn page(ladder: &Ladder, sessions: &Sessions, forwarding: &Forwarding) -> Result
         us(hop),
         "computed: that ratio of a local call of the same rounds, which was forwarded as well",
     )?;
+
+    rings(&mut out, records, hop)?;
 
     out.table("One core")?;
     let capacity = |cost: f64| 1e6 / cost;
@@ -295,6 +344,8 @@ fn page(ladder: &Ladder, sessions: &Sessions, forwarding: &Forwarding) -> Result
         "measured; computed: divided by the cores",
     )?;
 
+    scaling::table(&mut out, &records.scale, &scaling::Costs { call_us: legacy[1], session_bytes: rss })?;
+
     out.table("Ten such hosts")?;
     out.line(
         "HTTP 2026-07-28",
@@ -313,6 +364,37 @@ fn page(ladder: &Ladder, sessions: &Sessions, forwarding: &Forwarding) -> Result
          often; the costs above are those of a busy one."
     )?;
     Ok(out.0)
+}
+
+/// What it costs that something crosses from one core to another.
+fn rings(out: &mut Lines, records: &Records, hop: f64) -> Result<(), Failure> {
+    let ring_ns = 1e9 / records.core_ops.figure("queue: message M into a ring")?;
+    let waited = |what: &str| records.facts.figure(what);
+    let (busy, asleep) =
+        (waited("cross-core register p50, both cores busy")?, waited("cross-core register p50, cores asleep")?);
+    out.table("A ring between two cores")?;
+    out.line(
+        "message M (175 bytes) into a ring and out again, on one thread",
+        format!("{ring_ns:.0} ns of CPU"),
+        "measured (registry_core_ops, queue): without the other core's cache",
+    )?;
+    out.line(
+        "a request to another core and its answer, both cores busy",
+        format!("{busy:.2} us, p50"),
+        "measured (registry_facts, cross-core register)",
+    )?;
+    out.line("the same, cores asleep in between", format!("{asleep:.2} us, p50"), "measured (registry_facts)")?;
+    out.line(
+        "share of a forwarded call's crossing that is in the rings",
+        format!("{:.0} %", 100.0 * 2.0 * ring_ns / 1e3 / hop),
+        "computed: two parcels of what crossing adds, above; the rest is what both cores do with them",
+    )?;
+    out.line(
+        "parcels a second that one core's rings carry",
+        thousands(1e9 / ring_ns),
+        "computed: 1 / CPU of one; a call that crosses takes two",
+    )?;
+    Ok(())
 }
 
 /// 1234567 as 1,234,567.
@@ -335,11 +417,8 @@ mod tests {
     #[test]
     fn the_page_in_the_repository_is_what_its_records_give() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-        let results = root.join("results");
-        let ladder = crate::record::read(&results.join("ladder.json")).expect("a record");
-        let sessions = crate::record::read(&results.join("sessions.json")).expect("a record");
-        let forwarding = crate::record::read(&results.join("forwarding.json")).expect("a record");
-        let page = page(&ladder, &sessions, &forwarding).expect("whole records");
+        let records = Records::read(&root.join("results")).expect("records");
+        let page = page(&records).expect("whole records");
         let written = std::fs::read_to_string(root.join("MODEL.md")).expect("there is a page");
         assert!(page == written, "bench/MODEL.md is not what `corelane-bench model` makes of bench/results now");
         assert!(

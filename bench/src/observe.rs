@@ -23,6 +23,9 @@ use crate::{Failure, server::SETTING};
 /// How long a server may take to show its metrics.
 const METRICS_LIMIT: Duration = Duration::from_secs(5);
 
+/// How the names of corelane's core threads begin; a number follows.
+const CORE_THREAD: &str = "corelane-";
+
 /// What a thread did with its time, in ns.
 #[derive(Clone, Copy, Debug)]
 pub struct Spent {
@@ -64,15 +67,71 @@ pub fn slab_bytes() -> Option<(u64, u64)> {
 /// How many ACKs of this network namespace were sent because a timer ended that waits for something to go with them:
 /// Linux waits 40 ms and longer. Such an ACK costs both sides, whichever of them was late.
 pub fn delayed_acks() -> Option<u64> {
-    delayed_acks_in(&fs::read_to_string("/proc/net/netstat").ok()?)
+    tcp_count(None, "DelayedACKs")
+}
+
+/// A count that the kernel keeps of TCP, of a process's network namespace or of this one's, since that began.
+pub fn tcp_count(pid: Option<u32>, name: &str) -> Option<u64> {
+    let of = pid.map_or("self".into(), |pid| pid.to_string());
+    tcp_count_in(&fs::read_to_string(format!("/proc/{of}/net/netstat")).ok()?, name)
 }
 
 /// Each group is two lines: the names, then the values.
-fn delayed_acks_in(netstat: &str) -> Option<u64> {
+fn tcp_count_in(netstat: &str, name: &str) -> Option<u64> {
     let mut lines = netstat.lines().filter_map(|line| line.strip_prefix("TcpExt:"));
     let (names, values) = (lines.next()?, lines.next()?);
-    let place = names.split_whitespace().position(|name| name == "DelayedACKs")?;
+    let place = names.split_whitespace().position(|column| column == name)?;
     values.split_whitespace().nth(place)?.parse().ok()
+}
+
+/// What a CPU has done since the machine began, in ticks of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CpuTime {
+    pub total: u64,
+    pub idle: u64,
+    /// In interrupts, the soft ones included.
+    pub interrupts: u64,
+}
+
+/// All CPUs, in their order.
+pub fn cpu_times() -> Option<Vec<CpuTime>> {
+    let times = cpu_times_in(&fs::read_to_string("/proc/stat").ok()?);
+    (!times.is_empty()).then_some(times)
+}
+
+/// `cpuN user nice system idle iowait irq softirq steal guest guest_nice`; a guest's time is also a user's.
+fn cpu_times_in(stat: &str) -> Vec<CpuTime> {
+    let of = |line: &str| {
+        let (name, ticks) = line.split_once(' ')?;
+        name.strip_prefix("cpu")?.parse::<usize>().ok()?;
+        let ticks: Vec<u64> = ticks.split_whitespace().map_while(|word| word.parse().ok()).collect();
+        let [_, _, _, idle, waits, hard, soft, ..] = ticks[..] else { return None };
+        Some(CpuTime { total: ticks.iter().take(8).sum(), idle: idle + waits, interrupts: hard + soft })
+    };
+    stat.lines().filter_map(of).collect()
+}
+
+/// Bytes of memory of this machine: all, and what is left for whoever asks.
+pub fn memory() -> Option<(u64, u64)> {
+    Some((kib_field("/proc/meminfo", "MemTotal:")?, kib_field("/proc/meminfo", "MemAvailable:")?))
+}
+
+/// How many files a process has open, and its soft limit.
+pub fn open_files(pid: u32) -> Option<(u64, u64)> {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64;
+    Some((open, line.split_whitespace().next()?.parse().ok()?))
+}
+
+/// How many threads of a process are cores, by their names: each has a ring of its own.
+pub fn core_threads(pid: u32) -> u64 {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
+    let is_core = |task: &fs::DirEntry| {
+        let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        name.trim().strip_prefix(CORE_THREAD).is_some_and(|number| number.parse::<u32>().is_ok())
+    };
+    tasks.flatten().filter(is_core).count() as u64
 }
 
 /// What a server shows at its control address as Prometheus text, at one moment.
@@ -132,11 +191,6 @@ pub fn ticks(pid: u32) -> Option<Ticks> {
 fn ticks_in(stat: &str) -> Option<Ticks> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11).map_while(|field| field.parse().ok());
     Some(Ticks { user: fields.next()?, kernel: fields.next()? })
-}
-
-/// The memory of the machine.
-pub fn memory_bytes() -> Option<u64> {
-    kib_field("/proc/meminfo", "MemTotal:")
 }
 
 fn kib_field(path: &str, name: &str) -> Option<u64> {
@@ -287,11 +341,19 @@ mod tests {
     }
 
     #[test]
-    fn delayed_acks_are_found_by_their_name() {
+    fn counts_of_tcp_are_found_by_their_name() {
         let netstat =
             "TcpExt: SyncookiesSent DelayedACKs DelayedACKLocked\nTcpExt: 3 71 9\nIpExt: InNoRoutes\nIpExt: 0\n";
-        assert_eq!(delayed_acks_in(netstat), Some(71));
-        assert_eq!(delayed_acks_in("TcpExt: SyncookiesSent\nTcpExt: 3\n"), None);
-        assert_eq!(delayed_acks_in(""), None);
+        assert_eq!(tcp_count_in(netstat, "DelayedACKs"), Some(71));
+        assert_eq!(tcp_count_in("TcpExt: SyncookiesSent\nTcpExt: 3\n", "DelayedACKs"), None);
+        assert_eq!(tcp_count_in("", "DelayedACKs"), None);
+    }
+
+    #[test]
+    fn the_times_of_each_cpu_are_read_and_not_their_sum() {
+        let stat =
+            "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 1 2 3 40 5 6 7 8 100 100\ncpu1 0 0 0 1 0 0 1 0 0 0\nintr 5 6\ncpufreq 1\n";
+        let time = |total, idle, interrupts| CpuTime { total, idle, interrupts };
+        assert_eq!(cpu_times_in(stat), [time(72, 45, 13), time(2, 1, 1)]);
     }
 }

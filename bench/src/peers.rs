@@ -30,7 +30,7 @@ use crate::{
     message::{Payload, Wire},
     observe::Environment,
     record,
-    rounds::{self, Pace, Round, Scenario},
+    rounds::{self, Pace, Round, Scenario, Terms},
     tally::Report,
     target::Target,
 };
@@ -44,21 +44,14 @@ use trial::Taken;
 // The last one counts: a script has its defaults, and whoever calls it the last word.
 #[command(args_override_self = true)]
 pub struct Peers {
+    #[command(flatten)]
+    terms: Terms,
     /// What to compare; all kinds, one after another, without it.
     #[arg(long, value_enum, value_delimiter = ',')]
     kind: Vec<Kind>,
     /// Only these peers (names as in the table); targets need corelane.
     #[arg(long, value_delimiter = ',')]
     peers: Vec<String>,
-    /// Rounds: pairs for each comparison. Fewer than five leave everything undecided.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// Seconds of each round's window.
-    #[arg(long, default_value_t = 2.0)]
-    seconds: f64,
-    /// Seconds of warm-up before each.
-    #[arg(long, default_value_t = 1.0)]
-    warmup: f64,
     /// Seconds that a window may have at most, for peers that are slow.
     #[arg(long, default_value_t = 60.0)]
     longest: f64,
@@ -68,15 +61,6 @@ pub struct Peers {
     /// Silent clients whose memory is measured; 0 leaves it out.
     #[arg(long, default_value_t = 4000)]
     silent: usize,
-    /// Rounds of that; fewer than three leave it undecided.
-    #[arg(long, default_value_t = 3)]
-    rest_rounds: usize,
-    /// CPU of the server or gateway, to which all its threads are confined.
-    #[arg(long, default_value_t = 0)]
-    server_cpu: usize,
-    /// CPU of the generator and of the server behind a gateway.
-    #[arg(long, default_value_t = 1)]
-    load_cpu: usize,
     /// Where corelane, rmcp-echo and rmcp-proxy are; beside this program without it.
     #[arg(long)]
     binaries: Option<PathBuf>,
@@ -89,9 +73,6 @@ pub struct Peers {
     /// Where KIND.json and KIND.md go.
     #[arg(long, default_value = "bench/results/peers")]
     output: PathBuf,
-    /// Judge the rounds in this JSON file and make the page beside it again, and run nothing.
-    #[arg(long)]
-    render: Option<PathBuf>,
     /// Encoded length of message M.
     #[arg(long, default_value_t = 175)]
     payload: usize,
@@ -195,15 +176,16 @@ struct Asked {
 impl Peers {
     /// Runs, writes the files, prints the pages; true if every target is met.
     pub fn run(&self) -> Result<bool, Failure> {
-        match &self.render {
+        match &self.terms.render {
             Some(file) => render_file(file),
             None => self.measure(),
         }
     }
 
     fn measure(&self) -> Result<bool, Failure> {
-        if self.rounds == 0 || self.connections.contains(&0) || self.server_cpu == self.load_cpu {
-            return Err("at least one round, connections, and two different CPUs, are needed".into());
+        self.terms.check()?;
+        if self.connections.contains(&0) {
+            return Err("--connections must be above zero".into());
         }
         let kinds = if self.kind.is_empty() { Kind::ALL.to_vec() } else { self.kind.clone() };
         let all = || kinds.iter().flat_map(|kind| kind.peers());
@@ -240,11 +222,11 @@ impl Peers {
         let mut record = Record {
             environment: Environment::now(),
             kind,
-            rounds_asked: self.rounds,
-            seconds: self.seconds,
+            rounds_asked: self.terms.rounds,
+            seconds: self.terms.seconds,
             longest: self.longest,
-            server_cpu: self.server_cpu,
-            load_cpu: self.load_cpu,
+            server_cpu: self.terms.server_cpu,
+            load_cpu: self.terms.load_cpu,
             connections: self.connections.clone(),
             floor: Sizes { http: 302, legacy: 274, session: 60 },
             chosen: chosen.iter().map(described).collect(),
@@ -281,7 +263,7 @@ impl Peers {
 
     /// What has been measured survives whatever comes next.
     fn keep(&self, record: &Record) -> Result<(), Failure> {
-        record::write(&self.file(record.kind), record)
+        record::keep(&self.file(record.kind), record, &record.environment, rounds::named(&record.rounds))
     }
 
     /// Those that serve, each with how many connections it takes; learns the size of corelane's answers for the floor.
@@ -322,24 +304,24 @@ impl Peers {
             let asked = self.closed(taken);
             asked.warmup + asked.seconds + 3.0
         };
-        self.rounds as f64 * record.taken.iter().map(run).sum::<f64>() / 60.0
+        self.terms.rounds as f64 * record.taken.iter().map(run).sum::<f64>() / 60.0
     }
 
     /// The closed loop of a peer: as long as each of its connections needs for its turns.
     fn closed(&self, taken: &Taken) -> Asked {
-        let seconds = self.seconds.max(trial::turns(taken.connections, taken.calls_per_second));
-        let warmup = self.warmup.max(seconds / trial::LAPS);
+        let seconds = self.terms.seconds.max(trial::turns(taken.connections, taken.calls_per_second));
+        let warmup = self.terms.warmup.max(seconds / trial::LAPS);
         Asked { connections: taken.connections, warmup, seconds, rate: None }
     }
 
     /// An open loop at a rate: as long as a tail needs, if it may be.
     fn open(&self, scenario: &Scenario, rate: f64) -> Asked {
-        let seconds = self.seconds.max((CALLS_FOR_TAIL / rate).min(self.longest));
-        Asked { connections: scenario.connections, warmup: self.warmup, seconds, rate: Some(rate) }
+        let seconds = self.terms.seconds.max((CALLS_FOR_TAIL / rate).min(self.longest));
+        Asked { connections: scenario.connections, warmup: self.terms.warmup, seconds, rate: Some(rate) }
     }
 
     fn interleave(&self, record: &mut Record, peers: &[&Peer], scenario: &Scenario) -> Result<(), Failure> {
-        for round in 0..self.rounds {
+        for round in 0..self.terms.rounds {
             for index in rounds::order(peers.len(), round) {
                 let peer = peers[index];
                 let asked = match (&scenario.pace, record.taken(peer.name, scenario.connections)) {
@@ -373,7 +355,7 @@ impl Peers {
         if peer.sessions_unasked() {
             more.extend(["--session-bytes".into(), record.floor.session.to_string()]);
         }
-        served.front.measured("load", peer.wire, self.load_cpu, &served.payload, &more)
+        served.front.loaded(peer.wire, self.terms.load_cpu, &served.payload, &more)
     }
 
     /// Message M for a peer.

@@ -5,6 +5,7 @@
 //!
 //! Invariant: everything on a page comes from the records and their histograms, so a page can be made again.
 
+mod curves;
 mod plot;
 
 use std::{
@@ -14,23 +15,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hdrhistogram::{
-    Histogram,
-    serialization::{
-        Deserializer,
-        interval_log::{IntervalLogIterator, LogEntry},
-    },
-};
+use hdrhistogram::Histogram;
 
 use crate::{
-    Failure,
+    Failure, hlog,
     scenario::{
-        record::{self, Figures, Line, PhaseLine, Run, Second, Verdict},
+        record::{self, Line, PhaseLine, Run, Second, Verdict},
         verdict::Judged,
     },
-    tally::LATENCY_MAX_NS,
 };
-use plot::{Curve, Frame, chart};
 
 /// `corelane-bench report`.
 #[derive(clap::Args)]
@@ -45,9 +38,6 @@ pub struct Report {
     #[arg(long)]
     markdown: Option<PathBuf>,
 }
-
-/// A point of a curve, of a group in a second.
-type Point<'a> = &'a dyn Fn(&Second, &Figures) -> Option<(f64, f64)>;
 
 /// A record that was read.
 struct Taken {
@@ -115,7 +105,7 @@ fn take(file: &Path) -> Result<Taken, Failure> {
         seconds,
         phases,
         verdict: verdict.ok_or_else(|| missing("verdict"))?,
-        histograms: histograms(&file.with_extension("hlog"))?,
+        histograms: sums(&hlog::read(&file.with_extension("hlog"))?)?,
     })
 }
 
@@ -153,24 +143,14 @@ fn is_whole(file: &Path, phases: &[PhaseLine], verdict: Option<&Verdict>) -> Res
     }
 }
 
-/// The histograms of an HDR interval log, those of one tag added up.
-fn histograms(file: &Path) -> Result<BTreeMap<String, Histogram<u64>>, Failure> {
-    use base64::{Engine, engine::general_purpose::STANDARD};
-    let text = fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+/// The histograms by their tags, those of one tag added up.
+fn sums(entries: &[hlog::Entry]) -> Result<BTreeMap<String, Histogram<u64>>, Failure> {
     let mut sums = BTreeMap::new();
-    for entry in IntervalLogIterator::new(&text) {
-        let entry = entry.map_err(|error| format!("{}: {error:?}", file.display()))?;
-        let LogEntry::Interval(interval) = entry else { continue };
-        let bytes = STANDARD.decode(interval.encoded_histogram())?;
-        let histogram: Histogram<u64> = Deserializer::new()
-            .deserialize(&mut &bytes[..])
-            .map_err(|error| format!("{}: a histogram: {error}", file.display()))?;
-        let tag = interval.tag().map_or_else(String::new, |tag| tag.as_str().to_owned());
-        let empty = || Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3).expect("bounds that hdrhistogram takes");
-        sums.entry(tag)
-            .or_insert_with(empty)
-            .add(&histogram)
-            .map_err(|error| format!("{}: {error}", file.display()))?;
+    for entry in entries {
+        // Three digits, and as wide as it must become.
+        let sum =
+            sums.entry(entry.tag.clone()).or_insert_with(|| Histogram::new(3).expect("three digits are possible"));
+        *sum += entry.histogram()?;
     }
     Ok(sums)
 }
@@ -252,13 +232,13 @@ fn tables(all: &[Taken]) -> Result<String, Failure> {
         for line in &taken.phases {
             writeln!(
                 page,
-                "| {}, {} | {:.1} | {} | {} | {:.0} | {} | {} | {} | {} | {} | {} | {} | {}; {} | {} | {} | {} | {} | {} | {} |",
+                "| {}, {} | {:.1} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {}; {} | {} | {} | {} | {} | {} | {} |",
                 line.phase,
                 line.group,
                 line.duration_s,
                 line.offered,
                 line.succeeded,
-                line.succeeded as f64 / line.duration_s,
+                or_dash(rate(line), 0),
                 or_dash(line.latency_p50_us, 0),
                 or_dash(line.latency_p95_us, 0),
                 or_dash(line.latency_p99_us, 0),
@@ -282,83 +262,65 @@ fn tables(all: &[Taken]) -> Result<String, Failure> {
             run.tuning.iter().map(|(k, v)| format!("{k} = {v}")).collect::<Vec<_>>().join("; ")
         )?;
     }
+    if all.len() > 1 {
+        beside(&mut page, all)?;
+    }
     Ok(page)
 }
 
-/// Percentiles that a curve goes through, as 1 / (1 - quantile).
-fn percentile_curve(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
-    let most = (histogram.len() as f64).max(1.0);
-    let mut points = Vec::new();
-    let mut rarity: f64 = 1.0;
-    while rarity <= most {
-        let quantile = 1.0 - 1.0 / rarity;
-        points.push((rarity, (histogram.value_at_quantile(quantile) as f64 / 1e3).max(0.1)));
-        rarity *= 1.3;
-    }
-    points
+/// Right answers a second; nothing of a phase that took no time.
+fn rate(line: &PhaseLine) -> Option<f64> {
+    (line.duration_s > 0.0).then(|| line.succeeded as f64 / line.duration_s)
 }
 
-/// How a rarity is written: 100 is the 99th percentile.
-fn percentile(rarity: f64) -> String {
-    let percent = 100.0 * (1.0 - 1.0 / rarity.max(1.0));
-    let digits = (rarity.log10().ceil() as usize).saturating_sub(2).min(6);
-    format!("{percent:.digits$} %")
-}
+/// A figure of a group in a phase: what it is, with how many digits it is told.
+type Told = (&'static str, usize, fn(&PhaseLine) -> Option<f64>);
 
-fn charts(all: &[Taken]) -> Result<Vec<String>, Failure> {
-    let label = |taken: &Taken, name: &str| {
-        escaped(&if all.len() > 1 { format!("{}: {name}", taken.name) } else { name.to_owned() })
+/// What is told of several records side by side.
+const BESIDE: [Told; 8] = [
+    ("calls/s", 0, rate),
+    ("p50 us", 0, |line| line.latency_p50_us),
+    ("p95 us", 0, |line| line.latency_p95_us),
+    ("p99 us", 0, |line| line.latency_p99_us),
+    ("p99.9 us", 0, |line| line.latency_p999_us),
+    ("server CPU us/call", 2, |line| line.cpu_us_per_call),
+    ("server RSS MiB", 1, |line| line.memory_rss_mib_per_node),
+    ("RSS B each", 0, |line| line.server_rss_bytes_each),
+];
+
+/// The phases and groups that all have, and what each record says of them: before and after, in the order given.
+fn beside(page: &mut String, all: &[Taken]) -> std::fmt::Result {
+    let [first, others @ ..] = all else { return Ok(()) };
+    let of = |taken: &'_ Taken, line: &PhaseLine| {
+        let is_same = |other: &&PhaseLine| other.phase == line.phase && other.group == line.group;
+        taken.phases.iter().position(|other| is_same(&other))
     };
-    let line = |name: String, points: Vec<(f64, f64)>| Curve { name, points, dots: false };
-    let mut curves: [Vec<Curve>; 6] = Default::default();
-    for taken in all {
-        for (tag, histogram) in &taken.histograms {
-            curves[0].push(line(label(taken, tag), percentile_curve(histogram)));
-        }
-        for group in &taken.run.scenario.groups {
-            let of = |figure: Point<'_>| -> Vec<(f64, f64)> {
-                let each = |second: &Second| figure(second, second.groups.get(&group.name)?);
-                taken.seconds.iter().filter_map(each).collect()
-            };
-            for (name, which) in [("p50", 0), ("p99", 1), ("max", 2)] {
-                let points = of(&|second, figures| {
-                    let latency = figures.latency_us.as_ref()?;
-                    Some((second.at_seconds, [latency.p50, latency.p99, latency.max][which].max(0.1)))
-                });
-                curves[1].push(line(label(taken, &format!("{} {name}", group.name)), points));
+    let names: Vec<&str> = all.iter().map(|taken| taken.name.as_str()).collect();
+    let mut rows = String::new();
+    for line in &first.phases {
+        let lines: Option<Vec<&PhaseLine>> =
+            others.iter().map(|taken| of(taken, line).map(|place| &taken.phases[place])).collect();
+        let Some(lines) = lines else { continue };
+        for (what, digits, figure) in BESIDE {
+            let figures: Vec<_> = std::iter::once(line).chain(lines.iter().copied()).map(figure).collect();
+            if figures.iter().all(Option::is_none) {
+                continue;
             }
-            curves[2].push(line(
-                label(taken, &format!("{} right", group.name)),
-                of(&|second, figures| Some((second.at_seconds, figures.succeeded as f64))),
-            ));
-            let dots = |name: String, points: Vec<(f64, f64)>| Curve { name, points, dots: true };
-            curves[3].push(dots(
-                label(taken, &group.name),
-                of(&|_, figures| (figures.offered > 0).then_some((figures.open as f64, figures.succeeded as f64))),
-            ));
-            curves[4].push(dots(
-                label(taken, &group.name),
-                of(&|_, figures| (figures.offered > 0).then_some((figures.offered as f64, figures.succeeded as f64))),
-            ));
+            let ratio = figures.last().copied().flatten().zip(figures[0]).filter(|(_, base)| *base > 0.0);
+            let cells: Vec<_> = figures.iter().map(|found| or_dash(*found, digits)).collect();
+            let ratio = or_dash(ratio.map(|(last, base)| last / base), 3);
+            writeln!(rows, "| {}, {} | {what} | {} | {ratio} |", line.phase, line.group, cells.join(" | "))?;
         }
-        let open = |second: &Second| second.groups.values().map(|figures| figures.open).sum::<u64>() as f64;
-        let rss = |second: &Second| Some((open(second), second.server_rss_bytes? as f64 / 1_048_576.0));
-        let points = taken.seconds.iter().filter_map(rss).filter(|point| point.0 > 0.0).collect();
-        curves[5].push(Curve { name: label(taken, "server"), points, dots: true });
     }
-    let frames = [
-        ("Latency by percentile", "percentile", "us", true, true),
-        ("Latency over time", "s", "us", false, true),
-        ("Right answers over time", "s", "calls/s", false, false),
-        ("Right answers against connections", "connections up", "calls/s", false, false),
-        ("Goodput against offered load", "calls due in a second", "right answers in that second", false, false),
-        ("Memory against connections", "connections up", "server RSS, MiB", false, false),
-    ];
-    let draw = |(curves, (title, x, y, x_log, y_log)): (&Vec<Curve>, (&str, &str, &str, bool, bool))| {
-        let x_shown = x_log.then_some(percentile as fn(f64) -> String);
-        chart(&Frame { title, x, y, x_log, y_log, x_shown }, curves)
-    };
-    curves.iter().zip(frames).map(draw).collect()
+    writeln!(page, "# Side by side\n")?;
+    if rows.is_empty() {
+        return writeln!(
+            page,
+            "No phase and group is in all of these records; the plots lay over each other what they have.\n"
+        );
+    }
+    writeln!(page, "| phase, group | figure | {} | last / first |", names.join(" | "))?;
+    writeln!(page, "|---|---|{}---|\n{rows}", "---|".repeat(names.len()))
 }
 
 fn escaped(text: &str) -> String {
@@ -416,7 +378,7 @@ fn marked(text: &str) -> String {
 
 fn page(all: &[Taken], tables: &str) -> Result<String, Failure> {
     let title = all.iter().map(|taken| taken.name.as_str()).collect::<Vec<_>>().join(", ");
-    let charts = charts(all)?;
+    let charts = curves::charts(all)?;
     Ok(format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{}</title>\n<style>\n\
          body {{ font-family: sans-serif; margin: 2em; max-width: 100em }}\n\
@@ -464,15 +426,19 @@ mod tests {
     }
 
     #[test]
-    fn a_percentile_curve_ends_where_the_samples_do() {
-        let mut histogram = Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3).expect("bounds");
-        (1..=1000u64).for_each(|us| histogram.record(us * 1000).expect("in bounds"));
-        let curve = percentile_curve(&histogram);
-        assert!(curve.last().is_some_and(|&(rarity, us)| rarity <= 1000.0 && us > 990.0), "{:?}", curve.last());
-        assert!(curve.windows(2).all(|two| two[0].0 < two[1].0 && two[0].1 <= two[1].1));
-        assert_eq!(
-            [percentile(1.0), percentile(2.0), percentile(100.0), percentile(1000.0)].join(" "),
-            "0 % 50 % 99 % 99.9 %"
-        );
+    fn several_records_stand_side_by_side_in_tables_and_plots() {
+        let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/scenarios");
+        let read = |name: &str| take(&results.join(name)).expect("a whole record");
+        let both = [read("scale_150.jsonl"), read("scale_1k.jsonl")];
+        let tables = tables(&both).expect("written");
+        let (_, table) = tables.split_once("# Side by side").expect("there are two");
+        assert!(table.contains("| phase, group | figure | scale_150 | scale_1k | last / first |"), "{table}");
+        assert!(table.contains("| measured, callers | calls/s | 2475 | 16500 | 6.667 |"), "{table}");
+        assert!(table.contains("| measured, callers | RSS B each |"), "memory of a connection: {table}");
+        let html = page(&both, &tables).expect("drawn");
+        assert!(html.contains("<h1>Side by side</h1>") && html.matches("<svg").count() == 7, "{html:.400}");
+        assert!(!super::tables(&both[..1]).expect("written").contains("Side by side"));
+        let none = [read("scale_150.jsonl"), read("connections_1m.jsonl")];
+        assert!(super::tables(&none).expect("written").contains("No phase and group is in all"));
     }
 }

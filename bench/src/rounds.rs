@@ -7,6 +7,8 @@
 
 pub mod table;
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -14,6 +16,42 @@ use crate::{
     judge::{Figure, Figures},
     tally::Report,
 };
+
+/// What every comparison of servers is told alike.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Terms {
+    /// Rounds: pairs for each comparison. Fewer than five leave everything undecided.
+    #[arg(long, default_value_t = 5)]
+    pub rounds: usize,
+    /// Seconds of each round's window.
+    #[arg(long, default_value_t = 2.0)]
+    pub seconds: f64,
+    /// Seconds of warm-up before each.
+    #[arg(long, default_value_t = 1.0)]
+    pub warmup: f64,
+    /// Rounds of what is measured at rest (memory, idleness); fewer than three leave it undecided.
+    #[arg(long, default_value_t = 3)]
+    pub rest_rounds: usize,
+    /// CPU of the server, proxy or gateway, to which all its threads are confined.
+    #[arg(long, default_value_t = 0)]
+    pub server_cpu: usize,
+    /// CPU of the generator, and of the server behind a proxy or gateway.
+    #[arg(long, default_value_t = 1)]
+    pub load_cpu: usize,
+    /// Judge the rounds in this JSON file and make the page beside it again, and run nothing.
+    #[arg(long)]
+    pub render: Option<PathBuf>,
+}
+
+impl Terms {
+    /// Refuses what can compare nothing.
+    pub fn check(&self) -> Result<(), Failure> {
+        if self.rounds == 0 || self.server_cpu == self.load_cpu {
+            return Err("at least one round, and two different CPUs, are needed".into());
+        }
+        Ok(())
+    }
+}
 
 /// One load under which rungs are compared.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,6 +126,13 @@ impl Round {
         eprintln!("{}: {rung} round {}: {told}", scenario.title(), round + 1);
         Self { scenario: scenario.clone(), rung: rung.into(), round, report, failure }
     }
+}
+
+/// The runs of rounds as they are named in a log: scenario, rung, round from 1.
+pub fn named(rounds: &[Round]) -> impl Iterator<Item = (String, &Option<Report>)> {
+    rounds
+        .iter()
+        .map(|round| (format!("{}/{}/round {}", round.scenario.title(), round.rung, round.round + 1), &round.report))
 }
 
 /// In which order `count` rungs run in a round.

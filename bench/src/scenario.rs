@@ -249,7 +249,7 @@ impl Staging {
             server: running.as_ref().and(scenario.serve.clone()).map(|words| format!("corelane {words}")),
             server_cpus: running.is_some().then_some(1),
             generator_cpus: Some(troop.threads.min(self.cpus.iter().collect::<BTreeSet<_>>().len())),
-            memory_bytes: observe::memory_bytes(),
+            memory_bytes: observe::memory().map(|(total, _)| total),
             processes: self.processes,
             threads: troop.threads,
             environment,
@@ -428,7 +428,9 @@ impl Stage {
         for (_, counts) in self.counts.range((place, 0)..(place + 1, 0)) {
             sums.iter_mut().zip(counts).for_each(|(sum, count)| sum.add(count));
         }
-        let ns = last.at.saturating_sub(begin.max(first.at));
+        // Connections may all be up before the moment at which the phase was to begin.
+        let from = if last.at > begin { begin.max(first.at) } else { first.at };
+        let ns = last.at.saturating_sub(from);
         let seconds = ns as f64 / 1e9;
         // The time for which calls were due: what came after it was waited for. Connections that are few are there at
         // once, which is a time all the same.
@@ -455,7 +457,7 @@ impl Stage {
                 precision: "ns, HDR with 3 significant digits".into(),
                 duration_s: measured,
                 operations: sum.succeeded,
-                throughput_msg_per_s: 2.0 * sum.in_time as f64 / measured,
+                throughput_msg_per_s: (measured > 0.0).then(|| 2.0 * sum.in_time as f64 / measured),
                 latency_p50_us: us(0.5),
                 latency_p95_us: us(0.95),
                 latency_p99_us: us(0.99),

@@ -16,7 +16,7 @@ use std::{
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Failure,
+    Failure, hlog,
     message::{Payload, Wire},
     sys,
     tally::Report,
@@ -202,6 +202,18 @@ impl Running {
             return Err(format!("{why} {}", self.last_words()).into());
         }
         Ok(serde_json::from_slice(&done.stdout)?)
+    }
+
+    /// Runs `load` so and gives its report, with the histograms behind its percentiles.
+    pub fn loaded(&self, wire: Wire, cpu: usize, payload: &Payload, more: &[String]) -> Result<Report, Failure> {
+        let file = self.log.with_extension("hlog");
+        let more = [more, &["--hlog".into(), file.display().to_string()]].concat();
+        let report = self.measured::<Report>("load", wire, cpu, payload, &more);
+        let histograms = hlog::read(&file);
+        // It was never written if that failed.
+        let _ = fs::remove_file(&file);
+        let report = report?;
+        Ok(Report { histograms: histograms?, ..report })
     }
 
     /// Waits until calls on so many connections are all answered: so many that each core of a proxy is asked for

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use crate::hlog::Entry;
+
 /// Longest latency told apart, in ns; longer ones count as this.
 pub const LATENCY_MAX_NS: u64 = 120_000_000_000;
 
@@ -159,6 +161,10 @@ pub struct Report {
     /// sides, and of whatever else this network namespace has.
     #[serde(default)]
     pub delayed_acks: Option<u64>,
+    /// The histograms behind the percentiles: `latency` and, of an open loop, `lag`. They go to the log beside a
+    /// record.
+    #[serde(skip)]
+    pub histograms: Vec<Entry>,
 }
 
 impl Report {

@@ -1,30 +1,54 @@
 //! What the guides tell people to type: every command in them exists, has the options that it is given, and those that
 //! need nothing to run against are run.
 //!
-//! A block of `sh` holds commands, each looked at; a block of `sh run` is run as well, from the project's folder. Not
-//! here: what the commands do. Invariant: a command that nobody here knows is an error, not something to pass over.
+//! A block of `sh` holds commands, each looked at; a block of `sh run` is run as well, from the project's folder; one
+//! of `sh host` is for whoever sets up a host, and is run where it changes none: in a network of its own, with a copy
+//! of what is in `/etc`. Not here: what the commands do. Invariant: a command that nobody here knows is an error, not
+//! something to pass over; and nothing outside the project's `results` and `target` is changed.
 
 use std::{
     collections::BTreeSet,
     env, fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::OnceLock,
 };
 
-const GUIDES: [&str; 2] = ["docs/optimization.md", "bench/README.md"];
+const GUIDES: [&str; 3] = ["docs/optimization.md", "docs/deployment.md", "bench/README.md"];
 /// Of the system, and of no interest here.
-const SYSTEM: [&str; 4] = ["cat", "cmp", "cp", "mkdir"];
+const SYSTEM: [&str; 8] = ["cat", "cmp", "cp", "install", "mkdir", "systemctl", "tee", "useradd"];
 const BENCH: &str = env!("CARGO_BIN_EXE_corelane-bench");
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the project's folder").to_owned()
 }
 
+/// What is done with a block.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Looked,
+    Run,
+    Host,
+}
+
 /// A block of commands.
 struct Block {
-    run: bool,
+    kind: Kind,
     line: usize,
     text: String,
+}
+
+/// Where the programs of this project are built for tests, corelane among them.
+fn programs() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        // As the other tests have it, so that there is nothing to do if they have run.
+        let words = ["build", "--profile", "test", "--package", "corelane", "--bin", "corelane"];
+        let output = Command::new(env!("CARGO")).args(words).current_dir(root()).output().expect("cargo");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Path::new(BENCH).parent().expect("it is in a folder").to_owned()
+    };
+    BUILT.get_or_init(build).clone()
 }
 
 fn blocks(guide: &str) -> Vec<Block> {
@@ -32,8 +56,14 @@ fn blocks(guide: &str) -> Vec<Block> {
     for (at, line) in guide.lines().enumerate() {
         match (&mut open, line.strip_prefix("```")) {
             (None, Some(kind)) => {
-                let known = matches!(kind, "sh" | "sh run");
-                open = Some((known, Block { run: kind == "sh run", line: at + 1, text: String::new() }));
+                let known = match kind {
+                    "sh" => Some(Kind::Looked),
+                    "sh run" => Some(Kind::Run),
+                    "sh host" => Some(Kind::Host),
+                    _ => None,
+                };
+                let kind = known.unwrap_or(Kind::Looked);
+                open = Some((known.is_some(), Block { kind, line: at + 1, text: String::new() }));
             }
             (Some(_), Some(_)) => blocks.extend(open.take().filter(|(known, _)| *known).map(|(_, block)| block)),
             (Some((_, block)), None) => block.text += &format!("{line}\n"),
@@ -54,7 +84,12 @@ fn commands(text: &str) -> Vec<Vec<String>> {
     let set = |word: &&str| {
         word.split_once('=').is_some_and(|(name, _)| name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'))
     };
-    simple.map(|command| command.split_whitespace().skip_while(set).map(str::to_owned).collect()).collect()
+    let words = |command: String| -> Vec<String> {
+        let words = command.split_whitespace().skip_while(set).skip_while(|word| *word == "sudo");
+        // Where standard output goes is the shell's business.
+        words.filter(|word| !word.starts_with('>')).map(str::to_owned).collect()
+    };
+    simple.map(words).collect()
 }
 
 /// What a program says of itself.
@@ -87,6 +122,10 @@ fn wrong(command: &[String]) -> Option<String> {
     let help = match program.as_str() {
         "corelane-bench" => match words.get(1) {
             Some(subcommand) => told(Path::new(BENCH), &[subcommand, "--help"]),
+            None => return Some("it is given no subcommand".into()),
+        },
+        "corelane" => match words.get(1) {
+            Some(subcommand) => told(&programs().join("corelane"), &[subcommand, "--help"]),
             None => return Some("it is given no subcommand".into()),
         },
         "perf" => match (Command::new("perf").arg("--version").output(), words.get(1)) {
@@ -150,24 +189,69 @@ fn every_command_and_option_of_a_guide_exists() {
 
 #[test]
 fn what_can_be_run_runs() {
-    let mut path = Path::new(BENCH).parent().expect("it is in a folder").as_os_str().to_owned();
-    path.push(":");
-    path.push(env::var_os("PATH").unwrap_or_default());
     for name in GUIDES {
-        for block in blocks(&guide(name)).iter().filter(|block| block.run) {
-            let script = format!("set -euo pipefail\n{}", block.text);
-            let output = Command::new("bash")
-                .args(["-c", &script])
-                .env("PATH", &path)
-                .current_dir(root())
-                .stdin(Stdio::null())
-                .output()
-                .expect("bash");
-            let said = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned();
-            assert!(output.status.success(), "{name}, block at line {}: {said}", block.line);
+        for block in blocks(&guide(name)).iter().filter(|block| block.kind == Kind::Run) {
+            let (succeeded, said) = ran(&mut Command::new("bash"), &format!("set -euo pipefail\n{}", block.text));
+            assert!(succeeded, "{name}, block at line {}: {said}", block.line);
             assert!(!said.trim().is_empty(), "{name}, block at line {}: it said nothing", block.line);
         }
     }
+}
+
+/// Runs a script where the guides are read, with this project's programs; whether it succeeded, and what it said.
+fn ran(shell: &mut Command, script: &str) -> (bool, String) {
+    let mut path = programs().into_os_string();
+    path.push(":");
+    path.push(env::var_os("PATH").unwrap_or_default());
+    let shell = shell.args(["-c", script]).env("PATH", &path).current_dir(root()).stdin(Stdio::null());
+    let output = shell.output().expect("a shell");
+    (output.status.success(), String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned())
+}
+
+/// Before a block that sets up a host: what it changes is the block's alone, and it needs nobody's leave.
+const ELSEWHERE: &str = r#"
+set -euo pipefail
+copy=$(mktemp -d)
+mount -t tmpfs tmpfs "$copy"
+cp -a /etc "$copy/etc" 2>/dev/null || true
+mkdir "$copy/lib"
+mount --bind "$copy/etc" /etc
+mount --bind "$copy/lib" /var/lib
+mount -t tmpfs tmpfs /usr/local/bin
+umount -l "$copy" && rmdir "$copy"
+ip link set lo up
+sudo() { "$@"; }
+"#;
+
+#[test]
+fn what_sets_up_a_host_does_so() {
+    let mut count = 0;
+    for name in GUIDES {
+        for block in blocks(&guide(name)).iter().filter(|block| block.kind == Kind::Host) {
+            count += 1;
+            // What the kernel has only once for all namespaces would be changed for real by root.
+            for command in commands(&block.text) {
+                let is_real = command[0].ends_with("/apply") && command.iter().any(|word| word == "--yes");
+                let is_namespaced = command.windows(2).any(|two| two == ["--groups", "net"]);
+                assert!(!is_real || is_namespaced, "{name}, block at line {}: {command:?}", block.line);
+                assert_ne!(command[0], "systemctl", "{name}: it would talk to the host's systemd");
+            }
+            let built = programs().display().to_string();
+            let script = format!("{ELSEWHERE}\n{}", block.text.replace("target/release", &built));
+            let inside =
+                |flags: &[&str]| ran(Command::new("unshare").args(flags).args(["--mount", "--net", "bash"]), &script);
+            let before = fs::read("/etc/passwd").expect("there is one");
+            // Whoever may not make a namespace may make one of users first.
+            let (mut succeeded, mut said) = inside(&["--user", "--map-root-user"]);
+            if !succeeded {
+                let (as_root, more) = inside(&[]);
+                (succeeded, said) = (as_root, format!("{said}\nas root: {more}"));
+            }
+            assert!(succeeded, "{name}, block at line {}: {said}", block.line);
+            assert!(before == fs::read("/etc/passwd").expect("there is one"), "{name}: it was not elsewhere");
+        }
+    }
+    assert!(count > 0, "docs/deployment.md sets up a host");
 }
 
 /// Every file and folder of results is explained where one looks for it.
@@ -201,14 +285,17 @@ fn what_is_not_there_is_found() {
         ("cargo test --test no_such", "there is no --test no_such"),
         ("cargo test -p no-such", "there is no -p no-such"),
         ("corelan --help", "there is no such program"),
+        ("corelane check --no-such", "it has no option --no-such"),
+        ("sudo kernel-tuning/apply --no", "it has no option --no"),
     ] {
         let found = wrong(&commands(command)[0]);
         assert!(found.as_ref().is_some_and(|found| found.contains(why)), "{command}: {found:?}");
     }
     let text = "INSTRUCTIONS_WRITE=1 scripts/test --only \\\n  x # why\n\n# a word\nscripts/check && cat y\n";
     assert_eq!(commands(text), [&["scripts/test", "--only", "x"][..], &["scripts/check"], &["cat", "y"]]);
+    assert_eq!(commands("sudo tee x >y && a | sudo b"), [&["tee", "x"][..], &["a"], &["b"]]);
     assert_eq!(wrong(&commands("scripts/flamegraph.sh --all -- --no-such")[0]), None, "what follows is another's");
-    let found = blocks("a\n```text\nb\n```\n```sh run\nc\n```\n```sh\nd\n```\n");
-    let found: Vec<_> = found.iter().map(|block| (block.run, block.line, block.text.as_str())).collect();
-    assert_eq!(found, [(true, 5, "c\n"), (false, 8, "d\n")]);
+    let found = blocks("a\n```text\nb\n```\n```sh run\nc\n```\n```sh\nd\n```\n```sh host\ne\n```\n");
+    let found: Vec<_> = found.iter().map(|block| (block.kind, block.line, block.text.as_str())).collect();
+    assert_eq!(found, [(Kind::Run, 5, "c\n"), (Kind::Looked, 8, "d\n"), (Kind::Host, 11, "e\n")]);
 }

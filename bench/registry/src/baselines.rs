@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::Failure;
+use crate::ranks::Kept;
 use crate::simple::{Asked, Plain, Simple};
 use crate::stage::{Ground, Row, Stage, publish};
 use crate::stress::{Did, Mix, POPULATION, Tally, Words, populate, worker};
@@ -91,7 +92,14 @@ fn simple(words: &Arc<Words>, mix: Mix, seconds: f64, registry: Simple) -> Resul
 }
 
 /// The rows of one mix: the two simpler registries, this one, and how they compare.
-fn compare(rows: &mut Vec<Row>, words: &Arc<Words>, name: &str, mix: Mix, seconds: f64) -> Result<(), Failure> {
+fn compare(
+    rows: &mut Vec<Row>,
+    kept: &mut Kept,
+    words: &Arc<Words>,
+    name: &str,
+    mix: Mix,
+    seconds: f64,
+) -> Result<(), Failure> {
     let populated = || Plain::populated(words.servers.iter().chain(&words.transports));
     let messages = simple(words, mix, seconds, Simple::by_messages(populated()))?;
     let mutex = simple(words, mix, seconds, Simple::behind_a_mutex(populated()))?;
@@ -114,6 +122,7 @@ fn compare(rows: &mut Vec<Row>, words: &Arc<Words>, name: &str, mix: Mix, second
             ("all", 100, &tally.all()),
         ] {
             if share > 0 && share < 100 || kind == "all" {
+                kept.keep(&format!("{name}, {what}: {kind}"), ranks);
                 rows.push(Row::plain(format!("{name}, {what}: {kind} p50"), ranks.us(0.5), "us"));
                 rows.push(Row::plain(format!("{name}, {what}: {kind} p99"), ranks.us(0.99), "us"));
             }
@@ -134,14 +143,15 @@ impl Baselines {
         let ground = Ground::now();
         let words =
             Arc::new(Words { servers: names("server_", POPULATION), transports: names("transport_", POPULATION) });
-        let mut rows = Vec::new();
+        let (mut rows, mut kept) = (Vec::new(), Kept::default());
         for (name, mix) in MIXES {
-            compare(&mut rows, &words, name, mix, self.seconds)?;
+            compare(&mut rows, &mut kept, &words, name, mix, self.seconds)?;
         }
         publish(
             ground,
             "The registry beside two simpler ones: 100 workers on 2 threads, one operation in flight for each",
             rows,
+            &kept,
             &self.output,
         )
     }

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::Failure;
-use crate::contention::{COLUMNS, Measured, SAMPLES, WORKERS, median_of, one};
+use crate::contention::{COLUMNS, Measured, SAMPLES, WORKERS, median_of, one, row_of};
 use crate::count::held;
-use crate::ranks::Ranks;
+use crate::ranks::{Kept, Ranks};
 use crate::simple::{Asked, Plain, Simple};
 use crate::stage::{Ground, context_switches, resident_kib};
 use crate::words::{Dice, names};
@@ -34,8 +34,11 @@ pub struct Beside {
     #[arg(long, hide = true)]
     of: Option<Shape>,
     /// Only do this iteration, and print its row
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, requires = "hlog")]
     row: Option<usize>,
+    /// Where the latencies of this iteration go
+    #[arg(long, hide = true)]
+    hlog: Option<PathBuf>,
 }
 
 /// Which registry.
@@ -54,17 +57,18 @@ const THREADS: usize = 2;
 impl Beside {
     pub fn run(self) -> Result<bool, Failure> {
         let scales = self.scale.map_or(vec![10_000, 25_000, 50_000, 100_000], |scale| vec![scale]);
-        if let (Some(shape), Some(iteration)) = (self.of, self.row) {
+        if let (Some(shape), Some(iteration), Some(file)) = (self.of, self.row, self.hlog) {
             let measured = match shape {
                 Shape::Sharded => one(scales[0], THREADS)?,
                 Shape::OneMutex => simple(Simple::behind_a_mutex, scales[0])?,
                 Shape::OneOwner => simple(Simple::by_messages, scales[0])?,
             };
+            measured.keep(&file)?;
             println!("{},{:.1}", measured.row(scales[0], iteration), measured.entry_bytes);
             return Ok(true);
         }
         let ground = Ground::now();
-        let mut table = format!("registry,{COLUMNS},entry_bytes\n");
+        let (mut table, mut kept) = (format!("registry,{COLUMNS},entry_bytes\n"), Kept::default());
         let program = std::env::current_exe()?;
         for scale in &scales {
             // In turn, so that an hour in which the host is slower is slower for all of them.
@@ -72,11 +76,9 @@ impl Beside {
                 for (_, shape) in SHAPES {
                     let (scale, iteration) = (scale.to_string(), iteration.to_string());
                     let arguments = ["beside", "--scale", &scale, "--of", shape, "--row", &iteration];
-                    let output = Command::new(&program).args(arguments).output()?;
-                    if !output.status.success() {
-                        return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
-                    }
-                    let row = format!("{shape},{}", String::from_utf8(output.stdout)?);
+                    let run = format!("{scale}/{shape}/iteration {iteration}");
+                    let row = row_of(Command::new(&program).args(arguments), &run, &mut kept)?;
+                    let row = format!("{shape},{row}");
                     eprint!("{row}");
                     table.push_str(&row);
                 }
@@ -86,6 +88,7 @@ impl Beside {
             std::fs::create_dir_all(folder)?;
         }
         std::fs::write(&self.output, &table)?;
+        kept.write(&self.output, ground.unix_time)?;
         let page = page(&ground, &table)?;
         std::fs::write(self.output.with_extension("md"), &page)?;
         println!("{page}");

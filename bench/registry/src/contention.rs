@@ -4,7 +4,7 @@
 //! Not here: what closes admission (a test of the registry). Invariant: the table has the original's 22 columns, and a
 //! verdict in the original's words.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,7 +15,8 @@ use corelane::shard::registry::Kind;
 use crate::Failure;
 use crate::count::held;
 use crate::facts::shards_for;
-use crate::ranks::Ranks;
+use crate::hlog;
+use crate::ranks::{Kept, Ranks};
 use crate::stage::{Ground, Stage, context_switches, resident_kib};
 use crate::words::{Dice, names};
 
@@ -52,8 +53,11 @@ pub struct Contention {
     #[arg(long)]
     expect: Option<PathBuf>,
     /// Only do this iteration, and print its row
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, requires = "hlog")]
     row: Option<usize>,
+    /// Where the latencies of this iteration go
+    #[arg(long, hide = true)]
+    hlog: Option<PathBuf>,
 }
 
 /// The original's limits for a scale: look-up p99 and p99.9 in milliseconds.
@@ -69,22 +73,21 @@ fn limits(scale: usize) -> (f64, f64) {
 impl Contention {
     pub fn run(self) -> Result<bool, Failure> {
         let scales = self.scale.map_or(vec![10_000, 25_000, 50_000, 100_000], |scale| vec![scale]);
-        if let Some(iteration) = self.row {
-            println!("{}", one(scales[0], self.cores)?.row(scales[0], iteration));
+        if let (Some(iteration), Some(file)) = (self.row, self.hlog) {
+            let measured = one(scales[0], self.cores)?;
+            measured.keep(&file)?;
+            println!("{}", measured.row(scales[0], iteration));
             return Ok(true);
         }
         let ground = Ground::now();
-        let mut table = format!("{COLUMNS}\n");
+        let (mut table, mut kept) = (format!("{COLUMNS}\n"), Kept::default());
         let program = std::env::current_exe()?;
         for scale in &scales {
             for iteration in 1..=self.iterations {
                 let (scale, cores, iteration) = (scale.to_string(), self.cores.to_string(), iteration.to_string());
                 let arguments = ["contention", "--scale", &scale, "--cores", &cores, "--row", &iteration];
-                let output = Command::new(&program).args(arguments).output()?;
-                if !output.status.success() {
-                    return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
-                }
-                let row = String::from_utf8(output.stdout)?;
+                let run = format!("{scale}/iteration {iteration}");
+                let row = row_of(Command::new(&program).args(arguments), &run, &mut kept)?;
                 eprint!("{row}");
                 table.push_str(&row);
             }
@@ -93,6 +96,7 @@ impl Contention {
             std::fs::create_dir_all(folder)?;
         }
         std::fs::write(&self.output, &table)?;
+        kept.write(&self.output, ground.unix_time)?;
         if let Some(file) = self.expect {
             if let Some(folder) = file.parent() {
                 std::fs::create_dir_all(folder)?;
@@ -105,6 +109,19 @@ impl Contention {
         println!("{page}");
         Ok(met)
     }
+}
+
+/// Runs an iteration in a process of its own: its row, with the end of the line; its latencies are kept.
+pub fn row_of(command: &mut Command, run: &str, kept: &mut Kept) -> Result<String, Failure> {
+    let file = std::env::temp_dir().join(format!("registry-bench-{}.hlog", std::process::id()));
+    let output = command.arg("--hlog").arg(&file).output()?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+    }
+    let added = kept.add(run, &file);
+    std::fs::remove_file(&file)?;
+    added?;
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// What an iteration of a registry came to.
@@ -123,6 +140,13 @@ pub struct Measured {
 }
 
 impl Measured {
+    /// Writes its latencies to a log.
+    pub fn keep(&self, file: &Path) -> Result<(), Failure> {
+        let mut kept = Kept::default();
+        ["register", "look-up", "route"].iter().zip(&self.ranks).for_each(|(what, ranks)| kept.keep(what, ranks));
+        kept.write(file, hlog::now().as_secs())
+    }
+
     /// Its row, without the end of the line.
     pub fn row(&self, scale: usize, iteration: usize) -> String {
         let Measured { shards, rate, ratio, memory_mb, switches, .. } = self;

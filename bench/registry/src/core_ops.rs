@@ -20,6 +20,7 @@ use corelane::server::pool::Pool;
 use corelane::shard::session::{Session, SessionKey, Sessions};
 
 use crate::Failure;
+use crate::ranks::Kept;
 use crate::stage::{Ground, Row, Stage, publish};
 use crate::words::Dice;
 
@@ -77,7 +78,13 @@ impl CoreOps {
         rows.push(Row::at_least("all four, as the original adds them up, on one core", all, "/s", CLAIMS[4]));
         let seconds = encode(count);
         rows.push(Row::at_least("encode: message M written, 175 bytes", count as f64 / seconds, "/s", CLAIMS[5]));
-        publish(ground, "The original's core operations, each on the real component", rows, &self.output)
+        publish(
+            ground,
+            "The original's core operations, each on the real component",
+            rows,
+            &Kept::default(),
+            &self.output,
+        )
     }
 }
 

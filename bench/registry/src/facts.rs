@@ -11,7 +11,7 @@ use corelane::shard::registry::Kind;
 
 use crate::Failure;
 use crate::count::held;
-use crate::ranks::Ranks;
+use crate::ranks::{Kept, Ranks};
 use crate::stage::{Ground, Row, Stage, publish};
 use crate::words::{Dice, names};
 
@@ -47,7 +47,7 @@ impl Facts {
             return Ok(true);
         }
         let ground = Ground::now();
-        let mut rows = Vec::new();
+        let (mut rows, mut kept) = (Vec::new(), Kept::default());
         let chosen = |part: &str| self.only.as_deref().is_none_or(|only| only == part);
         // An entry stands in the replica of each core, so that it weighs more with more of them.
         let all = [self.cores, WEIGHED_CORES.max(self.cores)];
@@ -70,20 +70,20 @@ impl Facts {
         }
         let stage = Stage::open(self.cores, 64)?;
         if chosen("look-ups") {
-            rows.extend(look_ups(&stage));
+            rows.extend(look_ups(&stage, &mut kept));
         }
         if chosen("writes") {
             rows.push(writes(&stage));
         }
         if chosen("crossing") {
-            rows.extend(crossing(&stage));
+            rows.extend(crossing(&stage, &mut kept));
         }
         for transports in [50, 10_000].into_iter().filter(|_| chosen("broadcasts")) {
-            rows.extend(broadcast(&stage, transports));
+            rows.extend(broadcast(&stage, transports, &mut kept));
         }
         let title =
             format!("Single figures of the registry: {} cores, one operation in flight but for writes", self.cores);
-        publish(ground, &title, rows, &self.output)
+        publish(ground, &title, rows, &kept, &self.output)
     }
 }
 
@@ -120,7 +120,7 @@ fn weigh(cores: usize, scale: usize) -> Result<f64, Failure> {
 }
 
 /// Look-ups of one core by itself.
-fn look_ups(stage: &Stage) -> Vec<Row> {
+fn look_ups(stage: &Stage, kept: &mut Kept) -> Vec<Row> {
     let (find, each, ring) = stage.on(0, async |core: OnCore| {
         let owner = core.registry().owner().expect("room");
         let names = names("local_", 10_000);
@@ -154,6 +154,8 @@ fn look_ups(stage: &Stage) -> Vec<Row> {
         assert!(found > 1 << 23);
         ((1 << 23) as f64 / took, each, ring)
     });
+    kept.keep("local look-up (mean of 16)", &each);
+    kept.keep("local look-up, one by one", &ring);
     vec![
         Row::at_least("look-ups of one core, 10,000 servers, in a loop", find, "/s", 10e6),
         Row::below("local look-up p50 (mean of 16)", each.us(0.5) * 1e3, "ns", 100.0),
@@ -192,7 +194,7 @@ fn writes(stage: &Stage) -> Row {
 }
 
 /// One register after the other, from core 0 to shards of core 1, while both cores are busy.
-fn crossing(stage: &Stage) -> Vec<Row> {
+fn crossing(stage: &Stage, kept: &mut Kept) -> Vec<Row> {
     if stage.cores() < 2 {
         return Vec::new();
     }
@@ -229,6 +231,8 @@ fn crossing(stage: &Stage) -> Vec<Row> {
         })
     };
     let (register, ask) = measure(0);
+    kept.keep("cross-core register, both cores busy", &register);
+    kept.keep("asking another core for an entry, both cores busy", &ask);
     let rows = vec![
         Row::below("cross-core register p50, both cores busy", register.us(0.5), "us", 5.0),
         Row::plain("cross-core register p99, both cores busy", register.us(0.99), "us"),
@@ -239,12 +243,13 @@ fn crossing(stage: &Stage) -> Vec<Row> {
         let _ = busy.recv();
     }
     let (register, _) = measure(1);
+    kept.keep("cross-core register, cores asleep in between", &register);
     let idle = Row::plain("cross-core register p50, cores asleep in between", register.us(0.5), "us");
     rows.into_iter().chain([idle]).collect()
 }
 
 /// One message to so many transports, dealt out to all cores.
-fn broadcast(stage: &Stage, transports: usize) -> Vec<Row> {
+fn broadcast(stage: &Stage, transports: usize, kept: &mut Kept) -> Vec<Row> {
     let cores = stage.cores();
     let server: &'static str = Box::leak(format!("loud_{transports}").into_boxed_str());
     stage.on(0, async move |core: OnCore| {
@@ -276,6 +281,7 @@ fn broadcast(stage: &Stage, transports: usize) -> Vec<Row> {
         }
         ranks
     });
+    kept.keep(&format!("broadcast to {transports} transports"), &ranks);
     vec![
         Row::plain(format!("broadcast to {transports} transports p50"), ranks.us(0.5), "us"),
         Row::plain(format!("broadcast to {transports} transports p99"), ranks.us(0.99), "us"),

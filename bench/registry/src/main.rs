@@ -13,6 +13,8 @@ mod core_ops;
 mod count;
 mod facts;
 mod health;
+#[path = "../../src/hlog.rs"]
+mod hlog;
 mod ranks;
 mod shapes;
 mod simple;

@@ -11,7 +11,7 @@ use corelane::ids::{CoreId, ShardId};
 use corelane::shard::registry::{Key, Kind, Names, Owner, Registration, RegistryShard};
 
 use crate::Failure;
-use crate::ranks::Ranks;
+use crate::ranks::{Kept, Ranks};
 use crate::stage::{Ground, Row, Stage, publish};
 use crate::stress::{POPULATION, Words, populate};
 use crate::words::{Dice, names};
@@ -106,13 +106,14 @@ impl Shapes {
         let (flat, deep) = (medians[1], medians[2]);
         rows.push(Row::plain("flat / 256 x 16, time of a look-up", flat.0 / deep.0, "x"));
         rows.push(Row::plain("flat / 256 x 16, time of a write", flat.1 / deep.1, "x"));
-        rows.extend(replicas()?);
-        publish(ground, "Sub-shards, and replicas", rows, &self.output)
+        let mut kept = Kept::default();
+        rows.extend(replicas(&mut kept)?);
+        publish(ground, "Sub-shards, and replicas", rows, &kept, &self.output)
     }
 }
 
 /// Look-ups in the replica, and by asking the owner, with 100 workers on two cores.
-fn replicas() -> Result<Vec<Row>, Failure> {
+fn replicas(kept: &mut Kept) -> Result<Vec<Row>, Failure> {
     let stage = Stage::open(2, 64)?;
     let words = std::sync::Arc::new(Words {
         servers: names("server_", POPULATION),
@@ -153,6 +154,7 @@ fn replicas() -> Result<Vec<Row>, Failure> {
     }
     let mut rows = Vec::new();
     for (what, (rate, ranks)) in ["replica", "asking the owner"].iter().zip(&results) {
+        kept.keep(what, ranks);
         rows.push(Row::plain(format!("{what}, 100 workers, 2 cores: look-ups"), *rate, "/s"));
         rows.push(Row::plain(format!("{what}, 100 workers, 2 cores: p50"), ranks.us(0.5), "us"));
         rows.push(Row::plain(format!("{what}, 100 workers, 2 cores: p99"), ranks.us(0.99), "us"));

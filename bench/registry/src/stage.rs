@@ -16,6 +16,7 @@ use corelane::{OnCore, Registry, ServeOptions, Server};
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
+use crate::ranks::Kept;
 
 type Job = Box<dyn FnOnce(OnCore) -> Pin<Box<dyn Future<Output = ()>>> + Send>;
 
@@ -268,8 +269,15 @@ impl Row {
     }
 }
 
-/// Writes rows to `file` as JSON and beside it as a table, and prints the table. True if every target was met.
-pub fn publish(ground: Ground, title: &str, rows: Vec<Row>, file: &std::path::Path) -> Result<bool, Failure> {
+/// Writes rows to `file` as JSON and beside it as a table, with the latencies of their ranks as an HDR log, and prints
+/// the table. True if every target was met.
+pub fn publish(
+    ground: Ground,
+    title: &str,
+    rows: Vec<Row>,
+    kept: &Kept,
+    file: &std::path::Path,
+) -> Result<bool, Failure> {
     let met = rows.iter().all(|row| row.met != Some(false));
     let mut page = format!("# {title}\n\n{}\n\n| what | measured | target | met |\n|---|---|---|---|\n", ground.line());
     for row in &rows {
@@ -280,6 +288,7 @@ pub fn publish(ground: Ground, title: &str, rows: Vec<Row>, file: &std::path::Pa
     if let Some(folder) = file.parent() {
         std::fs::create_dir_all(folder)?;
     }
+    kept.write(file, ground.unix_time)?;
     std::fs::write(file, serde_json::to_string_pretty(&Record { ground, rows, met })? + "\n")?;
     std::fs::write(file.with_extension("md"), &page)?;
     println!("{page}");
@@ -303,4 +312,47 @@ pub fn context_switches() -> u64 {
         usage
     };
     (usage.ru_nvcsw + usage.ru_nivcsw) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hlog;
+    use crate::ranks::Ranks;
+    use crate::words::Dice;
+
+    #[test]
+    fn every_rank_of_a_result_is_in_the_log_beside_it() {
+        let file = std::env::temp_dir().join(format!("registry-bench-{}.json", std::process::id()));
+        let (mut dice, mut kept, mut rows) = (Dice::new(7), Kept::default(), Vec::new());
+        for what in ["look-up", "route, of all"] {
+            let mut ranks = Ranks::default();
+            (0..10_000).for_each(|_| ranks.record(dice.below(1 << 24) as u64));
+            kept.keep(what, &ranks);
+            for (name, share) in [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)] {
+                rows.push(Row::plain(format!("{what}: {name}"), ranks.us(share), "us"));
+            }
+        }
+        assert!(publish(Ground::now(), "A table", rows.clone(), &kept, &file).expect("written"));
+        let entries = hlog::read(&file.with_extension("hlog")).expect("a log");
+        let text = std::fs::read_to_string(&file).expect("a record");
+        ["json", "md", "hlog"].iter().for_each(|end| std::fs::remove_file(file.with_extension(end)).expect("there"));
+        let read: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(entries.iter().map(|entry| entry.tag.as_str()).collect::<Vec<_>>(), ["look-up", "route__of_all"]);
+        for (number, row) in read["rows"].as_array().expect("rows").iter().enumerate() {
+            let histogram = entries[number / 3].histogram().expect("it can be read");
+            let found = histogram.value_at_quantile([0.5, 0.95, 0.99][number % 3]) as f64 / 1e3;
+            let told = row["value"].as_f64().expect("a figure");
+            assert!((found - told).abs() <= told / 1000.0, "{}: {found} in the log", row["what"]);
+        }
+    }
+
+    #[test]
+    fn a_result_without_ranks_has_no_log() {
+        let file = std::env::temp_dir().join(format!("registry-bench-rates-{}.json", std::process::id()));
+        publish(Ground::now(), "Rates", vec![Row::plain("a rate", 1.0, "/s")], &Kept::default(), &file)
+            .expect("written");
+        assert!(!file.with_extension("hlog").exists());
+        ["json", "md"].iter().for_each(|end| std::fs::remove_file(file.with_extension(end)).expect("there"));
+    }
 }

@@ -17,7 +17,7 @@ use corelane::server::registry::Ownership;
 use corelane::shard::registry::{Kind, Refusal};
 
 use crate::Failure;
-use crate::ranks::Ranks;
+use crate::ranks::{Kept, Ranks};
 use crate::stage::{Ground, Row, Stage, publish, within};
 use crate::words::{Dice, names};
 
@@ -134,10 +134,15 @@ impl Tally {
         })
     }
 
+    /// Latencies of each kind.
+    pub fn named(&self) -> [(&'static str, &Ranks); 4] {
+        [("look-up", &self.find), ("route", &self.route), ("register", &self.register), ("bind", &self.bind)]
+    }
+
     /// Latencies of all kinds.
     pub fn all(&self) -> Ranks {
         let mut all = Ranks::default();
-        [&self.find, &self.route, &self.register, &self.bind].into_iter().for_each(|ranks| all.add(ranks));
+        self.named().into_iter().for_each(|(_, ranks)| all.add(ranks));
         all
     }
 }
@@ -260,7 +265,7 @@ impl Stress {
             (Tally::of(&stage), begun.elapsed().as_secs_f64())
         };
         let chosen = |scenario: &str| self.only.as_deref().is_none_or(|only| scenario.split(' ').next() == Some(only));
-        let mut rows = Vec::new();
+        let (mut rows, mut kept) = (Vec::new(), Kept::default());
         let finds = Mix { find: 1, route: 0, register: 0, bind: 0 };
         let mut histogram = Ranks::default();
         for (scenario, workers) in [("1 baseline_lookup_10k", 10), ("2 lookup_50k", 50), ("3 lookup_100k", 100)] {
@@ -273,6 +278,7 @@ impl Stress {
             rows.push(Row::below(format!("{scenario}: failed"), tally.failed as f64, "", 0.5));
             let rate = tally.operations as f64 / took;
             rows.push(Row::at_least(format!("{scenario}: rate, start and end of workers included"), rate, "/s", 1e5));
+            kept.keep(&format!("{scenario}: look-up"), &tally.find);
             histogram.add(&tally.find);
         }
         let half = |find, route, register, bind| Mix { find, route, register, bind };
@@ -302,6 +308,9 @@ impl Stress {
                 rows.push(Row::plain(format!("{of}, the fastest"), fastest, "/s"));
             }
             told(scenario, &tally);
+            for (what, ranks) in tally.named().into_iter().chain([("all", &tally.all())]) {
+                kept.keep(&format!("{scenario}: {what}"), ranks);
+            }
             rows.push(Row::plain(format!("{scenario}: p50 of all"), tally.all().us(0.5), "us"));
             rows.push(Row::plain(format!("{scenario}: p95 of all"), tally.all().us(0.95), "us"));
             rows.push(Row::plain(format!("{scenario}: p99 of all"), tally.all().us(0.99), "us"));
@@ -324,7 +333,13 @@ impl Stress {
             }
         }
         if self.only.is_some() {
-            return publish(ground, &self.title("One scenario of the registry under stress"), rows, &self.output);
+            return publish(
+                ground,
+                &self.title("One scenario of the registry under stress"),
+                rows,
+                &kept,
+                &self.output,
+            );
         }
         rows.push(skew(&stage));
         for (from, to) in [
@@ -351,7 +366,7 @@ impl Stress {
         rows.push(Row::below("10 contention: failed", tally.failed as f64, "", 0.5));
         rows.push(Row::below("10 contention: admission closed", f64::from(u8::from(status.admission_closed)), "", 0.5));
         rows.extend(self.readers_and_writers(&stage, &words));
-        publish(ground, &self.title("The registry under stress"), rows, &self.output)
+        publish(ground, &self.title("The registry under stress"), rows, &kept, &self.output)
     }
 
     fn title(&self, what: &str) -> String {

@@ -38,7 +38,7 @@ pub struct Chain {
 impl Chain {
     /// Starts what a rung needs; a call as `payload` says has gone through it when this returns.
     pub fn start(run: &Forwarding, front: Front, payload: &Payload, reply_bytes: usize) -> Result<Self, Failure> {
-        let (program, cpu) = (run.program(front)?, run.server_cpu);
+        let (program, cpu) = (run.program(front)?, run.terms.server_cpu);
         if front == Front::Floor {
             let sizing = |target| -> Result<Sizes, String> {
                 let script = Script::new(Wire::HttpModern, false, target, payload)?;
@@ -47,7 +47,7 @@ impl Chain {
             let floor = Running::rung(Program::FloorHttp, &program, "", cpu, sizing)?;
             return Ok(Self { front: floor, _upstreams: Vec::new(), _config: None });
         }
-        let upstream = upstream(if front == Front::NobodyFar { cpu } else { run.load_cpu })?;
+        let upstream = upstream(if front == Front::NobodyFar { cpu } else { run.terms.load_cpu })?;
         if matches!(front, Front::Nobody | Front::NobodyFar) {
             return Ok(Self { front: upstream, _upstreams: Vec::new(), _config: None });
         }
@@ -65,21 +65,21 @@ impl Chain {
         let environment: Vec<_> = config.iter().map(Config::variable).collect();
         let start = Start { binary: &program, words, environment: &environment, cpu: Some(cpu), target: listen };
         let chain = Self { front: Running::start(start)?, _upstreams: upstreams, _config: config };
-        chain.reached(Wire::HttpModern, run.load_cpu, payload, 1)?;
+        chain.reached(Wire::HttpModern, run.terms.load_cpu, payload, 1)?;
         Ok(chain)
     }
 
     /// Starts corelane before one upstream, with a further section in its configuration.
     pub fn with(run: &Forwarding, section: &str, payload: &Payload) -> Result<Self, Failure> {
-        let (program, cpu) = (run.program(Front::Corelane)?, run.server_cpu);
-        let upstreams = vec![upstream(run.load_cpu)?];
+        let (program, cpu) = (run.program(Front::Corelane)?, run.terms.server_cpu);
+        let upstreams = vec![upstream(run.terms.load_cpu)?];
         let config = Config::write(&upstreams, &format!("{}\n{section}", run.section))?;
         let listen = Ports::free()?.http;
         let words = format!("serve --listen {listen} --cores {cpu}-{cpu}");
         let environment = [config.variable()];
         let start = Start { binary: &program, words, environment: &environment, cpu: Some(cpu), target: listen };
         let chain = Self { front: Running::start(start)?, _upstreams: upstreams, _config: Some(config) };
-        chain.reached(Wire::HttpModern, run.load_cpu, payload, 1)?;
+        chain.reached(Wire::HttpModern, run.terms.load_cpu, payload, 1)?;
         Ok(chain)
     }
 
@@ -87,7 +87,7 @@ impl Chain {
     /// itself is at `control`.
     pub fn on_two_cores(run: &Forwarding, count: usize, more: &str, control: SocketAddr) -> Result<Self, Failure> {
         let program = run.program(Front::Corelane)?;
-        let upstreams = (0..count).map(|_| upstream(run.server_cpu)).collect::<Result<Vec<_>, _>>()?;
+        let upstreams = (0..count).map(|_| upstream(run.terms.server_cpu)).collect::<Result<Vec<_>, _>>()?;
         let config = Config::write(&upstreams, &format!("{}\n{more}", run.section))?;
         let listen = Ports::free()?.http;
         let environment = [config.variable(), ("CORELANE_CONTROL_LISTEN".into(), control.to_string())];

@@ -39,6 +39,11 @@ pub struct Kind {
 }
 
 impl CrossingRound {
+    /// As it is named in the log.
+    pub fn named(&self) -> (String, &Option<Report>) {
+        (format!("{}/round {}", self.kind.title(), self.round + 1), &self.report)
+    }
+
     /// CPU of all of corelane per call.
     pub fn cost(&self) -> Option<f64> {
         judge::cpu(self.report.as_ref()?)
@@ -70,7 +75,7 @@ const SECTION: &str = "era = \"legacy\"";
 impl Forwarding {
     /// Measures all of it.
     pub(super) fn crossing(&self, record: &mut Record) -> Result<(), Failure> {
-        for round in 0..self.rounds {
+        for round in 0..self.terms.rounds {
             for index in rounds::order(KINDS.len(), round) {
                 let kind = KINDS[index];
                 let (mut crossed, mut report, mut failure) = (None, None, None);
@@ -91,12 +96,12 @@ impl Forwarding {
         let control = Ports::free()?.tcp;
         let chain = Chain::on_two_cores(self, 1, SECTION, control)?;
         let payload = self.says("/mcp/up", "echo");
-        chain.reached(Wire::HttpLegacy, self.load_cpu, &payload, self.crossing_connections)?;
+        chain.reached(Wire::HttpLegacy, self.terms.load_cpu, &payload, self.crossing_connections)?;
         let mut more: Vec<String> = Vec::new();
         let mut say = |option: &str, value: String| more.extend([format!("--{option}"), value]);
         say("connections", self.crossing_connections.to_string());
-        say("warmup", self.warmup.to_string());
-        say("seconds", self.seconds.to_string());
+        say("warmup", self.terms.warmup.to_string());
+        say("seconds", self.terms.seconds.to_string());
         if !kind.busy {
             say("rate", self.idle_rate.to_string());
             more.push("--poisson".into());
@@ -105,7 +110,7 @@ impl Forwarding {
             more.push("--swap-sessions".into());
         }
         let before = Counted::read(control)?;
-        let report = chain.front.measured("load", Wire::HttpLegacy, self.load_cpu, &payload, &more)?;
+        let report = chain.front.loaded(Wire::HttpLegacy, self.terms.load_cpu, &payload, &more)?;
         Ok((Counted::read(control)?.crossed_since(&before)?, report))
     }
 }

@@ -44,6 +44,14 @@ pub struct FaultRound {
     pub failure: Option<String>,
 }
 
+impl FaultRound {
+    /// As it is named in the log.
+    pub fn named(&self) -> (String, &Option<Report>) {
+        let way = if self.fails { "fails" } else { "answers well" };
+        (format!("beside/{}/{way}/round {}", self.fault.title(), self.round + 1), &self.report)
+    }
+}
+
 /// How a server fails: at calls, if its name does not say otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -217,7 +225,7 @@ const RATE: f64 = 5_000.0;
 impl Forwarding {
     /// Measures these ways.
     pub(super) fn faults(&self, record: &mut Record, faults: &[Fault]) -> Result<(), Failure> {
-        let rounds = faults.iter().map(|fault| fault.effort().0).max().unwrap_or(1) * self.rounds;
+        let rounds = faults.iter().map(|fault| fault.effort().0).max().unwrap_or(1) * self.terms.rounds;
         for round in 0..rounds {
             for &fault in faults {
                 for side in rounds::order(2, round) {
@@ -244,7 +252,7 @@ impl Forwarding {
         let ways = fault.ways();
         let mut sections = format!("[gateway]\nlist_ttl_ms = {LIST_TTL_MS}\n");
         for (number, way) in ways.iter().enumerate() {
-            let neighbour = neighbour(*way, fails, self.load_cpu)?;
+            let neighbour = neighbour(*way, fails, self.terms.load_cpu)?;
             sections.push_str(&format!(
                 "[servers.bad{number}]\nkind = \"http\"\nurl = \"http://{neighbour}/mcp\"\nera = \"legacy\"\n\
                  timeout_ms = 1000\nlist_timeout_ms = 1000\nconnect_timeout_ms = 1000\n"
@@ -267,7 +275,7 @@ impl Forwarding {
         let callers = ways.iter().enumerate().flat_map(|way| std::iter::repeat_n(way, callers_of_each));
         let callers: Vec<_> = callers
             .map(|(number, way)| {
-                let (target, over, cpu, ask) = (chain.front.target, Arc::clone(&over), self.load_cpu, way.ask());
+                let (target, over, cpu, ask) = (chain.front.target, Arc::clone(&over), self.terms.load_cpu, way.ask());
                 let path = if ask == Ask::Call { format!("/mcp/bad{number}") } else { "/mcp".into() };
                 let payload = Payload { path, ..payload.clone() };
                 thread::spawn(move || ask_until(&over, target, cpu, ask, &payload))
@@ -276,12 +284,12 @@ impl Forwarding {
         let more = [
             ("connections", CONNECTIONS.to_string()),
             ("rate", RATE.to_string()),
-            ("warmup", self.warmup.to_string()),
-            ("seconds", (self.seconds * times).to_string()),
+            ("warmup", self.terms.warmup.to_string()),
+            ("seconds", (self.terms.seconds * times).to_string()),
         ];
         let mut more: Vec<String> = more.into_iter().flat_map(|(name, value)| [format!("--{name}"), value]).collect();
         more.push("--poisson".into());
-        let ran = chain.front.measured("load", Wire::HttpModern, self.load_cpu, &payload, &more);
+        let ran = chain.front.loaded(Wire::HttpModern, self.terms.load_cpu, &payload, &more);
         over.store(true, Ordering::Relaxed);
         for caller in callers {
             caller.join().map_err(|_| "a caller of a neighbour panicked")??;

@@ -54,7 +54,7 @@ impl Forwarding {
         if self.upstreams == 0 || self.sessions < self.upstreams {
             return Err("at least one upstream, and a session for each, are needed".into());
         }
-        for round in 0..self.rest_rounds {
+        for round in 0..self.terms.rest_rounds {
             let each = self.sessions / self.upstreams;
             let (sessions, upstreams) = (each * self.upstreams, self.upstreams);
             let mut done =
@@ -79,12 +79,13 @@ impl Forwarding {
         let payload = |index| self.says(&format!("/mcp/{}", chain::name(index)), "echo");
         // So many that some land on either core: each reaches the upstream for itself.
         (0..self.upstreams)
-            .try_for_each(|index| chain.reached(Wire::HttpLegacy, self.load_cpu, &payload(index), 32))?;
+            .try_for_each(|index| chain.reached(Wire::HttpLegacy, self.terms.load_cpu, &payload(index), 32))?;
         done.rss_before_bytes = observe::rss_bytes(pid);
         let more = ["--connections", &each.to_string(), "--settle", "0", "--hold"].map(String::from);
         let mut holders = Vec::new();
         for index in 0..self.upstreams {
-            let mut client = chain.front.client("idle", Wire::HttpLegacy, self.load_cpu, &payload(index), &more)?;
+            let mut client =
+                chain.front.client("idle", Wire::HttpLegacy, self.terms.load_cpu, &payload(index), &more)?;
             let client = client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
             holders.push(Holder(client.spawn()?));
         }

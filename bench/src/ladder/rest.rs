@@ -12,7 +12,7 @@ use super::{Ladder, Record, Rung};
 use crate::{
     Failure,
     mass::IdleReport,
-    observe, record,
+    observe,
     server::{Ports, Program, Running, Start},
     sys,
 };
@@ -53,7 +53,7 @@ const GLANCE: f64 = 0.5;
 impl Ladder {
     /// Measures all of it.
     pub(super) fn rest(&self, record: &mut Record, rungs: &[Rung]) -> Result<(), Failure> {
-        for round in 0..self.rest_rounds {
+        for round in 0..self.terms.rest_rounds {
             for rung in self.resting(rungs) {
                 let ran = self.idle(record, &rung);
                 let (report, failure) = match ran {
@@ -74,7 +74,7 @@ impl Ladder {
                 eprintln!("no connections: {executors} executors round {}: {share:.4} % CPU, {rss:.1} MB", round + 1);
                 record.empty.push(done);
             }
-            record::write(&self.output.join("ladder.json"), record)?;
+            self.keep(record)?;
         }
         Ok(())
     }
@@ -84,7 +84,7 @@ impl Ladder {
         // Starting, opening eight thousand connections, waiting two seconds, ending.
         let idle = self.resting(rungs).count() as f64 * 4.0;
         let empty = if self.corelane.is_some() { self.executors.len() as f64 * 2.5 + self.empty_seconds } else { 0.0 };
-        self.rest_rounds as f64 * (idle + empty)
+        self.terms.rest_rounds as f64 * (idle + empty)
     }
 
     /// The floor keeps nothing for a connection, and answers no handshake.
@@ -96,7 +96,7 @@ impl Ladder {
         let running = self.started(record, rung)?;
         let mut more = vec!["--connections".to_string(), self.idle.to_string()];
         more.extend(rung.handshake());
-        running.measured("idle", rung.wire, self.load_cpu, &self.payload, &more)
+        running.measured("idle", rung.wire, self.terms.load_cpu, &self.payload, &more)
     }
 
     fn empty(&self, executors: usize, round: usize) -> Result<EmptyRound, Failure> {

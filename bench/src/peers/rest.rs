@@ -53,7 +53,7 @@ impl Peers {
     /// Measures all of it.
     pub(super) fn rest(&self, record: &mut Record, peers: &[&Peer]) -> Result<(), Failure> {
         let peers: Vec<_> = peers.iter().filter(|peer| self.silent > 0 && peer.is_held()).collect();
-        for round in 0..self.rest_rounds {
+        for round in 0..self.terms.rest_rounds {
             for index in rounds::order(peers.len(), round) {
                 let peer = peers[index];
                 let rate = record.taken.iter().find(|taken| taken.peer == peer.name);
@@ -79,7 +79,13 @@ impl Peers {
         let served = Served::start(self, peer, &record.floor)?;
         let run = |subcommand: &str, more: &[&str]| {
             let more: Vec<String> = more.iter().map(|word| (*word).to_owned()).collect();
-            served.front.measured::<serde_json::Value>(subcommand, peer.wire, self.load_cpu, &served.payload, &more)
+            served.front.measured::<serde_json::Value>(
+                subcommand,
+                peer.wire,
+                self.terms.load_cpu,
+                &served.payload,
+                &more,
+            )
         };
         let count = count.to_string();
         if record.kind == Kind::ServingSessions {

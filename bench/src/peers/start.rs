@@ -49,13 +49,13 @@ impl Served {
             let front = floor(run, peer, sizes, &payload)?;
             return Ok(Self { front, payload, _behind: None, _config: None, _directory: None });
         }
-        let (program, cpu) = (run.program(peer)?, run.server_cpu);
+        let (program, cpu) = (run.program(peer)?, run.terms.server_cpu);
         let listen = Ports::free()?.http;
         let is_gateway = matches!(
             peer.program,
             Program::RmcpProxy | Program::FastmcpProxy | Program::Contextforge | Program::NginxProxy
         ) || peer.path == CORELANE_FORWARDS;
-        let behind = is_gateway.then(|| chain::upstream(run.load_cpu)).transpose()?;
+        let behind = is_gateway.then(|| chain::upstream(run.terms.load_cpu)).transpose()?;
         let url = behind.as_ref().map_or(String::new(), |behind| format!("http://{}/mcp", behind.target));
         let (mut config, mut directory) = (None, None);
         let script = |name: &str| run.programs.join(name).display().to_string();
@@ -87,7 +87,7 @@ impl Served {
             (payload.path, payload.tool) = awaited(&front)?;
         }
         if !peer.is_fixed() {
-            front.reached(peer.wire, run.load_cpu, &payload, 1)?;
+            front.reached(peer.wire, run.terms.load_cpu, &payload, 1)?;
         }
         Ok(Self { front, payload, _behind: behind, _config: config, _directory: directory })
     }
@@ -100,7 +100,7 @@ const CORELANE_FORWARDS: &str = "/mcp/up";
 fn floor(run: &Peers, peer: &Peer, sizes: &Sizes, payload: &Payload) -> Result<Running, Failure> {
     let binary = run.program(peer)?;
     let http_reply = sizes.reply(peer.wire);
-    Running::rung(server::Program::FloorHttp, &binary, "", run.server_cpu, |target| {
+    Running::rung(server::Program::FloorHttp, &binary, "", run.terms.server_cpu, |target| {
         let script = Script::new(peer.wire, false, target, payload)?;
         let script = if peer.wire == Wire::HttpLegacy { script.in_session(sizes.session)? } else { script };
         Ok(server::Sizes { ndjson_reply: 0, http_reply, http_request: script.call_bytes() })

@@ -5,21 +5,13 @@
 //!
 //! Invariant: a figure that was not measured is absent or null, never a zero that would look like a measurement.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::Path,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
-use hdrhistogram::serialization::{
-    V2DeflateSerializer,
-    interval_log::{IntervalLogWriterBuilder, Tag},
-};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Failure,
+    hlog::{self, Entry},
     observe::Environment,
     scenario::{
         count::{Count, Latencies},
@@ -113,9 +105,8 @@ pub struct PhaseLine {
     pub precision: String,
     pub duration_s: f64,
     pub operations: u64,
-    /// Not a number, which JSON writes as null, in records of a phase that was over at once.
-    #[serde(deserialize_with = "or_not_a_number")]
-    pub throughput_msg_per_s: f64,
+    /// None of a phase that took no time.
+    pub throughput_msg_per_s: Option<f64>,
     pub latency_p50_us: Option<f64>,
     pub latency_p95_us: Option<f64>,
     pub latency_p99_us: Option<f64>,
@@ -152,10 +143,6 @@ pub struct PhaseLine {
     pub server_rss_bytes_each: Option<f64>,
     pub generator_cpu_percent: Option<f64>,
     pub kernel_slab_bytes: Option<u64>,
-}
-
-fn or_not_a_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 /// What must hold, and whether it did.
@@ -246,25 +233,12 @@ pub struct Interval<'a> {
 
 /// Writes the latencies as an HDR interval log, values in ns, tagged `phase/group`: when each begins, how long it is.
 pub fn write_log(file: &Path, unix_time: u64, intervals: &[(Duration, Duration, Interval<'_>)]) -> Result<(), Failure> {
-    let (mut text, mut serializer) = (Vec::new(), V2DeflateSerializer::new());
-    {
-        let begun = UNIX_EPOCH + Duration::from_secs(unix_time);
-        let mut log = IntervalLogWriterBuilder::new()
-            .add_comment("latencies in ns, from the moment at which a call was due")
-            .with_start_time(begun)
-            .with_base_time(begun)
-            // The log's third column is the largest value in ms.
-            .with_max_value_divisor(1e6)
-            .begin_log_with(&mut text, &mut serializer)?;
-        for (at, length, Interval { group, phase, latency }) in intervals {
-            let tag = format!("{phase}/{group}").replace([',', ' ', '\n'], "_");
-            if let Some(histogram) = latency.histogram() {
-                log.write_histogram(histogram, *at, *length, Tag::new(&tag))
-                    .map_err(|error| format!("the histograms: {error:?}"))?;
-            }
-        }
-    }
-    fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()).into())
+    let begun = Duration::from_secs(unix_time);
+    let entry = |(at, length, interval): &(Duration, Duration, Interval<'_>)| {
+        let Interval { group, phase, latency } = interval;
+        Entry::of(&format!("{phase}/{group}"), begun + *at, *length, latency.histogram()?)
+    };
+    hlog::write(file, begun, &intervals.iter().filter_map(entry).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
@@ -314,9 +288,9 @@ pub mod tests {
         let back = read(&file).expect("read");
         assert_eq!(format!("{back:?}"), format!("{lines:?}"));
         let mut at_once = line("p", "a");
-        at_once.throughput_msg_per_s = f64::NAN;
+        at_once.throughput_msg_per_s = None;
         write(&file, &[Line::Phase(Box::new(at_once))]).expect("written");
-        assert!(matches!(&read(&file).expect("read")[..], [Line::Phase(it)] if it.throughput_msg_per_s.is_nan()));
+        assert!(matches!(&read(&file).expect("read")[..], [Line::Phase(it)] if it.throughput_msg_per_s.is_none()));
         write(&file, &lines).expect("written");
         let text = fs::read_to_string(&file).expect("text").replacen("\"operations\"", "\"ops\"", 1);
         fs::write(&file, text).expect("written");
