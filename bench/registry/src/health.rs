@@ -16,7 +16,7 @@ use corelane::{CoreState, OwnHealth, ServeOptions, demonstration};
 use serde::Deserialize;
 
 use crate::Failure;
-use crate::ranks::Ranks;
+use crate::ranks::{Kept, Ranks};
 use crate::stage::{Ground, Row, publish};
 
 /// `health`: its options.
@@ -102,7 +102,12 @@ impl Health {
             "Health asked for in process: {} times idle, and as often while {} core(s) are flooded",
             self.queries, self.cores
         );
-        publish(ground, &title, rows(&idle, &flooded, &flood), &self.output)
+        let mut kept = Kept::default();
+        for (when, asked) in [("idle", &idle), ("in a flood", &flooded)] {
+            kept.keep(when, &asked.took);
+            kept.keep(&format!("{when}, from when it was due"), &asked.from_due);
+        }
+        publish(ground, &title, rows(&idle, &flooded, &flood), &kept, &self.output)
     }
 
     /// A server that serves until the process ends: where its lines go, and its health.

@@ -50,8 +50,7 @@ pub fn during<T: Send>(
     watched.listen_overflows = grown("ListenOverflows", before[0]);
     watched.listen_drops = grown("ListenDrops", before[1]);
     let ticks = server.and_then(observe::ticks).zip(ticks_before);
-    watched.server_system =
-        ticks.and_then(|(now, then)| now.kernel_percent_since(then)).map(|percent| percent / 100.0);
+    watched.server_system = ticks.and_then(|(now, then)| now.kernel_percent_since(then)).map(|percent| percent / 100.0);
     (done, watched)
 }
 
