@@ -168,8 +168,10 @@ pub(super) fn server(
         connect_time: server.connect_timeout_ms.ns(),
         session_idle: settings.sessions.idle_ms.ns(),
         links_max,
-        waiting_max: waiting * WAITING_PER_LINK,
-        calls_max: if is_for_all { server.calls_max() } else { usize::MAX },
+        waiting_max: server.queue_calls.map_or(waiting * WAITING_PER_LINK, Bounded::usize),
+        waiting_bytes_max: server.queue_bytes.usize(),
+        queue_target: server.queue_target_ms.ns(),
+        calls_max: if is_for_all { server.calls_max() } else { links_max },
         calls_max_is_for_all,
         is_per_session: server.sessions == SessionUse::PerSession,
         trusts_annotations: server.trust_annotations,
@@ -249,7 +251,7 @@ mod tests {
             (server.calls_max_is_for_all, server.calls_max)
         };
         let http = "kind = \"http\"\nurl = \"http://127.0.0.1:1/mcp\"";
-        assert_eq!(limit(http, ""), (false, usize::MAX));
+        assert_eq!(limit(http, ""), (false, 32), "as many as a core has connections");
         assert_eq!(limit(http, "concurrency = 255"), (true, 255));
         assert_eq!(limit(http, "concurrency = 256"), (true, 256));
         let child = "kind = \"stdio\"\ncommand = \"/bin/true\"";

@@ -56,6 +56,9 @@ pub(super) struct ServerDraft {
     pub(super) connect_timeout_ms: Option<Millis<1, { 10 * MINUTE_MS }>>,
     pub(super) list_timeout_ms: Option<Millis<1, { 10 * MINUTE_MS }>>,
     pub(super) concurrency: Option<Bounded<1, 65_536>>,
+    pub(super) queue_calls: Option<Bounded<1, 1_048_576>>,
+    pub(super) queue_bytes: Option<Bounded<{ 64 << 10 }, { 4 << 30 }>>,
+    pub(super) queue_target_ms: Option<Millis<0, MINUTE_MS>>,
     pub(super) trust_annotations: Option<bool>,
     pub(super) pinning: Option<Pinning>,
     pub(super) tools_include: Option<Vec<NamePattern>>,
@@ -139,6 +142,9 @@ impl ServerDraft {
             connect_timeout_ms: Some(server.connect_timeout_ms),
             list_timeout_ms: Some(server.list_timeout_ms),
             concurrency: server.concurrency,
+            queue_calls: server.queue_calls,
+            queue_bytes: Some(server.queue_bytes),
+            queue_target_ms: Some(server.queue_target_ms),
             trust_annotations: Some(server.trust_annotations),
             pinning: server.pinning,
             tools_include: Some(server.tools.names.include.clone()),
@@ -178,6 +184,7 @@ impl ServerDraft {
         self.kind = Some(Kind::Native);
         (self.era, self.sessions, self.trust_annotations, self.pinning) = (None, None, None, None);
         (self.connect_timeout_ms, self.list_timeout_ms) = (None, None);
+        (self.queue_calls, self.queue_bytes, self.queue_target_ms) = (None, None, None);
     }
 
     fn take_http(&mut self, kind: Kind, http: &HttpServer) {
@@ -216,6 +223,9 @@ impl ServerDraft {
             connect_timeout_ms: self.connect_timeout_ms.unwrap_or(default.connect_timeout_ms),
             list_timeout_ms: self.list_timeout_ms.unwrap_or(default.list_timeout_ms),
             concurrency: self.concurrency,
+            queue_calls: self.queue_calls,
+            queue_bytes: self.queue_bytes.unwrap_or(default.queue_bytes),
+            queue_target_ms: self.queue_target_ms.unwrap_or(default.queue_target_ms),
             trust_annotations: self.trust_annotations.unwrap_or(default.trust_annotations),
             pinning: self.pinning,
             tools: ToolRules {

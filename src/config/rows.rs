@@ -206,11 +206,29 @@ pub(super) const SERVER_ROWS: &[Row<ServerDraft>] = rows! { ServerDraft;
         memory "none",
         wrong "its tools are missing from lists now and then: too short; lists are slow while it hangs: too long";
     "concurrency" concurrency ANY, "calls",
-        "Most calls in flight, over all cores; further ones wait, and are refused with -31503 when 64 wait for each. Set, one core speaks to the server for all, and calls in which a server before 2026-07-28 asks its caller something may take half of it: with 1 such questions are refused. With sessions = \"per_session\" it holds for each session. Of the native server every core takes its part, and its tasks do not count.",
+        "Most calls in flight, over all cores; further ones wait, see queue_calls. Set, one core speaks to the server for all, and calls in which a server before 2026-07-28 asks its caller something may take half of it: with 1 such questions are refused. With sessions = \"per_session\" it holds for each session. Of the native server every core takes its part, and its tasks do not count.",
         default "256; of http what its connections take; of native any number",
         example "256",
         memory "what a call in flight holds, that often",
         wrong "calls wait while the server is idle: too low; the server is overrun: too high";
+    "queue_calls" queue_calls REACHED, "calls",
+        "Most calls that wait for one of those in flight to end, on the core that sends them. One more is refused with -31503, or takes the place of one that matters less: lists are given up first, then subscriptions, then calls, and never what is asked of work that runs.",
+        default "64 for each that may be in flight",
+        example "512",
+        memory "the call itself and 1 KiB each, queue_bytes in all",
+        wrong "corelane_server_calls_unserved_total counts queue_calls: too low, or the server too slow";
+    "queue_bytes" queue_bytes REACHED, "bytes",
+        "Most bytes of the calls that wait for it on a core, whatever they wait for.",
+        default "",
+        example "67108864",
+        memory "itself, for each core that sends it calls",
+        wrong "corelane_server_calls_unserved_total counts queue_bytes: too low";
+    "queue_target_ms" queue_target_ms REACHED, "milliseconds",
+        "How long calls may wait without being too many. When they wait longer for twenty times that, or would from the start, more come than the server gets done: then the newest go first, and who would wait for more than twice as long is refused with -31503 at once. Of servers that are slower than that it is longer by itself: what one call in flight takes to give up its place, or a twentieth of a long call. 0 lets everybody wait as long as they like.",
+        default "",
+        example "5",
+        memory "none",
+        wrong "calls are refused that would have been waited for (queue_delay): too low; they are answered late: too high";
     "trust_annotations" trust_annotations REACHED, "switch",
         "Whether its tools are believed when they say that they only read, or that twice is as good as once: a call of such a tool that was cut off is then sent again, once.",
         default "",

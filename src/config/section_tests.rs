@@ -301,6 +301,8 @@ fn servers() -> impl Strategy<Value = Vec<(ServerName, ServerSettings)>> {
             settings.sessions = if shared { SessionUse::Shared } else { SessionUse::PerSession };
             settings.connect_timeout_ms = Millis::new(ms).expect("within bounds");
             settings.list_timeout_ms = Millis::new(ms).expect("within bounds");
+            settings.queue_calls = Bounded::new(calls).filter(|_| calls % 3 == 0);
+            settings.queue_target_ms = Millis::new(ms % 1000).expect("within bounds");
             (name, settings)
         };
         let mut servers: Vec<_> = servers.into_iter().map(read).collect();

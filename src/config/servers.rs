@@ -11,6 +11,7 @@ use super::secret::Supplied;
 use super::settings::GatewaySettings;
 use super::url::{ProxyUrl, ServerUrl, UrlHost};
 use super::words::{Pinning, word_set};
+use crate::limits::WAITING_CALL_BYTES_MAX;
 use crate::proto::address::AddressRule;
 use crate::proto::mcp::NamePattern;
 use std::collections::BTreeMap;
@@ -41,6 +42,12 @@ pub struct ServerSettings {
     /// Most calls in flight, over all cores, if somebody chose: to keep it exactly, one core speaks to the server for
     /// all.
     pub concurrency: Option<Bounded<1, 65_536>>,
+    /// Most calls that wait for one of these to end, on the core that sends them, if somebody chose.
+    pub queue_calls: Option<Bounded<1, 1_048_576>>,
+    /// Most bytes of those that wait.
+    pub queue_bytes: Bounded<{ 64 << 10 }, { 4 << 30 }>,
+    /// How long calls may wait without being too many.
+    pub queue_target_ms: Millis<0, MINUTE_MS>,
     /// Whether its tools are believed when they say that they may be called twice.
     pub trust_annotations: bool,
     /// What happens when it changes a tool, if that is to be other than `gateway.pinning`.
@@ -193,6 +200,9 @@ impl ServerSettings {
             connect_timeout_ms,
             list_timeout_ms: const { Millis::known(5_000) },
             concurrency: None,
+            queue_calls: None,
+            queue_bytes: const { Bounded::known(WAITING_CALL_BYTES_MAX as u64) },
+            queue_target_ms: const { Millis::known(5) },
             trust_annotations: false,
             pinning: None,
             tools: ToolRules::default(),

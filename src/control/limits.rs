@@ -1,9 +1,10 @@
 //! The limits on connections as operators see them: what they are, how much of each is taken, how often somebody was
-//! refused by it; and the alert when the soft one is passed.
+//! refused by it; and the alert when the soft one is passed. Beside them, how many calls wait for each server.
 //!
 //! Not here: who is refused (`server/accept`), zones (`zones`, whose thresholds are of what tables hold). Invariant: no
 //! core is asked for anything; what is shown is what cores have counted.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 use super::LimitInputs;
 use super::http::Shown;
 use crate::ids::CoreId;
-use crate::metrics::{Metric, Refusal, Registry};
+use crate::metrics::{Metric, Refusal, Registry, ServerRow, Unserved};
 use crate::shard::soft::{Alert, SoftLimit};
 
 /// What to do when the soft limit is passed, or the hard one.
@@ -90,8 +91,34 @@ impl Limits {
         let (limit, key) = ("connections of an address", "limits.connections_per_peer");
         let mut peer = row(limit, key, "connections", per_peer, Refusal::PeerFull);
         peer["most_of_loopback"] = json!(per_loopback);
-        json!({ "limits": [all, core, accepts, peer] })
+        let servers = registry.servers();
+        let servers = servers.iter().map(|server| waiting_for(server));
+        let rows: Vec<Value> = [all, core, accepts, peer].into_iter().chain(servers).collect();
+        json!({ "limits": rows })
     }
+}
+
+/// How many calls wait for a server, on the core where they are most, and how many were not sent to it on all.
+fn waiting_for(server: &ServerRow) -> Value {
+    let cores = || server.cores().iter();
+    let unserved = |cause: Unserved| cores().map(|core| core.unserved(cause)).sum::<u64>();
+    let causes = Unserved::ALL.iter().map(|cause| (cause.label(), unserved(*cause)));
+    let causes: BTreeMap<&str, u64> = causes.filter(|(_, count)| *count > 0).collect();
+    // The one that is seen most says what to do.
+    let most_seen =
+        causes.iter().max_by_key(|(_, count)| **count).map_or(Unserved::QueueCalls.label(), |(cause, _)| cause);
+    json!({
+        "limit": format!("calls waiting for server {}", server.name),
+        "key": format!("servers.{}.queue_calls", server.name),
+        "unit": "calls",
+        "now": cores().map(|core| core.waiting.get()).max(),
+        "most": cores().map(|core| core.waiting_most.get()).max(),
+        "refused": causes.values().sum::<u64>(),
+        "cause": most_seen,
+        "causes": causes,
+        "alerted": cores().any(|core| core.overloaded.get() > 0),
+        "runbook": "RUNBOOK.md#calls",
+    })
 }
 
 /// `GET /admin/v1/limits`.

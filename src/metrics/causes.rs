@@ -125,6 +125,20 @@ closed_set! {
     }
 }
 
+closed_set! {
+    /// Why a call that a server behind the gateway had no place for was not sent to it.
+    Unserved {
+        Displaced = "displaced", "HTTP 503, JSON-RPC -31503: it waited, and its place was needed for a call of a better class";
+        Expired = "expired", "HTTP 504, JSON-RPC -31504: its time was up before there was a place";
+        Overdue = "overdue", "HTTP 503, JSON-RPC -31503: it waited for longer than it looked like when it came";
+        Priority = "priority", "HTTP 503, JSON-RPC -31503: more calls come than the server gets done, and those of its \
+            class and share are not let in at the moment";
+        QueueBytes = "queue_bytes", "HTTP 503, JSON-RPC -31503: calls that wait take as many bytes as they may";
+        QueueCalls = "queue_calls", "HTTP 503, JSON-RPC -31503: as many calls wait as may";
+        QueueDelay = "queue_delay", "HTTP 503, JSON-RPC -31503: it would have waited for too long";
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,8 +156,10 @@ mod tests {
         let closes: Vec<_> = CloseCause::ALL.iter().map(|c| c.label()).collect();
         assert_well_formed(&refusals);
         assert_well_formed(&closes);
+        let unserved: Vec<_> = Unserved::ALL.iter().map(|cause| cause.label()).collect();
+        assert_well_formed(&unserved);
         assert_well_formed(&Step::ALL.iter().map(|s| s.label()).collect::<Vec<_>>());
-        assert!(refusals.is_sorted() && closes.is_sorted());
+        assert!(refusals.is_sorted() && closes.is_sorted() && unserved.is_sorted());
         for (index, refusal) in Refusal::ALL.iter().enumerate() {
             assert_eq!(refusal.index(), index);
         }

@@ -12,7 +12,7 @@ mod registry;
 mod servers;
 mod shards;
 
-pub use causes::{CloseCause, Refusal, Step};
+pub use causes::{CloseCause, Refusal, Step, Unserved};
 pub use cells::{Counter, Gauge, Peak, Pulse};
 pub use cores::{CoreMetrics, Kind, Metric};
 pub use histogram::{BUCKETS, Histogram, Snapshot, VALUE_NS_MAX};

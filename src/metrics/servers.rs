@@ -6,8 +6,9 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
+use super::causes::Unserved;
 use super::cells::{Counter, Gauge};
-use super::{LABEL_CORE, LABEL_SERVER, Phrase, registry::head};
+use super::{LABEL_CAUSE, LABEL_CORE, LABEL_SERVER, Phrase, registry::head};
 
 /// How a server stands, as one core sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,6 +68,12 @@ pub struct ServerMetrics {
     pub quarantined: Counter,
     /// Connections of one that dials in.
     pub connections: Gauge,
+    /// How many calls may wait to be sent.
+    pub waiting_most: Gauge,
+    /// Whether more calls come than it gets done.
+    pub overloaded: Gauge,
+    /// Calls that found no place and were not sent, by cause.
+    pub unserved: [Counter; Unserved::COUNT],
     /// Why it could not be reached, or was lost, last; empty once it is reached again.
     pub last_failure: Phrase,
 }
@@ -75,6 +82,11 @@ impl ServerMetrics {
     /// How it stands.
     pub fn state(&self) -> ServerState {
         ServerState::ALL.get(self.state.get() as usize).copied().unwrap_or(ServerState::Away)
+    }
+
+    /// How many calls were not sent for this cause.
+    pub fn unserved(&self, cause: Unserved) -> u64 {
+        self.unserved[cause.index()].get()
     }
 
     /// Says how it stands. Only the owning core may call this.
@@ -111,7 +123,9 @@ impl ServerRow {
 /// A family of samples: its name, kind, help text and value.
 type Family = (&'static str, &'static str, &'static str, fn(&ServerMetrics) -> u64);
 
-const FAMILIES: [Family; 14] = [
+const UNSERVED: &str = "corelane_server_calls_unserved_total";
+
+const FAMILIES: [Family; 15] = [
     (
         "corelane_server_state",
         "gauge",
@@ -155,6 +169,12 @@ const FAMILIES: [Family; 14] = [
         server.connections.get()
     }),
     (
+        "corelane_server_overloaded",
+        "gauge",
+        "Whether more calls come than a server gets done: newest first then, and late ones turned away.",
+        |server| server.overloaded.get(),
+    ),
+    (
         "corelane_server_calls_quarantined_total",
         "counter",
         "Calls refused because their tool is quarantined.",
@@ -173,6 +193,17 @@ pub(super) fn write_servers(out: &mut String, servers: &[Arc<ServerRow>]) -> std
             for (core, server) in row.cores.iter().enumerate() {
                 let (name, value) = (&row.name, value(server));
                 writeln!(out, "{family}{{{LABEL_CORE}=\"{core}\",{LABEL_SERVER}=\"{name}\"}} {value}")?;
+            }
+        }
+    }
+    let help = "Calls for which a server had no place and which were not sent to it, by cause.";
+    head(out, UNSERVED, "counter", help)?;
+    for row in servers {
+        for (core, server) in row.cores.iter().enumerate() {
+            for cause in Unserved::ALL {
+                let (name, label, value) = (&row.name, cause.label(), server.unserved[cause.index()].get());
+                let labels = format!(r#"{LABEL_CORE}="{core}",{LABEL_SERVER}="{name}",{LABEL_CAUSE}="{label}""#);
+                writeln!(out, "{UNSERVED}{{{labels}}} {value}")?;
             }
         }
     }

@@ -6,6 +6,7 @@
 pub mod breaker;
 pub mod peers;
 pub mod permits;
+pub mod queue;
 pub mod range;
 pub mod rate;
 pub mod registry;

@@ -16,14 +16,14 @@ fn ping() -> Request {
 }
 
 /// The row of a limit in what the control address shows.
-fn shown(server: &Server, limit: &str) -> Value {
+pub fn shown(server: &Server, limit: &str) -> Value {
     let all = Peer::connect(server.control).ask(&Request::new("GET", "/admin/v1/limits")).json();
     let rows = all["limits"].as_array().expect("a list");
     rows.iter().find(|row| row["limit"] == limit).unwrap_or_else(|| panic!("no {limit} in {all}")).clone()
 }
 
 /// What `corelane limits` prints.
-fn told(server: &Server) -> String {
+pub fn told(server: &Server) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
     let output = command.args(["limits", "--control", &server.control.to_string()]).output().expect("it runs");
     String::from_utf8(output.stdout).expect("text")

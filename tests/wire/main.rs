@@ -44,6 +44,7 @@ mod observed;
 mod one_era;
 #[path = "../openapi/mod.rs"]
 mod openapi;
+mod overloaded;
 mod own;
 mod own_watched;
 mod paced;

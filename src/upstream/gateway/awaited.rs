@@ -7,7 +7,8 @@
 use super::callers::Caller;
 use super::flight::{Kept, ListKind};
 use super::native::NATIVE;
-use super::server::{Server, Verdict, keep};
+use super::server::{Server, Verdict};
+use super::turns::keep;
 use super::{Gateway, told};
 use crate::ids::View;
 use crate::limits::{UNNAMED_CALLS_MAX, WAITING_CALL_BYTES_MAX};

@@ -67,6 +67,10 @@ impl Server {
 
     /// A call was answered.
     pub(super) fn call_answered(&mut self, now: Nanos, relay: &Relay) {
+        // How long people take says nothing of the server.
+        if relay.asked == 0 {
+            self.pace.took(now.saturating_sub(relay.sent_at));
+        }
         self.breakers.succeeded(now, &relay.tool, relay.tried);
     }
 

@@ -124,6 +124,8 @@ pub struct Relay {
     pub tool: Box<str>,
     /// Which try of that it is.
     pub tried: Try,
+    /// When it was sent.
+    pub sent_at: Nanos,
     /// How much a failure of it counts against the tool.
     pub blame: u8,
     /// Least severe level the caller wants logged, if any.
@@ -175,6 +177,7 @@ impl Relay {
             method: call.method,
             tool: tool_of(call.method, call.name, call.envelope, call.text).into(),
             tried: Try::ORDINARY,
+            sent_at: 0,
             blame: 1,
             log_level: call.log_level,
             may_ask,

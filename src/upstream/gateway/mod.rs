@@ -5,6 +5,7 @@
 //! Invariant: a call goes to one server, and only that server's words reach its caller; without servers every call is
 //! the native server's, at the price of one comparison.
 
+mod admission;
 mod answer;
 mod awaited;
 mod breaking;
@@ -84,6 +85,7 @@ pub use settings::{
 use watching::Watchers;
 
 use crate::ids::{ConnectionId, CoreId, View};
+use crate::metrics::ServerMetrics;
 use crate::proto::json::{Key, Scanner};
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, HeaderParam, Method, Version};
@@ -238,7 +240,8 @@ impl<S: Service> Gateway<S> {
         for (index, server) in behind.settings.servers.iter().enumerate() {
             let metrics = behind.metrics(index, core);
             // What an earlier life of this core left in them is over.
-            for gauge in [&metrics.in_flight, &metrics.waiting, &metrics.breakers_open, &metrics.connections] {
+            let ServerMetrics { in_flight, waiting, breakers_open, connections, overloaded, .. } = &*metrics;
+            for gauge in [in_flight, waiting, breakers_open, connections, overloaded] {
                 gauge.set(0);
             }
             let owner = CoreId(index as u16 % cores);

@@ -74,9 +74,10 @@ impl Server {
         now: Nanos,
         serial: u64,
         text: Vec<u8>,
-        relay: Relay,
+        mut relay: Relay,
         session: Option<Capabilities>,
     ) -> u32 {
+        relay.sent_at = now;
         let deadline = now + self.settings.call_time;
         let flight = Flight { serial, errand: Errand::Call(relay), session, deadline, resumed: 0, session_id: None };
         let number = self.flights.insert(flight);

@@ -17,7 +17,6 @@ use super::channel::{Channel, Remote};
 use super::flight::{Errand, Flight, Flights, Kept, ListKind, Relay};
 use super::left::Leavings;
 use super::merge::Hint;
-use super::mirrors;
 use super::noise::Noise;
 use super::owed::Owed;
 use super::pages::ToldLast;
@@ -26,15 +25,17 @@ use super::request::{Era, Outgoing};
 use super::sessions::Session;
 use super::settings::{EraChoice, HttpLink, LinkSettings, ServerSettings};
 use super::task_ids::NO_SUCH_TASK;
+use super::turns::keep;
 use super::unanswered::Unanswered;
 use super::words::kind;
 use crate::ids::{CoreId, OutboundAddress};
 use crate::metrics::{ServerMetrics, ServerState};
-use crate::proto::json::{Envelope, Scanner};
+use crate::proto::json::Scanner;
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::{Capabilities, HeaderParam};
 use crate::server::service::{About, Call, Change, Host, Mailbox, Nanos, Watched};
-use crate::shard::breaker::{Breakers, Try};
+use crate::shard::breaker::Breakers;
+use crate::shard::queue::{Pace, Queue};
 use crate::shard::retry_budget::RetryBudget;
 use crate::sys::guard::GuardHandle;
 use crate::upstream::dial_in::Dialled;
@@ -123,7 +124,9 @@ pub(super) struct Server {
     /// Calls that wait until it is known what the server speaks.
     pub waiting: VecDeque<Kept>,
     /// Calls that wait because as many as may are in flight.
-    pub queue: VecDeque<Kept>,
+    pub queue: Queue<Kept>,
+    /// How long its calls take.
+    pub pace: Pace,
     /// It was found not to understand `server/discover`, on a channel where asking again costs it its life.
     pub is_legacy: bool,
     /// It was taken out of the configuration: what is in flight finishes, nothing new is begun.
@@ -196,8 +199,8 @@ pub(super) struct Server {
     /// What the client of that session can do.
     pub client: Option<Capabilities>,
     pub base: u16,
-    /// What was added to gauges: calls in flight, calls that wait, breakers that are open.
-    published: Cell<(u64, u64, u64)>,
+    /// What was added to gauges: calls in flight, calls that wait, breakers that are open, whether it is overloaded.
+    published: Cell<(u64, u64, u64, u64)>,
     pub serial: u64,
     /// The process that speaks to it.
     pub boot: u64,
@@ -258,6 +261,7 @@ impl Server {
             _ => String::new(),
         };
         if channel.owner().is_none() {
+            metrics.waiting_most.set(settings.waiting_max as u64);
             metrics.last_failure.set(&last_failure);
         }
         let callers = Callers {
@@ -279,7 +283,8 @@ impl Server {
             reports: Vec::new(),
             scanner: Scanner::new(),
             waiting: VecDeque::new(),
-            queue: VecDeque::new(),
+            queue: Queue::default(),
+            pace: Pace::default(),
             is_legacy: false,
             is_retired: false,
             before_uris: before_uris.into(),
@@ -358,8 +363,16 @@ impl Server {
         }
         let tool = tool_of(call.method, name, call.envelope, call.text);
         let tried = self.may_try(now, &tool)?;
-        let is_full = self.is_full();
-        if let (Verdict::Known(era), false) = (self.verdict, is_full) {
+        if self.verdict == Verdict::Unknown && now < self.retry_at {
+            self.breakers.untold(&tool, tried);
+            return Err(self.unreachable());
+        }
+        if self.is_full() {
+            let waits = self.wait_for_place(now, call, tried, caller, name, uris);
+            return waits.inspect_err(|_| self.breakers.untold(&tool, tried)).map(|()| Sent::Waits);
+        }
+        self.found_place(now);
+        if let Verdict::Known(era) = self.verdict {
             let open = match era {
                 Era::Modern => Some(None),
                 Era::Legacy(_) => self.open_session(call).map(Some),
@@ -375,17 +388,9 @@ impl Server {
                 relay.tried = tried;
                 return Ok(Sent::As(self.send_call(now, serial, text, relay, session)));
             }
-        } else if now < self.retry_at && self.verdict == Verdict::Unknown {
-            self.breakers.untold(&tool, tried);
-            return Err(self.unreachable());
         }
         self.has_room_to_wait(call.text.len()).inspect_err(|_| self.breakers.untold(&tool, tried))?;
-        let kept = keep(call, tried, caller, name, uris);
-        if is_full {
-            self.queue.push_back(kept);
-        } else {
-            self.enqueue(now, kept);
-        }
+        self.enqueue(now, keep(call, tried, caller, name, uris));
         Ok(Sent::Waits)
     }
 
@@ -397,7 +402,7 @@ impl Server {
         for session in &mut self.sessions {
             self.waiting.append(&mut session.waiting);
         }
-        self.waiting.append(&mut self.queue);
+        self.waiting.extend(self.queue.drain());
         self.waiting.extend(std::mem::take(&mut self.to_repeat).into_iter().map(|(_, kept)| kept));
         self.out_of_reach(now, format!("server {} was taken out of the configuration", self.settings.name));
         self.verdict = era.map_or(Verdict::Unknown, Verdict::Retired);
@@ -424,6 +429,7 @@ impl Server {
     /// It goes, and takes back what it added to gauges.
     pub fn withdraw(&mut self) {
         self.breakers = Breakers::new(0);
+        self.queue = Queue::default();
         self.publish();
     }
 
@@ -451,7 +457,7 @@ impl Server {
     /// Lets operators see how it stands.
     pub fn publish(&self) {
         let (in_flight, waiting) = (self.flights.calls() as u64, self.waiting_calls() as u64);
-        let now = (in_flight, waiting, self.breakers.not_closed() as u64);
+        let now = (in_flight, waiting, self.breakers.not_closed() as u64, u64::from(self.queue.is_overloaded()));
         let before = self.published.replace(now);
         // Those that are sessions' own share the gauges of the configured one.
         let metrics = &self.metrics;
@@ -459,6 +465,7 @@ impl Server {
             (&metrics.in_flight, now.0, before.0),
             (&metrics.waiting, now.1, before.1),
             (&metrics.breakers_open, now.2, before.2),
+            (&metrics.overloaded, now.3, before.3),
         ] {
             if now != before {
                 gauge.set(gauge.get() + now - before);
@@ -637,8 +644,8 @@ impl Server {
         let repeat = self.to_repeat.iter().map(|(at, _)| *at).min();
         let (change, flight) = (self.changes.deadline(), self.flights.deadline());
         let (channel, level, roots) = (self.channel.deadline(), self.levels_deadline(), self.roots_deadline());
-        let (sessions, left) = (self.sessions_deadline(), self.left.deadline());
-        [left, repeat, channel, flight, retry, resume, listen, change, level, roots, sessions]
+        let (sessions, left, queue) = (self.sessions_deadline(), self.left.deadline(), self.queue.deadline());
+        [queue, left, repeat, channel, flight, retry, resume, listen, change, level, roots, sessions]
             .into_iter()
             .flatten()
             .min()
@@ -670,28 +677,3 @@ pub(super) enum Sent {
 
 pub(super) const CLIENT_INFO: &[u8] =
     concat!(r#"{"name":"corelane","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#).as_bytes();
-
-pub(super) fn keep(call: &Call<'_>, tried: Try, caller: Caller, name: Option<&str>, uris: Option<&str>) -> Kept {
-    Kept {
-        caller,
-        view: call.view,
-        version: call.version,
-        session: call.session,
-        method: call.method,
-        capabilities: call.capabilities,
-        log_level: call.log_level,
-        is_level_chosen: call.is_level_chosen,
-        may_ask: call.may_ask,
-        latest: call.latest(),
-        text: call.text.to_vec(),
-        envelope: Envelope::clone(call.envelope),
-        param_lines: mirrors::param_lines(call.param_lines).into(),
-        name: name.map(Into::into),
-        uris: uris.map(Into::into),
-        again: false,
-        tried,
-        rounds: 0,
-        asked: 0,
-        round: Vec::new(),
-    }
-}

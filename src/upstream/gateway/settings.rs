@@ -80,8 +80,12 @@ pub struct ServerSettings {
     pub connect_time: Nanos,
     /// Most links of one core.
     pub links_max: usize,
-    /// Most calls of one core that wait for a link or for the handshake.
+    /// Most calls of one core that wait for a place or for the handshake.
     pub waiting_max: usize,
+    /// Most bytes of these.
+    pub waiting_bytes_max: usize,
+    /// How long calls may wait for a place without being too many; 0 if that does not matter.
+    pub queue_target: Nanos,
     /// Most calls in flight.
     pub calls_max: usize,
     /// Whether that is to hold over all cores together: then one core speaks to it for all.

@@ -99,6 +99,8 @@ pub(super) fn server(name: &str, port: u16, is_per_session: bool) -> Arc<ServerS
         connect_time: 5 * SECOND,
         links_max: 4,
         waiting_max: 64,
+        waiting_bytes_max: WAITING_CALL_BYTES_MAX,
+        queue_target: 5_000_000,
         calls_max: usize::MAX,
         calls_max_is_for_all: false,
         answer_bytes_max: 1 << 20,

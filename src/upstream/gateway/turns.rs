@@ -1,6 +1,7 @@
 //! Whose turn it is: calls that wait, how many may be in flight, and the sending of what waited.
 //!
-//! Not here: what is waited for (`server`, `bridge`), how a call is written (`send`).
+//! Not here: what is waited for (`server`, `bridge`), who waits for a place (`admission`), how a call is written
+//! (`send`).
 //! Invariant: whatever a call waited for, it is sent only while fewer are in flight than may be.
 
 use std::collections::VecDeque;
@@ -8,12 +9,14 @@ use std::collections::VecDeque;
 use super::bridge::Round;
 use super::callers::Caller;
 use super::flight::{Kept, Relay};
+use super::mirrors;
 use super::server::Server;
 use super::settings::ServerSettings;
-use crate::limits::WAITING_CALL_BYTES_MAX;
+use crate::proto::json::Envelope;
 use crate::proto::jsonrpc::{Code, RpcError};
 use crate::proto::mcp::Capabilities;
-use crate::server::service::Nanos;
+use crate::server::service::{Call, Nanos};
+use crate::shard::breaker::Try;
 
 impl Server {
     /// Calls that wait: for the server to be reached, for a session, for others to end.
@@ -22,20 +25,27 @@ impl Server {
         self.waiting.len() + for_sessions + self.queue.len() + self.to_repeat.len()
     }
 
-    fn waiting_kept(&self) -> impl Iterator<Item = &Kept> {
+    /// Those that wait for something else than a place.
+    fn waiting_elsewhere(&self) -> impl Iterator<Item = &Kept> {
         let for_sessions = self.sessions.iter().flat_map(|session| &session.waiting);
         let to_repeat = self.to_repeat.iter().map(|(_, kept)| kept);
-        self.waiting.iter().chain(&self.queue).chain(for_sessions).chain(to_repeat)
+        self.waiting.iter().chain(for_sessions).chain(to_repeat)
     }
 
     /// Whose calls wait: those, and those that wait for their callers' answers.
     pub(super) fn callers_waiting(&self) -> impl Iterator<Item = Caller> {
-        self.waiting_kept().map(|kept| kept.caller).chain(self.rounds.iter().map(Round::caller))
+        let calls = self.waiting_elsewhere().chain(self.queue.iter()).map(|kept| kept.caller);
+        calls.chain(self.rounds.iter().map(Round::caller))
     }
 
     /// What those calls take in memory.
     pub(super) fn waiting_bytes(&self) -> usize {
-        self.waiting_kept().map(Kept::bytes).chain(self.rounds.iter().map(Round::bytes)).sum()
+        self.queue.bytes() + self.waiting_elsewhere_bytes()
+    }
+
+    /// What those take that wait for something else than a place.
+    pub(super) fn waiting_elsewhere_bytes(&self) -> usize {
+        self.waiting_elsewhere().map(Kept::bytes).chain(self.rounds.iter().map(Round::bytes)).sum()
     }
 
     /// Whether a call of so many bytes may wait beside those that do.
@@ -44,12 +54,13 @@ impl Server {
     /// What its caller is told if it may not.
     pub(super) fn has_room_to_wait(&self, bytes: usize) -> Result<(), RpcError> {
         let (waiting, name) = (self.waiting_calls(), &self.settings.name);
+        let most_bytes = self.settings.waiting_bytes_max;
         let text = if waiting >= self.settings.waiting_max {
             format!("{waiting} calls wait for server {name} already, the most there may be")
-        } else if waiting > 0 && self.waiting_bytes() + bytes > WAITING_CALL_BYTES_MAX {
+        } else if waiting > 0 && self.waiting_bytes() + bytes > most_bytes {
             format!(
                 "{waiting} calls wait for server {name} already, and with this one of {bytes} bytes they would take more \
-                 than {WAITING_CALL_BYTES_MAX}, the most there may be"
+                 than {most_bytes}, the most there may be"
             )
         } else {
             return Ok(());
@@ -61,8 +72,9 @@ impl Server {
     pub(super) fn drop_waiting(&mut self, caller: Caller) {
         let is_its = |kept: &Kept| kept.caller == caller;
         let for_sessions = self.sessions.iter_mut().map(|session| &mut session.waiting);
-        let all = for_sessions.chain([&mut self.waiting, &mut self.queue]);
+        let all = for_sessions.chain([&mut self.waiting]);
         let mut dropped: Vec<Kept> = all.flat_map(|calls| take(calls, is_its)).collect();
+        dropped.append(&mut self.queue.remove(is_its));
         dropped.extend(self.to_repeat.extract_if(.., |(_, kept)| is_its(kept)).map(|(_, kept)| kept));
         dropped.iter().for_each(|kept| self.was_not_tried(kept));
     }
@@ -82,17 +94,6 @@ impl Server {
         self.flights.calls() - beside >= self.settings.calls_max
     }
 
-    /// Sends calls that had to wait for others to end.
-    pub fn admit_queued(&mut self, now: Nanos) {
-        // A call that is parked keeps its link, and so does a stream of what belongs to no request.
-        self.channel.leave_room(now, self.flights.parked() + self.flights.streams());
-        while !self.is_full()
-            && let Some(kept) = self.queue.pop_front()
-        {
-            self.enqueue(now, kept);
-        }
-    }
-
     /// Sends what waits for a session that is open.
     pub(super) fn send_waiting(&mut self, now: Nanos, place: usize) {
         if self.sessions[place].id.is_none() || !self.settle_level(now, place) {
@@ -108,7 +109,7 @@ impl Server {
     pub(super) fn send_kept(&mut self, now: Nanos, kept: Kept, session: Option<Capabilities>) {
         if self.is_full() {
             // It waited for a session, an answer or a pause, and others went meanwhile.
-            return self.queue.push_back(kept);
+            return self.wait_again(now, kept);
         }
         let outgoing = kept.outgoing();
         match self.compose(now, &outgoing, session) {
@@ -136,4 +137,30 @@ fn take(calls: &mut VecDeque<Kept>, is_meant: impl Fn(&Kept) -> bool) -> Vec<Kep
     let (taken, left) = std::mem::take(calls).into_iter().partition(is_meant);
     *calls = left;
     Vec::from(taken)
+}
+
+/// What is kept of a call that may have to wait, or to be sent once more.
+pub(super) fn keep(call: &Call<'_>, tried: Try, caller: Caller, name: Option<&str>, uris: Option<&str>) -> Kept {
+    Kept {
+        caller,
+        view: call.view,
+        version: call.version,
+        session: call.session,
+        method: call.method,
+        capabilities: call.capabilities,
+        log_level: call.log_level,
+        is_level_chosen: call.is_level_chosen,
+        may_ask: call.may_ask,
+        latest: call.latest(),
+        text: call.text.to_vec(),
+        envelope: Envelope::clone(call.envelope),
+        param_lines: mirrors::param_lines(call.param_lines).into(),
+        name: name.map(Into::into),
+        uris: uris.map(Into::into),
+        again: false,
+        tried,
+        rounds: 0,
+        asked: 0,
+        round: Vec::new(),
+    }
 }
