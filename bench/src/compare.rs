@@ -6,7 +6,10 @@
 //! Invariant: B is called slower only if the whole interval of the ratio lies beyond the bound, and not slower only if
 //! the whole of it lies within; all else is undecided, and no pass.
 
-use std::{fmt::Write, path::PathBuf};
+use std::{
+    fmt::Write,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -25,9 +28,11 @@ use crate::{
 #[derive(clap::Args)]
 pub struct Compare {
     /// The one before: a corelane.
-    before: PathBuf,
+    #[arg(required_unless_present = "render")]
+    before: Option<PathBuf>,
     /// The one after.
-    after: PathBuf,
+    #[arg(required_unless_present = "render")]
+    after: Option<PathBuf>,
     /// Rounds of each; fewer than five decide nothing.
     #[arg(long, default_value_t = 7)]
     rounds: usize,
@@ -52,6 +57,9 @@ pub struct Compare {
     /// Where the rounds go as JSON, with the table beside it; nowhere unless given.
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Judge the rounds in this JSON file and make the table beside it again, and run nothing.
+    #[arg(long, conflicts_with_all = ["before", "after"])]
+    render: Option<PathBuf>,
     #[command(flatten)]
     payload: Payload,
 }
@@ -90,10 +98,19 @@ const SERVE: &str = "serve --listen {http} --tcp {tcp} --cores {cpu}-{cpu}";
 impl Compare {
     /// Runs, prints the table; `Met` if B is nowhere slower than allowed.
     pub fn run(&self) -> Result<Verdict, Failure> {
+        if let Some(file) = &self.render {
+            let (page, verdict) = record::read::<Compared>(file)?.page()?;
+            record::publish(file, &page)?;
+            return Ok(verdict);
+        }
+        let (Some(before), Some(after)) = (&self.before, &self.after) else {
+            return Err("two builds are compared: name the one before and the one after".into());
+        };
+        let sides = [before.as_path(), after.as_path()];
         let mut compared = Compared {
             environment: Environment::now(),
-            before: self.before.display().to_string(),
-            after: self.after.display().to_string(),
+            before: before.display().to_string(),
+            after: after.display().to_string(),
             bound_percent: self.bound,
             rounds: Vec::new(),
         };
@@ -101,7 +118,7 @@ impl Compare {
             for load in self.loads() {
                 let scenario = Scenario { depth: load.depth, ..Scenario::closed(self.connections) };
                 for side in rounds::order(SIDES.len(), round) {
-                    let ran = self.round(side, load);
+                    let ran = self.round(sides[side], load);
                     compared.rounds.push(Round::ran(&scenario, &rung(SIDES[side], load.name), round, ran));
                 }
             }
@@ -122,7 +139,7 @@ impl Compare {
         LOADS.iter().filter(|load| self.only.is_empty() || self.only.iter().any(|name| name == load.name))
     }
 
-    fn round(&self, side: usize, load: &Load) -> Result<crate::tally::Report, Failure> {
+    fn round(&self, binary: &Path, load: &Load) -> Result<crate::tally::Report, Failure> {
         let (wire, depth) = (load.wire, load.depth);
         let upstreams: Vec<Running> =
             load.is_forwarded.then(|| chain::upstream(self.load_cpu)).transpose()?.into_iter().collect();
@@ -130,7 +147,7 @@ impl Compare {
         let environment: Vec<_> = config.iter().map(chain::Config::variable).collect();
         let ports = Ports::free()?;
         let server = Running::start(Start {
-            binary: [&self.before, &self.after][side],
+            binary,
             words: ports.fill(SERVE).replace("{cpu}", &self.server_cpu.to_string()),
             environment: &environment,
             cpu: Some(self.server_cpu),

@@ -2,7 +2,7 @@
 //! compared with it, and only the values that may differ are read.
 //!
 //! A template is a head that [`parse_front`] read once, with gaps where values stand. Kept are names, and the values of
-//! fields that say what kind of client this is ([`KEPT`]); every other value is a gap, so no secret is kept, none can
+//! fields that say what kind of client this is (`KEPT`); every other value is a gap, so no secret is kept, none can
 //! be found out by the time that a comparison takes, and one template serves all clients of a kind. Not here: what a
 //! head may say, which is [`super::head`]'s, and errors: a head that no template fits is read as if there were none.
 //!
