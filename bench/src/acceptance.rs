@@ -60,11 +60,11 @@ impl Acceptance {
         }
         if self.commands {
             let commands: BTreeSet<&String> = items.iter().filter_map(|item| item.command.as_ref()).collect();
-            commands.iter().for_each(|command| println!("{command}"));
+            commands.iter().for_each(|command| crate::record::show(command));
             return Ok(Verdict::Met);
         }
         let standings = items.iter().map(|item| self.standing(item)).collect::<Result<Vec<_>, _>>()?;
-        println!("{}", page(&self.phase, &standings)?);
+        crate::record::show(&page(&self.phase, &standings)?);
         Ok(standings.iter().filter_map(|standing| standing.verdict).fold(Verdict::Met, Verdict::and))
     }
 

@@ -129,7 +129,7 @@ impl Compare {
                 record::keep(file, &compared, &compared.environment, rounds::named(&compared.rounds))?;
                 record::publish(file, &page)?;
             }
-            None => println!("{page}"),
+            None => record::show(&page),
         }
         Ok(verdict)
     }

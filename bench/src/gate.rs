@@ -9,7 +9,7 @@
 
 use std::{fmt::Write, path::PathBuf, process::Command};
 
-use crate::{Failure, judge::Verdict};
+use crate::{Failure, judge::Verdict, record};
 
 /// `corelane-bench gate`.
 #[derive(clap::Args)]
@@ -91,8 +91,8 @@ impl Gate {
             }
             told.extend(found);
         }
-        println!("{}", page(&told)?);
-        println!("{}", if verdict == Verdict::Met { "green" } else { "RED" });
+        let verdict_in_words = if verdict == Verdict::Met { "green" } else { "RED" };
+        record::show(&format!("{}\n{verdict_in_words}", page(&told)?));
         Ok(verdict)
     }
 }

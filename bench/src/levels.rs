@@ -97,7 +97,7 @@ impl Levels {
             self.markdown.clone().unwrap_or_else(|| self.records.join(&name).with_extension("md")),
             pages.markdown,
         )?;
-        println!("{preface}");
+        crate::record::show(&preface);
         let is_missing = |level: &&Level| level.found.is_none();
         let missing: Vec<&str> = levels.iter().filter(is_missing).map(|level| level.promise.what.as_str()).collect();
         if !missing.is_empty() {

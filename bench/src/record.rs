@@ -50,9 +50,13 @@ pub fn read<T: DeserializeOwned>(file: &Path) -> Result<T, Failure> {
 /// Puts the page beside its record, and prints it.
 pub fn publish(file: &Path, page: &str) -> Result<(), Failure> {
     fs::write(file.with_extension("md"), page)?;
-    // Both files are written; a reader who closed the pipe has seen enough.
-    let _ = writeln!(io::stdout(), "{page}");
+    show(page);
     Ok(())
+}
+
+/// Prints a page; a reader who closed the pipe has seen enough.
+pub fn show(page: &str) {
+    let _ = writeln!(io::stdout(), "{page}");
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ impl Report {
         let pages = Pages::of(&self.records, "")?;
         match &self.markdown {
             Some(file) => fs::write(file, &pages.markdown)?,
-            None => println!("{}", pages.markdown),
+            None => crate::record::show(&pages.markdown),
         }
         let html = self.html.clone().unwrap_or_else(|| self.records[0].with_extension("html"));
         fs::write(&html, pages.html)?;
