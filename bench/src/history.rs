@@ -58,7 +58,8 @@ impl History {
         let lines: String = entries.iter().map(|entry| entry.line() + "\n").collect();
         fs::write(&self.file, format!("{HEAD}\n{lines}"))
             .map_err(|error| format!("{}: {error}", self.file.display()))?;
-        fs::write(self.file.with_extension("md"), page(&entries)?)?;
+        // Of what stands there now, with as many digits: the page comes out the same when it is made again.
+        fs::write(self.file.with_extension("md"), page(&read(&self.file)?)?)?;
         println!("{}: {} lines, {} of them new", self.file.display(), entries.len(), entries.len() - before);
         Ok(())
     }
