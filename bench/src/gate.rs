@@ -24,6 +24,8 @@ pub struct Gate {
 
 /// A test that counts.
 struct Counter {
+    /// How cargo is to build it, as variables of its environment.
+    builds: &'static [(&'static str, &'static str)],
     /// Words of cargo.
     words: &'static [&'static str],
     baseline: &'static str,
@@ -33,11 +35,14 @@ struct Counter {
 
 const COUNTERS: [Counter; 2] = [
     Counter {
+        // Incremental builds cut the code up otherwise each time, which other counts come of.
+        builds: &[("CARGO_INCREMENTAL", "0")],
         words: &["--profile", "quick", "--test", "instructions", "--", "--ignored", "--nocapture", "a_call_costs"],
         baseline: "bench/instructions.txt",
         writes: "INSTRUCTIONS_WRITE",
     },
     Counter {
+        builds: &[],
         // Of the whole workspace, as the other tests are built: another selection would build most dependencies again.
         words: &["--workspace", "--test", "session_bytes", "--", "--nocapture"],
         baseline: "bench/session_bytes.txt",
@@ -62,10 +67,7 @@ impl Gate {
         for counter in &COUNTERS {
             let mut command = Command::new("cargo");
             command.args(["test", "--locked"]).args(counter.words).current_dir(&self.tree);
-            if counter.words.contains(&"quick") {
-                // Incremental builds cut the code up otherwise each time, which other counts come of.
-                command.env("CARGO_INCREMENTAL", "0");
-            }
+            command.envs(counter.builds.iter().copied());
             if self.write {
                 command.env(counter.writes, "1");
             }

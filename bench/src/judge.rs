@@ -216,6 +216,11 @@ pub fn differences(these: &[(usize, f64)], those: &[(usize, f64)]) -> Vec<f64> {
     pairs(these, those).into_iter().map(|(this, that)| this - that).collect()
 }
 
+/// Whether a figure is on the right side of the bounds that there are.
+pub fn is_within(found: f64, at_least: Option<f64>, at_most: Option<f64>) -> bool {
+    at_most.is_none_or(|most| found <= most) && at_least.is_none_or(|least| found >= least)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

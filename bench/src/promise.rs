@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::{
     Failure,
-    judge::Verdict,
+    judge::{self, Verdict},
     scenario::record::{self, PhaseLine},
 };
 
@@ -210,8 +210,7 @@ impl Promise {
     /// What a figure says of it.
     pub fn verdict(&self, found: Option<f64>) -> Verdict {
         let Some(found) = found else { return Verdict::NotMeasured };
-        let held = self.at_most.is_none_or(|most| found <= most) && self.at_least.is_none_or(|least| found >= least);
-        if held { Verdict::Met } else { Verdict::Missed }
+        if judge::is_within(found, self.at_least, self.at_most) { Verdict::Met } else { Verdict::Missed }
     }
 
     /// How many times better than its bound a figure is; below 1 it is worse. Of a share that must be near 100 % it is

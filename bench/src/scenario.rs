@@ -307,18 +307,10 @@ impl Staging {
         let passed = conditions.iter().all(|judged| judged.met);
         for judged in &conditions {
             let at = |name: &Option<String>| name.clone().unwrap_or_else(|| "all".into());
-            let (condition, bound) =
-                (&judged.condition, |bound: Option<f64>| bound.map_or("-".into(), |it| it.to_string()));
-            println!(
-                "{} {}/{} {:?}: {} (at least {}, at most {})",
-                if judged.met { "met   " } else { "MISSED" },
-                at(&condition.phase),
-                at(&condition.group),
-                condition.figure,
-                judged.found.map_or("not measured".into(), |found| format!("{found:.3}")),
-                bound(condition.at_least),
-                bound(condition.at_most)
-            );
+            let condition = &judged.condition;
+            let what = format!("{}/{} {:?}", at(&condition.phase), at(&condition.group), condition.figure);
+            let found = judged.found.map(|found| format!("{found:.3}"));
+            println!("{}", verdict::line(judged.met, &what, found, condition.at_least, condition.at_most));
         }
         stage.lines.push(Line::Verdict(Verdict { passed, conditions }));
         std::fs::create_dir_all(&self.out)?;

@@ -8,10 +8,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
-use super::{Scenario, Staging};
+use super::{Scenario, Staging, table};
 use crate::Failure;
 
 /// `corelane-bench nine-nines`.
@@ -94,20 +94,15 @@ impl NineNines {
             .into());
         }
         let queries = (QUERIES * self.with.scale).max(QUERIES_LEAST);
-        let ended = Command::new(&program)
-            .args(["health", "--queries", &format!("{queries:.0}")])
-            .args(["--generator-cpu", &self.with.cpus[0].to_string()])
-            .arg("--generator")
-            .arg(from_here(&own))
-            .arg("--output")
-            .arg(output)
-            .stdin(Stdio::null())
-            .status()?;
-        match ended.code() {
-            Some(0) => Ok(true),
-            Some(1) => Ok(false),
-            _ => Err(format!("{} health: {ended}", program.display()).into()),
-        }
+        table::run(
+            Command::new(&program)
+                .args(["health", "--queries", &format!("{queries:.0}")])
+                .args(["--generator-cpu", &self.with.cpus[0].to_string()])
+                .arg("--generator")
+                .arg(from_here(&own))
+                .arg("--output")
+                .arg(output),
+        )
     }
 }
 

@@ -8,9 +8,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::scenario::{
-    file::{Condition, Figure, Scenario},
-    record::PhaseLine,
+use crate::{
+    judge,
+    scenario::{
+        file::{Condition, Figure, Scenario},
+        record::PhaseLine,
+    },
 };
 
 /// A condition with what was found.
@@ -33,10 +36,15 @@ fn judged(condition: &Condition, phases: &[PhaseLine]) -> Judged {
     };
     let lines: Vec<&PhaseLine> = phases.iter().filter(wanted).collect();
     let found = figure(condition.figure, &lines);
-    let met = found.is_some_and(|found| {
-        condition.at_most.is_none_or(|most| found <= most) && condition.at_least.is_none_or(|least| found >= least)
-    });
+    let met = found.is_some_and(|found| judge::is_within(found, condition.at_least, condition.at_most));
     Judged { condition: condition.clone(), found, met }
+}
+
+/// How a condition is told: of what, what was found, already in words, and the bounds.
+pub fn line(met: bool, what: &str, found: Option<String>, at_least: Option<f64>, at_most: Option<f64>) -> String {
+    let bound = |bound: Option<f64>| bound.map_or("-".into(), |it| it.to_string());
+    let (word, found) = (if met { "met   " } else { "MISSED" }, found.unwrap_or("not measured".into()));
+    format!("{word} {what}: {found} (at least {}, at most {})", bound(at_least), bound(at_most))
 }
 
 /// A figure over several groups and phases: sums are summed, the rest is the worst of them.

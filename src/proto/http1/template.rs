@@ -35,7 +35,7 @@ const KEPT: [&str; 11] = [
 
 /// A head is not looked at for a template before so many others found none: a peer whose heads are all different pays
 /// for its own, and for few of them.
-const LEARN_EVERY: u32 = 16;
+pub(super) const LEARN_EVERY: u32 = 16;
 /// Gaps of a template; a head with more fields that vary has none.
 const GAPS_MAX: usize = 12;
 
@@ -44,8 +44,8 @@ const GAPS_MAX: usize = 12;
 pub struct HeadTemplates {
     /// The one that fitted last is the first.
     templates: Vec<Template>,
-    /// Heads that none fitted since the last was learnt.
-    missed: u32,
+    /// So many heads that none fits are still to come before one is looked at.
+    wait: u32,
 }
 
 #[derive(Debug)]
@@ -139,9 +139,9 @@ impl HeadTemplates {
             }
         }
         let found = parse_front(buffer)?;
-        self.missed += 1;
-        if self.missed >= LEARN_EVERY || self.templates.len() < HEAD_TEMPLATES {
-            self.learn(&buffer[..found.0], &found.1);
+        match self.wait.checked_sub(1) {
+            Some(left) => self.wait = left,
+            None => self.learn(&buffer[..found.0], &found.1),
         }
         Some(found)
     }
@@ -149,7 +149,7 @@ impl HeadTemplates {
     /// Keeps a template of this head, in place of one that fitted long ago.
     #[cold]
     fn learn(&mut self, bytes: &[u8], head: &Head<'_>) {
-        self.missed = 0;
+        self.wait = LEARN_EVERY;
         let Some(template) = Template::of(bytes, head) else { return };
         if self.templates.len() == HEAD_TEMPLATES {
             self.templates.pop();
@@ -220,24 +220,21 @@ impl Template {
             mcp_param_count: head.mcp_param_count,
             lines_at: offset(head.field_lines)? as u16,
         };
-        // The first piece holds the request line and the first name, by which the rest finds its place.
-        let is_good = template.pieces.len() <= GAPS_MAX + 1 && template.pieces[0].bytes >= template.lines_at;
-        is_good.then_some(template)
+        (template.pieces.len() <= GAPS_MAX + 1).then_some(template)
     }
 
     /// Reads the head that `buffer` begins with, if it is like this.
     fn read<'a>(&self, buffer: &'a [u8]) -> Option<(usize, Head<'a>)> {
         let buffer = &buffer[..buffer.len().min(HTTP_HEAD_BYTES_MAX)];
-        let first = usize::from(self.pieces.first()?.bytes);
-        if buffer.get(..first)? != self.text.get(..first)? {
-            return None;
-        }
         let path = usize::from(self.path_at)..usize::from(self.path_at) + usize::from(self.path_bytes);
         let query = self.query_bytes.map(|bytes| path.end + 1..path.end + 1 + usize::from(bytes));
         let mut head = Head {
             method: self.method,
-            path: std::str::from_utf8(&buffer[path]).ok()?,
-            query: query.map(|query| std::str::from_utf8(&buffer[query])).transpose().ok()?,
+            path: std::str::from_utf8(buffer.get(path)?).ok()?,
+            query: match query {
+                Some(query) => Some(std::str::from_utf8(buffer.get(query)?).ok()?),
+                None => None,
+            },
             minor_version: self.minor_version,
             keep_alive: self.keep_alive,
             expect_continue: self.expect_continue,
@@ -279,25 +276,18 @@ impl Template {
 #[inline]
 fn value_bytes(text: &[u8]) -> Option<usize> {
     let mut at = 0;
-    loop {
-        let marks = match text.get(at..)?.first_chunk::<16>() {
-            Some(block) => {
-                let bytes = u8x16::new(*block).cast_signed();
-                // As signed numbers, everything from 0x80 is below a space, too.
-                (bytes.simd_lt(i8x16::splat(0x20)) | bytes.simd_eq(i8x16::splat(0x7f))).to_bitmask()
-            }
-            None => u32::from(!text.get(at).is_some_and(|byte| (0x20..0x7f).contains(byte))),
-        };
-        let is_block = text.len() - at >= 16;
-        match (marks, is_block) {
-            (0, true) => at += 16,
-            (0, false) => at += 1,
-            (marks, _) => {
-                at += marks.trailing_zeros() as usize;
-                break;
-            }
+    while let Some(block) = text[at..].first_chunk() {
+        let bytes = u8x16::new(*block).cast_signed();
+        // As signed numbers, everything from 0x80 is below a space, too.
+        let marks = (bytes.simd_lt(i8x16::splat(0x20)) | bytes.simd_eq(i8x16::splat(0x7f))).to_bitmask();
+        if marks != 0 {
+            at += marks.trailing_zeros() as usize;
+            break;
         }
+        at += 16;
     }
+    // The last bytes, fewer than a block; none where a mark was found.
+    at += text[at..].iter().take_while(|byte| (0x20..0x7f).contains(*byte)).count();
     let is_trimmed = at > 0 && at < text.len() && text[0] != b' ' && text[at - 1] != b' ';
     is_trimmed.then_some(at)
 }
@@ -503,7 +493,7 @@ mod tests {
         ) {
             let mut templates = HeadTemplates::default();
             for lines in &learnt {
-                templates.read(&text(lines));
+                (0..=LEARN_EVERY).for_each(|_| _ = templates.read(&text(lines)));
             }
             for lines in &learnt {
                 let mut other = lines.clone();

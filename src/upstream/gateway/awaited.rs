@@ -4,12 +4,12 @@
 //! Invariant: a call waits once, for lists that may hold its name only, no longer than one of these may take; then it
 //! goes where the lists that are at hand lead, or fails. It is never sent by a name that was guessed.
 
+use super::Gateway;
 use super::callers::Caller;
 use super::flight::{Kept, ListKind};
 use super::native::NATIVE;
 use super::server::{Server, Verdict};
 use super::turns::keep;
-use super::{Gateway, told};
 use crate::ids::View;
 use crate::limits::{UNNAMED_CALLS_MAX, WAITING_CALL_BYTES_MAX};
 use crate::proto::jsonrpc::{Code, RpcError};
@@ -70,7 +70,8 @@ impl<S: Service> Gateway<S> {
         let several = self.seen(view).filter(|seen| seen.alone.is_none());
         let Some(own) = several.and_then(|seen| seen.own(kind, name)) else { return Vec::new() };
         let told = self.told_in(view, kind);
-        let (is_known, is_prefixed) = (told.owner_of(own).is_some(), self.is_prefixed(&told, own));
+        let owner = told.server_of(own);
+        let (is_known, is_prefixed) = (owner.is_some(), self.is_prefixed(owner));
         let Self { views, servers, lists, .. } = self;
         let Some(seen) = views.get(usize::from(view.0)) else { return Vec::new() };
         let Some(name) = seen.own(kind, name) else { return Vec::new() };
@@ -107,19 +108,19 @@ impl<S: Service> Gateway<S> {
     fn candidates(&self, view: View, kind: ListKind, name: &str) -> Option<Vec<u16>> {
         let seen = self.seen(view).filter(|seen| seen.alone.is_none())?;
         let name = seen.own(kind, name)?;
-        let is_prefixed = self.is_prefixed(&self.told_in(view, kind), name);
+        let is_prefixed = self.is_prefixed(self.told_in(view, kind).server_of(name));
         let fits = |server: &u16| may_have(&self.servers[usize::from(*server)], name, is_prefixed);
         Some(seen.servers.iter().copied().filter(fits).collect())
     }
 
-    /// Whether a name is known to begin with its server's: it is not taken for another's that has none, for which all
-    /// would wait.
-    fn is_prefixed(&self, told: &told::Told, name: &str) -> bool {
+    /// Whether a name with this owner, if it has one, is known to begin with its server's: it is not taken for
+    /// another's that has none, for which all would wait.
+    fn is_prefixed(&self, owner: Option<u16>) -> bool {
         let prefix = |owner: u16| match owner {
             NATIVE => self.native.settings().map_or("", |settings| &settings.prefix),
             owner => &self.servers[usize::from(owner)].settings.prefix,
         };
-        told.owner_of(name).is_some_and(|(owner, _)| !prefix(owner).is_empty())
+        owner.is_some_and(|owner| !prefix(owner).is_empty())
     }
 
     /// What somebody is told who calls what nobody is known to have.
@@ -151,7 +152,7 @@ impl<S: Service> Gateway<S> {
             let Some(place) = one.waits.iter().position(|server| *server == index) else { continue };
             one.waits.swap_remove(place);
             let own = self.seen(one.kept.view).and_then(|seen| seen.own(kind, &one.name));
-            let is_prefixed = |own| self.is_prefixed(&self.told_in(one.kept.view, kind), own);
+            let is_prefixed = |own| self.is_prefixed(self.told_in(one.kept.view, kind).server_of(own));
             if has_prefix(index) && !one.waits.iter().copied().all(has_prefix) && own.is_some_and(is_prefixed) {
                 one.waits.retain(|server| has_prefix(*server));
             }

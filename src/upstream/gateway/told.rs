@@ -45,6 +45,11 @@ impl Told {
         Some((owner.1, Ref::map(owner, |owner| &*owner.2)))
     }
 
+    /// The server whose name it is.
+    pub fn server_of(&self, name: &str) -> Option<u16> {
+        self.owner_of(name).map(|(server, _)| server)
+    }
+
     /// A server, which stands there in the view, lists these, by its own names and by those that are seen; how many
     /// names were looked at.
     fn list<'a>(
